@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# containerd, the kubelet and kube-proxy, as processes of this machine, until the node is registered and ready.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+mkdir -p "$STATE"/{containerd,kubelet,cni/conf,cni/ipam,volumes,pod-logs,static-pods}
+
+# Nothing that a pod sends leaves the machine.
+[ -z "$OUT_IF" ] || iptables -w -C FORWARD -s $POD_CIDR -o "$OUT_IF" -j REJECT 2>/dev/null ||
+  iptables -w -I FORWARD -s $POD_CIDR -o "$OUT_IF" -j REJECT
+# cgroup v1: the kubelet wants its root in every hierarchy, and cpusets start out empty. v2 needs neither.
+for c in cpu cpuacct cpuset memory pids devices freezer blkio systemd; do
+  d=/sys/fs/cgroup/$c; [ -d $d ] || continue
+  mkdir -p $d$CGROUP_ROOT
+  [ $c != cpuset ] || for f in cpus mems; do cat $d/cpuset.$f >$d$CGROUP_ROOT/cpuset.$f; done
+done
+[ ! -f /sys/fs/cgroup/cgroup.controllers ] || mkdir -p /sys/fs/cgroup$CGROUP_ROOT
+
+for f in cni/conf/bridge.conflist containerd.toml kubelet.yaml kube-proxy.yaml; do render $f; done
+: >"$STATE/resolv.conf"   # CoreDNS has nobody to forward to: unknown names fail at once
+start containerd containerd --config "$STATE/containerd.toml"
+await 30 containerd ctr -a "$CRI" version
+start kubelet "$KUBE" kubelet --config="$STATE/kubelet.yaml" --kubeconfig="$STATE/kubelet.conf" --root-dir="$STATE/kubelet" \
+  --cert-dir="$STATE/kubelet/pki" --hostname-override=$NODE --node-ip=$NODE_IP
+start kube-proxy "$KUBE" kube-proxy --config="$STATE/kube-proxy.yaml"
+await 60 kubelet "$BIN/kubectl" get node $NODE
+"$BIN/kubectl" wait --for=condition=Ready node/$NODE --timeout=90s >/dev/null
