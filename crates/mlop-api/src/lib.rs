@@ -1,1 +1,35 @@
-//! placeholder
+//! The kinds and the contract of mlop.
+//!
+//! Three things live here and nothing else: the custom resources that users and operators exchange (one module
+//! per stage), the contract by which a stage publishes an artifact to the next ([`contract`]), and the documents
+//! that pass between an operator and the pods that work for it ([`task`], [`result`]). No I/O and no clock.
+
+pub mod common;
+pub mod contract;
+pub mod dataset;
+pub mod deployment;
+pub mod digest;
+pub mod duration;
+pub mod features;
+pub mod kinds;
+pub mod labels;
+pub mod reason;
+pub mod registry;
+pub mod result;
+pub mod run;
+pub mod status;
+pub mod task;
+pub mod training;
+
+pub use contract::Artifact;
+pub use digest::Digest;
+pub use reason::Reason;
+
+/// API group of every mlop kind.
+pub const GROUP: &str = "mlop.dev";
+/// Served version of every mlop kind.
+pub const VERSION: &str = "v1alpha1";
+/// Media type of a table: a manifest that lists Parquet parts.
+pub const MEDIA_TABLE: &str = "application/vnd.mlop.table.v1+json";
+/// Media type of a tree: a manifest that lists files of any kind.
+pub const MEDIA_TREE: &str = "application/vnd.mlop.tree.v1+json";

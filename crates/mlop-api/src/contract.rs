@@ -1,0 +1,128 @@
+//! The contract between stages: what a resource publishes in its status so that others may build on it.
+//!
+//! Any kind whose status has these fields can be an input, mlop's or not. Consumers read [`Upstream`], never the
+//! producer's own type.
+
+use crate::{Digest, common::Metric};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An immutable result: what it is, where it lies and what it was made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Artifact {
+    /// Identity of the content: equal digests mean equal content.
+    pub digest: Digest,
+    /// Name of the ObjectStore in this namespace that holds it.
+    #[schemars(length(max = 63))]
+    pub store: String,
+    /// Where it lies, for people and tools. Composed by the operator from store and digest.
+    #[schemars(length(max = 1024))]
+    pub uri: String,
+    /// What the uri leads to: a table manifest or the root of a tree.
+    #[schemars(length(max = 128))]
+    pub media_type: String,
+    /// Grows by one on every change of digest, a rollback included; never goes back.
+    #[schemars(range(min = 1))]
+    pub revision: i64,
+    /// Identity of the table's columns and types, if it is a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_digest: Option<Digest>,
+    /// Generation of this resource's spec that the artifact is right for.
+    pub generation: i64,
+    /// Digest of everything that determined the content.
+    pub input_digest: Digest,
+    /// Name of the run that made it; `spec.pin` takes such a name.
+    #[schemars(length(max = 63))]
+    pub run: String,
+    /// The direct parents.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub inputs: Vec<InputRecord>,
+    /// Where it all began: the transitive inputs that have no inputs themselves.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub roots: Vec<Root>,
+    /// When it was published (RFC 3339, microseconds).
+    #[schemars(length(max = 40))]
+    pub produced_at: String,
+}
+
+/// One direct parent of an artifact, as it was when the work was decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InputRecord {
+    /// The input's name in the spec.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// API group of the parent.
+    #[schemars(length(max = 253))]
+    pub api_group: String,
+    /// Kind of the parent.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Name of the parent in this namespace.
+    #[schemars(length(max = 253))]
+    pub object: String,
+    /// UID of the parent.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// Generation of the parent that published the digest.
+    pub generation: i64,
+    /// The digest that was consumed.
+    pub digest: Digest,
+}
+
+/// An artifact without parents from which another one descends.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Root {
+    /// Kind of the resource that published it.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Its name in this namespace.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The digest that was used.
+    pub digest: Digest,
+}
+
+/// Where a problem began. Copied downstream unchanged, so that every stage names the first one that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Cause {
+    /// Kind of the resource where the problem began.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Its name in this namespace.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The documented reason.
+    #[schemars(length(max = 63))]
+    pub reason: String,
+    /// What happened, in words.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
+/// The part of any status that consumers read. Whatever is missing means "not yet".
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Upstream {
+    pub observed_generation: Option<i64>,
+    pub artifact: Option<Artifact>,
+    pub metrics: Vec<Metric>,
+    pub cause: Option<Cause>,
+    pub conditions: Vec<Condition>,
+}
+
+/// Types of the conditions in use.
+pub mod condition {
+    pub const READY: &str = "Ready";
+    pub const INPUTS_READY: &str = "InputsReady";
+    pub const UP_TO_DATE: &str = "UpToDate";
+    pub const SUCCEEDED: &str = "Succeeded";
+    /// kstatus: present and True while the controller is working towards the spec.
+    pub const RECONCILING: &str = "Reconciling";
+    /// kstatus: present and True while nothing but a change by someone will help.
+    pub const STALLED: &str = "Stalled";
+}

@@ -1,0 +1,349 @@
+//! Ingestion: `ObjectStore`, `Dataset` and its run `DatasetVersion`.
+
+use crate::{
+    Digest,
+    common::{Flow, Resources, Retry, Trigger, default_keep},
+    duration::Span,
+    run::{Execution, Lineage},
+    status::{ConnectionStatus, IntentStatus, RunStatus},
+};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where files lie: an S3-compatible bucket and the keys to it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mlop.dev",
+    version = "v1alpha1",
+    kind = "ObjectStore",
+    namespaced,
+    status = "ConnectionStatus",
+    derive = "PartialEq",
+    cel,
+    shortname = "ostore",
+    category = "mlop",
+    doc = "An S3-compatible bucket and the keys to it. Datasets, features and models are read from and written to ObjectStores.",
+    validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Summary", type_ = "string", json_path = ".spec.bucket"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectStoreSpec {
+    /// Base URL of the S3 API, for example http://minio.storage.svc:9000.
+    #[schemars(length(max = 512), regex(pattern = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?$"))]
+    pub endpoint: String,
+    /// Name of the bucket. It must exist.
+    #[schemars(length(min = 3, max = 63), regex(pattern = r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$"))]
+    pub bucket: String,
+    /// Put before every key; must end with a slash if it is not empty.
+    #[serde(default)]
+    #[schemars(length(max = 512), regex(pattern = r"^([A-Za-z0-9!_.*'()-]+/)*$"))]
+    pub prefix: String,
+    /// Region that requests are signed for.
+    #[serde(default = "default_region")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[a-z0-9-]+$"))]
+    pub region: String,
+    /// Name of a Secret in this namespace with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; without it requests are not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub secret_name: Option<String>,
+}
+
+fn default_region() -> String {
+    "us-east-1".to_owned()
+}
+
+/// A table that is kept up to date from files, each version validated and immutable.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mlop.dev",
+    version = "v1alpha1",
+    kind = "Dataset",
+    namespaced,
+    status = "IntentStatus",
+    derive = "PartialEq",
+    cel,
+    shortname = "dset",
+    category = "mlop",
+    category = "mlop-all",
+    doc = "A table that is kept up to date from files. Each version is validated, immutable and has a digest.",
+    validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Summary", type_ = "string", json_path = ".status.summary"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "UpToDate", type_ = "string", json_path = ".status.conditions[?(@.type=='UpToDate')].status", priority = 1),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.artifact.revision", priority = 1),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.artifact.digest", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
+)]
+#[x_kube(validation = ("!has(self.unique) || self.unique.all(u, self.columns.exists(c, c.name == u))", "unique must name columns"))]
+#[serde(rename_all = "camelCase")]
+pub struct DatasetSpec {
+    /// Where the rows come from.
+    pub source: Source,
+    /// The columns of the table, in order. Columns of the source that are not named here are left out.
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub columns: Vec<Column>,
+    /// Columns whose values together must not repeat; a row that repeats them is rejected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
+    pub unique: Vec<String>,
+    /// How many rows may be rejected before a version fails.
+    #[serde(default)]
+    pub quarantine: Quarantine,
+    /// Name of the ObjectStore that holds the versions.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub store: String,
+    /// How often the source is looked at.
+    #[serde(default)]
+    pub refresh: Refresh,
+    /// When newer data starts a new version.
+    #[serde(default)]
+    pub trigger: Trigger,
+    /// Computing resources of the pods that scan and write.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Attempts and delays when writing a version fails.
+    #[serde(default)]
+    pub retry: Retry,
+    /// Longest time of one attempt.
+    #[serde(default = "default_deadline")]
+    pub deadline: Span,
+    /// Use the version of this name instead of the newest one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub pin: Option<String>,
+    /// Start nothing new while true; what runs goes on.
+    #[serde(default)]
+    pub suspend: bool,
+    /// How many finished versions are kept as objects besides the current one. Their bytes stay.
+    #[serde(default = "default_keep")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub keep: u32,
+}
+
+fn default_deadline() -> Span {
+    Span::hours(6)
+}
+
+/// Where rows come from and how they are written there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = ("has(self.objects)", "source needs exactly one of: objects"))]
+pub struct Source {
+    /// Objects in a bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<Objects>,
+    /// How the objects are written.
+    pub format: Format,
+}
+
+/// Objects in a bucket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Objects {
+    /// Name of the ObjectStore.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub store: String,
+    /// Keys start with this.
+    #[serde(default)]
+    #[schemars(length(max = 512))]
+    pub prefix: String,
+    /// Patterns with `*`, `?` and `**` of which the rest of the key must match one; without any all objects are taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 256)))]
+    pub include: Vec<String>,
+}
+
+/// How rows are written. Exactly one is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = ("has(self.csv)", "format needs exactly one of: csv"))]
+pub struct Format {
+    /// Comma-separated values with a header line; objects whose key ends with .gz are decompressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<Csv>,
+}
+
+/// Comma-separated values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Csv {
+    /// Character between values.
+    #[serde(default = "default_delimiter")]
+    #[schemars(length(min = 1, max = 1))]
+    pub delimiter: String,
+    /// Texts that mean "no value".
+    #[serde(default = "default_null_tokens")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    pub null_tokens: Vec<String>,
+}
+
+fn default_delimiter() -> String {
+    ",".to_owned()
+}
+
+fn default_null_tokens() -> Vec<String> {
+    vec![String::new()]
+}
+
+/// One column and what its values must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!has(self.pattern) || self.type == 'string'", "pattern is for columns of type string"),
+    validation = ("!has(self.min) || self.type in ['int64', 'float64']", "min is for columns of type int64 or float64"),
+    validation = ("!has(self.max) || self.type in ['int64', 'float64']", "max is for columns of type int64 or float64"),
+    validation = ("!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)", "min must not be greater than max")
+)]
+pub struct Column {
+    /// Name of the column, as in the header.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub name: String,
+    /// Type of its values.
+    #[serde(rename = "type")]
+    pub kind: ColumnType,
+    /// Whether a value may be missing.
+    #[serde(default)]
+    pub nullable: bool,
+    /// Least value (a decimal number), inclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
+    pub min: Option<String>,
+    /// Greatest value (a decimal number), inclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
+    pub max: Option<String>,
+    /// Regular expression that the whole value must match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub pattern: Option<String>,
+    /// The values that are allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "enum")]
+    #[schemars(length(max = 256), inner(length(max = 128)))]
+    pub values: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnType {
+    String,
+    Int64,
+    Float64,
+    Bool,
+    /// RFC 3339, or `YYYY-MM-DD hh:mm:ss` in UTC.
+    Timestamp,
+    /// `YYYY-MM-DD`.
+    Date,
+}
+
+/// How many rows may be rejected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Quarantine {
+    /// Largest share of rejected rows (a decimal number from 0 to 1).
+    #[schemars(length(max = 16), regex(pattern = r"^(0(\.[0-9]+)?|1(\.0+)?)$"))]
+    pub max_ratio: String,
+}
+
+impl Default for Quarantine {
+    fn default() -> Self {
+        Self { max_ratio: "0".to_owned() }
+    }
+}
+
+/// How often the source is looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = ("!self.every.endsWith('s') || int(self.every.substring(0, self.every.size() - 1)) >= 60", "every must be at least one minute"))]
+pub struct Refresh {
+    /// Time between two scans, at least a minute. The annotation mlop.dev/refresh-requested-at scans at once.
+    #[serde(default = "default_every")]
+    pub every: Span,
+}
+
+impl Default for Refresh {
+    fn default() -> Self {
+        Self { every: default_every() }
+    }
+}
+
+fn default_every() -> Span {
+    Span::hours(1)
+}
+
+/// One immutable version of a Dataset. Made by the operator.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mlop.dev",
+    version = "v1alpha1",
+    kind = "DatasetVersion",
+    namespaced,
+    status = "RunStatus",
+    derive = "PartialEq",
+    cel,
+    shortname = "dver",
+    category = "mlop-all",
+    doc = "One immutable version of a Dataset. Made by the operator; read it, do not write it.",
+    printcolumn(
+        name = "Succeeded",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Succeeded')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Succeeded')].reason"
+    ),
+    printcolumn(name = "Summary", type_ = "string", json_path = ".status.output.summary"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", priority = 1),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.output.digest", priority = 1)
+)]
+pub struct DatasetVersionSpec {
+    /// Everything that determines the content.
+    #[x_kube(validation = ("self == oldSelf", "identity is immutable: edit the Dataset to get another version"))]
+    pub identity: DatasetVersionIdentity,
+    /// How the work is carried out.
+    #[serde(default)]
+    pub execution: Execution,
+}
+
+/// What determines the content of a version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DatasetVersionIdentity {
+    /// Inputs and their digest.
+    pub lineage: Lineage,
+    /// Digest of the listing: which objects, in which state.
+    pub listing: Digest,
+    /// The dataset's source.
+    pub source: Source,
+    /// The dataset's columns.
+    #[schemars(length(min = 1, max = 256))]
+    pub columns: Vec<Column>,
+    /// The dataset's unique columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 128)))]
+    pub unique: Vec<String>,
+    /// The dataset's quarantine budget.
+    pub quarantine: Quarantine,
+    /// ObjectStore that holds the version.
+    #[schemars(length(max = 63))]
+    pub store: String,
+}
+
+impl Flow for DatasetSpec {
+    fn pin(&self) -> Option<&str> {
+        self.pin.as_deref()
+    }
+    fn suspend(&self) -> bool {
+        self.suspend
+    }
+    fn trigger(&self) -> &Trigger {
+        &self.trigger
+    }
+    fn keep(&self) -> u32 {
+        self.keep
+    }
+}

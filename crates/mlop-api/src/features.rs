@@ -1,0 +1,262 @@
+//! Features: `FeatureStore`, `FeatureView` and its run `FeatureSnapshot`.
+
+use crate::{
+    common::{Consistency, Flow, NamedInput, Resources, Retry, Trigger, default_keep},
+    duration::Span,
+    run::{Execution, Lineage},
+    status::{ConnectionStatus, IntentStatus, RunStatus},
+};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where features are served from online, and where their files lie.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mlop.dev",
+    version = "v1alpha1",
+    kind = "FeatureStore",
+    namespaced,
+    status = "ConnectionStatus",
+    derive = "PartialEq",
+    cel,
+    shortname = "fstore",
+    category = "mlop",
+    category = "mlop-all",
+    doc = "Where features are served from: Redis and the online API, and the ObjectStore for their files.",
+    validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Summary", type_ = "string", json_path = ".status.address"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+pub struct FeatureStoreSpec {
+    /// Name of the ObjectStore that holds the snapshots.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub store: String,
+    /// The Redis that holds the online values.
+    pub redis: RedisConnection,
+    /// The online API (POST /get-online-features).
+    #[serde(default)]
+    pub api: OnlineApi,
+}
+
+/// A Redis: one that mlop runs, or one that exists. Exactly one is set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = ("has(self.managed) != has(self.existing)", "redis needs exactly one of: managed, existing"))]
+pub struct RedisConnection {
+    /// Run a Redis for this store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed: Option<ManagedRedis>,
+    /// Use a Redis that exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<ExistingRedis>,
+}
+
+/// A Redis that mlop runs: one pod with a volume, reachable only by mlop's own pods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedRedis {
+    /// Image with redis-server.
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"))]
+    pub image: String,
+    /// Name of a Secret in this namespace with the key `password`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub secret_name: String,
+    /// Size of the volume.
+    #[serde(default = "default_volume")]
+    #[schemars(length(max = 16), regex(pattern = r"^[1-9][0-9]*(Mi|Gi|Ti)$"))]
+    pub volume: String,
+    /// Computing resources.
+    #[serde(default)]
+    pub resources: Resources,
+}
+
+fn default_volume() -> String {
+    "1Gi".to_owned()
+}
+
+/// A Redis that exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExistingRedis {
+    /// Host and port, for example redis.cache.svc:6379.
+    #[schemars(length(max = 260), regex(pattern = r"^[A-Za-z0-9.-]+:[0-9]{1,5}$"))]
+    pub address: String,
+    /// Name of a Secret in this namespace with the key `password`; without it no password is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub secret_name: Option<String>,
+}
+
+/// The online API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct OnlineApi {
+    /// Number of pods.
+    #[schemars(range(min = 0, max = 100))]
+    pub replicas: i32,
+    /// Computing resources of each pod.
+    pub resources: Resources,
+}
+
+impl Default for OnlineApi {
+    fn default() -> Self {
+        Self {
+            replicas: 1,
+            resources: Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 },
+        }
+    }
+}
+
+/// Features computed by SQL from other resources' tables.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mlop.dev",
+    version = "v1alpha1",
+    kind = "FeatureView",
+    namespaced,
+    status = "IntentStatus",
+    derive = "PartialEq",
+    cel,
+    shortname = "fview",
+    category = "mlop",
+    category = "mlop-all",
+    doc = "Features computed by SQL from Datasets (or other tables), kept as files for training and online for serving.",
+    validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Summary", type_ = "string", json_path = ".status.summary"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "UpToDate", type_ = "string", json_path = ".status.conditions[?(@.type=='UpToDate')].status", priority = 1),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.artifact.revision", priority = 1),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.artifact.digest", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct FeatureViewSpec {
+    /// The tables that the SQL reads, by the names it uses.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub inputs: Vec<NamedInput>,
+    /// Whether inputs from the same root must come from the same version of it.
+    #[serde(default)]
+    pub consistency: Consistency,
+    /// One SELECT (DataFusion's SQL). It must yield the entity columns and the timestamp; volatile functions are refused.
+    #[schemars(length(min = 1, max = 16384))]
+    pub sql: String,
+    /// Columns that together name what a row is about; the key of the online store.
+    #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 128)))]
+    pub entities: Vec<String>,
+    /// Column with the time since which a row is true. Online, the newest row of each entity counts.
+    #[schemars(length(min = 1, max = 128))]
+    pub timestamp: String,
+    /// Age after which an online value counts as OUTSIDE_MAX_AGE; without it never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Span>,
+    /// Name of the FeatureStore.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub feature_store: String,
+    /// Computing resources of the pods that compute and load.
+    #[serde(default = "default_resources")]
+    pub resources: Resources,
+    /// Attempts and delays when computing fails.
+    #[serde(default)]
+    pub retry: Retry,
+    /// Longest time of one attempt.
+    #[serde(default = "default_deadline")]
+    pub deadline: Span,
+    /// When newer inputs start new work.
+    #[serde(default)]
+    pub trigger: Trigger,
+    /// Use the run of this name instead of the newest one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub pin: Option<String>,
+    /// Start nothing new while true; what runs goes on.
+    #[serde(default)]
+    pub suspend: bool,
+    /// How many finished runs are kept as objects besides the current one. Their bytes stay.
+    #[serde(default = "default_keep")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub keep: u32,
+}
+
+fn default_resources() -> Resources {
+    Resources { cpu: "500m".to_owned(), memory: "1Gi".to_owned(), gpu: 0 }
+}
+
+fn default_deadline() -> Span {
+    Span::hours(6)
+}
+
+impl Flow for FeatureViewSpec {
+    fn pin(&self) -> Option<&str> {
+        self.pin.as_deref()
+    }
+    fn suspend(&self) -> bool {
+        self.suspend
+    }
+    fn trigger(&self) -> &Trigger {
+        &self.trigger
+    }
+    fn keep(&self) -> u32 {
+        self.keep
+    }
+}
+
+/// One immutable snapshot of a FeatureView. Made by the operator.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mlop.dev",
+    version = "v1alpha1",
+    kind = "FeatureSnapshot",
+    namespaced,
+    status = "RunStatus",
+    derive = "PartialEq",
+    cel,
+    shortname = "fsnap",
+    category = "mlop-all",
+    doc = "One immutable snapshot of a FeatureView. Made by the operator; read it, do not write it.",
+    printcolumn(
+        name = "Succeeded",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Succeeded')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Succeeded')].reason"
+    ),
+    printcolumn(name = "Summary", type_ = "string", json_path = ".status.output.summary"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", priority = 1),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.output.digest", priority = 1)
+)]
+pub struct FeatureSnapshotSpec {
+    /// Everything that determines the content.
+    #[x_kube(validation = ("self == oldSelf", "identity is immutable: edit the FeatureView to get another run"))]
+    pub identity: FeatureSnapshotIdentity,
+    /// How the work is carried out.
+    #[serde(default)]
+    pub execution: Execution,
+}
+
+/// What determines the content of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FeatureSnapshotIdentity {
+    /// Inputs and their digest.
+    pub lineage: Lineage,
+    /// The view's SQL.
+    #[schemars(length(min = 1, max = 16384))]
+    pub sql: String,
+    /// The view's entities.
+    #[schemars(length(min = 1, max = 8), inner(length(max = 128)))]
+    pub entities: Vec<String>,
+    /// The view's timestamp column.
+    #[schemars(length(min = 1, max = 128))]
+    pub timestamp: String,
+    /// ObjectStore that holds the snapshot.
+    #[schemars(length(max = 63))]
+    pub store: String,
+}

@@ -1,0 +1,40 @@
+//! Labels, annotations and paths that operators, pods and users share.
+
+/// Label: name of the intent that an object belongs to.
+pub const INTENT: &str = "mlop.dev/intent";
+/// Label: kind of that intent.
+pub const INTENT_KIND: &str = "mlop.dev/intent-kind";
+/// Label: name of the run that a pod or Job works for.
+pub const RUN: &str = "mlop.dev/run";
+/// Label: kind of that run.
+pub const RUN_KIND: &str = "mlop.dev/run-kind";
+/// Label: number of the attempt, from 1.
+pub const ATTEMPT: &str = "mlop.dev/attempt";
+/// Label: what a pod does: `run`, `scan`, `probe`, `activation`, `cleanup` or `serving`.
+pub const ROLE: &str = "mlop.dev/role";
+/// Label: which operator made the object; operators watch only their own.
+pub const OPERATOR: &str = "mlop.dev/operator";
+/// Label: 63 characters at most of the hexadecimal digest being served.
+pub const DIGEST: &str = "mlop.dev/digest";
+/// Annotation of a pod: the [task](crate::task::Task) as JSON, mounted as a file.
+pub const TASK: &str = "mlop.dev/task";
+/// Annotation of a user: try again what failed (any new value; RFC 3339 by convention).
+pub const RETRY_REQUESTED_AT: &str = "mlop.dev/retry-requested-at";
+/// Annotation of a user: look at the source again now.
+pub const REFRESH_REQUESTED_AT: &str = "mlop.dev/refresh-requested-at";
+/// Annotation of a user on an intent with `trigger.mode: manual`: start with what is there now.
+pub const RUN_REQUESTED_AT: &str = "mlop.dev/run-requested-at";
+
+/// Folder in our containers with `task.json`.
+pub const TASK_DIR: &str = "/run/mlop/task";
+/// Folder in our containers with one folder of key files per ObjectStore.
+pub const STORES_DIR: &str = "/run/mlop/stores";
+/// Keys of the Secret that an ObjectStore names; each becomes a file of that name.
+pub const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+pub const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+/// Folder with the online store's `password` file.
+pub const REDIS_DIR: &str = "/run/mlop/redis";
+/// Name of the container whose termination message is the result.
+pub const WORKER_CONTAINER: &str = "worker";
+/// Name of the container that runs a user's command.
+pub const USER_CONTAINER: &str = "user";

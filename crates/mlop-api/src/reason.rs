@@ -1,0 +1,178 @@
+//! Every reason that a condition, an Event or a metric of mlop can carry.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Declares [`Reason`]: the documentation of each variant is also its entry in the reference.
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Why a condition is as it is. The text in conditions, Events and metrics is the variant's name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum Reason { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Reason {
+            /// All reasons with their documentation, for the reference.
+            pub const ALL: &[(Self, &str)] = &[$((Self::$name, concat!($($doc),+)),)+];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    // States that are not errors
+    /// The controller has not looked at the object yet.
+    Pending,
+    /// The artifact (or the connection) is right for this spec and may be used.
+    Ready,
+    /// All inputs are usable.
+    InputsReady,
+    /// The artifact was made from the newest inputs.
+    UpToDate,
+    /// The run has succeeded.
+    Succeeded,
+    /// An input does not exist or has published nothing yet.
+    WaitingForInputs,
+    /// Inputs that share a root come from different versions of it.
+    InputsDiverged,
+    /// A scan of the source is under way.
+    Scanning,
+    /// A run is under way.
+    Running,
+    /// The result is being activated outside (online store, alias).
+    Activating,
+    /// The new version is being rolled out.
+    RollingOut,
+    /// The connection is being checked.
+    Probing,
+    /// Servers that were asked for are starting.
+    Starting,
+    /// `spec.suspend` is true: nothing new starts.
+    Suspended,
+    /// `trigger.mode` is manual: new inputs wait for mlop.dev/run-requested-at.
+    WaitingForTrigger,
+    /// New inputs wait until they have been unchanged for `trigger.settle`.
+    Settling,
+    /// `spec.pin` names the version in use; newer inputs are not followed.
+    Pinned,
+    /// An object of the same name is still being deleted.
+    WaitingForDeletion,
+    /// A newer spec or input is not an artifact yet.
+    Outdated,
+    /// A pod waits for a node: not enough resources, or no node matches.
+    Unschedulable,
+    /// The failed attempt is tried again after a delay.
+    Retrying,
+    /// A metric did not pass the gate: the version is recorded but not used.
+    GateFailed,
+
+    // Problems of the spec
+    /// A field of the spec can never work; the message has its path.
+    InvalidSpec,
+    /// An input's kind is not among those that this operator watches (`--input-kinds`).
+    InputKindUnknown,
+    /// The resource depends on itself, directly or around.
+    DependencyCycle,
+    /// `spec.pin` names no run of this resource that has succeeded.
+    PinnedRunNotFound,
+    /// An object with the name of a child exists and is not ours; it is left alone.
+    NameConflict,
+    /// A connection (ObjectStore, FeatureStore, TrackingServer) that the spec names does not exist or is not ready.
+    ConnectionNotReady,
+
+    // Problems of the data
+    /// A column is missing or has another type than the spec says.
+    SchemaMismatch,
+    /// More rows were rejected than `quarantine` allows.
+    QuarantineBudgetExceeded,
+    /// No object of the source matches.
+    SourceEmpty,
+    /// An object changed while it was read.
+    SourceChanged,
+    /// Looking at the source failed; the newest successful look is still in use.
+    ScanFailing,
+    /// The SQL does not run on these inputs.
+    QueryInvalid,
+    /// The content of an input does not have the digest that was published.
+    InputCorrupt,
+
+    // Problems of running
+    /// A container used more memory than its limit.
+    OutOfMemory,
+    /// The node evicted or preempted the pod.
+    Evicted,
+    /// The pod or its node was lost before it reported.
+    PodLost,
+    /// An image cannot be pulled.
+    ImagePull,
+    /// The user's command ended with an error.
+    UserError,
+    /// The attempt took longer than `deadline`.
+    DeadlineExceeded,
+    /// The pod did not start within `startTimeout`.
+    StartTimeout,
+    /// A quota of the namespace refused the pod.
+    QuotaExceeded,
+    /// The API server refused the pod (Pod Security, an admission policy).
+    PodRefused,
+    /// A Secret or key that the pod mounts does not exist.
+    SecretMissing,
+    /// The worker ended without a readable result.
+    ResultMissing,
+    /// A worker met a state it has no better word for.
+    WorkerFailed,
+    /// An upstream resource failed; `status.cause` says where it began.
+    UpstreamFailed,
+    /// The attempts are used up; the inputs that failed are in `status.deadLetters`.
+    AttemptsExhausted,
+
+    // Problems of what is outside
+    /// The object store does not answer.
+    StoreUnreachable,
+    /// The object store refuses the keys.
+    StoreDenied,
+    /// The bucket does not exist.
+    BucketNotFound,
+    /// The tracking server does not answer.
+    TrackingUnreachable,
+    /// The tracking server refused a request.
+    TrackingRefused,
+    /// The online store does not answer.
+    OnlineStoreUnreachable,
+    /// Activation lost against a higher revision.
+    ActivationSuperseded,
+    /// The new version did not become ready; the earlier one keeps serving.
+    RolloutFailed,
+    /// Cleaning up outside was given up after its attempts.
+    CleanupAbandoned,
+
+    // Problems of the operator
+    /// A request to the API server failed; it is tried again.
+    ApiError,
+    /// A pass over this object panicked; please report it.
+    Panicked,
+    /// The stored object cannot be read.
+    Undecodable,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_documented_and_serialises_as_its_name() {
+        for (reason, doc) in Reason::ALL {
+            assert!(doc.trim().len() > 10, "{reason} has no documentation");
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+    }
+}

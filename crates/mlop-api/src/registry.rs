@@ -1,0 +1,248 @@
+//! Registry: `TrackingServer`, `Model` and its run `ModelVersion`.
+
+use crate::{
+    common::{Flow, Metric, ObjectRef, Resources, Retry, Trigger, default_keep},
+    run::{Execution, Lineage},
+    status::{ConnectionStatus, IntentStatus, RunStatus},
+};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An MLflow server: one that mlop runs, or one that exists in the cluster.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mlop.dev",
+    version = "v1alpha1",
+    kind = "TrackingServer",
+    namespaced,
+    status = "ConnectionStatus",
+    derive = "PartialEq",
+    cel,
+    shortname = "tracking",
+    category = "mlop",
+    category = "mlop-all",
+    doc = "An MLflow tracking server: one that mlop runs, or one that exists in the cluster.",
+    validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Summary", type_ = "string", json_path = ".status.address"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(validation = ("has(self.managed) != has(self.existing)", "a TrackingServer needs exactly one of: managed, existing"))]
+pub struct TrackingServerSpec {
+    /// Run an MLflow server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed: Option<ManagedMlflow>,
+    /// Use a Service that exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<ExistingMlflow>,
+}
+
+/// An MLflow server that mlop runs: one pod, SQLite on a volume, one worker, job execution off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ManagedMlflow {
+    /// Image with the mlflow command.
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"))]
+    pub image: String,
+    /// Size of the volume.
+    #[serde(default = "default_volume")]
+    #[schemars(length(max = 16), regex(pattern = r"^[1-9][0-9]*(Mi|Gi|Ti)$"))]
+    pub volume: String,
+    /// Computing resources.
+    #[serde(default = "default_resources")]
+    pub resources: Resources,
+}
+
+fn default_volume() -> String {
+    "1Gi".to_owned()
+}
+fn default_resources() -> Resources {
+    Resources { cpu: "100m".to_owned(), memory: "1Gi".to_owned(), gpu: 0 }
+}
+
+/// An MLflow server that exists in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExistingMlflow {
+    /// Name of the Service.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub service: String,
+    /// Namespace of the Service; without it this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: Option<String>,
+    /// Port of the Service.
+    #[serde(default = "default_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+}
+
+fn default_port() -> i32 {
+    5000
+}
+
+/// A registered model that follows a training: each version is recorded, gated, and given an alias.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mlop.dev",
+    version = "v1alpha1",
+    kind = "Model",
+    namespaced,
+    status = "IntentStatus",
+    derive = "PartialEq",
+    cel,
+    shortname = "model",
+    category = "mlop",
+    category = "mlop-all",
+    doc = "A registered model that follows a TrainingJob: each version is recorded in MLflow, judged by gates, and given an alias.",
+    validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Summary", type_ = "string", json_path = ".status.summary"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "UpToDate", type_ = "string", json_path = ".status.conditions[?(@.type=='UpToDate')].status", priority = 1),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.artifact.revision", priority = 1),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.artifact.digest", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelSpec {
+    /// The resource whose artifact is registered.
+    pub from: ObjectRef,
+    /// Name of the TrackingServer.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub tracking_server: String,
+    /// Name of the registered model in MLflow; without it `<namespace>.<name>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"))]
+    pub registered_model: Option<String>,
+    /// What a version's metrics must be before it is used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub gates: Vec<Gate>,
+    /// Alias that names the version in use in MLflow.
+    #[serde(default = "default_alias")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_-]*$"))]
+    #[x_kube(validation = ("self.lowerAscii() != 'latest' && !self.matches('^[vV][0-9]+$')", "MLflow reserves the aliases latest and v<number>"))]
+    pub alias: String,
+    /// Attempts and delays when recording fails.
+    #[serde(default = "default_retry")]
+    pub retry: Retry,
+    /// When newer inputs start new work.
+    #[serde(default)]
+    pub trigger: Trigger,
+    /// Use the run of this name instead of the newest one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub pin: Option<String>,
+    /// Start nothing new while true; what runs goes on.
+    #[serde(default)]
+    pub suspend: bool,
+    /// How many finished runs are kept as objects besides the current one. Their bytes stay.
+    #[serde(default = "default_keep")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub keep: u32,
+}
+
+fn default_alias() -> String {
+    "champion".to_owned()
+}
+
+/// Recording is cheap and a tracking server restarts now and then: be more patient than with training.
+fn default_retry() -> Retry {
+    Retry { limit: 10, ..Retry::default() }
+}
+
+/// A bound on one metric.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = ("has(self.min) || has(self.max)", "a gate needs min, max or both"),
+    validation = ("!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)", "min must not be greater than max")
+)]
+pub struct Gate {
+    /// Name of the gate.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Name of the metric.
+    #[schemars(length(min = 1, max = 100))]
+    pub metric: String,
+    /// Least value that passes (a decimal number).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
+    pub min: Option<String>,
+    /// Greatest value that passes (a decimal number).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
+    pub max: Option<String>,
+}
+
+impl Flow for ModelSpec {
+    fn pin(&self) -> Option<&str> {
+        self.pin.as_deref()
+    }
+    fn suspend(&self) -> bool {
+        self.suspend
+    }
+    fn trigger(&self) -> &Trigger {
+        &self.trigger
+    }
+    fn keep(&self) -> u32 {
+        self.keep
+    }
+}
+
+/// One registered version. Made by the operator.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mlop.dev",
+    version = "v1alpha1",
+    kind = "ModelVersion",
+    namespaced,
+    status = "RunStatus",
+    derive = "PartialEq",
+    cel,
+    shortname = "mver",
+    category = "mlop-all",
+    doc = "One version of a Model, recorded in MLflow. Made by the operator; read it, do not write it.",
+    printcolumn(
+        name = "Succeeded",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Succeeded')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Succeeded')].reason"
+    ),
+    printcolumn(name = "Summary", type_ = "string", json_path = ".status.output.summary"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", priority = 1),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.output.digest", priority = 1)
+)]
+pub struct ModelVersionSpec {
+    /// Everything that determines the content.
+    #[x_kube(validation = ("self == oldSelf", "identity is immutable: edit the Model to get another run"))]
+    pub identity: ModelVersionIdentity,
+    /// How the work is carried out.
+    #[serde(default)]
+    pub execution: Execution,
+}
+
+/// What determines a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelVersionIdentity {
+    /// The artifact that is registered, and its digest.
+    pub lineage: Lineage,
+    /// TrackingServer that records it.
+    #[schemars(length(max = 63))]
+    pub tracking_server: String,
+    /// Name of the registered model.
+    #[schemars(length(max = 200))]
+    pub registered_model: String,
+    /// Metrics of the artifact as its producer published them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub metrics: Vec<Metric>,
+}

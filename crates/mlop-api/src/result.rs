@@ -1,0 +1,156 @@
+//! The document in which a worker says how its work ended.
+//!
+//! It is the termination message of the worker's container: at most [`LIMIT`] bytes, since the kubelet shares
+//! 12 KiB among all containers of a pod. What does not fit is in the object store.
+
+use crate::{Digest, Reason, common::Metric};
+use serde::{Deserialize, Serialize};
+
+/// Largest result in bytes.
+pub const LIMIT: usize = 2_048;
+
+/// How one piece of work ended: an `error`, or none and the facts of its success.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ResultDocument {
+    /// Why it failed; absent on success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// Identity of what was made: the manifest's digest, or of a listing for a scan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema_digest: Option<Digest>,
+    /// What was measured, as many as fit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<Metric>,
+    /// One line for people: `336776 rows, 12 rejected`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// What the tracking server calls the model version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registered: Option<Registered>,
+    /// Sequence number of the newest complete checkpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<u64>,
+}
+
+/// A model version as the tracking server knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Registered {
+    /// Name of the registered model.
+    #[schemars(length(max = 253))]
+    pub model: String,
+    /// Version number, a string in MLflow's API.
+    #[schemars(length(max = 20))]
+    pub version: String,
+    /// The MLflow run that carries parameters and metrics.
+    #[schemars(length(max = 64))]
+    pub run_id: String,
+}
+
+/// Why work failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub reason: Reason,
+    /// What happened, to which object, and what to do.
+    pub message: String,
+    /// Whether the same work may succeed when it is simply tried again.
+    pub retryable: bool,
+}
+
+impl Failure {
+    /// A failure that the same inputs will show again.
+    pub fn terminal(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retryable: false }
+    }
+    /// A failure that may pass.
+    pub fn transient(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retryable: true }
+    }
+}
+
+impl ResultDocument {
+    pub fn failed(failure: Failure) -> Self {
+        Self { error: Some(failure), ..Self::default() }
+    }
+
+    /// The document as JSON of at most [`LIMIT`] bytes: drops metrics from the end, then shortens the message.
+    pub fn to_message(&self) -> String {
+        let mut document = self.clone();
+        loop {
+            let json = serde_json::to_string(&document).unwrap_or_default();
+            if json.len() <= LIMIT {
+                return json;
+            }
+            if document.metrics.pop().is_some() {
+                continue;
+            }
+            let excess = json.len() - LIMIT;
+            match (&mut document.error, &mut document.summary) {
+                (Some(failure), _) if !failure.message.is_empty() => shorten(&mut failure.message, excess),
+                (_, Some(summary)) if !summary.is_empty() => shorten(summary, excess),
+                _ => return json,
+            }
+        }
+    }
+
+    /// Reads a termination message.
+    ///
+    /// # Errors
+    /// When the text is longer than [`LIMIT`] or not such a document: the pod was killed before it could report.
+    pub fn from_message(text: &str) -> Result<Self, String> {
+        if text.len() > LIMIT {
+            return Err(format!("the result has {} bytes, more than {LIMIT}", text.len()));
+        }
+        serde_json::from_str(text).map_err(|e| format!("the result is not readable: {e}"))
+    }
+}
+
+fn shorten(text: &mut String, excess: usize) {
+    let mut end = text.len().saturating_sub(excess.max(1));
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_reads_back() {
+        let result = ResultDocument {
+            digest: Some(Digest::of_bytes(b"x")),
+            metrics: vec![Metric::new("auc", 0.71)],
+            summary: Some("336776 rows".into()),
+            ..Default::default()
+        };
+        assert_eq!(ResultDocument::from_message(&result.to_message()).unwrap(), result);
+    }
+
+    #[test]
+    fn an_oversized_result_keeps_digest_and_reason() {
+        let message = "é\"\\\n".repeat(2_000);
+        let result = ResultDocument {
+            digest: Some(Digest::of_bytes(b"x")),
+            metrics: (0..200).map(|i| Metric::new(format!("m{i}"), 1.5)).collect(),
+            error: Some(Failure::terminal(Reason::UserError, message)),
+            ..Default::default()
+        };
+        let text = result.to_message();
+        assert!(text.len() <= LIMIT);
+        let read = ResultDocument::from_message(&text).unwrap();
+        assert_eq!(read.digest, result.digest);
+        assert_eq!(read.error.unwrap().reason, Reason::UserError);
+    }
+
+    #[test]
+    fn foreign_text_is_refused() {
+        for text in ["", "Killed", "[]", "{\"digest\":\"sha256:zz\"}", &" ".repeat(LIMIT + 1)] {
+            assert!(ResultDocument::from_message(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What the specs of all runs share.
+
+use crate::{
+    Digest,
+    common::{Resources, Retry, Toleration},
+    contract::{InputRecord, Root},
+    duration::Span,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// An input as it was when the run was decided: enough to read and to verify it without asking anyone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunInput {
+    /// Who published it.
+    #[serde(flatten)]
+    pub record: InputRecord,
+    /// ObjectStore that holds it.
+    #[schemars(length(max = 63))]
+    pub store: String,
+    /// A table or a tree.
+    #[schemars(length(max = 128))]
+    pub media_type: String,
+}
+
+/// What every run's identity carries: who it is for and what it consumes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Lineage {
+    /// Digest of everything that determines the output.
+    pub input_digest: Digest,
+    /// Version of the meaning of this identity, part of the digest.
+    pub semantics_version: u32,
+    /// The inputs.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub inputs: Vec<RunInput>,
+    /// Where the inputs come from in the end.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub roots: Vec<Root>,
+}
+
+/// How a run is carried out; never part of a digest. Mirrored from the intent until the run has succeeded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Execution {
+    /// Computing resources.
+    pub resources: Resources,
+    /// Attempts and delays.
+    pub retry: Retry,
+    /// Longest time of one attempt; without it unlimited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Span>,
+    /// Longest time from creating a pod to its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_timeout: Option<Span>,
+    /// How long the last attempt's pod stays for its logs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_pods: Option<Span>,
+    /// Labels that a node must have.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16), inner(length(max = 63)))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that the pod accepts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub tolerations: Vec<Toleration>,
+    /// Names of Secrets for pulling images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 253)))]
+    pub pull_secrets: Vec<String>,
+    /// The request to try again that gave this budget of attempts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub retry_requested_at: Option<String>,
+}

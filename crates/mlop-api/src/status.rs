@@ -1,0 +1,292 @@
+//! The statuses of mlop's kinds.
+
+use crate::{
+    Digest,
+    common::Metric,
+    contract::{Artifact, Cause},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Status of an intent that makes runs (Dataset, FeatureView, TrainingJob, Model).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IntentStatus {
+    /// Generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The result that others may use, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Artifact>,
+    /// The one fact about the artifact that people look for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub summary: Option<String>,
+    /// What was measured on the artifact.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub metrics: Vec<Metric>,
+    /// What the newest scan of the source saw (Dataset).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<Scan>,
+    /// How the tracking server knows the artifact (Model).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered: Option<crate::result::Registered>,
+    /// Verdicts of the gates (Model), newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub verdicts: Vec<Verdict>,
+    /// Where a problem began, here or upstream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// The last runs, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub history: Vec<HistoryEntry>,
+    /// Inputs whose attempts are used up, newest first. The annotation mlop.dev/retry-requested-at replays them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub dead_letters: Vec<DeadLetter>,
+    /// Observations: Ready, InputsReady, UpToDate; Reconciling and Stalled while present.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What a scan saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Scan {
+    /// Identity of the listing: keys, sizes and entity tags of the objects.
+    pub digest: Digest,
+    /// Name of the ObjectStore that was listed.
+    #[schemars(length(max = 63))]
+    pub store: String,
+    /// Digest of what was asked for (store, prefix, patterns), so that an edit makes a new scan.
+    pub source_digest: Digest,
+    /// Time slot of the scan: seconds since 1970 divided by `refresh.every`, or the scan that an edit or a request caused.
+    #[schemars(length(max = 40))]
+    pub slot: String,
+    /// The refresh request that this scan answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub refresh_requested_at: Option<String>,
+    /// What it saw, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub summary: Option<String>,
+}
+
+/// Outcome of the gates for one version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Verdict {
+    /// The run that was judged.
+    #[schemars(length(max = 63))]
+    pub run: String,
+    /// Digest of the gates it was judged by.
+    pub gates_digest: Digest,
+    /// Whether it passed.
+    pub passed: bool,
+    /// Each gate with the value that was measured.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
+/// One finished run, in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// Name of the run.
+    #[schemars(length(max = 63))]
+    pub run: String,
+    /// Digest of its inputs.
+    pub input_digest: Digest,
+    /// What it made, if it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Succeeded, or the reason of the failure.
+    #[schemars(length(max = 63))]
+    pub outcome: String,
+    /// Attempts that were made.
+    pub attempts: u32,
+    /// Seconds from the run's creation to its end.
+    pub duration_seconds: i64,
+}
+
+/// Inputs that were given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// Name of the run.
+    #[schemars(length(max = 63))]
+    pub run: String,
+    /// Digest of the inputs that failed.
+    pub input_digest: Digest,
+    /// Failure class of the last attempt.
+    #[schemars(length(max = 63))]
+    pub reason: String,
+    /// Message of the last attempt, with the last lines of the user's output.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// Attempts that were made.
+    pub attempts: u32,
+    /// When the last attempt ended (RFC 3339).
+    #[schemars(length(max = 40))]
+    pub at: String,
+}
+
+/// Status of a run (DatasetVersion, FeatureSnapshot, TrainingRun, ModelVersion).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunStatus {
+    /// Generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What the run made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
+    /// Attempts that have ended; the next one has this number plus one. Never restarts.
+    #[serde(default)]
+    pub attempts: u32,
+    /// Number of attempts that ended before the current budget began.
+    #[serde(default)]
+    pub budget_start: u32,
+    /// Digest of the `spec.execution` that the current budget belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_digest: Option<Digest>,
+    /// The last failed attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<AttemptFailure>,
+    /// Sequence number of the newest complete checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<u64>,
+    /// When the run ended (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub finished_at: Option<String>,
+    /// Observations: Succeeded; Reconciling and Stalled while present.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What a run made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Output {
+    /// Identity of the content.
+    pub digest: Digest,
+    /// Name of the ObjectStore that holds it.
+    #[schemars(length(max = 63))]
+    pub store: String,
+    /// Where it lies.
+    #[schemars(length(max = 1024))]
+    pub uri: String,
+    /// What the uri leads to.
+    #[schemars(length(max = 128))]
+    pub media_type: String,
+    /// Identity of the table's columns and types, if it is a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_digest: Option<Digest>,
+    /// What was measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub metrics: Vec<Metric>,
+    /// The one fact that people look for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub summary: Option<String>,
+    /// How the tracking server knows it (ModelVersion).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered: Option<crate::result::Registered>,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptFailure {
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+    /// Failure class.
+    #[schemars(length(max = 63))]
+    pub reason: String,
+    /// What happened.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// Whether a further attempt may help.
+    pub retryable: bool,
+    /// When the attempt ended (RFC 3339).
+    #[schemars(length(max = 40))]
+    pub at: String,
+}
+
+/// Status of a connection (ObjectStore, FeatureStore, TrackingServer).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionStatus {
+    /// Generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Address inside the cluster under which it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub address: Option<String>,
+    /// Observations: Ready; Reconciling and Stalled while present.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Status of a ModelDeployment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentStatus {
+    /// Generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What is being served, as others may use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Artifact>,
+    /// What ready pods serve now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<Serving>,
+    /// Where predictions are served inside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub url: Option<String>,
+    /// The one fact that people look for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub summary: Option<String>,
+    /// Where a problem began, here or upstream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// Observations: Ready, InputsReady, UpToDate; Reconciling and Stalled while present.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What ready pods serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Serving {
+    /// Digest of the model.
+    pub digest: Digest,
+    /// Name of the ModelVersion.
+    #[schemars(length(max = 63))]
+    pub model_version: String,
+    /// Version number in the tracking server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    pub version: Option<String>,
+    /// Pods that are ready.
+    pub ready_replicas: i32,
+}

@@ -1,0 +1,218 @@
+//! The document in which an operator tells one pod what to do.
+//!
+//! It travels as the pod's annotation [`labels::TASK`](crate::labels::TASK) and is mounted as
+//! `task.json` in [`labels::TASK_DIR`](crate::labels::TASK_DIR), so that no value passes through a shell, an argument
+//! list or Kubernetes' `$(NAME)` expansion. It holds no secrets: keys are mounted as files.
+
+use crate::{
+    Digest,
+    common::Metric,
+    contract::Root,
+    dataset::{Column, Format, Quarantine},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One piece of work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Task {
+    pub subject: Subject,
+    pub work: Work,
+}
+
+/// What the work is for. The uid names `results/<uid>.json`, where a finished result is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Work {
+    /// `mlop-dataset`: is the store there, may we read and write?
+    Probe { store: Store },
+    /// `mlop-dataset`: list the source and keep the listing under `listings/<digest>.json` of `output`.
+    Scan(ScanWork),
+    /// `mlop-dataset`: read exactly the listed objects, validate, write a table.
+    Version(VersionWork),
+    /// `mlop-features`: run the SQL over the inputs, write a table.
+    Snapshot(SnapshotWork),
+    /// `mlop-features`: load a table into Redis and move the view's pointer to it.
+    Activate(ActivateWork),
+    /// `mlop-features`: remove a view from Redis.
+    Deactivate { view: ViewKey, redis: Redis },
+    /// `mlop-launcher`: fetch inputs, run the user's command, upload what it left.
+    Train(TrainWork),
+    /// `mlop-registrar`: record a version in the tracking server.
+    Register(RegisterWork),
+    /// `mlop-registrar`: move an alias.
+    Alias(AliasWork),
+    /// `mlop-launcher`: put a tree into a folder for a server to load.
+    Serve { model: Input, folder: String },
+}
+
+/// An ObjectStore as a pod reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Store {
+    /// Name of the ObjectStore; its keys are files in `<STORES_DIR>/<name>/` if it names a Secret.
+    pub name: String,
+    /// Base URL, for example `http://minio.storage.svc:9000`.
+    pub endpoint: String,
+    pub region: String,
+    pub bucket: String,
+    /// Put before every key; empty, or ends with `/`.
+    pub prefix: String,
+    /// Whether keys are mounted.
+    pub credentials: bool,
+}
+
+impl Store {
+    /// The uri of `key` in this store.
+    pub fn uri(&self, key: &str) -> String {
+        format!("s3://{}/{}{key}", self.bucket, self.prefix)
+    }
+}
+
+/// An artifact to read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Input {
+    /// The input's name in the spec.
+    pub name: String,
+    pub digest: Digest,
+    pub media_type: String,
+    pub store: Store,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScanWork {
+    pub source: Store,
+    /// Keys start with this, after the store's own prefix.
+    pub prefix: String,
+    /// Patterns (`*`, `?`, `**`) of which a key's rest after `prefix` must match one; none matches all.
+    pub include: Vec<String>,
+    pub output: Store,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionWork {
+    pub source: Store,
+    /// Digest of the listing; the listing lies in `output`.
+    pub listing: Digest,
+    pub format: Format,
+    pub columns: Vec<Column>,
+    pub unique: Vec<String>,
+    pub quarantine: Quarantine,
+    pub output: Store,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotWork {
+    pub inputs: Vec<Input>,
+    pub sql: String,
+    pub entities: Vec<String>,
+    pub timestamp: String,
+    pub output: Store,
+    /// Memory the query may use in bytes before it spills to `/tmp`.
+    pub memory_bytes: u64,
+}
+
+/// Names a view in the online store, across namespaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewKey {
+    pub namespace: String,
+    pub name: String,
+}
+
+/// The online store as a pod reaches it. The password, if any, is the file `password` in `REDIS_DIR`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redis {
+    /// `host:port`.
+    pub address: String,
+    pub password: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActivateWork {
+    pub view: ViewKey,
+    pub table: Input,
+    pub entities: Vec<String>,
+    pub timestamp: String,
+    /// Seconds after which a value counts as too old; none: never.
+    pub ttl_seconds: Option<u64>,
+    /// The pointer moves to this revision only if it is higher than the one it has.
+    pub revision: i64,
+    pub redis: Redis,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrainWork {
+    pub inputs: Vec<Input>,
+    pub output: Store,
+    pub command: Vec<String>,
+    /// File name to content.
+    pub code: BTreeMap<String, String>,
+    pub hyperparameters: BTreeMap<String, String>,
+    pub seed: i64,
+    pub provenance: Provenance,
+    /// Seconds after which the user's command is ended; none: never.
+    pub deadline_seconds: Option<u64>,
+}
+
+/// What determined a tree, written into its manifest by the agent, never by user code.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Provenance {
+    pub input_digest: Option<Digest>,
+    pub image: String,
+    pub command: Vec<String>,
+    /// Digest of each code file.
+    pub code: BTreeMap<String, Digest>,
+    pub hyperparameters: BTreeMap<String, String>,
+    pub seed: i64,
+    /// Digest of each input by its name in the spec.
+    pub inputs: BTreeMap<String, Digest>,
+    pub roots: Vec<Root>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegisterWork {
+    /// Base URL of the tracking server.
+    pub tracking: String,
+    pub model: Input,
+    /// Where the tree lies: `source` of the registered version.
+    pub source_uri: String,
+    /// Name of the registered model.
+    pub registered_model: String,
+    /// Name of the experiment.
+    pub experiment: String,
+    pub metrics: Vec<Metric>,
+    /// Marks run and version, so that they are found again after a crash.
+    pub input_digest: Digest,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AliasWork {
+    /// Base URL of the tracking server.
+    pub tracking: String,
+    pub registered_model: String,
+    pub version: String,
+    pub alias: String,
+    /// The alias moves to this revision only if it is higher than the one that set it last.
+    pub revision: i64,
+}

@@ -1,0 +1,271 @@
+//! Training: `TrainingJob` and its run `TrainingRun`.
+
+use crate::{
+    common::{Consistency, Flow, NamedInput, Resources, Retry, Toleration, Trigger, default_keep},
+    duration::Span,
+    run::{Execution, Lineage},
+    status::{IntentStatus, RunStatus},
+};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A command that turns inputs into a model (or any folder of files), run again whenever its inputs change.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mlop.dev",
+    version = "v1alpha1",
+    kind = "TrainingJob",
+    namespaced,
+    status = "IntentStatus",
+    derive = "PartialEq",
+    cel,
+    shortname = "tjob",
+    category = "mlop",
+    category = "mlop-all",
+    doc = "A command that turns inputs into a model (or any folder of files). It runs again whenever its inputs change.",
+    validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Summary", type_ = "string", json_path = ".status.summary"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "UpToDate", type_ = "string", json_path = ".status.conditions[?(@.type=='UpToDate')].status", priority = 1),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.artifact.revision", priority = 1),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.artifact.digest", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
+)]
+#[x_kube(
+    validation = ("!has(self.code) || self.code.all(k, k.matches('^[A-Za-z0-9_][A-Za-z0-9_.-]*$'))", "code: file names must be letters, digits, '_', '.' and '-', and not start with a dot"),
+    validation = ("!has(self.hyperparameters) || self.hyperparameters.all(k, k.matches('^[A-Za-z_][A-Za-z0-9_]*$'))", "hyperparameters: names must be letters, digits and '_', and not start with a digit"),
+    validation = ("!has(self.env) || self.env.all(e, !e.name.startsWith('MLOP_'))", "env: names that start with MLOP_ are reserved")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct TrainingJobSpec {
+    /// What the command reads: one folder per input under $MLOP_INPUTS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub inputs: Vec<NamedInput>,
+    /// Whether inputs from the same root must come from the same version of it.
+    #[serde(default)]
+    pub consistency: Consistency,
+    /// Image that the command runs in.
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"))]
+    pub image: String,
+    /// Program and arguments; no shell is involved. What it leaves in $MLOP_OUTPUT becomes the artifact.
+    #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
+    pub command: Vec<String>,
+    /// Files (name: content) that are put into the working directory; 64 KiB in all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16), inner(length(max = 65536)))]
+    pub code: BTreeMap<String, String>,
+    /// Named values for the command: $MLOP_HYPERPARAMETERS is a JSON file of them, and each is $MLOP_HP_<NAME>.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64), inner(length(max = 1024)))]
+    pub hyperparameters: BTreeMap<String, String>,
+    /// Seed for the command's random numbers: $MLOP_SEED.
+    #[serde(default)]
+    pub seed: i64,
+    /// Further environment variables. They do not enter the digest: what changes the result belongs to hyperparameters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub env: Vec<EnvVar>,
+    /// Computing resources of the command.
+    #[serde(default = "default_resources")]
+    pub resources: Resources,
+    /// Size of the scratch space for inputs, output and /tmp.
+    #[serde(default = "default_scratch")]
+    #[schemars(length(max = 16), regex(pattern = r"^[1-9][0-9]*(Mi|Gi|Ti)$"))]
+    pub scratch: String,
+    /// Size of /dev/shm (memory); without it the runtime's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = r"^[1-9][0-9]*(Mi|Gi)$"))]
+    pub shared_memory: Option<String>,
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16), inner(length(max = 63)))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that the pod accepts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub tolerations: Vec<Toleration>,
+    /// Names of Secrets for pulling the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 253)))]
+    pub pull_secrets: Vec<String>,
+    /// Attempts and delays when the command fails.
+    #[serde(default)]
+    pub retry: Retry,
+    /// Longest time of one attempt.
+    #[serde(default = "default_deadline")]
+    pub deadline: Span,
+    /// Longest time until a pod starts.
+    #[serde(default = "default_start_timeout")]
+    pub start_timeout: Span,
+    /// How long the last attempt's pod stays for its logs.
+    #[serde(default = "default_keep_pods")]
+    pub keep_pods: Span,
+    /// Name of the ObjectStore that holds output and checkpoints.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub store: String,
+    /// When newer inputs start new work.
+    #[serde(default)]
+    pub trigger: Trigger,
+    /// Use the run of this name instead of the newest one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub pin: Option<String>,
+    /// Start nothing new while true; what runs goes on.
+    #[serde(default)]
+    pub suspend: bool,
+    /// How many finished runs are kept as objects besides the current one. Their bytes stay.
+    #[serde(default = "default_keep")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub keep: u32,
+}
+
+/// An environment variable: a value, or a key of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.value) != has(self.secret)", "env needs exactly one of: value, secret"))]
+pub struct EnvVar {
+    /// Name of the variable.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub name: String,
+    /// Its value, taken as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub value: Option<String>,
+    /// The key of a Secret in this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretKey>,
+}
+
+/// One key of a Secret in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretKey {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Key in it.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._A-Za-z0-9]+$"))]
+    pub key: String,
+}
+
+fn default_resources() -> Resources {
+    Resources { cpu: "1".to_owned(), memory: "2Gi".to_owned(), gpu: 0 }
+}
+fn default_scratch() -> String {
+    "4Gi".to_owned()
+}
+fn default_deadline() -> Span {
+    Span::hours(24)
+}
+fn default_start_timeout() -> Span {
+    Span::minutes(10)
+}
+fn default_keep_pods() -> Span {
+    Span::hours(1)
+}
+
+impl Flow for TrainingJobSpec {
+    fn pin(&self) -> Option<&str> {
+        self.pin.as_deref()
+    }
+    fn suspend(&self) -> bool {
+        self.suspend
+    }
+    fn trigger(&self) -> &Trigger {
+        &self.trigger
+    }
+    fn keep(&self) -> u32 {
+        self.keep
+    }
+}
+
+/// One training. Made by the operator.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mlop.dev",
+    version = "v1alpha1",
+    kind = "TrainingRun",
+    namespaced,
+    status = "RunStatus",
+    derive = "PartialEq",
+    cel,
+    shortname = "trun",
+    category = "mlop-all",
+    doc = "One training with fixed inputs, code and parameters. Made by the operator; read it, do not write it.",
+    printcolumn(
+        name = "Succeeded",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Succeeded')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Succeeded')].reason"
+    ),
+    printcolumn(name = "Summary", type_ = "string", json_path = ".status.output.summary"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", priority = 1),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.output.digest", priority = 1)
+)]
+pub struct TrainingRunSpec {
+    /// Everything that determines the content.
+    #[x_kube(validation = ("self == oldSelf", "identity is immutable: edit the TrainingJob to get another run"))]
+    pub identity: TrainingRunIdentity,
+    /// How the work is carried out.
+    #[serde(default)]
+    pub execution: Execution,
+    /// What the user's container needs besides: part of the execution, mirrored like it.
+    #[serde(default)]
+    pub container: TrainingContainer,
+}
+
+/// What determines the outcome of a training.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrainingRunIdentity {
+    /// Inputs and their digest.
+    pub lineage: Lineage,
+    /// The job's image.
+    #[schemars(length(min = 1, max = 512))]
+    pub image: String,
+    /// The job's command.
+    #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
+    pub command: Vec<String>,
+    /// The job's code files.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16), inner(length(max = 65536)))]
+    pub code: BTreeMap<String, String>,
+    /// The job's hyperparameters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64), inner(length(max = 1024)))]
+    pub hyperparameters: BTreeMap<String, String>,
+    /// The job's seed.
+    #[serde(default)]
+    pub seed: i64,
+    /// ObjectStore that holds the output.
+    #[schemars(length(max = 63))]
+    pub store: String,
+}
+
+/// What the user's container needs besides resources.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TrainingContainer {
+    /// Environment variables.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub env: Vec<EnvVar>,
+    /// Size of the scratch space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub scratch: Option<String>,
+    /// Size of /dev/shm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub shared_memory: Option<String>,
+}
