@@ -1,0 +1,57 @@
+//! Whatever cluster the kubeconfig names. Its administrator decides what is in it: nothing is installed, loaded or removed.
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{Cluster, Kubectl, Provider};
+use crate::progress::{Outcome, Steps};
+use crate::tools::{self, HELM, KUBECTL};
+
+pub struct Current;
+
+impl Cluster for Current {
+    fn provider(&self) -> Provider {
+        Provider::Current
+    }
+
+    fn missing(&self) -> Vec<String> {
+        match self.kubeconfig() {
+            Ok(path) if path.exists() => Vec::new(),
+            Ok(path) => vec![format!("there is no kubeconfig {}", path.display())],
+            Err(error) => vec![error.to_string()],
+        }
+    }
+
+    fn kubeconfig(&self) -> Result<PathBuf> {
+        if let Some(path) = std::env::var_os("KUBECONFIG") {
+            return Ok(path.into());
+        }
+        Ok(std::env::home_dir().context("no home folder: set KUBECONFIG")?.join(".kube/config"))
+    }
+
+    fn audit_log(&self) -> Result<Option<PathBuf>> {
+        Ok(None)
+    }
+
+    fn up(&self) -> Result<()> {
+        let mut steps = Steps::new(2);
+        steps.run("programs", || tools::provide(&[&KUBECTL, &HELM]))?;
+        steps.run("API server", || {
+            if !Kubectl::new(self.kubeconfig()?).answers() {
+                bail!("the cluster of {} does not answer", self.kubeconfig()?.display());
+            }
+            Ok(Outcome::Present)
+        })
+    }
+
+    fn down(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn import(&self, archive: &Path) -> Result<()> {
+        bail!(
+            "images can't be loaded into a cluster that xtask did not make: push {} to a registry it can reach",
+            archive.display()
+        )
+    }
+}

@@ -1,0 +1,91 @@
+//! A cluster of kind, in Docker or Podman.
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::{Cluster, Provider, addons, state};
+use crate::images::container::Engine;
+use crate::progress::{Outcome, Steps};
+use crate::tools::{self, HELM, KUBECTL};
+use crate::{paths, process};
+
+const NAME: &str = "mlop";
+
+pub struct Kind;
+
+impl Cluster for Kind {
+    fn provider(&self) -> Provider {
+        Provider::Kind
+    }
+
+    fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if !process::found("kind") {
+            missing.push("`kind` is not on the PATH".to_owned());
+        }
+        if Engine::running().is_none() {
+            missing.push("neither Docker nor Podman answers".to_owned());
+        }
+        if !process::found("go") {
+            missing.push("`go` (builds kubectl, helm and MinIO) is not on the PATH".to_owned());
+        }
+        missing
+    }
+
+    fn kubeconfig(&self) -> Result<PathBuf> {
+        Ok(state(Provider::Kind)?.join("kubeconfig"))
+    }
+
+    fn audit_log(&self) -> Result<Option<PathBuf>> {
+        Ok(Some(state(Provider::Kind)?.join("audit/audit.log")))
+    }
+
+    fn up(&self) -> Result<()> {
+        let mut steps = Steps::new(3);
+        steps.run("programs", || tools::provide(&[&KUBECTL, &HELM]))?;
+        steps.run("kind", || self.create())?;
+        steps.run("S3", || addons::object_store(self))
+    }
+
+    fn down(&self) -> Result<()> {
+        process::run(kind(&["delete", "cluster"])?.arg("--kubeconfig").arg(self.kubeconfig()?))?;
+        let state = state(Provider::Kind)?;
+        fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))
+    }
+
+    fn import(&self, archive: &Path) -> Result<()> {
+        process::run(kind(&["load", "image-archive"])?.arg(archive))
+    }
+}
+
+impl Kind {
+    fn create(&self) -> Result<Outcome> {
+        let state = state(Provider::Kind)?;
+        fs::create_dir_all(state.join("audit"))?;
+        let clusters = process::output(Command::new("kind").args(["get", "clusters"]).envs(environment()))?;
+        if clusters.lines().any(|name| name == NAME) {
+            process::run(kind(&["export", "kubeconfig"])?.arg("--kubeconfig").arg(self.kubeconfig()?))?;
+            return Ok(Outcome::Present);
+        }
+        let folder = paths::repository().join("e2e/cluster");
+        let template = fs::read_to_string(folder.join("kind.yaml"))?;
+        let policy = folder.join("audit-policy.yaml").display().to_string();
+        let config = template.replace("@POLICY@", &policy).replace("@STATE@", &state.display().to_string());
+        let mut command = kind(&["create", "cluster", "--wait=180s", "--config=-"])?;
+        process::feed(command.arg("--kubeconfig").arg(self.kubeconfig()?), &config)?;
+        Ok(Outcome::Done)
+    }
+}
+
+fn kind(args: &[&str]) -> Result<Command> {
+    let mut command = Command::new("kind");
+    command.args(args).args(["--name", NAME]).envs(environment());
+    Ok(command)
+}
+
+/// kind takes Docker unless it is told.
+fn environment() -> Option<(&'static str, &'static str)> {
+    (Engine::running() == Some(Engine::Podman)).then_some(("KIND_EXPERIMENTAL_PROVIDER", "podman"))
+}

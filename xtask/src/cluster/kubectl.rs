@@ -1,0 +1,52 @@
+//! The few things that tasks ask the API server for.
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{paths, process};
+
+/// Our own kubectl with one cluster's configuration.
+pub struct Kubectl {
+    kubeconfig: PathBuf,
+}
+
+impl Kubectl {
+    pub fn new(kubeconfig: PathBuf) -> Self {
+        Self { kubeconfig }
+    }
+
+    pub fn command(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(paths::bin()?.join("kubectl"));
+        command.env("KUBECONFIG", &self.kubeconfig).args(args);
+        Ok(command)
+    }
+
+    pub fn answers(&self) -> bool {
+        self.command(&["get", "--raw", "/readyz", "--request-timeout=5s"])
+            .and_then(|mut c| process::run(&mut c))
+            .is_ok()
+    }
+
+    /// Tells this cluster from others of the same name, earlier and later.
+    pub fn cluster_uid(&self) -> Result<String> {
+        process::output(&mut self.command(&[
+            "get",
+            "namespace",
+            "kube-system",
+            "-o",
+            "jsonpath={.metadata.uid}",
+        ])?)
+    }
+
+    pub fn apply(&self, manifests: &str) -> Result<()> {
+        let mut command = self.command(&["apply", "--server-side", "--force-conflicts", "-f", "-"])?;
+        process::feed(&mut command, manifests)
+    }
+
+    /// Waits until all pods of a Deployment are ready.
+    pub fn wait_for_deployment(&self, namespace: &str, name: &str) -> Result<()> {
+        let name = format!("deployment/{name}");
+        process::run(&mut self.command(&["-n", namespace, "rollout", "status", &name, "--timeout=180s"])?)
+    }
+}

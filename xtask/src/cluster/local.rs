@@ -1,0 +1,109 @@
+//! Kubernetes as processes of this machine: built from Go modules, run by the scripts in `e2e/cluster/local`.
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{Cluster, Kubectl, Provider, addons, state};
+use crate::progress::{Outcome, Steps};
+use crate::tools::{self, COREDNS, HELM, KUBE_ALL, KUBECTL, LOCAL_PATH};
+use crate::{paths, process};
+
+const PACKAGES: [&str; 8] = [
+    "containerd",
+    "runc",
+    "containernetworking-plugins",
+    "busybox-static",
+    "iptables",
+    "iproute2",
+    "curl",
+    "openssl",
+];
+
+pub struct Local;
+
+impl Cluster for Local {
+    fn provider(&self) -> Provider {
+        Provider::Local
+    }
+
+    fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if !cfg!(target_os = "linux") || !fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
+            missing.push("needs root on Linux".to_owned());
+        }
+        for (program, why) in [
+            ("apt-get", "installs the packages"),
+            ("go", "builds Kubernetes"),
+            ("cc", "builds the pause image"),
+        ] {
+            if !process::found(program) {
+                missing.push(format!("`{program}` ({why}) is not on the PATH"));
+            }
+        }
+        missing
+    }
+
+    fn kubeconfig(&self) -> Result<PathBuf> {
+        Ok(state(Provider::Local)?.join("admin.conf"))
+    }
+
+    fn audit_log(&self) -> Result<Option<PathBuf>> {
+        Ok(Some(state(Provider::Local)?.join("audit.log")))
+    }
+
+    fn up(&self) -> Result<()> {
+        let mut steps = Steps::new(6);
+        steps.run("Debian packages", || install(&PACKAGES))?;
+        steps.run("programs", || tools::provide(&[&KUBE_ALL, &KUBECTL, &COREDNS, &LOCAL_PATH, &HELM]))?;
+        steps.run("control plane", || script("control-plane.sh"))?;
+        steps.run("node", || script("node.sh"))?;
+        steps.run("DNS and storage class", || self.addons())?;
+        steps.run("S3", || addons::object_store(self))
+    }
+
+    fn down(&self) -> Result<()> {
+        script("down.sh").map(drop)
+    }
+
+    fn import(&self, archive: &Path) -> Result<()> {
+        let socket = state(Provider::Local)?.join("run/containerd.sock");
+        let mut command = Command::new("ctr");
+        command.arg("-a").arg(socket).args(["-n", "k8s.io", "images", "import"]).arg(archive);
+        process::run(&mut command)
+    }
+}
+
+impl Local {
+    fn addons(&self) -> Result<Outcome> {
+        super::load(self, &addons::images()?)?;
+        let kubectl = Kubectl::new(self.kubeconfig()?);
+        let folder = paths::repository().join("e2e/cluster/local/manifests");
+        let state = state(Provider::Local)?.display().to_string();
+        for file in ["coredns.yaml", "storage.yaml"] {
+            kubectl.apply(&fs::read_to_string(folder.join(file))?.replace("@STATE@", &state))?;
+        }
+        for deployment in ["coredns", "local-path-provisioner"] {
+            kubectl.wait_for_deployment("kube-system", deployment)?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// Installs the Debian packages that are missing.
+pub fn install(packages: &[&str]) -> Result<Outcome> {
+    let said = process::output(Command::new(scripts().join("packages.sh")).args(packages))?;
+    Ok(if said.is_empty() { Outcome::Present } else { Outcome::Done })
+}
+
+fn script(name: &str) -> Result<Outcome> {
+    let mut command = Command::new(scripts().join(name));
+    process::run(command.env("STATE", state(Provider::Local)?).env("BIN", paths::bin()?))?;
+    Ok(Outcome::Done)
+}
+
+fn scripts() -> PathBuf {
+    paths::repository().join("e2e/cluster/local")
+}

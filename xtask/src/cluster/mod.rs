@@ -1,0 +1,194 @@
+//! `cargo xtask cluster`: a real Kubernetes for the end-to-end tests.
+mod addons;
+mod current;
+mod kind;
+mod kubectl;
+mod local;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::archive::Archive;
+use crate::{cache, paths, process};
+use current::Current;
+use kind::Kind;
+pub use kubectl::Kubectl;
+use local::Local;
+pub use local::install;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Start the cluster, or repair it; ends when S3 in it answers.
+    Up(Choice),
+    /// Take the cluster and everything in it away.
+    Down(Choice),
+    /// Tell what runs; fails when the cluster does not answer.
+    Status(Choice),
+    /// Print the shell commands that make the cluster the current one: eval "$(cargo xtask cluster env)"
+    Env(Choice),
+}
+
+#[derive(Args)]
+pub struct Choice {
+    /// Where the cluster comes from. By default the one that `up` chose, else what this machine can do.
+    #[arg(long, env = "MLOP_CLUSTER")]
+    pub provider: Option<Provider>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Provider {
+    /// Processes of this machine. Needs root on Debian, Go and a C compiler.
+    Local,
+    /// kind, with Docker or Podman.
+    Kind,
+    /// The current context of the kubeconfig, whatever it is. Nothing is installed into it.
+    Current,
+}
+
+/// A cluster that tests can use.
+pub trait Cluster {
+    fn provider(&self) -> Provider;
+    /// What this machine lacks for it, in words; nothing when it can be used.
+    fn missing(&self) -> Vec<String>;
+    fn kubeconfig(&self) -> Result<PathBuf>;
+    /// The API server's audit log, if there is one: JSON lines, times in microseconds.
+    fn audit_log(&self) -> Result<Option<PathBuf>>;
+    /// Starts what does not run.
+    fn up(&self) -> Result<()>;
+    fn down(&self) -> Result<()>;
+    /// Makes the image in a docker-archive usable by pods.
+    fn import(&self, archive: &Path) -> Result<()>;
+}
+
+pub fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Up(choice) => up(choice),
+        Command::Down(choice) => down(choice),
+        Command::Status(choice) => status(choice),
+        Command::Env(choice) => env(choice),
+    }
+}
+
+fn up(choice: &Choice) -> Result<()> {
+    let cluster = choice.cluster()?;
+    let _lock = cache::lock()?;
+    eprintln!("cluster: {}", name(cluster.provider()));
+    cluster.up()?;
+    fs::write(chosen()?, name(cluster.provider()))?;
+    eprintln!("use it: eval \"$(cargo xtask cluster env)\"");
+    Ok(())
+}
+
+fn down(choice: &Choice) -> Result<()> {
+    let cluster = choice.cluster()?;
+    let _lock = cache::lock()?;
+    cluster.down()?;
+    fs::remove_file(chosen()?).ok();
+    eprintln!("cluster {}: down", name(cluster.provider()));
+    Ok(())
+}
+
+fn status(choice: &Choice) -> Result<()> {
+    let cluster = choice.cluster()?;
+    let kubectl = Kubectl::new(cluster.kubeconfig()?);
+    eprintln!("cluster {}, {}", name(cluster.provider()), cluster.kubeconfig()?.display());
+    if !kubectl.answers() {
+        bail!("the API server does not answer: start it with `cargo xtask cluster up`");
+    }
+    process::show(&mut kubectl.command(&["get", "nodes,deployments", "--all-namespaces"])?)?;
+    eprintln!("pods that are not running:");
+    let unwell = "--field-selector=status.phase!=Running,status.phase!=Succeeded";
+    process::show(&mut kubectl.command(&["get", "pods", "--all-namespaces", unwell])?)
+}
+
+fn env(choice: &Choice) -> Result<()> {
+    let cluster = choice.cluster()?;
+    let kubeconfig = cluster.kubeconfig()?;
+    if !kubeconfig.exists() {
+        bail!("there is no {} cluster: start it with `cargo xtask cluster up`", name(cluster.provider()));
+    }
+    println!("export KUBECONFIG='{}'", kubeconfig.display());
+    println!("export MLOP_CLUSTER='{}'", name(cluster.provider()));
+    if let Some(log) = cluster.audit_log()? {
+        println!("export MLOP_AUDIT_LOG='{}'", log.display());
+    }
+    println!("export PATH='{}':\"$PATH\"", paths::bin()?.display());
+    Ok(())
+}
+
+impl Choice {
+    /// The cluster that is meant; an error says what this machine lacks for it.
+    pub fn cluster(&self) -> Result<Box<dyn Cluster>> {
+        if let Some(provider) = self.provider.or_else(remembered) {
+            let cluster = cluster(provider);
+            let missing = cluster.missing();
+            if !missing.is_empty() {
+                bail!("no {} cluster on this machine: {}", name(provider), missing.join("; "));
+            }
+            return Ok(cluster);
+        }
+        let mut reasons = String::new();
+        for provider in [Provider::Local, Provider::Kind] {
+            let cluster = cluster(provider);
+            let missing = cluster.missing();
+            if missing.is_empty() {
+                return Ok(cluster);
+            }
+            reasons += &format!("\n  {}: {}", name(provider), missing.join("; "));
+        }
+        bail!(
+            "no cluster can be made on this machine:{reasons}\n  or use --provider current with a kubeconfig of yours"
+        )
+    }
+}
+
+fn cluster(provider: Provider) -> Box<dyn Cluster> {
+    match provider {
+        Provider::Local => Box::new(Local),
+        Provider::Kind => Box::new(Kind),
+        Provider::Current => Box::new(Current),
+    }
+}
+
+/// Loads the images that the cluster does not have yet, and returns their names.
+pub fn load(cluster: &dyn Cluster, archives: &[Archive]) -> Result<Vec<String>> {
+    let uid = Kubectl::new(cluster.kubeconfig()?).cluster_uid()?;
+    let folder = state(cluster.provider())?.join("loaded").join(uid);
+    fs::create_dir_all(&folder)?;
+    let mut loaded = Vec::new();
+    for archive in archives {
+        let marker = folder.join(&archive.name);
+        if fs::read_to_string(&marker).is_ok_and(|key| key == archive.key) {
+            continue;
+        }
+        cluster.import(&archive.path).with_context(|| format!("cannot load the image {}", archive.name))?;
+        fs::write(&marker, &archive.key)?;
+        loaded.push(archive.name.clone());
+    }
+    Ok(loaded)
+}
+
+/// What belongs to the running cluster of this provider.
+fn state(provider: Provider) -> Result<PathBuf> {
+    Ok(paths::state()?.join(name(provider)))
+}
+
+fn name(provider: Provider) -> &'static str {
+    match provider {
+        Provider::Local => "local",
+        Provider::Kind => "kind",
+        Provider::Current => "current",
+    }
+}
+
+fn chosen() -> Result<PathBuf> {
+    Ok(paths::built()?.join("provider"))
+}
+
+fn remembered() -> Option<Provider> {
+    let name = fs::read_to_string(chosen().ok()?).ok()?;
+    Provider::from_str(name.trim(), false).ok()
+}

@@ -1,0 +1,208 @@
+//! Images from a Containerfile in `e2e/images`: Python programs and other people's servers.
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::archive::Archive;
+use crate::cache::Inputs;
+use crate::cluster::{self, Provider};
+use crate::progress::note;
+use crate::{cache, paths, process};
+
+/// An image whose files are in `e2e/images/<name>`.
+pub struct Container {
+    pub name: &'static str,
+    base: Base,
+}
+
+/// What the build argument `BASE` is.
+enum Base {
+    /// An image of a registry, or, where there is none, a root filesystem of these Debian packages.
+    System { registry: &'static str, packages: &'static str },
+    /// Another of these images.
+    Container(&'static Container),
+}
+
+/// Everything that loads or saves a model has the same libraries, and they are one layer.
+static PYTHON: Container = Container {
+    name: "python",
+    base: Base::System {
+        registry: "docker.io/library/python:3.11-slim-bookworm",
+        packages: "python3,python3-venv,ca-certificates",
+    },
+};
+
+/// All that can be asked for.
+pub static ALL: [Container; 4] = [
+    Container { name: "trainer", base: Base::Container(&PYTHON) },
+    Container { name: "mlserver", base: Base::Container(&PYTHON) },
+    Container { name: "mlflow", base: Base::Container(&PYTHON) },
+    Container {
+        name: "redis",
+        base: Base::System { registry: "docker.io/library/redis:7.0-bookworm", packages: "redis-server" },
+    },
+];
+
+const SUITE: &str = "bookworm";
+
+/// A container engine with a daemon or its like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Docker,
+    Podman,
+}
+
+impl Engine {
+    /// The engine that answers; Docker first.
+    pub fn running() -> Option<Self> {
+        [Self::Docker, Self::Podman].into_iter().find(|engine| {
+            process::found(engine.program())
+                && process::run(Command::new(engine.program()).arg("info")).is_ok()
+        })
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        }
+    }
+}
+
+/// What builds Containerfiles.
+pub enum Builder {
+    /// Docker or Podman, with bases from a registry.
+    Engine(Engine),
+    /// Buildah, with bases from Debian packages: no daemon and no registry.
+    Buildah,
+}
+
+impl Builder {
+    /// A local cluster needs no registry, so its images don't either.
+    pub fn for_provider(provider: Provider) -> Result<Self> {
+        match provider {
+            Provider::Local => Ok(Self::Buildah),
+            Provider::Kind | Provider::Current => {
+                Engine::running().map(Self::Engine).context("neither Docker nor Podman answers")
+            }
+        }
+    }
+
+    /// The archive of `container`, built when it is missing, and whether it was.
+    pub fn build(&self, container: &Container) -> Result<(Archive, bool)> {
+        Archive::build(container.name, self.inputs(container)?, |part| {
+            let tag = self.image(container)?;
+            self.save(&tag, part)
+        })
+    }
+
+    fn inputs(&self, container: &Container) -> Result<Inputs> {
+        let mut inputs = match &container.base {
+            Base::System { registry, packages } => match self {
+                Self::Engine(_) => Inputs::new(registry),
+                Self::Buildah => Inputs::new(&format!("{SUITE} {packages}")),
+            },
+            Base::Container(base) => self.inputs(base)?,
+        };
+        inputs.folder(&folder(container))?;
+        Ok(inputs)
+    }
+
+    /// Builds `container` and what it stands on; returns its tag.
+    fn image(&self, container: &Container) -> Result<String> {
+        let base = match &container.base {
+            Base::System { registry, packages } => match self {
+                Self::Engine(_) => (*registry).to_owned(),
+                Self::Buildah => debian(packages)?,
+            },
+            Base::Container(base) => self.image(base)?,
+        };
+        let tag = format!("mlop.local/{}:dev", container.name);
+        note(&format!("building {tag}"));
+        let mut command = match self {
+            Self::Engine(engine) => {
+                let mut command = Command::new(engine.program());
+                command.arg("build");
+                command
+            }
+            Self::Buildah => {
+                let mut command = buildah()?;
+                command.args(["build", "--isolation=chroot", "--network=host", "--layers"]);
+                command.args(trust());
+                command
+            }
+        };
+        let folder = folder(container);
+        command.arg(format!("--build-arg=BASE={base}")).args(["--tag", &tag, "--file"]);
+        process::run(command.arg(folder.join("Containerfile")).arg(&folder))?;
+        Ok(tag)
+    }
+
+    fn save(&self, tag: &str, archive: &Path) -> Result<()> {
+        let archive = archive.display();
+        match self {
+            Self::Engine(engine) => process::run(Command::new(engine.program()).args([
+                "save",
+                "--output",
+                &archive.to_string(),
+                tag,
+            ])),
+            Self::Buildah => {
+                process::run(buildah()?.args(["push", tag, &format!("docker-archive:{archive}:{tag}")]))
+            }
+        }
+    }
+}
+
+/// The tag of a base image made of Debian packages.
+fn debian(packages: &str) -> Result<String> {
+    cluster::install(&["buildah", "mmdebstrap"])?;
+    let key = Inputs::new(&format!("{SUITE} {packages}")).key();
+    let tag = format!("mlop.local/debian:{key}");
+    let archive = paths::built()?.join("bases").join(format!("{key}.tar"));
+    cache::entry(&archive, |part| {
+        note(&format!("composing a root filesystem of {packages} from Debian"));
+        let mut command = Command::new("mmdebstrap");
+        command.args([
+            "--quiet",
+            "--variant=minbase",
+            "--format=tar",
+            &format!("--include={packages}"),
+            SUITE,
+        ]);
+        process::run(command.arg(part))
+    })?;
+    if process::run(buildah()?.args(["inspect", "--type=image", &tag])).is_err() {
+        let container = process::output(buildah()?.args(["from", "scratch"]))?;
+        process::run(buildah()?.args(["add", "--quiet", &container]).arg(&archive).arg("/"))?;
+        process::run(buildah()?.args(["commit", "--quiet", "--rm", &container, &tag]))?;
+    }
+    Ok(tag)
+}
+
+/// Buildah with a storage of our own.
+fn buildah() -> Result<Command> {
+    let folder = paths::cache()?.join("buildah");
+    let temporary = folder.join("tmp");
+    fs::create_dir_all(&temporary).with_context(|| format!("cannot make {}", temporary.display()))?;
+    let mut command = Command::new("buildah");
+    command.env("TMPDIR", temporary).arg("--storage-driver=overlay");
+    command.arg("--root").arg(folder.join("storage")).arg("--runroot").arg(folder.join("run"));
+    Ok(command)
+}
+
+/// This machine's certificates and pip settings, for the time of the build: its way to the package registry is theirs.
+fn trust() -> Vec<String> {
+    let files = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf"];
+    files
+        .iter()
+        .filter(|file| Path::new(file).exists())
+        .map(|file| format!("--volume={file}:{file}:ro"))
+        .collect()
+}
+
+fn folder(container: &Container) -> PathBuf {
+    paths::repository().join("e2e/images").join(container.name)
+}

@@ -1,0 +1,71 @@
+//! `cargo xtask images`: the container images, ours and those that the end-to-end tests need beside them.
+pub mod container;
+mod rust;
+
+use anyhow::{Result, bail};
+
+use crate::archive::Archive;
+use crate::cache;
+use crate::cluster::{self, Choice};
+use crate::progress::{Outcome, Steps, note};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only these images, by their short names.
+    #[arg(long, num_args = 1.., value_name = "NAME")]
+    only: Vec<String>,
+    /// Build without loading into the cluster.
+    #[arg(long)]
+    no_load: bool,
+    /// Cargo profile of our own programs: `e2e` compiles faster, `release` is what is published.
+    #[arg(long, default_value = "e2e")]
+    profile: String,
+    #[command(flatten)]
+    choice: Choice,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let (crates, containers) = args.wanted()?;
+    let cluster = args.choice.cluster()?;
+    let builder = container::Builder::for_provider(cluster.provider())?;
+    let _lock = cache::lock()?;
+
+    let mut steps =
+        Steps::new(containers.len() + usize::from(!crates.is_empty()) + usize::from(!args.no_load));
+    let mut archives: Vec<Archive> = Vec::new();
+    if !crates.is_empty() {
+        steps.run("mlop's programs", || {
+            archives = rust::build(&crates, &args.profile)?;
+            Ok(Outcome::Done)
+        })?;
+    }
+    for container in containers {
+        steps.run(container.name, || {
+            let (archive, built) = builder.build(container)?;
+            archives.push(archive);
+            Ok(if built { Outcome::Done } else { Outcome::Present })
+        })?;
+    }
+    if args.no_load {
+        archives.iter().for_each(|archive| note(&archive.path.display().to_string()));
+        return Ok(());
+    }
+    steps.run("load", || {
+        let loaded = cluster::load(cluster.as_ref(), &archives)?;
+        loaded.iter().for_each(|name| note(&format!("mlop.local/{name}:dev")));
+        Ok(if loaded.is_empty() { Outcome::Present } else { Outcome::Done })
+    })
+}
+
+impl Args {
+    fn wanted(&self) -> Result<(Vec<&'static str>, Vec<&'static container::Container>)> {
+        let known: Vec<&str> =
+            rust::CRATES.into_iter().chain(container::ALL.iter().map(|c| c.name)).collect();
+        if let Some(unknown) = self.only.iter().find(|name| !known.contains(&name.as_str())) {
+            bail!("there is no image {unknown}; there are {}", known.join(", "));
+        }
+        let wanted = |name: &str| self.only.is_empty() || self.only.iter().any(|only| only == name);
+        let crates = rust::CRATES.into_iter().filter(|name| wanted(name)).collect();
+        Ok((crates, container::ALL.iter().filter(|c| wanted(c.name)).collect()))
+    }
+}

@@ -1,0 +1,89 @@
+//! Images of our own programs: one static binary each, and nothing else.
+use std::env::consts::ARCH;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::archive::{Archive, Entry, Image};
+use crate::cache::Inputs;
+use crate::paths;
+
+/// Operators and workers.
+pub const CRATES: [&str; 9] = [
+    "mlop-ingestion",
+    "mlop-feature-store",
+    "mlop-training",
+    "mlop-registry",
+    "mlop-deployment",
+    "mlop-dataset",
+    "mlop-features",
+    "mlop-registrar",
+    "mlop-launcher",
+];
+
+/// Builds the images of `crates`.
+pub fn build(crates: &[&str], profile: &str) -> Result<Vec<Archive>> {
+    let programs = compile(profile)?;
+    let mut archives = Vec::new();
+    for name in crates {
+        let Some((_, program)) = programs.iter().find(|(built, _)| built == name) else {
+            bail!("{name} does not compile: see above, or `cargo check -p {name}`");
+        };
+        archives.push(image(name, program.clone())?);
+    }
+    Ok(archives)
+}
+
+/// All programs that compile. It is always the same cargo call, whatever is wanted: another choice of packages would
+/// give their dependencies other features, and compile them again.
+fn compile(profile: &str) -> Result<Vec<(String, PathBuf)>> {
+    let mut command = Command::new("cargo");
+    command.args(["build", "--keep-going", "--message-format=json-render-diagnostics", "--profile", profile]);
+    command.arg("--target").arg(format!("{ARCH}-unknown-linux-gnu"));
+    command.arg("--target-dir").arg(paths::cache()?.join("target-images"));
+    command.args(CRATES.iter().flat_map(|name| ["-p", name]));
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static").current_dir(paths::repository());
+    let output =
+        command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(program).collect())
+}
+
+/// Name and path of the program that one of cargo's messages reports.
+fn program(message: &str) -> Option<(String, PathBuf)> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let path = message.get("executable")?.as_str()?;
+    let name = message.get("target")?.get("name")?.as_str()?;
+    Some((name.to_owned(), path.into()))
+}
+
+fn image(name: &str, program: PathBuf) -> Result<Archive> {
+    let mut inputs = Inputs::new("program");
+    inputs.file(&program)?;
+    let path = format!("/{name}");
+    let image = Image {
+        name: format!("mlop.local/{name}:dev"),
+        entries: vec![
+            Entry::File { source: program, path: path.clone() },
+            Entry::Scratch { path: "/tmp".to_owned() },
+        ],
+        entrypoint: path,
+        user: "65532:65532",
+    };
+    Archive::provide(name, inputs, &image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_messages_about_programs_count() {
+        let built = r#"{"reason":"compiler-artifact","target":{"name":"mlop-x"},"executable":"/t/mlop-x","fresh":true}"#;
+        assert_eq!(program(built), Some(("mlop-x".into(), "/t/mlop-x".into())));
+        let library = r#"{"reason":"compiler-artifact","target":{"name":"mlop_x"},"executable":null}"#;
+        assert_eq!(program(library), None);
+        assert_eq!(program("warning: not JSON"), None);
+    }
+}

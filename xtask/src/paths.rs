@@ -1,0 +1,36 @@
+//! Where things lie.
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask)
+}
+
+/// What may be deleted at any time and is then made again: `$MLOP_CACHE`, else `mlop` in the user's cache folder.
+pub fn cache() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("MLOP_CACHE") {
+        return Ok(path.into());
+    }
+    let user = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let user = user.or_else(|| env::home_dir().map(|home| home.join(".cache")));
+    Ok(user.context("no home folder: set MLOP_CACHE to a folder for built files")?.join("mlop"))
+}
+
+/// Built programs and images, one folder or file per digest of what determines them.
+pub fn built() -> Result<PathBuf> {
+    Ok(cache()?.join("cluster"))
+}
+
+/// Links to the programs in use; people put it on their `PATH`.
+pub fn bin() -> Result<PathBuf> {
+    Ok(built()?.join("bin"))
+}
+
+/// What belongs to the running cluster and ends with it.
+pub fn state() -> Result<PathBuf> {
+    Ok(built()?.join("state"))
+}

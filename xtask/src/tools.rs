@@ -1,0 +1,136 @@
+//! The programs of the cluster, built from pinned sources. Each is built again only when its own sources change.
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::cache::{self, Inputs};
+use crate::progress::{Outcome, note};
+use crate::{paths, process};
+
+/// A program in a Go module of `e2e/cluster/tools`.
+pub struct GoTool {
+    pub name: &'static str,
+    module: &'static str,
+    package: &'static str,
+    /// The dependency whose version it reports, and the variables that hold it.
+    version: Option<(&'static str, &'static [&'static str])>,
+}
+
+const KUBERNETES: Option<(&str, &[&str])> =
+    Some(("k8s.io/kubernetes", &["k8s.io/component-base/version.git", "k8s.io/client-go/pkg/version.git"]));
+
+/// etcd and every Kubernetes component in one binary.
+pub const KUBE_ALL: GoTool = GoTool { name: "kube-all", module: "k8s", package: ".", version: KUBERNETES };
+pub const KUBECTL: GoTool =
+    GoTool { name: "kubectl", module: "k8s", package: "k8s.io/kubernetes/cmd/kubectl", version: KUBERNETES };
+pub const COREDNS: GoTool = GoTool { name: "coredns", module: "k8s", package: "./coredns", version: None };
+pub const LOCAL_PATH: GoTool = GoTool {
+    name: "local-path-provisioner",
+    module: "k8s",
+    package: "github.com/rancher/local-path-provisioner",
+    version: None,
+};
+pub const HELM: GoTool = GoTool {
+    name: "helm",
+    module: "helm",
+    package: "helm.sh/helm/v3/cmd/helm",
+    version: Some(("helm.sh/helm/v3", &["helm.sh/helm/v3/internal/version."])),
+};
+pub const MINIO: GoTool =
+    GoTool { name: "minio", module: "minio", package: "github.com/minio/minio", version: None };
+
+/// A program that is there.
+pub struct Program {
+    /// Digest of what determined it.
+    pub key: String,
+    pub path: PathBuf,
+}
+
+/// Makes all `tools` available under `paths::bin`.
+pub fn provide(tools: &[&GoTool]) -> Result<Outcome> {
+    let mut outcome = Outcome::Present;
+    for tool in tools {
+        if build(tool)?.1 {
+            outcome = Outcome::Done;
+        }
+    }
+    Ok(outcome)
+}
+
+/// The program of `tool`, built when it is missing, and whether it was.
+pub fn build(tool: &GoTool) -> Result<(Program, bool)> {
+    let module = paths::repository().join("e2e/cluster/tools").join(tool.module);
+    let flags = link_flags(tool, &module)?;
+    let go = process::output(Command::new("go").args(["env", "GOVERSION"]).current_dir(&module))?;
+    let mut inputs = Inputs::new(&format!("{go} {} {flags}", tool.package));
+    inputs.folder(&module)?;
+    let key = inputs.key();
+    let path = paths::built()?.join("tools").join(format!("{}-{key}", tool.name));
+    let built = cache::entry(&path, |part| {
+        note(&format!("building {} from Go modules", tool.name));
+        let mut command = Command::new("go");
+        command.args(["build", "-trimpath", "-ldflags", &flags, "-o"]).arg(part).arg(tool.package);
+        process::run(command.env("CGO_ENABLED", "0").current_dir(&module))
+    })?;
+    link(tool.name, &path)?;
+    Ok((Program { key, path }, built))
+}
+
+fn link_flags(tool: &GoTool, module: &Path) -> Result<String> {
+    let mut flags = "-s -w".to_owned();
+    let Some((dependency, prefixes)) = tool.version else { return Ok(flags) };
+    let version = pinned(module, dependency)?;
+    for prefix in prefixes {
+        if prefix.ends_with("git") {
+            let mut parts = version.trim_start_matches('v').split('.');
+            let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            flags +=
+                &format!(" -X {prefix}Version={version} -X {prefix}Major={major} -X {prefix}Minor={minor}");
+        } else {
+            flags += &format!(" -X {prefix}version={version}");
+        }
+    }
+    Ok(flags)
+}
+
+/// The version of `dependency` that the module's `go.mod` requires.
+fn pinned(module: &Path, dependency: &str) -> Result<String> {
+    let path = module.join("go.mod");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let version = text.lines().find_map(|line| {
+        let mut words = line.trim().trim_start_matches("require ").split_whitespace();
+        (words.next() == Some(dependency)).then(|| words.next()).flatten()
+    });
+    Ok(version.with_context(|| format!("{} does not require {dependency}", path.display()))?.to_owned())
+}
+
+/// The process that holds a pod's namespaces, from its C source.
+pub fn pause() -> Result<Program> {
+    let source = paths::repository().join("e2e/cluster/local/pause.c");
+    let mut inputs = Inputs::new("cc -Os -static -s");
+    inputs.file(&source)?;
+    let key = inputs.key();
+    let path = paths::built()?.join("tools").join(format!("pause-{key}"));
+    cache::entry(&path, |part| {
+        process::run(Command::new("cc").args(["-Os", "-static", "-s", "-o"]).arg(part).arg(&source))
+    })?;
+    Ok(Program { key, path })
+}
+
+fn link(name: &str, target: &Path) -> Result<()> {
+    let bin = paths::bin()?;
+    fs::create_dir_all(&bin)?;
+    let link = bin.join(name);
+    if fs::read_link(&link).is_ok_and(|current| current == target) {
+        return Ok(());
+    }
+    // By rename, so that there is no moment without it.
+    let new = bin.join(format!(".{name}"));
+    fs::remove_file(&new).ok();
+    symlink(target, &new)
+        .and_then(|()| fs::rename(&new, &link))
+        .with_context(|| format!("cannot link {}", link.display()))
+}
