@@ -1,1 +1,59 @@
-//! placeholder
+//! A small in-memory Kubernetes API server for deterministic tests in virtual time.
+//!
+//! ```
+//! # use k8s_openapi::api::core::v1::ConfigMap;
+//! # use kube::api::{Api, PostParams};
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let sim = mlop_sim::Sim::new();
+//! let api: Api<ConfigMap> = Api::namespaced(sim.client(), "default");
+//! let object = serde_json::from_value(serde_json::json!({"metadata": {"name": "a"}}))?;
+//! api.create(&PostParams::default(), &object).await?;
+//! assert!(sim.get::<ConfigMap>("default", "a").is_some());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Sim::client`] gives a `kube::Client` whose requests never leave the process; [`Sim::service`] is the `tower`
+//! service behind it, for tests that put layers around it. Custom types are served after [`Sim::register_crd`].
+//! A [`kubelet`] ends pods by a script, [`controllers`] stand in for those of Jobs, Deployments and StatefulSets, and
+//! the garbage collector always runs.
+//!
+//! Everything is decided by the order of requests and by tokio's time: with a paused, single-threaded runtime two runs
+//! of one test write the same objects with the same uids, versions and timestamps ([`Sim::trace_hash`]).
+//!
+//! # What it does not do
+//! - Authentication, authorization, admission webhooks and policies, quotas: everything is allowed.
+//! - Defaults and validation of built-in kinds beyond the few in `builtin` and `validate`; their unknown fields are
+//!   dropped by decoding into the Rust type.
+//! - Strategic merge patches, YAML bodies, `deletecollection`, subresources other than `status`.
+//! - More than one version of a custom type: the storage version is the one that is served.
+//! - Memory limits: history is kept until [`Sim::compact`].
+
+mod apply;
+mod builtin;
+mod clock;
+pub mod controllers;
+mod delete;
+mod fields;
+mod gc;
+mod http;
+pub mod kubelet;
+mod object;
+mod patch;
+mod read;
+mod resource;
+mod schema;
+mod select;
+mod server;
+mod shape;
+mod sim;
+mod status;
+mod store;
+mod trace;
+mod validate;
+mod watch;
+
+pub use http::{ResponseBody, Service};
+pub use sim::Sim;
+pub use trace::Write;

@@ -1,0 +1,272 @@
+//! Server-side apply: who owns which field, and what becomes of an object when a manager states its intent anew.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::{
+    fields::{Difference, Fields, Path, shown},
+    object::{Object, array, text},
+    shape::{Part, Shape, Step},
+    status::{self, cause},
+};
+
+/// Who writes, and how. Two operations of one name are two managers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Manager {
+    /// `Apply` or `Update`.
+    pub(crate) operation: String,
+    pub(crate) name: String,
+    pub(crate) api_version: String,
+    pub(crate) subresource: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Owned {
+    fields: Fields,
+    time: String,
+}
+
+/// The managers of an object: its `metadata.managedFields`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Managers(BTreeMap<Manager, Owned>);
+
+impl Managers {
+    pub(crate) fn of(object: &Value) -> Self {
+        let entries = array(&object.meta()["managedFields"]).iter().map(|entry| {
+            let manager = Manager {
+                operation: text(&entry["operation"]).into(),
+                name: text(&entry["manager"]).into(),
+                api_version: text(&entry["apiVersion"]).into(),
+                subresource: text(&entry["subresource"]).into(),
+            };
+            let fields = Fields::decode(&entry["fieldsV1"]);
+            (manager, Owned { fields, time: text(&entry["time"]).into() })
+        });
+        Self(entries.collect())
+    }
+
+    pub(crate) fn write_to(&self, object: &mut Value) {
+        let mut entries: Vec<_> = self.0.iter().collect();
+        entries.sort_by_key(|(manager, owned)| (manager.operation.clone(), owned.time.clone()));
+        let entries: Vec<Value> = entries.into_iter().map(|(manager, owned)| entry(manager, owned)).collect();
+        if entries.is_empty() {
+            object.meta_mut().remove("managedFields");
+        } else {
+            object.meta_mut().insert("managedFields".into(), json!(entries));
+        }
+    }
+
+    /// Whether both give every manager the same fields, whenever that was.
+    pub(crate) fn same_fields(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+            && self.0.iter().zip(&other.0).all(|(a, b)| a.0 == b.0 && a.1.fields == b.1.fields)
+    }
+
+    /// The managers after `who` wrote `after` over `before`: it takes what it changed from all others.
+    pub(crate) fn updated(
+        mut self,
+        who: &Manager,
+        before: &Value,
+        after: &Value,
+        shape: Shape<'_>,
+        now: &str,
+    ) -> Self {
+        let mut difference = Difference::between(before, after, shape);
+        for fields in [&mut difference.added, &mut difference.removed, &mut difference.modified] {
+            fields.drop(is_unowned);
+        }
+        for owned in self.0.values_mut() {
+            owned.fields.subtract(&difference.added);
+            owned.fields.subtract(&difference.modified);
+            owned.fields.subtract(&difference.removed);
+        }
+        let mut taken = difference.added;
+        taken.extend(&difference.modified);
+        if !taken.is_empty() {
+            let owned = self.0.entry(who.clone()).or_insert_with(Owned::nothing);
+            owned.fields.extend(&taken);
+            owned.time = now.into();
+        }
+        self.0.retain(|_, owned| !owned.fields.is_empty());
+        self
+    }
+}
+
+impl Owned {
+    fn nothing() -> Self {
+        Self { fields: Fields::default(), time: String::new() }
+    }
+}
+
+fn entry(manager: &Manager, owned: &Owned) -> Value {
+    let mut entry = json!({
+        "manager": manager.name, "operation": manager.operation, "apiVersion": manager.api_version,
+        "time": owned.time, "fieldsType": "FieldsV1", "fieldsV1": owned.fields.encode(),
+    });
+    if !manager.subresource.is_empty() {
+        entry["subresource"] = json!(manager.subresource);
+    }
+    entry
+}
+
+/// Fields that identify an object or that the server writes: nobody owns them.
+fn is_unowned(path: &[Step]) -> bool {
+    match path {
+        [Step::Field(root)] => matches!(root.as_str(), "apiVersion" | "kind" | "metadata"),
+        [Step::Field(root), Step::Field(field), ..] if root == "metadata" => matches!(
+            field.as_str(),
+            "name"
+                | "namespace"
+                | "uid"
+                | "resourceVersion"
+                | "generation"
+                | "creationTimestamp"
+                | "deletionTimestamp"
+                | "deletionGracePeriodSeconds"
+                | "selfLink"
+                | "managedFields"
+        ),
+        _ => false,
+    }
+}
+
+/// One apply: `who` says what it wants of an object.
+pub(crate) struct Apply<'a> {
+    pub(crate) who: &'a Manager,
+    pub(crate) intent: &'a Value,
+    pub(crate) shape: Shape<'a>,
+    /// Whether to take fields from other managers that hold other values.
+    pub(crate) force: bool,
+    /// Top-level fields that this request cannot write.
+    pub(crate) ignored: &'a [&'a str],
+    pub(crate) now: &'a str,
+}
+
+impl Apply<'_> {
+    /// The object that `live` becomes, and its managers; 409 when others own what would change.
+    pub(crate) fn to(&self, live: &Value) -> status::Result<(Value, Managers)> {
+        let mut managers = Managers::of(live);
+        let last = managers.0.remove(self.who).unwrap_or_else(Owned::nothing);
+        let mut intended = Fields::of(self.intent, self.shape);
+        let merged = merge(live, self.intent, self.shape);
+        let mut kept = intended.clone();
+        managers.0.values().for_each(|owned| kept.extend(&owned.fields));
+        let merged = without(&merged, self.shape, &last.fields, &kept, &mut Vec::new());
+
+        let ignored = |path: &[Step]| match path.first() {
+            Some(Step::Field(root)) => self.ignored.contains(&root.as_str()),
+            _ => false,
+        };
+        let mut difference = Difference::between(live, &merged, self.shape);
+        for fields in [&mut difference.added, &mut difference.modified, &mut difference.removed] {
+            fields.drop(|path| is_unowned(path) || ignored(path));
+        }
+        let mut changed = difference.modified;
+        changed.extend(&difference.added);
+        self.take(&mut managers, &changed)?;
+        managers.0.values_mut().for_each(|owned| owned.fields.subtract(&difference.removed));
+
+        intended.drop(|path| is_unowned(path) || ignored(path));
+        let same = intended == last.fields && merged == *live;
+        let time = if same { last.time } else { self.now.to_string() };
+        managers.0.insert(self.who.clone(), Owned { fields: intended, time });
+        managers.0.retain(|_, owned| !owned.fields.is_empty());
+        Ok((merged, managers))
+    }
+
+    /// Takes the changed fields from the other managers, or fails if that is not forced.
+    fn take(&self, managers: &mut Managers, changed: &Fields) -> status::Result<()> {
+        let conflicts: Vec<(&Manager, Fields)> = managers
+            .0
+            .iter()
+            .map(|(manager, owned)| (manager, owned.fields.intersection(changed)))
+            .filter(|(_, fields)| !fields.is_empty())
+            .collect();
+        if !conflicts.is_empty() && !self.force {
+            return Err(conflict(&conflicts));
+        }
+        managers.0.values_mut().for_each(|owned| owned.fields.subtract(changed));
+        Ok(())
+    }
+}
+
+fn conflict(conflicts: &[(&Manager, Fields)]) -> Box<kube::core::Status> {
+    let mut causes = Vec::new();
+    let mut groups = Vec::new();
+    for (manager, fields) in conflicts {
+        let subresource = match manager.subresource.as_str() {
+            "" => String::new(),
+            name => format!(" with subresource \"{name}\""),
+        };
+        let with = format!("\"{}\"{subresource} using {}", manager.name, manager.api_version);
+        let paths: Vec<String> = fields.iter().map(shown).collect();
+        causes.extend(
+            paths.iter().map(|path| cause("FieldManagerConflict", path, format!("conflict with {with}"))),
+        );
+        groups.push(match paths.as_slice() {
+            [one] => format!("conflict with {with}: {one}"),
+            many => format!("conflicts with {with}:\n- {}", many.join("\n- ")),
+        });
+    }
+    let plural = if causes.len() == 1 { "" } else { "s" };
+    let message = format!("Apply failed with {} conflict{plural}: {}", causes.len(), groups.join("\n"));
+    status::apply_conflict(message, causes)
+}
+
+/// `live` with everything that `intent` says.
+fn merge(live: &Value, intent: &Value, shape: Shape<'_>) -> Value {
+    let (Some(old), Some(new)) = (shape.parts(live), shape.parts(intent)) else { return intent.clone() };
+    let merged_with = |part: &Part<'_, '_>| match old.iter().find(|old| old.step == part.step) {
+        Some(old) => merge(old.value, part.value, part.shape),
+        None => part.value.clone(),
+    };
+    if live.is_object() {
+        let mut merged = live.clone();
+        for part in &new {
+            if let Step::Field(name) = &part.step {
+                merged[name.as_str()] = merged_with(part);
+            }
+        }
+        return merged;
+    }
+    // Items keep the order of the intent; what only the live list has stays before the next common item.
+    let mut merged = Vec::new();
+    let mut taken = 0;
+    for part in &old {
+        match new.iter().position(|new| new.step == part.step) {
+            None => merged.push(part.value.clone()),
+            Some(at) if at >= taken => {
+                merged.extend(new.iter().take(at + 1).skip(taken).map(merged_with));
+                taken = at + 1;
+            }
+            Some(_) => {}
+        }
+    }
+    merged.extend(new.iter().skip(taken).map(merged_with));
+    Value::Array(merged)
+}
+
+/// `value` without what was owned in `last` and nobody keeps.
+fn without(value: &Value, shape: Shape<'_>, last: &Fields, kept: &Fields, path: &mut Path) -> Value {
+    let Some(parts) = shape.parts(value) else { return value.clone() };
+    let mut remaining = Vec::new();
+    for part in parts {
+        path.push(part.step.clone());
+        let owned = last.contains(path) || (part.declared && last.reaches(path));
+        if !owned || kept.reaches(path) {
+            remaining.push((part.step, without(part.value, part.shape, last, kept, path)));
+        }
+        path.pop();
+    }
+    if value.is_array() {
+        return remaining.into_iter().map(|(_, item)| item).collect();
+    }
+    remaining
+        .into_iter()
+        .filter_map(|(step, value)| match step {
+            Step::Field(name) => Some((name, value)),
+            Step::Key(_) | Step::Member(_) => None,
+        })
+        .collect()
+}

@@ -1,0 +1,1 @@
+//! Stand-ins for the controllers of Jobs, Deployments and StatefulSets.

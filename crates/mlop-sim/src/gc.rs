@@ -1,0 +1,175 @@
+//! The garbage collector and the end of namespaces.
+//!
+//! Both run a little after a change, as their controllers do: a dependent outlives its owner for a moment.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{sync::watch, time::sleep};
+
+use crate::{
+    delete::{DeleteOptions, FOREGROUND, ORPHAN, waits_for},
+    object::{Object, text},
+    server::{Server, WriteOptions},
+    store::{Change, Key},
+};
+
+/// From a change to the sweep it causes.
+const LAG: Duration = Duration::from_millis(20);
+
+/// Sweeps after every change that can leave something to collect, until the server is gone.
+pub(crate) async fn run(server: Weak<Mutex<Server>>, mut revisions: watch::Receiver<u64>) {
+    let mut seen = *revisions.borrow_and_update();
+    while revisions.changed().await.is_ok() {
+        sleep(LAG).await;
+        let Some(shared) = server.upgrade() else { return };
+        let mut server = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = server.store.changes_since(seen).map_or(true, |mut changes| changes.any(matters));
+        seen = *revisions.borrow_and_update();
+        if due {
+            sweep(&mut server);
+        }
+    }
+}
+
+/// Whether something may have lost its owner, or may now be let go.
+fn matters(change: &Change) -> bool {
+    change.after.as_ref().is_none_or(|object| {
+        let was_deleting = change.before.as_ref().is_some_and(|before| before.is_deleting());
+        !object.owner_references().is_empty() && change.before.is_none()
+            || object.is_deleting()
+            || was_deleting
+    })
+}
+
+fn sweep(server: &mut Server) {
+    let objects: Vec<(Key, Arc<Value>)> =
+        server.store.iter().map(|(key, object)| (key.clone(), object.clone())).collect();
+    let uids: BTreeSet<&str> = objects.iter().map(|(_, object)| object.uid()).collect();
+    for (key, object) in &objects {
+        collect(server, key, object, &uids);
+    }
+    for (key, object) in &objects {
+        if waits_for(object, ORPHAN) {
+            orphan(server, key, object, &objects);
+        } else if waits_for(object, FOREGROUND) {
+            foreground(server, key, object, &objects);
+        }
+        if key.resource == "namespaces" && object.is_deleting() {
+            empty_namespace(server, key, &objects);
+        }
+    }
+}
+
+/// Deletes an object none of whose owners exists, or drops the references to those that do not.
+fn collect(server: &mut Server, key: &Key, object: &Value, uids: &BTreeSet<&str>) {
+    let owners = object.owner_references();
+    let (present, absent): (Vec<&Value>, Vec<&Value>) =
+        owners.iter().partition(|owner| owner_exists(server, key, owner, uids));
+    if absent.is_empty() {
+        return;
+    }
+    if present.is_empty() {
+        delete(server, key, object);
+    } else {
+        let kept: Vec<Value> = present.into_iter().cloned().collect();
+        edit(server, key, |object| {
+            object.meta_mut().insert("ownerReferences".into(), json!(kept));
+        });
+    }
+}
+
+/// The owner is looked up where the reference can point: in the namespace of the dependent, or cluster-wide.
+fn owner_exists(server: &Server, key: &Key, owner: &Value, uids: &BTreeSet<&str>) -> bool {
+    if !uids.contains(text(&owner["uid"])) {
+        return false;
+    }
+    let Some(ty) = server.types.by_kind(text(&owner["apiVersion"]), text(&owner["kind"])) else {
+        return false;
+    };
+    let found = server.find(ty, &key.namespace, text(&owner["name"]));
+    found.is_ok_and(|found| found.uid() == text(&owner["uid"]))
+}
+
+fn is_owned_by(object: &Value, owner: &Value) -> bool {
+    object.owner_references().iter().any(|reference| text(&reference["uid"]) == owner.uid())
+}
+
+fn orphan(server: &mut Server, key: &Key, owner: &Value, objects: &[(Key, Arc<Value>)]) {
+    for (dependent, _) in objects.iter().filter(|(_, object)| is_owned_by(object, owner)) {
+        edit(server, dependent, |object| {
+            let kept: Vec<Value> = object
+                .owner_references()
+                .iter()
+                .filter(|reference| text(&reference["uid"]) != owner.uid())
+                .cloned()
+                .collect();
+            if kept.is_empty() {
+                object.meta_mut().remove("ownerReferences");
+            } else {
+                object.meta_mut().insert("ownerReferences".into(), json!(kept));
+            }
+        });
+    }
+    release(server, key, ORPHAN);
+}
+
+fn foreground(server: &mut Server, key: &Key, owner: &Value, objects: &[(Key, Arc<Value>)]) {
+    for (dependent, object) in objects.iter().filter(|(_, object)| is_owned_by(object, owner)) {
+        delete(server, dependent, object);
+    }
+    let blocks = |object: &Value| {
+        let mut references = object.owner_references().iter();
+        references.any(|r| text(&r["uid"]) == owner.uid() && r["blockOwnerDeletion"] == true)
+    };
+    if !server.store.iter().any(|(_, object)| blocks(object)) {
+        release(server, key, FOREGROUND);
+    }
+}
+
+/// Deletes what is in a namespace that goes away, and lets it go once it is empty.
+fn empty_namespace(server: &mut Server, namespace: &Key, objects: &[(Key, Arc<Value>)]) {
+    for (key, object) in objects.iter().filter(|(key, _)| key.namespace == namespace.name) {
+        delete(server, key, object);
+    }
+    if !server.store.iter().any(|(key, _)| key.namespace == namespace.name) {
+        edit(server, namespace, |object| object["spec"]["finalizers"] = json!([]));
+    }
+}
+
+fn delete(server: &mut Server, key: &Key, object: &Value) {
+    let Some(ty) = server.types.by_key(&key.resource).cloned() else { return };
+    if object.is_deleting() {
+        return;
+    }
+    let options = DeleteOptions {
+        uid: Some(object.uid().into()),
+        propagation: Some("Background".into()),
+        ..DeleteOptions::default()
+    };
+    // One that is already gone or was made anew needs nothing.
+    let _ = server.delete(&ty, &key.namespace, &key.name, &options);
+}
+
+fn release(server: &mut Server, key: &Key, finalizer: &str) {
+    edit(server, key, |object| {
+        let kept: Vec<String> =
+            object.finalizers().into_iter().filter(|f| *f != finalizer).map(str::to_string).collect();
+        object.set_finalizers(&kept.iter().map(String::as_str).collect::<Vec<_>>());
+    });
+}
+
+fn edit(server: &mut Server, key: &Key, change: impl FnOnce(&mut Value)) {
+    let (Some(ty), Some(old)) = (server.types.by_key(&key.resource).cloned(), server.store.get(key).cloned())
+    else {
+        return;
+    };
+    let mut new = Value::clone(&old);
+    change(&mut new);
+    // Refused only if the object was invalid before; then it stays as it is.
+    let _ = server.replace(&ty, &old, new, None, &WriteOptions::direct("kube-controller-manager"));
+}

@@ -1,0 +1,408 @@
+//! HTTP: from a request to an operation of the server, and back.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{Method, Request, Response, header};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use kube::client::Body as ClientBody;
+use serde_json::{Value, json};
+
+use crate::{
+    delete::DeleteOptions,
+    object::{Object, text},
+    patch,
+    read::{Form, ListOptions},
+    resource::ResourceType,
+    select::Selector,
+    server::{Body, Part, Server, WriteOptions, Written},
+    status::{self, Result},
+    trace::Write,
+    watch::{Watch, WatchOptions},
+};
+
+type Frames = Pin<Box<dyn futures::Stream<Item = std::result::Result<Frame<Bytes>, Infallible>> + Send>>;
+/// A response of the simulator: whole, or an endless watch.
+pub type ResponseBody = StreamBody<Frames>;
+
+/// The server as a `tower` service. All requests pass through [`call`](tower::Service::call): layers that delay,
+/// fail or record them go around it.
+#[derive(Clone)]
+pub struct Service {
+    pub(crate) server: Arc<Mutex<Server>>,
+}
+
+impl tower::Service<Request<ClientBody>> for Service {
+    type Response = Response<ResponseBody>;
+    type Error = kube::Error;
+    type Future = Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ClientBody>) -> Self::Future {
+        let server = self.server.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect_bytes().await?;
+            let call = Call::new(&parts, body);
+            Ok(call.answer(&server))
+        })
+    }
+}
+
+fn lock(server: &Mutex<Server>) -> MutexGuard<'_, Server> {
+    server.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The path of a request, taken apart.
+#[derive(Debug)]
+struct Target {
+    group: String,
+    version: String,
+    namespace: Option<String>,
+    /// Empty for the discovery document of the group and version.
+    plural: String,
+    name: Option<String>,
+    subresource: Option<String>,
+}
+
+impl Target {
+    fn parse(path: &str) -> Option<Self> {
+        let mut parts = path.split('/').filter(|part| !part.is_empty());
+        let group = match parts.next()? {
+            "api" => String::new(),
+            "apis" => parts.next()?.to_string(),
+            _ => return None,
+        };
+        let version = parts.next()?.to_string();
+        let rest: Vec<&str> = parts.collect();
+        let (namespace, rest) = match rest.as_slice() {
+            ["namespaces", namespace, rest @ ..]
+                if !rest.is_empty() && !matches!(rest, ["status" | "finalize"]) =>
+            {
+                (Some(namespace.to_string()), rest)
+            }
+            rest => (None, rest),
+        };
+        let (plural, name, subresource) = match rest {
+            [] => ("", None, None),
+            [plural] => (*plural, None, None),
+            [plural, name] => (*plural, Some(name.to_string()), None),
+            [plural, name, subresource] => (*plural, Some(name.to_string()), Some(subresource.to_string())),
+            _ => return None,
+        };
+        Some(Self { group, version, namespace, plural: plural.into(), name, subresource })
+    }
+}
+
+/// One request, read but not yet understood.
+struct Call {
+    method: Method,
+    path: String,
+    query: Vec<(String, String)>,
+    content_type: String,
+    form: Form,
+    user_agent: String,
+    body: Bytes,
+}
+
+/// A request for a type that is served.
+struct Routed<'a> {
+    call: &'a Call,
+    ty: Arc<ResourceType>,
+    namespace: Option<String>,
+    name: Option<String>,
+    status: bool,
+}
+
+impl Call {
+    fn new(parts: &http::request::Parts, body: Bytes) -> Self {
+        let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let metadata_only = header(header::ACCEPT).contains("as=PartialObjectMetadata");
+        Self {
+            method: parts.method.clone(),
+            path: parts.uri.path().to_string(),
+            query: query(parts.uri.query().unwrap_or_default()),
+            content_type: header(header::CONTENT_TYPE).to_string(),
+            form: if metadata_only { Form::Metadata } else { Form::Full },
+            user_agent: header(header::USER_AGENT).to_string(),
+            body,
+        }
+    }
+
+    fn param(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        matches!(self.param(name), Some("true" | "1"))
+    }
+
+    fn answer(&self, shared: &Arc<Mutex<Server>>) -> Response<ResponseBody> {
+        let mut server = lock(shared);
+        if self.method == Method::GET && self.flag("watch") {
+            return match self.route(&server).and_then(|routed| routed.watch(shared, &server)) {
+                Ok(watch) => respond(200, Box::pin(watch.into_stream().map(|line| Ok(Frame::data(line))))),
+                Err(failure) => whole(failure.code, &status_json(&failure)),
+            };
+        }
+        match self.document(&mut server) {
+            Ok((code, document)) => whole(code, &document),
+            Err(failure) => whole(failure.code, &status_json(&failure)),
+        }
+    }
+
+    fn route(&self, server: &Server) -> Result<Routed<'_>> {
+        let target = Target::parse(&self.path).ok_or_else(status::no_such_resource)?;
+        let ty = server
+            .types
+            .get(&target.plural, &target.group)
+            .filter(|ty| ty.version == target.version)
+            .ok_or_else(status::no_such_resource)?;
+        let status = match target.subresource.as_deref() {
+            None => false,
+            Some("status") if ty.has_status => true,
+            Some(_) => return Err(status::no_such_resource()),
+        };
+        Ok(Routed { call: self, ty: ty.clone(), namespace: target.namespace, name: target.name, status })
+    }
+
+    /// The answer to anything but a watch.
+    fn document(&self, server: &mut Server) -> Result<(u16, Value)> {
+        if self.path == "/version" {
+            return Ok((
+                200,
+                json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0-mlop-sim", "gitCommit": "",
+                "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}),
+            ));
+        }
+        if let Some(target) = Target::parse(&self.path).filter(|target| target.plural.is_empty()) {
+            let document = server.types.discovery(&target.group, &target.version);
+            return document.map(|document| (200, document)).ok_or_else(status::no_such_resource);
+        }
+        let routed = self.route(server)?;
+        if self.method == Method::GET {
+            return routed.read(server);
+        }
+        let write = routed.traced(server);
+        let (code, body) = match write {
+            Ok(written) => (written.code, written.body),
+            Err(failure) => return Err(failure),
+        };
+        Ok(match body {
+            Body::Object(object) => (code, self.form.of(&object)),
+            Body::Status(status) => (code, status_json(&status)),
+        })
+    }
+
+    fn json(&self) -> Result<Value> {
+        if self.body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&self.body).map_err(|error| {
+            status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+        })
+    }
+}
+
+impl Routed<'_> {
+    fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or_default()
+    }
+
+    fn read(&self, server: &Server) -> Result<(u16, Value)> {
+        let form = self.call.form;
+        match &self.name {
+            Some(name) => Ok((200, form.of(&*server.find(&self.ty, self.namespace(), name)?))),
+            None => {
+                let document =
+                    server.list(&self.ty, self.namespace.as_deref(), &self.list_options()?, form)?;
+                Ok((200, document))
+            }
+        }
+    }
+
+    fn selector(&self) -> Result<Selector> {
+        let param = |name| self.call.param(name).unwrap_or_default();
+        Selector::parse(&self.ty, param("labelSelector"), param("fieldSelector"))
+    }
+
+    fn resource_version(&self) -> Result<Option<u64>> {
+        match self.call.param("resourceVersion") {
+            None | Some("") => Ok(None),
+            Some(version) => version
+                .parse()
+                .map(Some)
+                .map_err(|_| status::bad_request(format!("invalid resource version: {version}"))),
+        }
+    }
+
+    fn list_options(&self) -> Result<ListOptions> {
+        Ok(ListOptions {
+            selector: self.selector()?,
+            resource_version: self.resource_version()?,
+            exact: self.call.param("resourceVersionMatch") == Some("Exact"),
+            limit: self.call.param("limit").and_then(|limit| limit.parse().ok()),
+            token: self.call.param("continue").map(str::to_string),
+        })
+    }
+
+    fn watch(&self, shared: &Arc<Mutex<Server>>, server: &Server) -> Result<Watch> {
+        let options = WatchOptions {
+            selector: self.selector()?,
+            resource_version: self.resource_version()?,
+            bookmarks: self.call.flag("allowWatchBookmarks"),
+            send_initial_events: self.call.flag("sendInitialEvents"),
+            timeout: self.call.param("timeoutSeconds").and_then(|s| s.parse().ok()).map(Duration::from_secs),
+        };
+        Ok(Watch::open(shared, server, self.ty.clone(), self.namespace.clone(), options, self.call.form))
+    }
+
+    /// Does the write and records it, whatever became of it.
+    fn traced(&self, server: &mut Server) -> Result<Written> {
+        let outcome = self.write(server);
+        let created = match &outcome {
+            Ok(Written { body: Body::Object(object), .. }) => object.name().to_string(),
+            _ => String::new(),
+        };
+        let write = Write {
+            time: server.clock.now().to_string(),
+            verb: self.verb().into(),
+            resource: self.ty.qualified(),
+            namespace: self.namespace().into(),
+            name: self.name.clone().unwrap_or(created),
+            subresource: if self.status { "status".into() } else { String::new() },
+            field_manager: self.call.param("fieldManager").unwrap_or_default().into(),
+            code: outcome.as_ref().map_or_else(|failure| failure.code, |written| written.code),
+            changed: outcome.as_ref().is_ok_and(|written| written.changed),
+        };
+        server.writes.push(write);
+        outcome
+    }
+
+    fn verb(&self) -> &'static str {
+        match self.call.method {
+            Method::POST => "create",
+            Method::PUT => "update",
+            Method::PATCH if self.is_apply() => "apply",
+            Method::PATCH => "patch",
+            Method::DELETE => "delete",
+            _ => "unknown",
+        }
+    }
+
+    fn is_apply(&self) -> bool {
+        self.call.content_type.starts_with("application/apply-patch")
+    }
+
+    fn write_options(&self) -> WriteOptions {
+        let agent = self.call.user_agent.split('/').next().filter(|agent| !agent.is_empty());
+        WriteOptions {
+            manager: self.call.param("fieldManager").or(agent).unwrap_or("unknown").into(),
+            part: if self.status { Part::Status } else { Part::Main },
+            dry_run: self.call.param("dryRun").is_some(),
+            force: self.call.flag("force"),
+            strict: self.call.param("fieldValidation") == Some("Strict"),
+        }
+    }
+
+    fn write(&self, server: &mut Server) -> Result<Written> {
+        let body = self.call.json()?;
+        let options = self.write_options();
+        let (ty, namespace) = (&self.ty, self.namespace());
+        if ty.namespaced && namespace.is_empty() {
+            return Err(status::method_not_allowed());
+        }
+        match (&self.call.method, &self.name) {
+            (&Method::POST, None) => server.create(ty, namespace, body, &options),
+            (&Method::PUT, Some(name)) => server.update(ty, namespace, name, body, &options),
+            (&Method::PATCH, Some(name)) if self.is_apply() => {
+                if self.call.param("fieldManager").is_none_or(str::is_empty) {
+                    return Err(status::bad_request(
+                        "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: \
+                        Required value: is required for apply patch",
+                    ));
+                }
+                server.apply(ty, namespace, name, body, &options)
+            }
+            (&Method::PATCH, Some(name)) => {
+                let old = server.find(ty, namespace, name)?;
+                let new = patch::patched(&old, &self.call.content_type, body)?;
+                if text(&new.meta()["name"]) != name {
+                    return Err(status::bad_request(
+                        "the name of the object does not match the name on the URL",
+                    ));
+                }
+                server.replace(ty, &old, new, None, &options)
+            }
+            (&Method::DELETE, Some(name)) if !self.status => {
+                server.delete(ty, namespace, name, &DeleteOptions::decode(&body))
+            }
+            _ => Err(status::method_not_allowed()),
+        }
+    }
+}
+
+fn query(query: &str) -> Vec<(String, String)> {
+    let decoded = |text: &str| percent_decoded(&text.replace('+', " "));
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (decoded(name), decoded(value)))
+        .collect()
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let hex: Option<u8> = (byte == b'%')
+            .then(|| rest.clone().take(2).map(char::from).collect::<String>())
+            .and_then(|digits| u8::from_str_radix(&digits, 16).ok());
+        match hex {
+            Some(decoded) => {
+                bytes.push(decoded);
+                rest = {
+                    rest.next();
+                    rest.next();
+                    rest
+                };
+            }
+            None => bytes.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn status_json(status: &kube::core::Status) -> Value {
+    let mut document = serde_json::to_value(status).unwrap_or_default();
+    document["kind"] = json!("Status");
+    document["apiVersion"] = json!("v1");
+    document["metadata"] = json!({});
+    document
+}
+
+fn whole(code: u16, document: &Value) -> Response<ResponseBody> {
+    let bytes = Bytes::from(document.to_string());
+    respond(code, Box::pin(futures::stream::iter([Ok(Frame::data(bytes))])))
+}
+
+fn respond(code: u16, frames: Frames) -> Response<ResponseBody> {
+    let mut response = Response::new(StreamBody::new(frames));
+    *response.status_mut() =
+        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}

@@ -1,0 +1,364 @@
+//! A kubelet that runs nothing: pods start and end as a script says, in virtual time.
+//!
+//! ```
+//! # use mlop_sim::{Sim, kubelet::{self, PodOutcome}};
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let sim = Sim::new();
+//! kubelet::spawn(&sim, |pod| match pod.metadata.name.as_deref() {
+//!     Some("broken") => PodOutcome::fail(137, "OOMKilled", ""),
+//!     _ => PodOutcome::succeed(r#"{"digest":"sha256:..."}"#),
+//! });
+//! # }
+//! ```
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    Sim,
+    delete::DeleteOptions,
+    object::{Object, array, text},
+    server::{Server, WriteOptions},
+    store::Key,
+};
+
+/// From a pod's creation to its start, unless the outcome says otherwise.
+const STARTUP: Duration = Duration::from_secs(1);
+/// From a pod's start to its end, unless the outcome says otherwise.
+const RUNTIME: Duration = Duration::from_secs(10);
+/// How long a running pod takes to end after it was deleted.
+const SHUTDOWN: Duration = Duration::from_secs(1);
+/// What a process ends with that a SIGTERM ended.
+const EXIT_SIGTERM: i32 = 143;
+
+/// What becomes of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodOutcome {
+    end: End,
+    container: Option<String>,
+    startup: Duration,
+    runtime: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum End {
+    Succeed { message: String },
+    Fail { exit_code: i32, reason: String, message: String },
+    Evicted,
+    ImagePullBackOff,
+    Unschedulable,
+    Never,
+}
+
+impl PodOutcome {
+    /// All containers end with code 0; `message` is the termination message of the last one.
+    pub fn succeed(message: impl Into<String>) -> Self {
+        Self::new(End::Succeed { message: message.into() })
+    }
+
+    /// One container (the last) ends with `exit_code`, `reason` (as the kubelet gives it: `Error`, `OOMKilled`) and
+    /// its termination `message`; the others end with code 0.
+    pub fn fail(exit_code: i32, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(End::Fail { exit_code, reason: reason.into(), message: message.into() })
+    }
+
+    /// It runs, then the node evicts it.
+    pub fn evicted() -> Self {
+        Self::new(End::Evicted)
+    }
+
+    /// It is scheduled, but an image cannot be pulled: it waits until it is deleted.
+    pub fn image_pull_back_off() -> Self {
+        Self::new(End::ImagePullBackOff)
+    }
+
+    /// No node takes it: it waits until it is deleted.
+    pub fn unschedulable() -> Self {
+        Self::new(End::Unschedulable)
+    }
+
+    /// It becomes ready and runs until it is deleted.
+    pub fn run_forever() -> Self {
+        Self::new(End::Never)
+    }
+
+    fn new(end: End) -> Self {
+        Self { end, container: None, startup: STARTUP, runtime: RUNTIME }
+    }
+
+    /// The container that the message or the failure belongs to, instead of the last one.
+    #[must_use]
+    pub fn in_container(mut self, name: impl Into<String>) -> Self {
+        self.container = Some(name.into());
+        self
+    }
+
+    /// How long it takes until the pod runs.
+    #[must_use]
+    pub fn starting_after(mut self, startup: Duration) -> Self {
+        self.startup = startup;
+        self
+    }
+
+    /// How long the pod runs.
+    #[must_use]
+    pub fn running_for(mut self, runtime: Duration) -> Self {
+        self.runtime = runtime;
+        self
+    }
+}
+
+/// Starts the kubelet of `sim`. It asks `script` once for every pod that it sees first, and ends with the server.
+pub fn spawn(sim: &Sim, script: impl FnMut(&Pod) -> PodOutcome + Send + 'static) {
+    let revisions = sim.lock().store.subscribe();
+    tokio::spawn(run(Arc::downgrade(&sim.server), revisions, script));
+}
+
+async fn run(
+    server: Weak<Mutex<Server>>,
+    mut revisions: watch::Receiver<u64>,
+    mut script: impl FnMut(&Pod) -> PodOutcome + Send,
+) {
+    let mut seen = BTreeSet::new();
+    loop {
+        for (key, pod) in with(&server, |server| new_pods(server, &mut seen)).unwrap_or_default() {
+            let Ok(typed) = serde_json::from_value::<Pod>(Value::clone(&pod)) else { continue };
+            let outcome = script(&typed);
+            let life = Life { server: server.clone(), key, uid: pod.uid().to_string(), outcome };
+            tokio::spawn(life.live(revisions.clone()));
+        }
+        if revisions.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn with<T>(server: &Weak<Mutex<Server>>, f: impl FnOnce(&mut Server) -> T) -> Option<T> {
+    let shared = server.upgrade()?;
+    let mut server = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    Some(f(&mut server))
+}
+
+fn new_pods(server: &Server, seen: &mut BTreeSet<String>) -> Vec<(Key, Arc<Value>)> {
+    let pods = server.store.list("pods", None);
+    let new =
+        pods.filter(|(_, pod)| text(&pod["status"]["phase"]) == "Pending" && seen.insert(pod.uid().into()));
+    new.map(|(key, pod)| (key.clone(), pod.clone())).collect()
+}
+
+/// One pod, from its start to its end.
+struct Life {
+    server: Weak<Mutex<Server>>,
+    key: Key,
+    uid: String,
+    outcome: PodOutcome,
+}
+
+impl Life {
+    async fn live(self, revisions: watch::Receiver<u64>) {
+        let mut revisions = revisions;
+        let start = Instant::now() + self.outcome.startup;
+        if !self.until(start, &mut revisions).await {
+            return self.shut_down().await;
+        }
+        match self.outcome.end {
+            End::Unschedulable => self.status(|pod, now| unschedulable(pod, now)),
+            End::ImagePullBackOff => self.status(|pod, now| waiting(pod, now)),
+            _ => self.status(|pod, now| running(pod, now)),
+        }
+        let lasting = matches!(self.outcome.end, End::Unschedulable | End::ImagePullBackOff | End::Never);
+        if lasting {
+            self.deleted(&mut revisions).await;
+            return self.shut_down().await;
+        }
+        if !self.until(start + self.outcome.runtime, &mut revisions).await {
+            return self.shut_down().await;
+        }
+        let (end, container) = (self.outcome.end.clone(), self.outcome.container.clone());
+        self.status(|pod, now| ended(pod, now, &end, container.as_deref()));
+        self.deleted(&mut revisions).await;
+        self.remove();
+    }
+
+    /// Waits for a moment; false if the pod is deleted before.
+    async fn until(&self, moment: Instant, revisions: &mut watch::Receiver<u64>) -> bool {
+        tokio::select! {
+            biased;
+            () = self.deleted(revisions) => false,
+            () = sleep_until(moment) => true,
+        }
+    }
+
+    /// Waits until the pod is being deleted, or is gone.
+    async fn deleted(&self, revisions: &mut watch::Receiver<u64>) {
+        loop {
+            let alive = with(&self.server, |server| self.pod(server).is_some_and(|pod| !pod.is_deleting()));
+            if alive != Some(true) || revisions.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn pod(&self, server: &Server) -> Option<Arc<Value>> {
+        server.store.get(&self.key).filter(|pod| pod.uid() == self.uid).cloned()
+    }
+
+    async fn shut_down(&self) {
+        sleep(SHUTDOWN).await;
+        let killed = End::Fail { exit_code: EXIT_SIGTERM, reason: "Error".into(), message: String::new() };
+        self.status(|pod, now| {
+            if text(&pod["status"]["phase"]) == "Running" {
+                ended(pod, now, &killed, None);
+            }
+        });
+        self.remove();
+    }
+
+    fn remove(&self) {
+        with(&self.server, |server| {
+            let Some(ty) = server.types.get("pods", "").cloned() else { return };
+            let options = DeleteOptions {
+                uid: Some(self.uid.clone()),
+                grace_seconds: Some(0),
+                ..DeleteOptions::default()
+            };
+            // A pod that is gone already is what this is for.
+            let _ = server.delete(&ty, &self.key.namespace, &self.key.name, &options);
+        });
+    }
+
+    fn status(&self, change: impl FnOnce(&mut Value, &str)) {
+        with(&self.server, |server| {
+            let (Some(ty), Some(old)) = (server.types.get("pods", "").cloned(), self.pod(server)) else {
+                return;
+            };
+            let now = server.clock.now_seconds().to_string();
+            let mut new = Value::clone(&old);
+            change(&mut new, &now);
+            // The status written here is valid for every pod that was admitted.
+            let _ = server.replace(&ty, &old, new, None, &WriteOptions::direct("kubelet"));
+        });
+    }
+}
+
+fn condition(pod: &mut Value, kind: &str, status: bool, reason: &str, now: &str) {
+    let mut condition = json!({"type": kind, "status": if status { "True" } else { "False" },
+        "lastTransitionTime": now});
+    if !reason.is_empty() {
+        condition["reason"] = json!(reason);
+    }
+    let mut conditions = array(&pod["status"]["conditions"]).to_vec();
+    conditions.retain(|other| other["type"] != kind);
+    conditions.push(condition);
+    pod["status"]["conditions"] = json!(conditions);
+}
+
+fn container_statuses(pod: &mut Value, list: &str, field: &str, status: impl Fn(&str) -> Value) {
+    let containers = array(&pod["spec"][list]).to_vec();
+    if containers.is_empty() {
+        return;
+    }
+    let statuses: Vec<Value> = containers
+        .iter()
+        .map(|container| {
+            let mut status = status(text(&container["name"]));
+            status["name"] = container["name"].clone();
+            status["image"] = container.get("image").cloned().unwrap_or_else(|| json!(""));
+            status["imageID"] = json!("");
+            status["restartCount"] = json!(0);
+            status
+        })
+        .collect();
+    pod["status"][field] = json!(statuses);
+}
+
+fn unschedulable(pod: &mut Value, now: &str) {
+    condition(pod, "PodScheduled", false, "Unschedulable", now);
+}
+
+fn scheduled(pod: &mut Value, now: &str) {
+    pod["spec"]["nodeName"] = json!("node-0");
+    pod["status"]["startTime"] = json!(now);
+    condition(pod, "PodScheduled", true, "", now);
+}
+
+fn waiting(pod: &mut Value, now: &str) {
+    scheduled(pod, now);
+    let status = |_: &str| {
+        json!({"ready": false, "started": false, "state": {"waiting": {"reason": "ImagePullBackOff",
+            "message": "Back-off pulling image"}}})
+    };
+    container_statuses(pod, "containers", "containerStatuses", status);
+    condition(pod, "Ready", false, "ContainersNotReady", now);
+}
+
+fn running(pod: &mut Value, now: &str) {
+    scheduled(pod, now);
+    pod["status"]["phase"] = json!("Running");
+    let done = json!({"exitCode": 0, "reason": "Completed", "startedAt": now, "finishedAt": now});
+    container_statuses(
+        pod,
+        "initContainers",
+        "initContainerStatuses",
+        |_| json!({"ready": true, "started": false, "state": {"terminated": done}}),
+    );
+    container_statuses(
+        pod,
+        "containers",
+        "containerStatuses",
+        |_| json!({"ready": true, "started": true, "state": {"running": {"startedAt": now}}}),
+    );
+    condition(pod, "Initialized", true, "", now);
+    condition(pod, "ContainersReady", true, "", now);
+    condition(pod, "Ready", true, "", now);
+}
+
+fn ended(pod: &mut Value, now: &str, end: &End, container: Option<&str>) {
+    let started = pod["status"]["startTime"].clone();
+    let last = array(&pod["spec"]["containers"]).last().map(|last| text(&last["name"]).to_string());
+    let named = container.map(str::to_string).or(last).unwrap_or_default();
+    let (exit_code, reason, message) = match end {
+        End::Succeed { message } => (0, "Completed", message.as_str()),
+        End::Fail { exit_code, reason, message } => (*exit_code, reason.as_str(), message.as_str()),
+        End::Evicted => (137, "Error", ""),
+        End::ImagePullBackOff | End::Unschedulable | End::Never => return,
+    };
+    let terminated = |name: &str| {
+        let own = name == named;
+        let mut state = json!({"exitCode": if own { exit_code } else { 0 },
+            "reason": if own { reason } else { "Completed" }, "startedAt": started, "finishedAt": now});
+        if own && !message.is_empty() {
+            state["message"] = json!(message);
+        }
+        json!({"ready": false, "started": false, "state": {"terminated": state}})
+    };
+    let in_init = array(&pod["spec"]["initContainers"]).iter().any(|init| text(&init["name"]) == named);
+    if in_init {
+        container_statuses(pod, "initContainers", "initContainerStatuses", terminated);
+        let waiting =
+            json!({"ready": false, "started": false, "state": {"waiting": {"reason": "PodInitializing"}}});
+        container_statuses(pod, "containers", "containerStatuses", |_| waiting.clone());
+    } else {
+        container_statuses(pod, "containers", "containerStatuses", terminated);
+    }
+    pod["status"]["phase"] = json!(if exit_code == 0 { "Succeeded" } else { "Failed" });
+    if *end == End::Evicted {
+        pod["status"]["reason"] = json!("Evicted");
+        pod["status"]["message"] = json!("The node was low on resource: memory.");
+        condition(pod, "DisruptionTarget", true, "TerminationByKubelet", now);
+    }
+    let why = if exit_code == 0 { "PodCompleted" } else { "PodFailed" };
+    condition(pod, "Ready", false, why, now);
+    condition(pod, "ContainersReady", false, why, now);
+}

@@ -1,0 +1,192 @@
+//! The resource types the server knows, and what differs between them.
+
+use std::{any::TypeId, collections::BTreeMap, fmt, sync::Arc};
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{apps, batch, coordination, core::v1 as core, events, networking, policy},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{builtin, schema::Schema};
+
+/// What of a write moves `metadata.generation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Generation {
+    /// The kind has no generation.
+    Never,
+    /// A change of `spec` moves it.
+    Spec,
+    /// Any change outside metadata (and outside status where that is a subresource) moves it.
+    Everything,
+}
+
+/// One served resource: its names, and how its objects are decoded and defaulted.
+#[derive(Debug)]
+pub struct ResourceType {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) kind: String,
+    pub(crate) plural: String,
+    pub(crate) namespaced: bool,
+    /// Whether `status` is written only through its subresource.
+    pub(crate) has_status: bool,
+    pub(crate) generation: Generation,
+    /// Fields beyond name and namespace that field selectors may name, as dotted paths.
+    pub(crate) selectable: Vec<String>,
+    pub(crate) model: Model,
+}
+
+/// Where the shape of a type comes from.
+pub(crate) enum Model {
+    /// A Rust type of k8s-openapi: decoding into it prunes and checks types.
+    BuiltIn { decode: fn(Value) -> Result<Value, serde_json::Error>, default: fn(&mut Value) },
+    /// The OpenAPI schema of a CustomResourceDefinition.
+    Custom(Schema),
+}
+
+impl ResourceType {
+    /// `plural.group`, or the plural alone for the core group: how messages and keys name a resource.
+    pub(crate) fn qualified(&self) -> String {
+        qualified(&self.plural, &self.group)
+    }
+
+    pub(crate) fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    fn built_in<K>(default: fn(&mut Value), generation: Generation, has_status: bool) -> Self
+    where
+        K: k8s_openapi::Resource + Serialize + DeserializeOwned,
+        K::Scope: 'static,
+    {
+        Self {
+            group: K::GROUP.into(),
+            version: K::VERSION.into(),
+            kind: K::KIND.into(),
+            plural: K::URL_PATH_SEGMENT.into(),
+            namespaced: TypeId::of::<K::Scope>() == TypeId::of::<NamespaceResourceScope>(),
+            has_status,
+            generation,
+            selectable: builtin::selectable(K::KIND),
+            model: Model::BuiltIn {
+                decode: |value| {
+                    serde_json::from_value::<K>(value).and_then(|typed| serde_json::to_value(&typed))
+                },
+                default,
+            },
+        }
+    }
+
+    /// The type that a CustomResourceDefinition declares, in its storage version.
+    fn custom(crd: &CustomResourceDefinition) -> Result<Self, String> {
+        let spec = &crd.spec;
+        let version = spec
+            .versions
+            .iter()
+            .find(|version| version.storage)
+            .ok_or_else(|| format!("{}: no storage version", spec.names.plural))?;
+        let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+        let schema = serde_json::to_value(schema.ok_or_else(|| format!("{}: no schema", spec.names.plural))?)
+            .map_err(|error| format!("{}: {error}", spec.names.plural))?;
+        let selectable = version.selectable_fields.iter().flatten();
+        Ok(Self {
+            group: spec.group.clone(),
+            version: version.name.clone(),
+            kind: spec.names.kind.clone(),
+            plural: spec.names.plural.clone(),
+            namespaced: spec.scope == "Namespaced",
+            has_status: version.subresources.as_ref().is_some_and(|sub| sub.status.is_some()),
+            generation: Generation::Everything,
+            selectable: selectable.map(|field| field.json_path.trim_start_matches('.').to_string()).collect(),
+            model: Model::Custom(
+                Schema::new(schema).map_err(|error| format!("{}: {error}", spec.names.plural))?,
+            ),
+        })
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BuiltIn { .. } => "BuiltIn",
+            Self::Custom(_) => "Custom",
+        })
+    }
+}
+
+pub(crate) fn qualified(plural: &str, group: &str) -> String {
+    if group.is_empty() { plural.into() } else { format!("{plural}.{group}") }
+}
+
+/// All types that are served, by `plural.group`.
+#[derive(Debug)]
+pub(crate) struct Types(BTreeMap<String, Arc<ResourceType>>);
+
+impl Types {
+    pub(crate) fn built_in() -> Self {
+        use Generation::{Never, Spec};
+        let types = [
+            ResourceType::built_in::<core::Pod>(builtin::pod, Spec, true),
+            ResourceType::built_in::<core::Service>(builtin::service, Never, true),
+            ResourceType::built_in::<core::Secret>(builtin::secret, Never, false),
+            ResourceType::built_in::<core::ConfigMap>(builtin::nothing, Never, false),
+            ResourceType::built_in::<core::ServiceAccount>(builtin::nothing, Never, false),
+            ResourceType::built_in::<core::PersistentVolumeClaim>(builtin::volume_claim, Never, true),
+            ResourceType::built_in::<core::Event>(builtin::nothing, Never, false),
+            ResourceType::built_in::<core::Namespace>(builtin::namespace, Never, true),
+            ResourceType::built_in::<core::ResourceQuota>(builtin::nothing, Never, true),
+            ResourceType::built_in::<apps::v1::Deployment>(builtin::deployment, Spec, true),
+            ResourceType::built_in::<apps::v1::StatefulSet>(builtin::stateful_set, Spec, true),
+            ResourceType::built_in::<batch::v1::Job>(builtin::job, Spec, true),
+            ResourceType::built_in::<coordination::v1::Lease>(builtin::nothing, Never, false),
+            ResourceType::built_in::<events::v1::Event>(builtin::nothing, Never, false),
+            ResourceType::built_in::<networking::v1::NetworkPolicy>(builtin::nothing, Spec, false),
+            ResourceType::built_in::<policy::v1::PodDisruptionBudget>(builtin::nothing, Spec, true),
+        ];
+        Self(types.into_iter().map(|ty| (ty.qualified(), Arc::new(ty))).collect())
+    }
+
+    /// Serves the type of `crd`, replacing an earlier one of the same name.
+    pub(crate) fn register(&mut self, crd: &CustomResourceDefinition) -> Result<(), String> {
+        let ty = ResourceType::custom(crd)?;
+        self.0.insert(ty.qualified(), Arc::new(ty));
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, plural: &str, group: &str) -> Option<&Arc<ResourceType>> {
+        self.0.get(&qualified(plural, group))
+    }
+
+    pub(crate) fn by_key(&self, resource: &str) -> Option<&Arc<ResourceType>> {
+        self.0.get(resource)
+    }
+
+    /// The type of `kind` in the group of `api_version`, as owner references name it.
+    pub(crate) fn by_kind(&self, api_version: &str, kind: &str) -> Option<&Arc<ResourceType>> {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        self.0.values().find(|ty| ty.group == group && ty.kind == kind)
+    }
+
+    /// The discovery document of one group and version, if any type is in it.
+    pub(crate) fn discovery(&self, group: &str, version: &str) -> Option<Value> {
+        let types: Vec<_> = self.0.values().filter(|ty| ty.group == group && ty.version == version).collect();
+        let group_version = types.first()?.api_version();
+        let entry = |name: String, ty: &ResourceType, verbs: &[&str]| {
+            json!({"name": name, "singularName": ty.kind.to_lowercase(), "namespaced": ty.namespaced,
+                   "kind": ty.kind, "verbs": verbs})
+        };
+        let mut resources = Vec::new();
+        for ty in types {
+            let verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+            resources.push(entry(ty.plural.clone(), ty, &verbs));
+            if ty.has_status {
+                resources.push(entry(format!("{}/status", ty.plural), ty, &["get", "patch", "update"]));
+            }
+        }
+        Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
+                    "resources": resources}))
+    }
+}

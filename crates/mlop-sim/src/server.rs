@@ -1,0 +1,482 @@
+//! The API server's rules for one write: what a client may set, what the server sets, and when nothing changes.
+
+use std::sync::Arc;
+
+use kube::core::response::Status;
+use serde_json::{Value, json};
+
+use crate::{
+    apply::{Apply, Manager, Managers},
+    clock::Clock,
+    object::{Object, as_object, text},
+    resource::{Generation, Model, ResourceType, Types},
+    shape::Shape,
+    status::{self, Result, cause},
+    store::{Key, Store},
+    trace::Write,
+    validate,
+};
+
+/// The whole server: its types, its objects and what was written to it.
+pub(crate) struct Server {
+    pub(crate) store: Store,
+    pub(crate) types: Types,
+    pub(crate) clock: Clock,
+    pub(crate) writes: Vec<Write>,
+    /// How many uids and generated names were given out.
+    issued: u64,
+}
+
+/// The part of an object that a write is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The object without its status, where that is a subresource.
+    Main,
+    /// The status alone.
+    Status,
+    /// Everything at once: only direct access from a test has this.
+    Whole,
+}
+
+/// How a write is to be done.
+#[derive(Debug, Clone)]
+pub(crate) struct WriteOptions {
+    /// The field manager.
+    pub(crate) manager: String,
+    pub(crate) part: Part,
+    pub(crate) dry_run: bool,
+    /// For apply: take fields from other managers.
+    pub(crate) force: bool,
+    /// Unknown fields are errors.
+    pub(crate) strict: bool,
+}
+
+/// What a write did.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) code: u16,
+    pub(crate) body: Body,
+    pub(crate) changed: bool,
+}
+
+/// What a request is answered with.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Object(Arc<Value>),
+    Status(Status),
+}
+
+impl Written {
+    pub(crate) fn object(code: u16, object: Arc<Value>, changed: bool) -> Self {
+        Self { code, body: Body::Object(object), changed }
+    }
+}
+
+impl Server {
+    pub(crate) fn new() -> Self {
+        let mut server = Self {
+            store: Store::new(),
+            types: Types::built_in(),
+            clock: Clock::start(),
+            writes: Vec::new(),
+            issued: 0,
+        };
+        for name in ["default", "kube-system"] {
+            server.create_namespace(name);
+        }
+        server
+    }
+
+    fn create_namespace(&mut self, name: &str) {
+        let Some(ty) = self.types.get("namespaces", "").cloned() else { return };
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        // A namespace with a valid name cannot be refused by an empty server.
+        let _ = self.create(&ty, "", object, &WriteOptions::direct("mlop-sim"));
+    }
+
+    pub(crate) fn find(&self, ty: &ResourceType, namespace: &str, name: &str) -> Result<Arc<Value>> {
+        self.store.get(&key(ty, namespace, name)).cloned().ok_or_else(|| status::not_found(ty, name))
+    }
+
+    pub(crate) fn create(
+        &mut self,
+        ty: &Arc<ResourceType>,
+        namespace: &str,
+        mut object: Value,
+        options: &WriteOptions,
+    ) -> Result<Written> {
+        check_type(ty, &object)?;
+        check_namespace(ty, namespace, &mut object)?;
+        if !object.resource_version().is_empty() {
+            return Err(status::internal("resourceVersion should not be set on objects to be created"));
+        }
+        self.generate_name(&mut object);
+        let name = object.name().to_string();
+        self.check_namespace_is_active(ty, namespace, &name)?;
+        self.stamp_new(ty, &mut object);
+        if ty.has_status && options.part != Part::Whole {
+            as_object(&mut object).remove("status");
+        }
+        admit(ty, &mut object, options.strict)?;
+        let causes = validate::created(ty, &object);
+        if !causes.is_empty() {
+            return Err(status::invalid(ty, &name, causes));
+        }
+        let key = key(ty, namespace, &name);
+        if self.store.get(&key).is_some() {
+            return Err(status::already_exists(ty, &name));
+        }
+        let who = manager("Update", ty, options);
+        let empty = json!({"apiVersion": null, "kind": null, "metadata": {}});
+        let now = self.clock.now_seconds().to_string();
+        let mut written = object.clone();
+        if ty.has_status && options.part != Part::Whole {
+            as_object(&mut written).remove("status");
+        }
+        Managers::default().updated(&who, &empty, &written, Shape::of(ty), &now).write_to(&mut object);
+        if options.dry_run {
+            return Ok(Written::object(201, Arc::new(object), false));
+        }
+        Ok(Written::object(201, self.store.put(&key, object), true))
+    }
+
+    /// Writes `object` over the one of its name, as PUT does.
+    pub(crate) fn update(
+        &mut self,
+        ty: &ResourceType,
+        namespace: &str,
+        name: &str,
+        mut object: Value,
+        options: &WriteOptions,
+    ) -> Result<Written> {
+        check_type(ty, &object)?;
+        check_namespace(ty, namespace, &mut object)?;
+        if object.name() != name {
+            let message = format!(
+                "the name of the object ({}) does not match the name on the URL ({name})",
+                object.name()
+            );
+            return Err(status::bad_request(message));
+        }
+        let old = self.find(ty, namespace, name)?;
+        if !object.uid().is_empty() && object.uid() != old.uid() {
+            let why = format!(
+                "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+                object.uid(),
+                old.uid()
+            );
+            return Err(status::conflict(ty, name, &why));
+        }
+        if object.resource_version().is_empty() && matches!(ty.model, Model::Custom(_)) {
+            let message = "Invalid value: 0: must be specified for an update";
+            let causes = vec![cause("FieldValueInvalid", "metadata.resourceVersion", message)];
+            return Err(status::invalid(ty, name, causes));
+        }
+        self.replace(ty, &old, object, None, options)
+    }
+
+    /// Applies `intent`, as a PATCH with the content type of server-side apply does.
+    pub(crate) fn apply(
+        &mut self,
+        ty: &Arc<ResourceType>,
+        namespace: &str,
+        name: &str,
+        mut intent: Value,
+        options: &WriteOptions,
+    ) -> Result<Written> {
+        check_type(ty, &intent)?;
+        if intent.meta()["managedFields"].as_array().is_some_and(|entries| !entries.is_empty()) {
+            return Err(status::bad_request("metadata.managedFields must be nil"));
+        }
+        let who = manager("Apply", ty, options);
+        let now = self.clock.now_seconds().to_string();
+        let ignored: &[&str] = match options.part {
+            Part::Main if ty.has_status => &["status"],
+            Part::Status => &["spec", "metadata"],
+            Part::Main | Part::Whole => &[],
+        };
+        let old = match self.find(ty, namespace, name) {
+            Ok(old) => old,
+            Err(missing) if options.part == Part::Status => return Err(missing),
+            Err(_) => return self.apply_new(ty, namespace, name, intent, options, (&who, &now)),
+        };
+        intent.meta_mut().insert("name".into(), json!(name));
+        check_namespace(ty, namespace, &mut intent)?;
+        let shape = Shape::of(ty);
+        let apply = Apply { who: &who, intent: &intent, shape, force: options.force, ignored, now: &now };
+        let (object, managers) = apply.to(&old)?;
+        self.replace(ty, &old, object, Some(managers), options)
+    }
+
+    fn apply_new(
+        &mut self,
+        ty: &Arc<ResourceType>,
+        namespace: &str,
+        name: &str,
+        mut intent: Value,
+        options: &WriteOptions,
+        (who, now): (&Manager, &str),
+    ) -> Result<Written> {
+        if !intent.uid().is_empty() {
+            let why = format!(
+                "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                intent.uid()
+            );
+            return Err(status::conflict(ty, name, &why));
+        }
+        intent.meta_mut().insert("name".into(), json!(name));
+        let ignored: &[&str] = if ty.has_status { &["status"] } else { &[] };
+        let shape = Shape::of(ty);
+        let empty = json!({"metadata": {}});
+        let (_, managers) = Apply { who, intent: &intent, shape, force: true, ignored, now }.to(&empty)?;
+        let dry_run = WriteOptions { dry_run: true, ..options.clone() };
+        let Written { body: Body::Object(object), .. } =
+            self.create(ty, namespace, intent.clone(), &dry_run)?
+        else {
+            return Err(status::internal("a creation gives an object"));
+        };
+        let mut object = Value::clone(&object);
+        managers.write_to(&mut object);
+        if options.dry_run {
+            return Ok(Written::object(201, Arc::new(object), false));
+        }
+        Ok(Written::object(201, self.store.put(&key(ty, namespace, name), object), true))
+    }
+
+    /// Puts `new` in the place of `old`. Every update ends here: what a request may not change is taken from `old`.
+    pub(crate) fn replace(
+        &mut self,
+        ty: &ResourceType,
+        old: &Arc<Value>,
+        mut new: Value,
+        managers: Option<Managers>,
+        options: &WriteOptions,
+    ) -> Result<Written> {
+        let name = old.name().to_string();
+        check_versions(ty, old, &new)?;
+        as_object(&mut new).entry("metadata").or_insert_with(|| json!({}));
+        keep_what_the_server_owns(ty, old, &mut new, options.part);
+        admit(ty, &mut new, options.strict)?;
+        let causes = validate::updated(ty, &new, old);
+        if !causes.is_empty() {
+            return Err(status::invalid(ty, &name, causes));
+        }
+        self.set_generation(ty, old, &mut new);
+        let before = Managers::of(old);
+        let now = self.clock.now_seconds().to_string();
+        let after = match managers {
+            Some(managers) => managers,
+            None => {
+                let who = manager("Update", ty, options);
+                before.clone().updated(&who, old, &new, Shape::of(ty), &now)
+            }
+        };
+        new.copy_meta(old, "managedFields");
+        if new == **old && after.same_fields(&before) {
+            return Ok(Written::object(200, old.clone(), false));
+        }
+        after.write_to(&mut new);
+        if options.dry_run {
+            return Ok(Written::object(200, Arc::new(new), false));
+        }
+        let key = key(ty, old.namespace(), &name);
+        if nothing_holds(ty, &new) {
+            self.store.remove(&key);
+            return Ok(Written::object(200, Arc::new(new), true));
+        }
+        Ok(Written::object(200, self.store.put(&key, new), true))
+    }
+
+    fn set_generation(&self, ty: &ResourceType, old: &Value, new: &mut Value) {
+        let moved = match ty.generation {
+            Generation::Never => return,
+            Generation::Spec => old["spec"] != new["spec"],
+            Generation::Everything => {
+                let mut ignored = vec!["metadata", "apiVersion", "kind"];
+                ignored.extend(ty.has_status.then_some("status"));
+                let counted = |object: &Value| {
+                    let fields = object.as_object().into_iter().flatten();
+                    let counted = fields.filter(|(name, _)| !ignored.contains(&name.as_str()));
+                    counted.map(|(name, value)| (name.clone(), value.clone())).collect::<Value>()
+                };
+                counted(old) != counted(new)
+            }
+        };
+        let generation = old.generation() + i64::from(moved);
+        new.meta_mut().insert("generation".into(), json!(generation));
+    }
+
+    fn generate_name(&mut self, object: &mut Value) {
+        let base = text(&object.meta()["generateName"]).to_string();
+        if object.name().is_empty() && !base.is_empty() {
+            let suffix = self.suffix();
+            object.meta_mut().insert("name".into(), json!(format!("{base}{suffix}")));
+        }
+    }
+
+    /// Five characters of the real server's alphabet, different every time.
+    pub(crate) fn suffix(&mut self) -> String {
+        const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+        let mut rest = self.next_id();
+        let digit = |rest: &mut u64| {
+            let index = usize::try_from(*rest % ALPHABET.len() as u64).unwrap_or_default();
+            *rest /= ALPHABET.len() as u64;
+            ALPHABET.get(index).map_or('b', |byte| char::from(*byte))
+        };
+        (0..5).map(|_| digit(&mut rest)).collect()
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.issued += 1;
+        self.issued
+    }
+
+    fn stamp_new(&mut self, ty: &ResourceType, object: &mut Value) {
+        let uid = format!("00000000-0000-4000-8000-{:012x}", self.next_id());
+        let now = self.clock.now_seconds().to_string();
+        let meta = object.meta_mut();
+        for field in
+            ["deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink", "generation"]
+        {
+            meta.remove(field);
+        }
+        meta.insert("uid".into(), json!(uid));
+        meta.insert("creationTimestamp".into(), json!(now));
+        if ty.generation != Generation::Never {
+            meta.insert("generation".into(), json!(1));
+        }
+    }
+
+    /// Objects are created only in a namespace that exists and is not going away.
+    fn check_namespace_is_active(&self, ty: &ResourceType, namespace: &str, name: &str) -> Result<()> {
+        let Some(namespaces) = self.types.get("namespaces", "").filter(|_| ty.namespaced) else {
+            return Ok(());
+        };
+        let object = self.find(namespaces, "", namespace)?;
+        if !object.is_deleting() {
+            return Ok(());
+        }
+        let message = format!("namespace {namespace} is being terminated");
+        let causes = vec![cause("NamespaceTerminating", "metadata.namespace", message)];
+        let why =
+            format!("unable to create new content in namespace {namespace} because it is being terminated");
+        Err(status::forbidden(ty, name, &why, causes))
+    }
+}
+
+impl WriteOptions {
+    /// A write that does not come through a request.
+    pub(crate) fn direct(manager: &str) -> Self {
+        Self { manager: manager.into(), part: Part::Whole, dry_run: false, force: false, strict: false }
+    }
+}
+
+pub(crate) fn key(ty: &ResourceType, namespace: &str, name: &str) -> Key {
+    let namespace = if ty.namespaced { namespace } else { "" };
+    Key { resource: ty.qualified(), namespace: namespace.into(), name: name.into() }
+}
+
+/// Whether an object that is being deleted has nothing left to wait for.
+pub(crate) fn nothing_holds(ty: &ResourceType, object: &Value) -> bool {
+    let content =
+        ty.kind == "Namespace" && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+    let graceful = object.meta()["deletionGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds > 0);
+    object.is_deleting() && object.finalizers().is_empty() && !graceful && !content
+}
+
+fn manager(operation: &str, ty: &ResourceType, options: &WriteOptions) -> Manager {
+    Manager {
+        operation: operation.into(),
+        name: options.manager.clone(),
+        api_version: ty.api_version(),
+        subresource: if options.part == Part::Status { "status".into() } else { String::new() },
+    }
+}
+
+fn check_type(ty: &ResourceType, object: &Value) -> Result<()> {
+    let (api_version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
+    if !object.is_object() || api_version.is_empty() || kind.is_empty() {
+        return Err(status::bad_request("Object 'Kind' or 'apiVersion' is missing in the request's body"));
+    }
+    if api_version != ty.api_version() || kind != ty.kind {
+        let message = format!(
+            "the API version and kind in the data ({api_version}, {kind}) do not match the expected ones ({}, {})",
+            ty.api_version(),
+            ty.kind
+        );
+        return Err(status::bad_request(message));
+    }
+    Ok(())
+}
+
+fn check_namespace(ty: &ResourceType, namespace: &str, object: &mut Value) -> Result<()> {
+    if !ty.namespaced {
+        object.meta_mut().remove("namespace");
+        return Ok(());
+    }
+    if !object.namespace().is_empty() && object.namespace() != namespace {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(status::bad_request(message));
+    }
+    object.meta_mut().insert("namespace".into(), json!(namespace));
+    Ok(())
+}
+
+fn check_versions(ty: &ResourceType, old: &Value, new: &Value) -> Result<()> {
+    let wanted = new.resource_version();
+    if wanted.is_empty() || wanted == old.resource_version() {
+        return Ok(());
+    }
+    let why = "the object has been modified; please apply your changes to the latest version and try again";
+    Err(status::conflict(ty, old.name(), why))
+}
+
+/// Takes back what a request may not change.
+fn keep_what_the_server_owns(ty: &ResourceType, old: &Value, new: &mut Value, part: Part) {
+    match part {
+        Part::Main if ty.has_status => new.copy_field(old, "status"),
+        Part::Main | Part::Whole => {}
+        Part::Status => {
+            let mut object = old.clone();
+            object.copy_field(new, "status");
+            object.copy_meta(new, "uid");
+            *new = object;
+        }
+    }
+    if new.uid().is_empty() {
+        new.copy_meta(old, "uid");
+    }
+    for field in ["resourceVersion", "creationTimestamp", "generation", "selfLink", "managedFields"] {
+        new.copy_meta(old, field);
+    }
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "name", "namespace", "generateName"] {
+        new.copy_meta(old, field);
+    }
+}
+
+/// Decoding as the server does it: unknown fields are dropped, missing ones defaulted.
+fn admit(ty: &ResourceType, object: &mut Value, strict: bool) -> Result<()> {
+    let refused = |why: &str| {
+        let message =
+            format!("{} in version \"{}\" cannot be handled as a {}: {why}", ty.kind, ty.version, ty.kind);
+        status::bad_request(message)
+    };
+    match &ty.model {
+        Model::BuiltIn { decode, default } => {
+            *object = decode(object.take()).map_err(|error| refused(&error.to_string()))?;
+            default(object);
+        }
+        Model::Custom(schema) => {
+            let meta: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta =
+                serde_json::from_value(object.meta().clone()).map_err(|error| refused(&error.to_string()))?;
+            as_object(object).insert("metadata".into(), serde_json::to_value(meta).unwrap_or_default());
+            let unknown = schema.prune(object);
+            if strict && !unknown.is_empty() {
+                let fields: Vec<_> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+                return Err(refused(&format!("strict decoding error: {}", fields.join(", "))));
+            }
+            schema.default(object);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Failures as the `metav1.Status` that the real server answers with.
+
+use kube::core::response::{Status, StatusCause, StatusDetails, StatusSummary};
+
+use crate::resource::ResourceType;
+
+/// What an operation gives: a value, or the `Status` to answer with.
+pub type Result<T> = std::result::Result<T, Box<Status>>;
+
+fn failure(code: u16, reason: &str, message: String) -> Box<Status> {
+    Box::new(Status {
+        status: Some(StatusSummary::Failure),
+        code,
+        message,
+        metadata: None,
+        reason: reason.into(),
+        details: None,
+    })
+}
+
+fn about(kind: &str, group: &str, name: &str) -> StatusDetails {
+    StatusDetails {
+        name: name.into(),
+        group: group.into(),
+        kind: kind.into(),
+        uid: String::new(),
+        causes: Vec::new(),
+        retry_after_seconds: 0,
+    }
+}
+
+fn about_resource(ty: &ResourceType, name: &str) -> Option<StatusDetails> {
+    Some(about(&ty.plural, &ty.group, name))
+}
+
+/// No such path or resource type.
+pub(crate) fn no_such_resource() -> Box<Status> {
+    let message = "the server could not find the requested resource".to_string();
+    Box::new(Status { details: Some(about("", "", "")), ..*failure(404, "NotFound", message) })
+}
+
+pub(crate) fn not_found(ty: &ResourceType, name: &str) -> Box<Status> {
+    let message = format!("{} \"{name}\" not found", ty.qualified());
+    Box::new(Status { details: about_resource(ty, name), ..*failure(404, "NotFound", message) })
+}
+
+pub(crate) fn already_exists(ty: &ResourceType, name: &str) -> Box<Status> {
+    let message = format!("{} \"{name}\" already exists", ty.qualified());
+    Box::new(Status { details: about_resource(ty, name), ..*failure(409, "AlreadyExists", message) })
+}
+
+pub(crate) fn conflict(ty: &ResourceType, name: &str, why: &str) -> Box<Status> {
+    let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", ty.qualified());
+    Box::new(Status { details: about_resource(ty, name), ..*failure(409, "Conflict", message) })
+}
+
+/// Server-side apply met fields that other managers own with other values.
+pub(crate) fn apply_conflict(message: String, causes: Vec<StatusCause>) -> Box<Status> {
+    let details = Some(StatusDetails { causes, ..about("", "", "") });
+    Box::new(Status { details, ..*failure(409, "Conflict", message) })
+}
+
+pub(crate) fn forbidden(ty: &ResourceType, name: &str, why: &str, causes: Vec<StatusCause>) -> Box<Status> {
+    let message = format!("{} \"{name}\" is forbidden: {why}", ty.qualified());
+    let details = about_resource(ty, name).map(|details| StatusDetails { causes, ..details });
+    Box::new(Status { details, ..*failure(403, "Forbidden", message) })
+}
+
+pub(crate) fn bad_request(message: impl Into<String>) -> Box<Status> {
+    failure(400, "BadRequest", message.into())
+}
+
+/// A patch that cannot be carried out on this object.
+pub(crate) fn unprocessable(message: impl Into<String>) -> Box<Status> {
+    failure(422, "Invalid", message.into())
+}
+
+pub(crate) fn internal(message: impl Into<String>) -> Box<Status> {
+    failure(500, "InternalError", message.into())
+}
+
+pub(crate) fn method_not_allowed() -> Box<Status> {
+    let message = "the server does not allow this method on the requested resource".to_string();
+    Box::new(Status { details: Some(about("", "", "")), ..*failure(405, "MethodNotAllowed", message) })
+}
+
+pub(crate) fn unsupported_media_type(content_type: &str) -> Box<Status> {
+    let message = format!(
+        "the body of the request was in an unknown format - accepted media types include: \
+         application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml; got {content_type}"
+    );
+    failure(415, "UnsupportedMediaType", message)
+}
+
+/// The history that the request needs has been compacted.
+pub(crate) fn expired(wanted: u64, oldest: u64) -> Box<Status> {
+    failure(410, "Expired", format!("too old resource version: {wanted} ({oldest})"))
+}
+
+/// The request names a resource version that has not been written yet.
+pub(crate) fn too_large_resource_version(wanted: u64, current: u64) -> Box<Status> {
+    let message = format!("Too large resource version: {wanted}, current: {current}");
+    let cause = StatusCause {
+        reason: "ResourceVersionTooLarge".into(),
+        message: "Too large resource version".into(),
+        field: String::new(),
+    };
+    let details = Some(StatusDetails { causes: vec![cause], retry_after_seconds: 1, ..about("", "", "") });
+    Box::new(Status { details, ..*failure(504, "Timeout", message) })
+}
+
+/// The object breaks its schema or an invariant of its kind.
+pub(crate) fn invalid(ty: &ResourceType, name: &str, causes: Vec<StatusCause>) -> Box<Status> {
+    let errors: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+    let list = match errors.as_slice() {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    };
+    let kind = if ty.group.is_empty() { ty.kind.clone() } else { format!("{}.{}", ty.kind, ty.group) };
+    let details = Some(StatusDetails { causes, ..about(&ty.kind, &ty.group, name) });
+    Box::new(Status { details, ..*failure(422, "Invalid", format!("{kind} \"{name}\" is invalid: {list}")) })
+}
+
+pub(crate) fn cause(reason: &str, field: &str, message: impl Into<String>) -> StatusCause {
+    StatusCause { reason: reason.into(), message: message.into(), field: field.into() }
+}
+
+/// The answer to a deletion that left nothing behind.
+pub(crate) fn deleted(ty: &ResourceType, name: &str, uid: &str) -> Status {
+    let details = about_resource(ty, name).map(|details| StatusDetails { uid: uid.into(), ..details });
+    Status {
+        status: Some(StatusSummary::Success),
+        code: 0,
+        message: String::new(),
+        metadata: None,
+        reason: String::new(),
+        details,
+    }
+}

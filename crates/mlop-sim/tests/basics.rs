@@ -1,0 +1,143 @@
+//! The simulator seen through kube's own client and watcher, in virtual time.
+
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Pod},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    core::{ApiResource, GroupVersionKind},
+    runtime::{WatchStreamExt, watcher},
+};
+use mlop_sim::{
+    Sim,
+    kubelet::{self, PodOutcome},
+};
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+fn pod(name: &str) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "user", "image": "a:1"}, {"name": "agent", "image": "b:1"}]},
+    }))
+    .unwrap()
+}
+
+fn config_map(name: &str) -> ConfigMap {
+    serde_json::from_value(json!({"metadata": {"name": name}, "data": {"key": "value"}})).unwrap()
+}
+
+async fn until<T>(mut condition: impl FnMut() -> Option<T>) -> T {
+    let polled = async {
+        loop {
+            match condition() {
+                Some(value) => return value,
+                None => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    };
+    timeout(Duration::from_secs(600), polled).await.expect("it becomes true")
+}
+
+fn phase(pod: &Pod) -> String {
+    pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn watcher_sees_what_is_written() {
+    let sim = Sim::new();
+    let api: Api<ConfigMap> = Api::namespaced(sim.client(), "default");
+    api.create(&PostParams::default(), &config_map("before")).await.unwrap();
+    let mut names = Box::pin(
+        watcher(api.clone(), watcher::Config::default().timeout(45))
+            .touched_objects()
+            .map_ok(|o| o.name_any()),
+    );
+    assert_eq!(names.next().await.unwrap().unwrap(), "before");
+    api.create(&PostParams::default(), &config_map("after")).await.unwrap();
+    assert_eq!(names.next().await.unwrap().unwrap(), "after");
+    // The watch has ended and was taken up again meanwhile.
+    tokio::time::advance(Duration::from_secs(200)).await;
+    api.delete("before", &DeleteParams::default()).await.unwrap();
+    assert_eq!(names.next().await.unwrap().unwrap(), "before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_ends_as_the_script_says() {
+    let sim = Sim::new();
+    kubelet::spawn(&sim, |_| {
+        PodOutcome::succeed("result").in_container("agent").running_for(Duration::from_secs(60))
+    });
+    let started = Instant::now();
+    sim.create(&pod("a")).unwrap();
+    let ended = until(|| sim.get::<Pod>("default", "a").filter(|pod| phase(pod) == "Succeeded")).await;
+    assert!(started.elapsed() >= Duration::from_secs(61));
+    let statuses = ended.status.unwrap().container_statuses.unwrap();
+    let messages: Vec<_> = statuses
+        .iter()
+        .map(|s| (s.name.as_str(), s.state.as_ref().unwrap().terminated.as_ref().unwrap().message.as_deref()))
+        .collect();
+    assert_eq!(messages, [("user", None), ("agent", Some("result"))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_pod_ends_a_while_after_its_deletion() {
+    let sim = Sim::new();
+    kubelet::spawn(&sim, |_| PodOutcome::run_forever());
+    sim.create(&pod("a")).unwrap();
+    until(|| sim.get::<Pod>("default", "a").filter(|pod| phase(pod) == "Running")).await;
+    sim.delete::<Pod>("default", "a").unwrap();
+    assert!(sim.get::<Pod>("default", "a").unwrap().metadata.deletion_timestamp.is_some());
+    until(|| sim.get::<Pod>("default", "a").is_none().then_some(())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_run_has_the_same_trace() {
+    async fn run() -> (u64, Vec<String>) {
+        let sim = Sim::new();
+        kubelet::spawn(&sim, |_| PodOutcome::fail(1, "Error", "no"));
+        let api: Api<Pod> = Api::namespaced(sim.client(), "default");
+        for name in ["a", "b", "c"] {
+            api.create(&PostParams::default(), &pod(name)).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        until(|| sim.list::<Pod>().iter().all(|pod| phase(pod) == "Failed").then_some(())).await;
+        let objects = sim.list::<Pod>().iter().map(|pod| serde_json::to_string(pod).unwrap()).collect();
+        (sim.trace_hash(), objects)
+    }
+    assert_eq!(run().await, run().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn custom_types_are_served() {
+    let sim = Sim::new();
+    let crd: CustomResourceDefinition = serde_json::from_value(json!({
+        "metadata": {"name": "widgets.test.dev"},
+        "spec": {"group": "test.dev", "scope": "Namespaced", "names": {"plural": "widgets", "kind": "Widget"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": {"type": "object", "properties": {"size": {"type": "integer", "default": 1}}},
+                    "status": {"type": "object", "default": {"state": "Unknown"},
+                        "properties": {"state": {"type": "string"}}}}}}}]},
+    }))
+    .unwrap();
+    sim.register_crd(&crd).unwrap();
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("test.dev", "v1", "Widget"));
+    let api: Api<DynamicObject> = Api::namespaced_with(sim.client(), "default", &resource);
+    let spec = json!({"apiVersion": "test.dev/v1", "kind": "Widget", "metadata": {"name": "a"}, "spec": {}});
+    let applied = api.patch("a", &PatchParams::apply("me"), &Patch::Apply(&spec)).await.unwrap();
+    assert_eq!(applied.data["spec"]["size"], 1);
+    assert_eq!(applied.data["status"]["state"], "Unknown");
+    let status = json!({"apiVersion": "test.dev/v1", "kind": "Widget", "status": {"state": "Ready"}});
+    api.patch_status("a", &PatchParams::apply("me"), &Patch::Apply(&status)).await.unwrap();
+    let listed = api.list(&ListParams::default()).await.unwrap();
+    assert_eq!(listed.items[0].data["status"]["state"], "Ready");
+    assert_eq!(listed.items[0].metadata.generation, Some(1));
+    let verbs: Vec<_> = sim.writes().into_iter().map(|w| (w.verb, w.subresource, w.changed)).collect();
+    assert_eq!(verbs, [("apply".into(), String::new(), true), ("apply".into(), "status".into(), true)]);
+}
