@@ -1,1 +1,29 @@
-//! placeholder
+//! Artifacts in the object store, and what every mlop worker shares.
+//!
+//! An artifact is a manifest and the objects that it lists. Its digest is the SHA-256 of the manifest's canonical
+//! JSON, and the manifest holds the SHA-256 of every object: who knows the digest can verify every byte.
+//!
+//! | module | gives |
+//! |---|---|
+//! | [`store`] | an object store as a worker uses it: bounded, with errors that are [results](mlop_api::result::Failure) |
+//! | [`manifest`] | what tables and trees consist of, and reading that with verification |
+//! | [`table`] | upload and download of a table's Parquet parts |
+//! | [`tree`] | upload and download of a folder |
+//! | [`worker`] | the frame of every worker's `main`: task in, result out |
+//!
+//! Everything is written by conditional create and the manifest last. So an upload that was interrupted is
+//! finished by doing it again, and nothing that is published ever changes.
+
+pub mod environment;
+mod error;
+pub mod folder;
+pub mod manifest;
+pub mod path;
+pub mod store;
+pub mod table;
+mod transfer;
+pub mod tree;
+pub mod worker;
+
+/// Objects in flight at once, in both directions.
+pub(crate) const TRANSFERS: usize = 4;

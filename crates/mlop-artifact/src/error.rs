@@ -1,0 +1,138 @@
+//! What an error of the object store or of a local file means for the work: a documented reason, and whether
+//! trying again can help.
+
+use mlop_api::{Reason, result::Failure};
+use object_store::Error;
+use std::{error::Error as _, io, path::Path};
+
+/// Longest quotation of somebody else's error text, in bytes.
+const QUOTE_BYTES_MAX: usize = 400;
+
+/// The failure behind `error`, met while `doing` something (`reading s3://bucket/key`) with the ObjectStore `store`.
+pub fn store_failure(store: &str, doing: &str, error: &Error) -> Failure {
+    let text = chain(error);
+    let failure = |retryable, reason, advice: &str| Failure {
+        reason,
+        message: format!("ObjectStore {store}: {doing}: {advice} ({})", quote(&text)),
+        retryable,
+    };
+    let (terminal, transient) = (|r, a: &str| failure(false, r, a), |r, a: &str| failure(true, r, a));
+    if text.contains("NoSuchBucket") {
+        return terminal(
+            Reason::BucketNotFound,
+            "the bucket does not exist; create it or correct spec.bucket",
+        );
+    }
+    match error {
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => denied(terminal),
+        Error::NotFound { .. } => terminal(Reason::InputCorrupt, "the object does not exist"),
+        Error::Precondition { .. } => {
+            transient(Reason::SourceChanged, "the object changed since it was listed")
+        }
+        Error::InvalidPath { .. } => terminal(
+            Reason::WorkerFailed,
+            "a key has an empty segment, a '..' or control characters; rename the object or narrow the prefix",
+        ),
+        Error::NotImplemented { .. } | Error::NotSupported { .. } => {
+            terminal(Reason::WorkerFailed, "the store does not support this")
+        }
+        _ => match status(&text) {
+            Some(401 | 403) => denied(terminal),
+            Some(status @ 300..=499) if !matches!(status, 408 | 429) => terminal(
+                Reason::StoreDenied,
+                "the store refuses the request; correct endpoint, region or bucket",
+            ),
+            _ => transient(Reason::StoreUnreachable, "the store does not answer; check endpoint and network"),
+        },
+    }
+}
+
+fn denied(failure: impl Fn(Reason, &str) -> Failure) -> Failure {
+    failure(Reason::StoreDenied, "the store refuses the keys; correct the Secret or the bucket's policy")
+}
+
+/// The failure behind an error of a local file, met while `doing` (`writing`) something to `path`.
+pub fn local_failure(doing: &str, path: &Path, error: &io::Error) -> Failure {
+    let advice =
+        if error.kind() == io::ErrorKind::StorageFull { "; the pod needs more scratch space" } else { "" };
+    Failure::transient(Reason::WorkerFailed, format!("{doing} {}: {error}{advice}", path.display()))
+}
+
+/// The error and its causes in one line, each once.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// The HTTP status in the client's error text: its list calls keep it nowhere else.
+fn status(text: &str) -> Option<u16> {
+    if text.contains("redirect without LOCATION") {
+        return Some(301);
+    }
+    text.split_once("status code: ")?.1.get(..3)?.parse().ok()
+}
+
+/// The part that helps a reader: code and message of an S3 error document, otherwise the beginning.
+fn quote(text: &str) -> String {
+    let element = |name: &str| {
+        text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|(inner, _)| inner)
+    };
+    let mut quoted = match (element("Code"), element("Message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        _ => text.to_owned(),
+    };
+    let mut end = quoted.len().min(QUOTE_BYTES_MAX);
+    while !quoted.is_char_boundary(end) {
+        end -= 1;
+    }
+    quoted.truncate(end);
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generic(text: &str) -> Error {
+        Error::Generic { store: "S3", source: text.to_owned().into() }
+    }
+
+    #[track_caller]
+    fn check(error: &Error, reason: Reason, retryable: bool) {
+        let failure = store_failure("raw", "listing s3://b/", error);
+        assert_eq!((failure.reason, failure.retryable), (reason, retryable), "{}", failure.message);
+        assert!(failure.message.contains("ObjectStore raw: listing s3://b/"), "{}", failure.message);
+    }
+
+    #[test]
+    fn each_error_has_its_reason() {
+        let source = || Box::<dyn std::error::Error + Send + Sync>::from("x");
+        check(&generic("connection refused"), Reason::StoreUnreachable, true);
+        check(&generic("non-2xx status code: 503 Slow Down: "), Reason::StoreUnreachable, true);
+        check(&generic("non-2xx status code: 429 Too Many Requests: "), Reason::StoreUnreachable, true);
+        check(&generic("non-2xx status code: 403 Forbidden: <Error/>"), Reason::StoreDenied, false);
+        check(&generic("non-2xx status code: 400 Bad Request: <Error/>"), Reason::StoreDenied, false);
+        check(&generic("Received redirect without LOCATION"), Reason::StoreDenied, false);
+        check(&generic("status code: 404: <Code>NoSuchBucket</Code>"), Reason::BucketNotFound, false);
+        check(&Error::PermissionDenied { path: "k".into(), source: source() }, Reason::StoreDenied, false);
+        check(&Error::NotFound { path: "k".into(), source: source() }, Reason::InputCorrupt, false);
+        check(&Error::Precondition { path: "k".into(), source: source() }, Reason::SourceChanged, true);
+    }
+
+    #[test]
+    fn an_s3_error_document_is_quoted_by_code_and_message() {
+        let body = "status code: 403: <?xml?><Error><Code>AccessDenied</Code><Message>No.</Message></Error>";
+        assert_eq!(quote(body), "AccessDenied: No.");
+        assert_eq!(quote(&"é".repeat(1_000)).len(), QUOTE_BYTES_MAX);
+    }
+}

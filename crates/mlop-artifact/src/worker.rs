@@ -1,0 +1,239 @@
+//! The frame of every worker: task in, result out.
+//!
+//! ```no_run
+//! use mlop_api::result::ResultDocument;
+//! fn main() -> std::process::ExitCode {
+//!     mlop_artifact::worker::run("mlop-example", async |task| {
+//!         tracing::info!(work = ?task.work, "started");
+//!         Ok(ResultDocument { summary: Some("nothing to do".into()), ..Default::default() })
+//!     })
+//! }
+//! ```
+
+use crate::{environment, store::ObjectStoreHandle};
+use futures::FutureExt;
+use mlop_api::{
+    Reason,
+    result::{Failure, ResultDocument},
+    task::Task,
+};
+use std::{
+    panic::AssertUnwindSafe,
+    path::Path,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+};
+use tracing_subscriber::EnvFilter;
+
+/// Largest task in bytes: an annotation has at most 256 KiB.
+const TASK_BYTES_MAX: u64 = 1 << 20;
+/// Largest recorded result in bytes.
+const RESULT_BYTES_MAX: u64 = 64 << 10;
+
+/// Runs a worker: logs, reads the task, does the `work`, reports, and says how the process ends (0: success, 1: the
+/// result is a failure). A panic and SIGTERM become retryable failures.
+pub fn run<W>(name: &'static str, work: W) -> ExitCode
+where
+    W: AsyncFnOnce(Task) -> Result<ResultDocument, Failure>,
+{
+    log(name);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(async {
+        tokio::spawn(end_on_sigterm());
+        match read_task(&environment::task_dir()) {
+            Ok(task) => guarded(work(task)).await,
+            Err(failure) => Err(failure),
+        }
+    });
+    // Threads that are still reading must not delay the end.
+    runtime.shutdown_background();
+    report(ended, &environment::termination_log())
+}
+
+/// Does `work` once for the subject `uid`: a result that is recorded in `store` is only reported again, and a success
+/// is recorded. Of two attempts that finish at the same time the first one's result counts for both.
+///
+/// # Errors
+/// Those of `work` and of the store.
+pub async fn once<W>(store: &ObjectStoreHandle, uid: &str, work: W) -> Result<ResultDocument, Failure>
+where
+    W: AsyncFnOnce() -> Result<ResultDocument, Failure>,
+{
+    let key = format!("results/{uid}.json");
+    if let Some(recorded) = recorded(store, &key).await? {
+        tracing::info!(uid, "the work is done already");
+        return Ok(recorded);
+    }
+    let result = work().await?;
+    let json = serde_json::to_vec(&result).map_err(|error| {
+        Failure::terminal(Reason::WorkerFailed, format!("the result has no JSON form: {error}"))
+    })?;
+    if store.create(&key, json).await? {
+        return Ok(result);
+    }
+    Ok(recorded(store, &key).await?.unwrap_or(result))
+}
+
+async fn recorded(store: &ObjectStoreHandle, key: &str) -> Result<Option<ResultDocument>, Failure> {
+    let Some(json) = store.find(key, RESULT_BYTES_MAX).await? else { return Ok(None) };
+    serde_json::from_slice(&json).map(Some).map_err(|error| {
+        let message = format!("{} is not a result ({error}); delete it", store.store().uri(key));
+        Failure::terminal(Reason::WorkerFailed, message)
+    })
+}
+
+fn log(name: &'static str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(std::io::stderr);
+    // Only a test sets a second subscriber.
+    let _set_before = subscriber.with_env_filter(filter).try_init();
+    std::panic::set_hook(Box::new(move |panic| tracing::error!(worker = name, %panic, "panicked")));
+}
+
+/// Reads `task.json` in `folder`.
+fn read_task(folder: &Path) -> Result<Task, Failure> {
+    let path = folder.join("task.json");
+    let broken =
+        |what: String| Failure::terminal(Reason::WorkerFailed, format!("the task {} {what}", path.display()));
+    let size = std::fs::metadata(&path).map_err(|error| broken(format!("cannot be read: {error}")))?.len();
+    if size > TASK_BYTES_MAX {
+        return Err(broken(format!("has {size} bytes, more than {TASK_BYTES_MAX}")));
+    }
+    let json = std::fs::read(&path).map_err(|error| broken(format!("cannot be read: {error}")))?;
+    serde_json::from_slice(&json).map_err(|error| {
+        broken(format!("is not one that this worker knows; are its versions mixed? {error}"))
+    })
+}
+
+/// Set by whoever reports first: there is one result.
+static REPORTED: AtomicBool = AtomicBool::new(false);
+
+/// Waits for SIGTERM, reports and ends the process, whatever the work is doing.
+async fn end_on_sigterm() {
+    let Ok(mut signal) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+        return tracing::error!("SIGTERM cannot be handled");
+    };
+    signal.recv().await;
+    if !REPORTED.swap(true, Ordering::SeqCst) {
+        let failure =
+            Failure::transient(Reason::PodLost, "the pod was asked to end before the work was done");
+        write(&ResultDocument::failed(failure), &environment::termination_log());
+        std::process::exit(1);
+    }
+}
+
+async fn guarded(
+    work: impl Future<Output = Result<ResultDocument, Failure>>,
+) -> Result<ResultDocument, Failure> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(Failure::transient(
+            Reason::WorkerFailed,
+            format!("the worker panicked; please report it: {text}"),
+        ))
+    })
+}
+
+fn report(ended: Result<ResultDocument, Failure>, termination_log: &Path) -> ExitCode {
+    if REPORTED.swap(true, Ordering::SeqCst) {
+        return ExitCode::FAILURE;
+    }
+    let (document, code) = match ended {
+        Ok(document) => (document, ExitCode::SUCCESS),
+        Err(failure) => (ResultDocument::failed(failure), ExitCode::FAILURE),
+    };
+    if write(&document, termination_log) { code } else { ExitCode::FAILURE }
+}
+
+fn write(document: &ResultDocument, termination_log: &Path) -> bool {
+    let message = document.to_message();
+    match &document.error {
+        None => tracing::info!(result = message, "succeeded"),
+        Some(failure) => {
+            tracing::error!(reason = %failure.reason, retryable = failure.retryable, "{}", failure.message);
+        }
+    }
+    match std::fs::write(termination_log, message) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(path = %termination_log.display(), %error, "the result cannot be written");
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    fn done(summary: &str) -> ResultDocument {
+        ResultDocument { summary: Some(summary.to_owned()), ..Default::default() }
+    }
+
+    #[tokio::test]
+    async fn finished_work_is_not_repeated() {
+        let store = ObjectStoreHandle::in_memory("data");
+        let runs = Cell::new(0);
+        for _ in 0..2 {
+            let result = once(&store, "uid-1", async || {
+                runs.set(runs.get() + 1);
+                Ok(done("first"))
+            });
+            assert_eq!(result.await.unwrap(), done("first"));
+        }
+        assert_eq!(runs.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_not_recorded() {
+        let store = ObjectStoreHandle::in_memory("data");
+        let failure = Failure::terminal(Reason::SchemaMismatch, "x");
+        let failed = once(&store, "uid-1", async || Err(failure.clone())).await;
+        assert_eq!(failed.unwrap_err(), failure);
+        assert_eq!(once(&store, "uid-1", async || Ok(done("second"))).await.unwrap(), done("second"));
+    }
+
+    #[tokio::test]
+    async fn of_two_attempts_at_once_the_first_result_counts() {
+        let store = ObjectStoreHandle::in_memory("data");
+        let late = once(&store, "uid-1", async || {
+            once(&store, "uid-1", async || Ok(done("first"))).await?;
+            Ok(done("late"))
+        });
+        assert_eq!(late.await.unwrap(), done("first"));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_retryable_failure() {
+        let failure = guarded(async { panic!("boom {}", 1) }).await.unwrap_err();
+        assert_eq!((failure.reason, failure.retryable), (Reason::WorkerFailed, true));
+        assert!(failure.message.contains("boom 1"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_result_is_reported_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("termination-log");
+        let failure = Failure::terminal(Reason::SourceEmpty, "nothing there");
+        report(Err(failure.clone()), &log);
+        report(Ok(done("too late")), &log);
+        let read = ResultDocument::from_message(&std::fs::read_to_string(&log).unwrap()).unwrap();
+        assert_eq!(read, ResultDocument::failed(failure));
+    }
+
+    #[test]
+    fn an_unreadable_task_is_a_terminal_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_task(dir.path()).unwrap_err().reason, Reason::WorkerFailed);
+        std::fs::write(dir.path().join("task.json"), "{}").unwrap();
+        assert!(!read_task(dir.path()).unwrap_err().retryable);
+    }
+}
