@@ -1,1 +1,41 @@
-fn main() {}
+//! Runs the registrar: one task, one result.
+
+use mlop_api::{
+    Reason,
+    result::{Failure, ResultDocument},
+    task::{Task, Work},
+};
+use mlop_artifact::{
+    manifest::{self, TreeManifest},
+    store, worker,
+};
+use mlop_registrar::{alias, mlflow::Mlflow, register, transport::Http};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    worker::run("mlop-registrar", perform)
+}
+
+async fn perform(task: Task) -> Result<ResultDocument, Failure> {
+    match &task.work {
+        Work::Register(work) => {
+            let store = store::open(&work.model.store)?;
+            worker::once(&store, &task.subject.uid, async || {
+                let tree: TreeManifest = manifest::read(&store, &work.model.digest).await?;
+                let mlflow = Mlflow::new(Http::new(&work.tracking)?);
+                register::register(&mlflow, &task.subject, work, &tree.provenance, milliseconds).await
+            })
+            .await
+        }
+        Work::Alias(work) => alias::activate(&Mlflow::new(Http::new(&work.tracking)?), work).await,
+        other => {
+            let message = format!("mlop-registrar does not do this work: {other:?}");
+            Err(Failure::terminal(Reason::WorkerFailed, message))
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one place where this worker reads the clock")]
+fn milliseconds() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

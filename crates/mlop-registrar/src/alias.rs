@@ -1,0 +1,95 @@
+//! An alias that only moves to higher revisions.
+//!
+//! MLflow's aliases are last-write-wins. So each revision first *claims* the alias with a tag of its own on the
+//! registered model, which no other revision overwrites; the highest claim has the alias, for every observer. Whoever
+//! has set the alias looks once more, and corrects it when a higher claim has appeared meanwhile.
+
+use crate::{
+    mlflow::{Mlflow, Pair, RegisteredModel},
+    tags,
+    transport::Transport,
+};
+use mlop_api::{
+    Reason,
+    result::{Failure, ResultDocument},
+    task::AliasWork,
+};
+
+/// Looks at a registered model in one attempt: each further one means that a higher revision came in between.
+const LOOKS_MAX: usize = 5;
+
+/// Points the alias at the version, unless a higher revision has it.
+///
+/// # Errors
+/// [`Reason::ActivationSuperseded`], terminal, when one has; [`Reason::TrackingUnreachable`], retryable;
+/// [`Reason::TrackingRefused`] with MLflow's words, for example when model or version do not exist.
+pub async fn activate<T: Transport>(mlflow: &Mlflow<T>, work: &AliasWork) -> Result<ResultDocument, Failure> {
+    let AliasWork { registered_model: name, alias, version, revision, .. } = work;
+    let mut model = look(mlflow, work).await?;
+    let highest = claims(&model, alias).into_iter().next_back();
+    if highest.as_ref().is_none_or(|highest| highest.revision < *revision) {
+        let claim = Pair::new(tags::alias_claim(alias, *revision), version);
+        mlflow.tag_registered_model(name, &claim).await?;
+        model = look(mlflow, work).await?;
+    }
+    for _ in 0..LOOKS_MAX {
+        let mut claims = claims(&model, alias);
+        let Some(highest) = claims.pop() else { break };
+        if !model.aliases.iter().any(|set| set.alias == *alias && set.version == highest.version) {
+            mlflow.set_alias(name, alias, &highest.version).await?;
+            model = look(mlflow, work).await?;
+            continue;
+        }
+        if highest.revision != *revision || highest.version != *version {
+            return Err(superseded(work, &highest));
+        }
+        for lower in claims {
+            mlflow.untag_registered_model(name, &tags::alias_claim(alias, lower.revision)).await?;
+        }
+        let summary = Some(format!("{alias} is version {version}"));
+        return Ok(ResultDocument { summary, ..ResultDocument::default() });
+    }
+    let message = format!("the alias {alias} of {name} is being moved by others at the same time");
+    Err(Failure::transient(Reason::TrackingRefused, message))
+}
+
+async fn look<T: Transport>(mlflow: &Mlflow<T>, work: &AliasWork) -> Result<RegisteredModel, Failure> {
+    mlflow.registered_model(&work.registered_model).await?.ok_or_else(|| {
+        let message = format!("the registered model {:?} does not exist in MLflow", work.registered_model);
+        Failure::terminal(Reason::TrackingRefused, message)
+    })
+}
+
+/// Says that it wants the alias for a version.
+struct Claim {
+    revision: i64,
+    version: String,
+}
+
+/// The claims of `alias`, highest last.
+fn claims(model: &RegisteredModel, alias: &str) -> Vec<Claim> {
+    let prefix = tags::alias_claims(alias);
+    let mut claims: Vec<Claim> = model
+        .tags
+        .iter()
+        .filter_map(|tag| {
+            let revision = tag.key.strip_prefix(&prefix)?.parse().ok()?;
+            Some(Claim { revision, version: tag.value.clone() })
+        })
+        .collect();
+    claims.sort_by_key(|claim| claim.revision);
+    claims
+}
+
+fn superseded(work: &AliasWork, highest: &Claim) -> Failure {
+    let AliasWork { registered_model, alias, version, revision, .. } = work;
+    let tag = tags::alias_claim(alias, highest.revision);
+    Failure::terminal(
+        Reason::ActivationSuperseded,
+        format!(
+            "revision {} gave the alias {alias} of {registered_model} to version {}; revision {revision} (version \
+             {version}) comes too late. If the Model was created anew, delete the tag {tag} in MLflow",
+            highest.revision, highest.version
+        ),
+    )
+}

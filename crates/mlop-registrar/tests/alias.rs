@@ -1,0 +1,104 @@
+//! An alias that only moves up.
+
+mod support;
+
+use mlop_api::{Reason, result::Failure};
+use mlop_registrar::{alias, mlflow::Mlflow};
+use support::{At, Cut, Fake, alias_work};
+
+/// A server with the model `m` and its versions 1 to 4.
+async fn server(mlflow: Fake) -> Fake {
+    let model = Mlflow::new(mlflow.clone());
+    model.create_registered_model("m").await.unwrap();
+    for _ in 0..4 {
+        model.create_version("m", "s3://b/k", "run0", &[]).await.unwrap();
+    }
+    mlflow
+}
+
+async fn activate(mlflow: &Fake, version: &str, revision: i64) -> Result<(), Failure> {
+    alias::activate(&Mlflow::new(mlflow.clone()), &alias_work("m", version, revision)).await.map(drop)
+}
+
+#[tokio::test]
+async fn it_follows_revisions_and_not_versions() {
+    let mlflow = server(Fake::default()).await;
+    activate(&mlflow, "1", 1).await.unwrap();
+    activate(&mlflow, "3", 2).await.unwrap();
+    activate(&mlflow, "1", 3).await.unwrap();
+    assert_eq!(mlflow.alias("m", "champion").unwrap(), "1");
+    let tags = mlflow.state.lock().unwrap().models["m"].tags.clone();
+    assert_eq!(tags.into_iter().collect::<Vec<_>>(), [("mlop.alias.champion.3".to_owned(), "1".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_late_revision_loses_and_a_repeated_one_succeeds() {
+    let mlflow = server(Fake::default()).await;
+    activate(&mlflow, "2", 10).await.unwrap();
+    activate(&mlflow, "2", 10).await.unwrap();
+    for (version, revision) in [("3", 9), ("3", 10)] {
+        let failure = activate(&mlflow, version, revision).await.unwrap_err();
+        assert_eq!((failure.reason, failure.retryable), (Reason::ActivationSuperseded, false));
+        assert!(failure.message.contains("mlop.alias.champion.10"), "{}", failure.message);
+    }
+    assert_eq!(mlflow.alias("m", "champion").unwrap(), "2");
+}
+
+#[tokio::test]
+async fn an_alias_moved_by_hand_is_put_back() {
+    let mlflow = server(Fake::default()).await;
+    activate(&mlflow, "2", 1).await.unwrap();
+    Mlflow::new(mlflow.clone()).set_alias("m", "champion", "4").await.unwrap();
+    activate(&mlflow, "2", 1).await.unwrap();
+    assert_eq!(mlflow.alias("m", "champion").unwrap(), "2");
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_refused() {
+    let mlflow = server(Fake::default()).await;
+    let failure = activate(&mlflow, "77", 1).await.unwrap_err();
+    assert_eq!((failure.reason, failure.retryable), (Reason::TrackingRefused, false));
+    let elsewhere = alias_work("n", "1", 1);
+    let failure = alias::activate(&Mlflow::new(mlflow), &elsewhere).await.unwrap_err();
+    assert!(failure.message.contains("\"n\" does not exist"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn killed_between_any_two_requests_a_retry_completes_it() {
+    for at in [At::Request, At::Answer] {
+        for after in 1.. {
+            let mlflow = server(Fake::default()).await;
+            activate(&mlflow, "1", 1).await.unwrap();
+            let line = Mlflow::new(Cut::new(mlflow.clone(), after, at));
+            if alias::activate(&line, &alias_work("m", "2", 2)).await.is_ok() {
+                assert!(after > 4, "{after}");
+                break;
+            }
+            activate(&mlflow, "2", 2).await.unwrap();
+            assert_eq!(mlflow.alias("m", "champion").unwrap(), "2", "cut at {at:?} {after}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_revisions_at_the_same_time_the_highest_has_it() {
+    let mut met = 0;
+    for seed in 0..500 {
+        let mlflow = server(Fake::shuffled(seed)).await;
+        let results = tokio::join!(
+            activate(&mlflow, "4", 7),
+            activate(&mlflow, "1", 8),
+            activate(&mlflow, "2", 9),
+            activate(&mlflow, "3", 6),
+        );
+        assert_eq!(mlflow.alias("m", "champion").unwrap(), "2", "seed {seed}");
+        results.2.unwrap();
+        for lower in [results.0, results.1, results.3] {
+            if let Err(failure) = lower {
+                assert_eq!(failure.reason, Reason::ActivationSuperseded, "seed {seed}");
+                met += 1;
+            }
+        }
+    }
+    assert!(met > 500, "{met}");
+}

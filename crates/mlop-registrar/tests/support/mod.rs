@@ -1,0 +1,142 @@
+//! What the tests share: works, a line that can be cut, and an MLflow in memory.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+mod fake;
+
+pub use fake::Fake;
+
+use mlop_api::{
+    Digest, MEDIA_TREE,
+    common::Metric,
+    contract::Root,
+    result::{Failure, ResultDocument},
+    task::{AliasWork, Input, Provenance, RegisterWork, Store, Subject},
+};
+use mlop_registrar::{
+    mlflow::Mlflow,
+    register,
+    transport::{Request, Response, Transport, Unanswered},
+};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Where the line is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// The request never reaches the server.
+    Request,
+    /// The server acts, its answer is lost.
+    Answer,
+}
+
+/// A line to the server that is cut at one request, for good: as if the pod were killed there.
+pub struct Cut<T> {
+    pub inner: T,
+    pub left: AtomicUsize,
+    pub at: At,
+}
+
+impl<T> Cut<T> {
+    pub fn new(inner: T, after: usize, at: At) -> Self {
+        Self { inner, left: AtomicUsize::new(after), at }
+    }
+
+    /// A line that is never cut.
+    pub fn never(inner: T) -> Self {
+        Self::new(inner, usize::MAX, At::Request)
+    }
+
+    /// Requests that could still be sent.
+    pub fn left(&self) -> usize {
+        self.left.load(Ordering::SeqCst)
+    }
+}
+
+impl<T: Transport> Transport for Cut<T> {
+    async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
+        let Ok(left) = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) else {
+            return Err(Unanswered("the line is cut".into()));
+        };
+        if left > 1 {
+            return self.inner.send(request).await;
+        }
+        if self.at == At::Answer {
+            self.inner.send(request).await?;
+        }
+        Err(Unanswered("the line is cut".into()))
+    }
+}
+
+impl<T: Transport> Transport for &Cut<T> {
+    async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
+        (**self).send(request).await
+    }
+}
+
+pub fn deleted_experiment(name: &str) -> fake::Experiment {
+    fake::Experiment { name: name.into(), deleted: true }
+}
+
+pub fn subject() -> Subject {
+    Subject {
+        kind: "ModelVersion".into(),
+        namespace: "demo".into(),
+        name: "delay-0123456789ab".into(),
+        uid: "uid-1".into(),
+        attempt: 1,
+    }
+}
+
+/// Registration of a model under names that contain `unique`.
+pub fn register_work(tracking: &str, unique: &str) -> RegisterWork {
+    let store = Store {
+        name: "models".into(),
+        endpoint: "http://s3".into(),
+        region: "us-east-1".into(),
+        bucket: "b".into(),
+        prefix: String::new(),
+        credentials: false,
+    };
+    let digest = Digest::of_bytes(unique.as_bytes());
+    RegisterWork {
+        tracking: tracking.into(),
+        source_uri: store.uri(&format!("trees/{}/", digest.hex())),
+        model: Input { name: "model".into(), digest, media_type: MEDIA_TREE.into(), store },
+        registered_model: format!("model {unique}"),
+        experiment: format!("experiment {unique}"),
+        metrics: vec![
+            Metric::new("auc", 0.71),
+            Metric::new("f1@5", 0.5),
+            Metric::new("loss", f64::NAN),
+            Metric::new("bound", f64::NEG_INFINITY),
+        ],
+        input_digest: Digest::of_bytes(format!("input {unique}").as_bytes()),
+    }
+}
+
+pub fn provenance() -> Provenance {
+    Provenance {
+        image: "train:1.4".into(),
+        seed: 42,
+        hyperparameters: [("learning_rate", "0.1"), ("max_iter", "200"), ("note", "")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into(),
+        inputs: [("features".to_owned(), Digest::of_bytes(b"features"))].into(),
+        roots: vec![Root { kind: "Dataset".into(), name: "flights".into(), digest: Digest::of_bytes(b"flights") }],
+        ..Provenance::default()
+    }
+}
+
+pub async fn register<T: Transport>(line: T, work: &RegisterWork) -> Result<ResultDocument, Failure> {
+    register::register(&Mlflow::new(line), &subject(), work, &provenance(), || 1_795_234_596_176).await
+}
+
+pub fn alias_work(model: &str, version: &str, revision: i64) -> AliasWork {
+    AliasWork {
+        tracking: "http://mlflow".into(),
+        registered_model: model.into(),
+        version: version.into(),
+        alias: "champion".into(),
+        revision,
+    }
+}
