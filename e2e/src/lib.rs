@@ -1,1 +1,18 @@
-//! placeholder
+//! What the end-to-end tests and the demo share: a cluster with the operators installed, and ways to look at it.
+//!
+//! `KUBECONFIG` names the cluster and `MLOP_AUDIT_LOG` its API server's audit log, as `cargo xtask cluster env` prints
+//! them. Nothing here sleeps: every wait is a watch or the end of a process, with a limit and an error that shows the
+//! state in which the waiting ended.
+
+pub mod audit;
+pub mod chain;
+pub mod cluster;
+pub mod flights;
+pub mod predict;
+pub mod prober;
+pub mod s3;
+pub mod scratch;
+pub mod state;
+pub mod table;
+pub mod trace;
+pub mod wait;

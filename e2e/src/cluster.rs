@@ -1,0 +1,92 @@
+//! The cluster under test.
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::core::v1::Service;
+use kube::{Api, Client};
+use std::process::Stdio;
+use tokio::{io::AsyncWriteExt, process::Command};
+
+/// A cluster in which the operators are installed.
+#[derive(Clone)]
+pub struct Cluster {
+    pub client: Client,
+}
+
+impl Cluster {
+    /// The cluster of the kubeconfig.
+    ///
+    /// # Errors
+    /// When there is no kubeconfig or its server does not answer.
+    pub async fn connect() -> Result<Self> {
+        let client = Client::try_default().await.context(
+            "no cluster: start one with `cargo xtask cluster up`, then `eval \"$(cargo xtask cluster env)\"`",
+        )?;
+        client.apiserver_version().await.context("the API server does not answer")?;
+        Ok(Self { client })
+    }
+
+    /// Runs kubectl and returns what it printed: what a user would do, done as a user does it.
+    ///
+    /// # Errors
+    /// When kubectl fails; the error has what it said.
+    pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.kubectl_with(args, "").await
+    }
+
+    /// Runs kubectl with `input` as its standard input.
+    ///
+    /// # Errors
+    /// When kubectl fails; the error has what it said.
+    pub async fn kubectl_with(&self, args: &[&str], input: &str) -> Result<String> {
+        let mut child = Command::new("kubectl")
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start kubectl: is it on the PATH? (`eval \"$(cargo xtask cluster env)\"`)")?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).await?;
+        }
+        let output = child.wait_with_output().await?;
+        if !output.status.success() {
+            bail!("kubectl {} failed:\n{}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The URL of a Service as this machine reaches it: its cluster IP and the port of that name or number.
+    ///
+    /// # Errors
+    /// When there is no such Service or port.
+    pub async fn url(&self, namespace: &str, service: &str, port: Option<i32>) -> Result<String> {
+        let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
+        let spec = api.get(service).await.with_context(|| format!("Service {namespace}/{service}"))?.spec;
+        let spec = spec.context("a Service without spec")?;
+        let ip = spec.cluster_ip.filter(|ip| ip != "None").context("a Service without cluster IP")?;
+        let mut ports = spec.ports.unwrap_or_default().into_iter().map(|entry| entry.port);
+        let port = match port {
+            Some(port) => ports.find(|other| *other == port),
+            None => ports.next(),
+        };
+        let port = port.with_context(|| format!("Service {namespace}/{service} has no such port"))?;
+        Ok(format!("http://{ip}:{port}"))
+    }
+
+    /// The base URL as this machine reaches it, of an address inside the cluster: `http://<service>.<namespace>.svc...:<port>`.
+    ///
+    /// # Errors
+    /// When the address is no Service's, or the Service does not exist.
+    pub async fn outside(&self, address: &str) -> Result<String> {
+        let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (host, port) = authority.split_once(':').unwrap_or((authority, if scheme == "https" { "443" } else { "80" }));
+        let mut labels = host.split('.');
+        let (Some(service), Some(namespace)) = (labels.next(), labels.next()) else {
+            bail!("{address} is not the address of a Service");
+        };
+        let base = self.url(namespace, service, Some(port.parse()?)).await?;
+        Ok(if path.is_empty() { base } else { format!("{base}/{path}") })
+    }
+}

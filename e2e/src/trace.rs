@@ -1,0 +1,163 @@
+//! From what is served back to the objects it came from, digest by digest.
+//!
+//! The trace does not trust statuses alone: each manifest and listing is read from the object store and hashed again.
+
+use crate::{cluster::Cluster, s3::Bucket, state::Run};
+use anyhow::{Context as _, Result, ensure};
+use kube::{Api, ResourceExt as _, api::ListParams};
+use mlop_api::{
+    Digest,
+    dataset::{DatasetVersion, ObjectStore},
+    deployment::ModelDeployment,
+    features::FeatureSnapshot,
+    registry::ModelVersion,
+    run::RunInput,
+    training::TrainingRun,
+};
+use serde_json::Value;
+use std::fmt;
+
+/// What led to one served model.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    pub lines: Vec<Line>,
+}
+
+/// One link.
+#[derive(Clone, Debug)]
+pub struct Line {
+    depth: usize,
+    pub object: String,
+    pub digest: Digest,
+    pub detail: String,
+}
+
+struct Tracer<'a> {
+    cluster: &'a Cluster,
+    namespace: &'a str,
+    trace: Trace,
+}
+
+/// The trace of what `name` serves now.
+///
+/// # Errors
+/// When a link is missing, or some content does not have the digest that its link names.
+pub async fn trace(cluster: &Cluster, namespace: &str, name: &str) -> Result<Trace> {
+    let mut tracer = Tracer { cluster, namespace, trace: Trace::default() };
+    let deployment: ModelDeployment = tracer.api().get(name).await?;
+    let serving = deployment.status.and_then(|status| status.serving).context("nothing is served yet")?;
+    let replicas = serving.ready_replicas;
+    tracer.line(0, format!("ModelDeployment {name}"), &serving.digest, format!("{replicas} ready"));
+    let version: ModelVersion = tracer.api().get(&serving.model_version).await?;
+    let (input, registered) = (input_with(&version, &serving.digest)?, serving.version.unwrap_or_default());
+    let registered = format!("version {registered} of {}", version.spec.identity.registered_model);
+    tracer.line(1, format!("ModelVersion {}", serving.model_version), &input.record.digest, registered);
+    tracer.training(2, input).await?;
+    Ok(tracer.trace)
+}
+
+impl Tracer<'_> {
+    async fn training(&mut self, depth: usize, model: &RunInput) -> Result<()> {
+        let run: TrainingRun = self.run_that_made(&model.record.digest).await?;
+        let manifest = self.document(&model.store, "manifests", &model.record.digest).await?;
+        let identity = &run.spec.identity;
+        let detail = format!("image {}, seed {}", identity.image, identity.seed);
+        self.line(depth, format!("TrainingRun {}", run.name_any()), &model.record.digest, detail);
+        for input in &identity.lineage.inputs {
+            let recorded = manifest.pointer(&format!("/provenance/inputs/{}", input.record.name));
+            let recorded = recorded.and_then(Value::as_str).unwrap_or_default();
+            ensure!(
+                recorded == input.record.digest.as_str(),
+                "the model's own manifest says that input {} was {recorded:?}, the run says {}",
+                input.record.name,
+                input.record.digest
+            );
+            match input.record.kind.as_str() {
+                "FeatureView" => self.snapshot(depth + 1, input).await?,
+                _ => self.version(depth + 1, input).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn snapshot(&mut self, depth: usize, table: &RunInput) -> Result<()> {
+        let run: FeatureSnapshot = self.run_that_made(&table.record.digest).await?;
+        let detail = self.table(table).await?;
+        self.line(depth, format!("FeatureSnapshot {}", run.name_any()), &table.record.digest, detail);
+        for input in &run.spec.identity.lineage.inputs {
+            self.version(depth + 1, input).await?;
+        }
+        Ok(())
+    }
+
+    async fn version(&mut self, depth: usize, table: &RunInput) -> Result<()> {
+        let run: DatasetVersion = self.run_that_made(&table.record.digest).await?;
+        let object = format!("DatasetVersion {}", run.name_any());
+        let known = self.trace.lines.iter().any(|line| line.object == object);
+        let detail = if known { "as above".to_owned() } else { self.table(table).await? };
+        self.line(depth, object, &table.record.digest, detail);
+        if known {
+            return Ok(());
+        }
+        let identity = &run.spec.identity;
+        let listing = self.document(&identity.store, "listings", &identity.listing).await?;
+        let objects = listing.get("objects").and_then(Value::as_array).context("a listing without objects")?;
+        self.line(depth + 1, "listing".to_owned(), &identity.listing, format!("{} objects", objects.len()));
+        for object in objects {
+            let text = |field: &str| object.get(field).map(|v| v.as_str().map_or(v.to_string(), str::to_owned));
+            let (key, size, etag) = (text("key"), text("size"), text("etag"));
+            let detail = format!("{} bytes, etag {}", size.unwrap_or_default(), etag.unwrap_or_default());
+            self.line(depth + 2, key.unwrap_or_default(), &identity.listing, detail);
+        }
+        Ok(())
+    }
+
+    async fn table(&self, table: &RunInput) -> Result<String> {
+        let manifest = self.document(&table.store, "manifests", &table.record.digest).await?;
+        let rows = manifest.get("rows").and_then(Value::as_u64).context("a table without rows")?;
+        Ok(format!("{rows} rows"))
+    }
+
+    /// Reads a document whose digest is its name, and checks that it is.
+    async fn document(&self, store: &str, folder: &str, digest: &Digest) -> Result<Value> {
+        let store: ObjectStore = self.api().get(store).await?;
+        let bucket = Bucket::open(self.cluster, &store.spec.bucket).await?;
+        let bytes = bucket.get(&format!("{}{folder}/{}.json", store.spec.prefix, digest.hex())).await?;
+        let found = Digest::of_bytes(&bytes);
+        ensure!(found == *digest, "{folder}/{}.json has the digest {found}", digest.hex());
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
+    async fn run_that_made<K: Run>(&self, digest: &Digest) -> Result<K> {
+        let runs = self.api::<K>().list(&ListParams::default()).await?;
+        let made = |run: &K| run.status().and_then(|s| s.output.as_ref()).is_some_and(|output| output.digest == *digest);
+        let found = runs.items.into_iter().find(made);
+        found.with_context(|| format!("no {} has made {digest}", K::kind(&())))
+    }
+
+    fn api<K: crate::state::Kind>(&self) -> Api<K> {
+        Api::namespaced(self.cluster.client.clone(), self.namespace)
+    }
+
+    fn line(&mut self, depth: usize, object: String, digest: &Digest, detail: String) {
+        self.trace.lines.push(Line { depth, object, digest: digest.clone(), detail });
+    }
+}
+
+/// The input of a run that has this digest.
+fn input_with<'a>(run: &'a impl Run, digest: &Digest) -> Result<&'a RunInput> {
+    let mut inputs = run.lineage().inputs.iter();
+    let found = inputs.find(|input| input.record.digest == *digest);
+    found.with_context(|| format!("{} was not made from {digest}", run.name_any()))
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            let indent = "  ".repeat(line.depth);
+            let object = format!("{indent}{}", line.object);
+            writeln!(f, "{object:<46} {:<19} {}", format!("sha256:{}", line.digest.short(12)), line.detail)?;
+        }
+        Ok(())
+    }
+}

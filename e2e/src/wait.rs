@@ -1,0 +1,122 @@
+//! Waiting for a state: a watch with a limit.
+
+use crate::state::Kind;
+use anyhow::{Context as _, Result, bail};
+use futures::{Stream, StreamExt as _, stream};
+use kube::{
+    Api, Resource,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use serde::de::DeserializeOwned;
+use std::{fmt::Debug, pin::pin, time::Duration};
+use tokio::time::{Instant, timeout_at};
+
+/// Waits until the object `name` is as `reached` wants it, and returns it.
+///
+/// # Errors
+/// After `limit`: what was waited for, and the object as it was then.
+pub async fn until<K: Kind>(
+    api: &Api<K>,
+    name: &str,
+    what: &str,
+    limit: Duration,
+    mut reached: impl FnMut(&K) -> bool,
+) -> Result<K> {
+    let mut last = None;
+    let watch = watcher::watch_object(api.clone(), name).default_backoff();
+    let found = first(watch, limit, |object| {
+        let hit = object.as_ref().is_some_and(&mut reached);
+        last.clone_from(object);
+        hit
+    });
+    if let Some(object) = found.await.flatten() {
+        return Ok(object);
+    }
+    let state = last.map_or_else(|| "it does not exist".to_owned(), |object| object.describe());
+    bail!("{} {name}: not {what} within {} s\n{state}", K::kind(&()), limit.as_secs())
+}
+
+/// Waits until no object matches `config`.
+///
+/// # Errors
+/// After `limit`, with the names of what is left.
+pub async fn gone<K>(api: &Api<K>, config: watcher::Config, what: &str, limit: Duration) -> Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let mut left = Vec::new();
+    let found = first(names(api.clone(), config), limit, |names| {
+        left.clone_from(names);
+        names.is_empty()
+    });
+    match found.await {
+        Some(_) => Ok(()),
+        None => bail!("{what}: still there after {} s: {}", limit.as_secs(), left.join(", ")),
+    }
+}
+
+/// Waits until an object that matches `config` is as `reached` wants it, and returns it.
+///
+/// # Errors
+/// After `limit`.
+pub async fn any<K>(
+    api: &Api<K>,
+    config: watcher::Config,
+    what: &str,
+    limit: Duration,
+    mut reached: impl FnMut(&K) -> bool,
+) -> Result<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let watch = watcher::watcher(api.clone(), config).default_backoff().applied_objects();
+    let found = first(watch, limit, |object| reached(object)).await;
+    found.with_context(|| format!("no {what} within {} s", limit.as_secs()))
+}
+
+/// The names of all objects that match, after each change.
+fn names<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Result<Vec<String>>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    use std::collections::BTreeSet;
+    use watcher::Event;
+    let events = watcher::watcher(api, config).default_backoff().boxed();
+    stream::unfold((events, BTreeSet::new(), false), |(mut events, mut known, mut listed)| async move {
+        loop {
+            match events.next().await? {
+                Ok(Event::Init) => {
+                    known.clear();
+                    listed = false;
+                }
+                Ok(Event::InitApply(object) | Event::Apply(object)) => {
+                    known.extend(object.meta().name.clone());
+                }
+                Ok(Event::InitDone) => listed = true,
+                Ok(Event::Delete(object)) => {
+                    known.retain(|name| Some(name) != object.meta().name.as_ref());
+                }
+                Err(error) => return Some((Err(error), (events, known, listed))),
+            }
+            if listed {
+                return Some((Ok(known.iter().cloned().collect()), (events, known, listed)));
+            }
+        }
+    })
+}
+
+/// The first item that is as wanted. A watch that fails is taken up again by its backoff, so errors are passed over.
+async fn first<T>(
+    items: impl Stream<Item = watcher::Result<T>>,
+    limit: Duration,
+    mut wanted: impl FnMut(&T) -> bool,
+) -> Option<T> {
+    let deadline = Instant::now() + limit;
+    let mut items = pin!(items);
+    loop {
+        match timeout_at(deadline, items.next()).await.ok()?? {
+            Ok(item) if wanted(&item) => return Some(item),
+            _ => {}
+        }
+    }
+}
