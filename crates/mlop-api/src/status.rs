@@ -34,6 +34,9 @@ pub struct IntentStatus {
     /// How the tracking server knows the artifact (Model).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<crate::result::Registered>,
+    /// What is active outside (online store, alias).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<ActivationRecord>,
     /// Verdicts of the gates (Model), newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
@@ -78,6 +81,15 @@ pub struct Scan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub summary: Option<String>,
+}
+
+/// What is active outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ActivationRecord {
+    /// Digest of the artifact and of all parameters of the activation.
+    pub digest: Digest,
+    /// Revision under which it is active.
+    pub revision: i64,
 }
 
 /// Outcome of the gates for one version.

@@ -1,0 +1,158 @@
+//! Conditions: one way to write them, for all controllers.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use mlop_api::{Reason, contract::condition};
+
+/// Longest message of a condition in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// Order in which conditions are written, so that equal statuses are equal documents.
+const ORDER: [&str; 6] = [
+    condition::READY,
+    condition::SUCCEEDED,
+    condition::INPUTS_READY,
+    condition::UP_TO_DATE,
+    condition::RECONCILING,
+    condition::STALLED,
+];
+
+/// Value of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Is {
+    True,
+    False,
+    Unknown,
+}
+
+impl Is {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// The conditions of one object at one generation and time.
+pub struct Conditions<'a> {
+    list: &'a mut Vec<Condition>,
+    generation: i64,
+    now: Timestamp,
+}
+
+impl<'a> Conditions<'a> {
+    pub fn new(list: &'a mut Vec<Condition>, generation: i64, now: Timestamp) -> Self {
+        Self { list, generation, now }
+    }
+
+    /// Sets a condition. The transition time moves only when the value changes.
+    pub fn set(&mut self, kind: &str, is: Is, reason: Reason, message: &str) {
+        let before = self.list.iter().find(|c| c.type_ == kind);
+        let since = match before {
+            Some(c) if c.status == is.as_str() => c.last_transition_time.clone(),
+            _ => Time(whole_second(self.now)),
+        };
+        let condition = Condition {
+            type_: kind.to_owned(),
+            status: is.as_str().to_owned(),
+            reason: reason.as_str().to_owned(),
+            message: truncated(message, MESSAGE_BYTES_MAX),
+            observed_generation: Some(self.generation),
+            last_transition_time: since,
+        };
+        self.list.retain(|c| c.type_ != kind);
+        self.list.push(condition);
+        self.list.sort_by_key(|c| ORDER.iter().position(|k| *k == c.type_).unwrap_or(ORDER.len()));
+    }
+
+    pub fn remove(&mut self, kind: &str) {
+        self.list.retain(|c| c.type_ != kind);
+    }
+
+    /// The work goes on: `Reconciling` is present, `Stalled` is not.
+    pub fn reconciling(&mut self, reason: Reason, message: &str) {
+        self.remove(condition::STALLED);
+        self.set(condition::RECONCILING, Is::True, reason, message);
+    }
+
+    /// Nothing but a change by someone helps: `Stalled` is present, `Reconciling` is not.
+    pub fn stalled(&mut self, reason: Reason, message: &str) {
+        self.remove(condition::RECONCILING);
+        self.set(condition::STALLED, Is::True, reason, message);
+    }
+
+    /// Neither under way nor stuck.
+    pub fn settled(&mut self) {
+        self.remove(condition::RECONCILING);
+        self.remove(condition::STALLED);
+    }
+}
+
+/// The condition of type `kind`.
+pub fn get<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == kind)
+}
+
+pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
+    get(conditions, kind).is_some_and(|c| c.status == "True")
+}
+
+pub fn is_false(conditions: &[Condition], kind: &str) -> bool {
+    get(conditions, kind).is_some_and(|c| c.status == "False")
+}
+
+/// `text` cut at a character boundary to at most `bytes_max` bytes, with an ellipsis when something is missing.
+pub fn truncated(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let mut end = bytes_max.saturating_sub('…'.len_utf8());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+/// Kubernetes' `metav1.Time` keeps whole seconds.
+pub fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_with_the_value() {
+        let mut list = Vec::new();
+        Conditions::new(&mut list, 1, at(10)).set(condition::READY, Is::Unknown, Reason::Running, "a");
+        Conditions::new(&mut list, 2, at(20)).set(condition::READY, Is::Unknown, Reason::Retrying, "b");
+        assert_eq!(list[0].last_transition_time.0, at(10));
+        assert_eq!((list[0].reason.as_str(), list[0].observed_generation), ("Retrying", Some(2)));
+        Conditions::new(&mut list, 2, at(30)).set(condition::READY, Is::True, Reason::Ready, "c");
+        assert_eq!(list[0].last_transition_time.0, at(30));
+    }
+
+    #[test]
+    fn reconciling_and_stalled_exclude_each_other() {
+        let mut list = Vec::new();
+        let mut conditions = Conditions::new(&mut list, 1, at(1));
+        conditions.stalled(Reason::InvalidSpec, "x");
+        conditions.reconciling(Reason::Running, "y");
+        conditions.set(condition::READY, Is::Unknown, Reason::Running, "y");
+        let kinds: Vec<_> = list.iter().map(|c| c.type_.as_str()).collect();
+        assert_eq!(kinds, [condition::READY, condition::RECONCILING]);
+    }
+
+    #[test]
+    fn messages_are_cut_at_characters() {
+        assert_eq!(truncated("äöü", 6), "äöü");
+        assert_eq!(truncated("äöüx", 6), "ä…");
+    }
+}

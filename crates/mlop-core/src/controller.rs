@@ -1,0 +1,253 @@
+//! One kind's controller: observe → plan → execute → report, for one object at a time.
+
+use crate::{
+    condition::Conditions,
+    context::Context,
+    error::Error,
+    execute::{Subject, execute, report},
+    metrics::{ControllerLabel, PassLabels, ReasonLabels},
+    plan::{Next, Plan},
+    queue::{Key, Queue},
+    resource::ApiKind,
+    retry,
+    store::{Cached, Store},
+};
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Resource;
+use mlop_api::{Reason, contract::condition};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Passes at the same time, per kind.
+const CONCURRENCY: usize = 16;
+/// A pass that takes longer is given up; it is tried again with a delay.
+const PASS_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One kind's controller. `plan` gets no client and no clock: its signature is the invariant.
+pub trait Reconciler: Send + Sync + 'static {
+    type Resource: Cached + Resource<DynamicType = ()> + Reports<Status = Self::Status>;
+    type Status: Serialize + PartialEq + Clone + Send + Sync;
+    type Observed: Send;
+
+    /// Reads, mostly from caches; never writes, never decides.
+    ///
+    /// # Errors
+    /// When a read fails.
+    fn observe(
+        &self,
+        cx: &Context,
+        object: Arc<Self::Resource>,
+    ) -> impl Future<Output = Result<Self::Observed, Error>> + Send;
+
+    /// Decides; total and synchronous: the same world at the same time gives the same plan.
+    fn plan(observed: &Self::Observed, now: Timestamp) -> Plan<Self::Status>;
+}
+
+/// A resource with a status that carries conditions.
+pub trait Reports {
+    type Status;
+    fn reported(&self) -> Option<&Self::Status>;
+    fn conditions(status: &mut Self::Status) -> &mut Vec<Condition>;
+}
+
+macro_rules! reports {
+    ($status:path: $($kind:path),+ $(,)?) => {$(
+        impl Reports for $kind {
+            type Status = $status;
+            fn reported(&self) -> Option<&$status> {
+                self.status.as_ref()
+            }
+            fn conditions(status: &mut $status) -> &mut Vec<Condition> {
+                &mut status.conditions
+            }
+        }
+    )+};
+}
+reports!(mlop_api::status::IntentStatus: mlop_api::dataset::Dataset, mlop_api::features::FeatureView,
+    mlop_api::training::TrainingJob, mlop_api::registry::Model);
+reports!(mlop_api::status::RunStatus: mlop_api::dataset::DatasetVersion, mlop_api::features::FeatureSnapshot,
+    mlop_api::training::TrainingRun, mlop_api::registry::ModelVersion);
+reports!(mlop_api::status::ConnectionStatus: mlop_api::dataset::ObjectStore, mlop_api::features::FeatureStore,
+    mlop_api::registry::TrackingServer);
+reports!(mlop_api::status::DeploymentStatus: mlop_api::deployment::ModelDeployment);
+
+/// Runs one reconciler over the objects of its store.
+pub struct Controller<R: Reconciler> {
+    reconciler: R,
+    cx: Arc<Context>,
+    store: Arc<Store<R::Resource>>,
+    queue: Arc<Queue>,
+    kind: ApiKind,
+    /// Passes that failed in a row, per object.
+    failures: Mutex<BTreeMap<Key, u32>>,
+}
+
+impl<R: Reconciler> Controller<R> {
+    pub fn new(reconciler: R, cx: Arc<Context>, store: Arc<Store<R::Resource>>, queue: Arc<Queue>) -> Self {
+        Self { reconciler, cx, store, queue, kind: ApiKind::of::<R::Resource>(), failures: Mutex::default() }
+    }
+
+    /// Never returns. On gaining the lease every object gets a pass; without it nothing is done.
+    pub async fn run(self) {
+        let mut leading = self.cx.leading.clone();
+        let mut passes = FuturesUnordered::new();
+        loop {
+            let depth = i64::try_from(self.queue.depth()).unwrap_or(i64::MAX);
+            self.cx.metrics.depth.get_or_create(&self.label()).set(depth);
+            tokio::select! {
+                biased;
+                Some(key) = passes.next() => self.queue.done(&key),
+                Ok(()) = leading.changed() => {
+                    if *leading.borrow_and_update() {
+                        self.store.keys().into_iter().for_each(|key| self.queue.wake(key));
+                    }
+                }
+                key = self.queue.next(), if passes.len() < CONCURRENCY => {
+                    passes.push(self.isolated(key));
+                }
+            }
+        }
+    }
+
+    /// A pass that can neither take the process down nor hold it up.
+    async fn isolated(&self, key: Key) -> Key {
+        let began = Instant::now();
+        let pass = AssertUnwindSafe(tokio::time::timeout(PASS_TIMEOUT, self.pass(&key))).catch_unwind();
+        let outcome = match pass.await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Error::Pass {
+                reason: Reason::ApiError,
+                message: format!("a pass took longer than {} s", PASS_TIMEOUT.as_secs()),
+            }),
+            Err(panic) => {
+                Err(Error::Pass { reason: Reason::Panicked, message: panic_message(panic.as_ref()) })
+            }
+        };
+        let result = match &outcome {
+            Ok(_) => "success",
+            Err(Error::Pass { reason: Reason::Panicked, .. }) => "panic",
+            Err(_) => "error",
+        };
+        let labels = PassLabels { controller: self.kind.kind.clone(), result: result.to_owned() };
+        self.cx.metrics.passes.get_or_create(&labels).inc();
+        self.cx.metrics.pass_seconds.get_or_create(&self.label()).observe(began.elapsed().as_secs_f64());
+        self.schedule(&key, outcome).await;
+        key
+    }
+
+    async fn pass(&self, key: &Key) -> Result<Next, Error> {
+        let Some(object) = self.store.get(key).filter(|_| self.cx.is_leading()) else {
+            return Ok(Next::Change);
+        };
+        let observed = self.reconciler.observe(&self.cx, Arc::clone(&object)).await?;
+        let mut plan = R::plan(&observed, self.cx.now());
+        if plan.status.as_ref() == object.reported() {
+            plan.status = None;
+        }
+        let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
+        execute(&self.cx, &subject, &plan).await?;
+        for note in &plan.events {
+            let labels = ReasonLabels { controller: self.kind.kind.clone(), reason: note.reason.to_string() };
+            self.cx.metrics.events.get_or_create(&labels).inc();
+        }
+        Ok(plan.next)
+    }
+
+    async fn schedule(&self, key: &Key, outcome: Result<Next, Error>) {
+        match outcome {
+            Ok(next) => {
+                self.failures().remove(key);
+                if let Next::At(at) = next {
+                    self.queue.wake_at(key.clone(), self.cx.instant(at));
+                }
+            }
+            Err(Error::Gone(what)) => tracing::debug!(object = %key, "{what} is gone, nothing to do"),
+            Err(error) => {
+                let failures = {
+                    let mut failures = self.failures();
+                    let count = failures.entry(key.clone()).or_default();
+                    *count = count.saturating_add(1);
+                    *count
+                };
+                let delay = retry::pass_delay(failures, &key.to_string());
+                tracing::warn!(object = %key, kind = %self.kind, %error, failures, ?delay, "pass failed, it is tried again");
+                self.report_failure(key, &error).await;
+                self.queue.wake_at(key.clone(), Instant::now() + delay);
+            }
+        }
+    }
+
+    /// Writes the status as it is plus the reason of the failure, so that an earlier good state stays visible.
+    async fn report_failure(&self, key: &Key, error: &Error) {
+        let (Some((reason, stalled)), Some(object)) = (error.report(), self.store.get(key)) else { return };
+        let Some(before) = object.reported() else { return };
+        let mut status = before.clone();
+        let generation = object.meta().generation.unwrap_or_default();
+        overlay(
+            R::Resource::conditions(&mut status),
+            generation,
+            self.cx.now(),
+            reason,
+            stalled,
+            &error.to_string(),
+        );
+        if &status == before {
+            return;
+        }
+        let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
+        if let Err(error) = report(&self.cx, &subject, &status).await {
+            tracing::warn!(object = %key, %error, "the failure could not be reported");
+        }
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, u32>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn label(&self) -> ControllerLabel {
+        ControllerLabel { controller: self.kind.kind.clone() }
+    }
+}
+
+/// Adds a failure to conditions. What was True stays True; what was open says why it is.
+fn overlay(
+    list: &mut Vec<Condition>,
+    generation: i64,
+    now: Timestamp,
+    reason: Reason,
+    stalled: bool,
+    message: &str,
+) {
+    let open: Vec<String> = [condition::READY, condition::SUCCEEDED]
+        .into_iter()
+        .filter(|kind| crate::condition::get(list, kind).is_some_and(|c| c.status != "True"))
+        .map(str::to_owned)
+        .collect();
+    let mut conditions = Conditions::new(list, generation, now);
+    for kind in open {
+        conditions.set(&kind, crate::condition::Is::Unknown, reason, message);
+    }
+    if stalled {
+        conditions.stalled(reason, message);
+    } else {
+        conditions.reconciling(reason, message);
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    format!("a pass over this object panicked, please report it: {text}")
+}

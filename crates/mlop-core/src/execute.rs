@@ -1,0 +1,344 @@
+//! The only writer. It carries a [`Plan`] out in a fixed order and makes no choices of its own.
+
+use crate::{
+    context::Context,
+    error::Error,
+    plan::{Apply, Create, Delete, Note, Plan, Precondition},
+    queue::Key,
+    resource::{ApiKind, InputObject},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+    core::{DynamicObject, Status},
+};
+use mlop_api::{Digest, Reason, contract::condition, labels};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// Whom the plan is for.
+pub struct Subject<'a> {
+    pub kind: ApiKind,
+    pub meta: &'a ObjectMeta,
+}
+
+impl Subject<'_> {
+    pub fn key(&self) -> Key {
+        Key::of(self.meta)
+    }
+
+    fn manager(&self) -> String {
+        format!("mlop-{}", self.kind.kind.to_lowercase())
+    }
+}
+
+/// Carries `plan` out: children, deletions, status, events.
+///
+/// # Errors
+/// The first step that did not succeed; the steps after it are not taken, except events, whose loss is only logged.
+pub async fn execute<S: Serialize>(cx: &Context, subject: &Subject<'_>, plan: &Plan<S>) -> Result<(), Error> {
+    for step in &plan.creates {
+        create(cx, subject, step).await?;
+    }
+    for step in &plan.applies {
+        apply(cx, subject, step).await?;
+    }
+    for step in &plan.deletes {
+        delete(cx, subject, step).await?;
+    }
+    if let Some(status) = &plan.status {
+        report(cx, subject, status).await?;
+    }
+    for note in &plan.events {
+        tell(cx, subject, note).await;
+    }
+    Ok(())
+}
+
+fn leads(cx: &Context, subject: &Subject<'_>) -> Result<(), Error> {
+    if cx.is_leading() { Ok(()) } else { Err(Error::Gone(format!("leadership over {}", subject.key()))) }
+}
+
+async fn create(cx: &Context, subject: &Subject<'_>, step: &Create) -> Result<(), Error> {
+    leads(cx, subject)?;
+    for required in &step.requires {
+        check(cx, &subject.key().namespace, required).await?;
+    }
+    let api = cx.api(&step.kind, &subject.key().namespace);
+    let object: DynamicObject = serde_json::from_value(step.object.clone())
+        .map_err(|e| Error::api(format!("build {}", step.kind), kube::Error::SerdeError(e)))?;
+    let name = object.name_any();
+    let verb = format!("create {} {name}", step.kind);
+    let params = PostParams { field_manager: Some(subject.manager()), ..Default::default() };
+    match api.create(&params, &object).await {
+        Ok(created) => {
+            tracing::info!(object = %subject.key(), kind = %subject.kind, why = %step.why, "{verb}");
+            cx.write_through(&step.kind, &created);
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            let existing =
+                api.get(&name).await.map_err(|e| Error::api(format!("read {} {name}", step.kind), e))?;
+            recognise(&step.kind, &object, &existing)?;
+            cx.write_through(&step.kind, &existing);
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) => {
+            Err(refusal(&step.kind, &name, &status)
+                .unwrap_or_else(|| Error::api(verb, kube::Error::Api(status))))
+        }
+        Err(error) => Err(Error::api(verb, error)),
+    }
+}
+
+/// Is the object that has the name already the one we want? Same owner and same digest.
+fn recognise(kind: &ApiKind, wanted: &DynamicObject, existing: &DynamicObject) -> Result<(), Error> {
+    let owner = |object: &DynamicObject| {
+        object
+            .owner_references()
+            .iter()
+            .find(|o| o.controller == Some(true))
+            .map(|o| (o.kind.clone(), o.name.clone(), o.uid.clone()))
+    };
+    let digest = |object: &DynamicObject| object.labels().get(labels::DIGEST).cloned();
+    let (ours, theirs) = (owner(wanted), owner(existing));
+    let name = wanted.name_any();
+    if existing.metadata.deletion_timestamp.is_some() {
+        let message = format!("{kind} {name} is still being deleted; it is created again when it is gone");
+        return Err(Error::Blocked { reason: Reason::WaitingForDeletion, message, stalled: false });
+    }
+    if ours == theirs && digest(wanted) == digest(existing) {
+        return Ok(());
+    }
+    let earlier = match (&ours, &theirs) {
+        (Some(a), Some(b)) => a.0 == b.0 && a.1 == b.1 && a.2 != b.2,
+        _ => false,
+    };
+    if earlier {
+        let message = format!("{kind} {name} belongs to an earlier object of the same name and goes with it");
+        return Err(Error::Blocked { reason: Reason::WaitingForDeletion, message, stalled: false });
+    }
+    let message = format!("{kind} {name} exists and is not ours; it is left alone: delete or rename it");
+    Err(Error::Blocked { reason: Reason::NameConflict, message, stalled: true })
+}
+
+/// A create that admission refuses says why.
+fn refusal(kind: &ApiKind, name: &str, status: &Status) -> Option<Error> {
+    let told = |reason| {
+        Some(Error::Refused { reason, message: format!("{kind} {name} was refused: {}", status.message) })
+    };
+    match status.code {
+        403 if status.message.contains("exceeded quota") => told(Reason::QuotaExceeded),
+        403 if status.message.contains("being terminated") => {
+            Some(Error::Gone(format!("the namespace of {kind} {name}")))
+        }
+        403 if status.message.contains("PodSecurity") || status.message.contains("denied") => {
+            told(Reason::PodRefused)
+        }
+        422 => told(Reason::PodRefused),
+        _ => None,
+    }
+}
+
+/// Reads an input fresh and compares it with what was decided on.
+async fn check(cx: &Context, namespace: &str, required: &Precondition) -> Result<(), Error> {
+    let api: Api<InputObject> = Api::namespaced_with(cx.client.clone(), namespace, &required.kind.resource());
+    let label = format!("{} {}", required.kind, required.name);
+    let input = match api.get_opt(&required.name).await {
+        Ok(Some(input)) => input,
+        Ok(None) => return Err(Error::Outdated(format!("{label} is gone"))),
+        Err(error) => return Err(Error::api(format!("read {label}"), error)),
+    };
+    let holds = input.metadata.uid.as_deref() == Some(required.uid.as_str())
+        && input.metadata.deletion_timestamp.is_none()
+        && input.metadata.generation == Some(required.generation)
+        && input.status.observed_generation == Some(required.generation)
+        && crate::condition::is_true(&input.status.conditions, condition::READY)
+        && input.status.artifact.as_ref().is_some_and(|a| a.digest == required.digest);
+    if holds { Ok(()) } else { Err(Error::Outdated(format!("{label} has changed"))) }
+}
+
+async fn apply(cx: &Context, subject: &Subject<'_>, step: &Apply) -> Result<(), Error> {
+    leads(cx, subject)?;
+    let namespace = subject.key().namespace;
+    let name = step.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let live = cx.live(&step.kind, &Key::new(&namespace, &name));
+    let Some(live) = live else {
+        // With a uid it is an object that the plan has seen; without, a child that is not there yet.
+        if step.object.pointer("/metadata/uid").is_some() {
+            return patch(cx, subject, step, &name).await;
+        }
+        let object = step.object.clone();
+        return create(
+            cx,
+            subject,
+            &Create { kind: step.kind.clone(), object, requires: Vec::new(), why: step.why.clone() },
+        )
+        .await;
+    };
+    if contains(&live, &step.object) {
+        return Ok(());
+    }
+    let live: DynamicObject =
+        serde_json::from_value(live).map_err(|e| Error::api("read the cache", kube::Error::SerdeError(e)))?;
+    let wanted: DynamicObject = serde_json::from_value(step.object.clone())
+        .map_err(|e| Error::api(format!("build {}", step.kind), kube::Error::SerdeError(e)))?;
+    let same_owner = |o: &DynamicObject| o.owner_references().first().map(|r| r.uid.clone());
+    if same_owner(&live) != same_owner(&wanted) {
+        recognise(&step.kind, &wanted, &live)?;
+    }
+    let mut object = step.object.clone();
+    if let Some(Value::Object(meta)) = object.get_mut("metadata") {
+        meta.insert("uid".to_owned(), json!(live.metadata.uid));
+    }
+    let step = Apply { object, ..step.clone() };
+    patch(cx, subject, &step, &name).await
+}
+
+async fn patch(cx: &Context, subject: &Subject<'_>, step: &Apply, name: &str) -> Result<(), Error> {
+    let api = cx.api(&step.kind, &subject.key().namespace);
+    let verb = format!("apply {} {name}", step.kind);
+    match api.patch(name, &PatchParams::apply(&subject.manager()).force(), &Patch::Apply(&step.object)).await
+    {
+        Ok(applied) => {
+            tracing::info!(object = %subject.key(), kind = %subject.kind, why = %step.why, "{verb}");
+            cx.write_through(&step.kind, &applied);
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+            Err(Error::Outdated(format!("{} {name} has changed", step.kind)))
+        }
+        Err(kube::Error::Api(status)) => {
+            Err(refusal(&step.kind, name, &status)
+                .unwrap_or_else(|| Error::api(verb, kube::Error::Api(status))))
+        }
+        Err(error) => Err(Error::api(verb, error)),
+    }
+}
+
+/// Whether `live` has every field of `wanted` with the same value; fields that others or defaults added don't count.
+fn contains(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, value)| live.get(key).map_or(is_empty(value), |present| contains(present, value))),
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| contains(l, w))
+        }
+        (live, wanted) => live == wanted,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(is_empty),
+        _ => false,
+    }
+}
+
+async fn delete(cx: &Context, subject: &Subject<'_>, step: &Delete) -> Result<(), Error> {
+    leads(cx, subject)?;
+    let api = cx.api(&step.kind, &subject.key().namespace);
+    let params = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Background),
+        preconditions: Some(Preconditions { uid: Some(step.uid.clone()), resource_version: None }),
+        ..Default::default()
+    };
+    match api.delete(&step.name, &params).await {
+        Ok(_) => {
+            tracing::info!(object = %subject.key(), kind = %subject.kind, why = %step.why, "delete {} {}", step.kind, step.name);
+            Ok(())
+        }
+        // Gone already, or another object has the name by now: either way ours is away.
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(error) => Err(Error::api(format!("delete {} {}", step.kind, step.name), error)),
+    }
+}
+
+/// Writes the whole status; the uid makes sure that it is still the object that was decided on.
+pub(crate) async fn report<S: Serialize>(
+    cx: &Context,
+    subject: &Subject<'_>,
+    status: &S,
+) -> Result<(), Error> {
+    leads(cx, subject)?;
+    let key = subject.key();
+    let body = json!({
+        "apiVersion": subject.kind.api_version(),
+        "kind": subject.kind.kind,
+        "metadata": {"name": key.name, "namespace": key.namespace, "uid": subject.meta.uid},
+        "status": status,
+    });
+    let api = cx.api(&subject.kind, &key.namespace);
+    let params = PatchParams::apply(&subject.manager()).force();
+    match api.patch_status(&key.name, &params, &Patch::Apply(&body)).await {
+        Ok(written) => {
+            cx.write_through(&subject.kind, &written);
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+            Err(Error::Gone(format!("{} {key}", subject.kind)))
+        }
+        Err(error) => Err(Error::api(format!("write the status of {} {key}", subject.kind), error)),
+    }
+}
+
+/// Publishes an Event. Its name is a digest of what it says, so that saying it again is no second Event.
+async fn tell(cx: &Context, subject: &Subject<'_>, note: &Note) {
+    let key = subject.key();
+    let identity = format!("{:?}{}{}", subject.meta.uid, note.reason, note.message);
+    let name = format!("{}.{}", key.name, Digest::of_bytes(identity.as_bytes()).short(16));
+    let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(crate::condition::whole_second(cx.now()));
+    let event = k8s_openapi::api::core::v1::Event {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some(key.namespace.clone()),
+            ..Default::default()
+        },
+        involved_object: k8s_openapi::api::core::v1::ObjectReference {
+            api_version: Some(subject.kind.api_version()),
+            kind: Some(subject.kind.kind.clone()),
+            name: Some(key.name.clone()),
+            namespace: Some(key.namespace.clone()),
+            uid: subject.meta.uid.clone(),
+            ..Default::default()
+        },
+        type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
+        reason: Some(note.reason.as_str().to_owned()),
+        message: Some(crate::condition::truncated(&note.message, 1024)),
+        source: Some(k8s_openapi::api::core::v1::EventSource {
+            component: Some(cx.settings.operator.clone()),
+            host: None,
+        }),
+        first_timestamp: Some(now.clone()),
+        last_timestamp: Some(now),
+        count: Some(1),
+        ..Default::default()
+    };
+    let api: Api<k8s_openapi::api::core::v1::Event> = Api::namespaced(cx.client.clone(), &key.namespace);
+    match api.create(&PostParams::default(), &event).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Err(error) => tracing::warn!(object = %key, %error, "an Event was lost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_of_the_server_are_no_difference() {
+        let wanted = json!({"spec": {"replicas": 1, "containers": [{"name": "a"}], "nodeSelector": {}}});
+        let live = json!({"spec": {"replicas": 1, "containers": [{"name": "a", "pull": "Always"}], "x": 1}, "status": {}});
+        assert!(contains(&live, &wanted));
+        assert!(!contains(&json!({"spec": {"replicas": 2, "containers": [{"name": "a"}]}}), &wanted));
+        assert!(!contains(
+            &json!({"spec": {"replicas": 1, "containers": [{"name": "a"}, {"name": "b"}]}}),
+            &wanted
+        ));
+    }
+}

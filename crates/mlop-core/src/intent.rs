@@ -1,0 +1,243 @@
+//! What every intent does: from inputs to a run, from the run's result to the artifact that others may use.
+//!
+//! A kind says what enters the digest ([`Intent::identity`]), what its run looks like ([`Intent::run`]) and, if its
+//! result is projected to somewhere outside, how ([`Intent::activation`]). Everything else is here: the gate, the
+//! trigger, pin and suspend, activation before publication, dead letters, history and retention.
+
+mod publish;
+mod step;
+
+use crate::{
+    chain::{InputState, Usable},
+    condition,
+    controller::Reports,
+    pod,
+    queue::Key,
+    resource::PodView,
+    run::RunResource,
+    store::Cached,
+};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Resource, ResourceExt};
+use mlop_api::{
+    Digest, Reason,
+    common::{Consistency, Flow, NamedInput, ObjectRef},
+    contract::condition as kinds,
+    labels,
+    run::{Execution, Lineage},
+    status::{IntentStatus, Verdict},
+    task::Subject,
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub use step::plan;
+
+/// A kind of intent that makes runs.
+pub trait Intent: Sized + Send + Sync + 'static {
+    type Resource: Cached + Resource<DynamicType = ()> + Reports<Status = IntentStatus>;
+    type Run: RunResource;
+    /// What else its decisions depend on, read from caches.
+    type Extra: Send + Sync;
+
+    /// Version of the meaning of [`identity`](Self::identity). Raising it never triggers by itself: an artifact is
+    /// current if its recorded version gives the same digest.
+    const SEMANTICS: u32 = 1;
+
+    fn flow(object: &Self::Resource) -> &dyn Flow;
+
+    /// The artifacts it consumes.
+    fn inputs(object: &Self::Resource) -> Vec<NamedInput>;
+
+    fn consistency(_object: &Self::Resource) -> Consistency {
+        Consistency::Same
+    }
+
+    /// What determines the output besides the inputs, with fields at their default left out; or why that is not known
+    /// yet. Never names, times, or settings of the execution.
+    ///
+    /// # Errors
+    /// What has to be there or to be corrected first.
+    fn identity(world: &World<Self>) -> Result<Identity, Hold>;
+
+    /// How its runs are carried out.
+    fn execution(object: &Self::Resource) -> Execution;
+
+    /// The run for these inputs. `meta` names it, and `lineage` and `execution` belong into its spec.
+    fn run(
+        world: &World<Self>,
+        meta: ObjectMeta,
+        lineage: Lineage,
+        execution: Execution,
+        inputs: &[Usable],
+    ) -> Self::Run;
+
+    /// The merge patch that brings `execution` into an existing run.
+    fn execution_patch(execution: &Execution, _object: &Self::Resource) -> Value {
+        json!({"execution": execution})
+    }
+
+    /// Whether an existing run is carried out as the intent asks for now.
+    fn is_mirrored(run: &Self::Run, execution: &Execution, _object: &Self::Resource) -> bool {
+        run.execution() == execution
+    }
+
+    /// May the result of a successful run be used? None: without condition.
+    fn judge(_object: &Self::Resource, _run: &Self::Run) -> Option<Verdict> {
+        None
+    }
+
+    /// How a result is projected to the outside before it is published.
+    fn activation(_world: &World<Self>, _run: &Self::Run) -> Activation {
+        Activation::None
+    }
+}
+
+/// What enters the digest.
+pub struct Identity {
+    /// The part of the spec that affects the output.
+    pub spec: Value,
+    /// Inputs that are not resources: the listing of a source.
+    pub digests: Vec<(String, Digest)>,
+}
+
+/// Why nothing can be decided yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hold {
+    pub reason: Reason,
+    pub message: String,
+    /// Only a change of the spec helps.
+    pub stalled: bool,
+}
+
+/// How a result reaches the outside.
+pub enum Activation {
+    /// There is nothing outside.
+    None,
+    /// A pod does it. `parameters` is everything that it depends on besides the artifact: a change activates anew.
+    Pod { parameters: Value, build: Box<dyn Fn(ObjectMeta, Subject, i64) -> Pod> },
+    /// What it needs is not there yet.
+    Waiting(String),
+}
+
+/// What an intent's decision depends on.
+pub struct World<I: Intent> {
+    pub object: Arc<I::Resource>,
+    pub inputs: Vec<InputState>,
+    /// All runs of this intent.
+    pub runs: Vec<Arc<I::Run>>,
+    /// Pods of this intent that are not of a run: scans, activations.
+    pub pods: Vec<Arc<PodView>>,
+    /// How it depends on itself, if it does.
+    pub cycle: Option<String>,
+    pub operator: String,
+    pub worker_image: String,
+    pub extra: I::Extra,
+}
+
+impl<I: Intent> World<I> {
+    pub fn key(&self) -> Key {
+        Key::of(self.object.meta())
+    }
+
+    pub fn kind() -> String {
+        I::Resource::kind(&()).into_owned()
+    }
+
+    /// `Dataset flights`
+    pub fn label(&self) -> String {
+        format!("{} {}", Self::kind(), self.key().name)
+    }
+
+    pub fn generation(&self) -> i64 {
+        self.object.meta().generation.unwrap_or_default()
+    }
+
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.object.annotations().get(name).map(String::as_str)
+    }
+
+    /// Metadata of a child that is not a run.
+    pub fn child(&self, name: String, role: &str) -> ObjectMeta {
+        pod::child_meta(
+            self.object.as_ref(),
+            name,
+            [
+                (labels::OPERATOR, self.operator.clone()),
+                (labels::ROLE, role.to_owned()),
+                (labels::INTENT, self.key().name),
+                (labels::INTENT_KIND, Self::kind()),
+            ],
+        )
+    }
+
+    fn run_named(&self, name: &str) -> Option<&Arc<I::Run>> {
+        self.runs.iter().find(|run| run.meta().name.as_deref() == Some(name))
+    }
+}
+
+/// The parts of a world that all intents read in the same way.
+pub struct Sources<I: Intent> {
+    pub inputs: crate::operator::Inputs,
+    pub runs: Arc<crate::store::Store<I::Run>>,
+    pub pods: Arc<crate::store::Store<PodView>>,
+}
+
+impl<I: Intent> Sources<I> {
+    /// Reads the caches for `object`.
+    pub fn world(&self, cx: &crate::Context, object: Arc<I::Resource>, extra: I::Extra) -> World<I> {
+        let key = Key::of(object.meta());
+        let kind = World::<I>::kind();
+        let belongs = |meta: &ObjectMeta| {
+            let label =
+                |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
+            label(labels::INTENT) == Some(&key.name) && label(labels::INTENT_KIND) == Some(&kind)
+        };
+        let wanted = I::inputs(&object);
+        let references = crate::chain::references(&wanted);
+        let start = ObjectRef {
+            api_group: I::Resource::group(&()).into_owned(),
+            kind: kind.clone(),
+            name: key.name.clone(),
+        };
+        World {
+            inputs: wanted.iter().map(|input| self.inputs.state(&key.namespace, input)).collect(),
+            runs: self.runs.select(&key.namespace, |run| belongs(run.meta())),
+            pods: self.pods.select(&key.namespace, |pod| {
+                belongs(pod.meta()) && pod.labels().get(labels::ROLE).is_some_and(|role| role != "run")
+            }),
+            cycle: crate::chain::cycle(&start, &references, |from| self.inputs.lookup(&key.namespace, from)),
+            operator: cx.settings.operator.clone(),
+            worker_image: cx.settings.worker_image.clone(),
+            object,
+            extra,
+        }
+    }
+}
+
+/// How a run stands, as its intent sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunState {
+    Active(Option<(Reason, String)>),
+    Succeeded,
+    Dead(Reason, String),
+}
+
+/// Reads a run's conditions; what was said about an earlier spec does not count.
+pub fn run_state<R: RunResource>(run: &R) -> RunState {
+    let conditions = run.reported().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let Some(succeeded) = condition::get(conditions, kinds::SUCCEEDED) else { return RunState::Active(None) };
+    let reason =
+        Reason::ALL.iter().map(|(reason, _)| *reason).find(|reason| reason.as_str() == succeeded.reason);
+    let reason = reason.unwrap_or(Reason::WorkerFailed);
+    match succeeded.status.as_str() {
+        "True" => RunState::Succeeded,
+        "False" if succeeded.observed_generation == run.meta().generation => {
+            RunState::Dead(reason, succeeded.message.clone())
+        }
+        "Unknown" if !matches!(reason, Reason::Pending | Reason::Running) => {
+            RunState::Active(Some((reason, succeeded.message.clone())))
+        }
+        _ => RunState::Active(None),
+    }
+}

@@ -1,0 +1,458 @@
+//! From a step to a plan: the status that explains it, and what has to be written for it.
+
+use super::{
+    Intent, RunState, World, run_state,
+    step::{Findings, Step, execution, revision},
+};
+use crate::{
+    chain::{self, Trouble},
+    condition::{self, Conditions, Is},
+    controller::Reports,
+    plan::{Apply, Next, Plan},
+    resource::ApiKind,
+    run::RunResource,
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::{Resource, ResourceExt};
+use mlop_api::{
+    Artifact, Reason,
+    contract::{Cause, condition as kinds},
+    status::{ActivationRecord, DeadLetter, HistoryEntry, IntentStatus, Verdict},
+};
+use serde_json::json;
+use std::sync::Arc;
+
+/// A run that ends within this time is not worth a write that says it is under way.
+const PROGRESS_AFTER: SignedDuration = SignedDuration::from_secs(2);
+const HISTORY_MAX: usize = 5;
+const DEAD_LETTERS_MAX: usize = 5;
+const VERDICTS_MAX: usize = 10;
+
+pub(super) fn render<I: Intent>(
+    world: &World<I>,
+    step: Step<I>,
+    findings: Findings,
+    now: Timestamp,
+) -> Plan<IntentStatus> {
+    let before = world.object.reported().cloned().unwrap_or_default();
+    let mut draft = Draft { world, status: before.clone(), plan: Plan::idle(), now };
+    draft.status.observed_generation = Some(world.generation());
+    draft.inputs(&step, &findings);
+    draft.step(step, &findings);
+    draft.mirror_execution();
+    draft.retire();
+    draft.finish(&before)
+}
+
+struct Draft<'a, I: Intent> {
+    world: &'a World<I>,
+    status: IntentStatus,
+    plan: Plan<IntentStatus>,
+    now: Timestamp,
+}
+
+impl<I: Intent> Draft<'_, I> {
+    fn set(&mut self, kind: &str, is: Is, reason: Reason, message: &str) {
+        Conditions::new(&mut self.status.conditions, self.world.generation(), self.now)
+            .set(kind, is, reason, message);
+    }
+
+    /// Ready stays True while the artifact is right for this spec; otherwise it says why it is not.
+    fn ready(&mut self, is: Is, reason: Reason, message: &str) {
+        let generation = self.world.generation();
+        match self.status.artifact.as_ref().filter(|artifact| artifact.generation == generation) {
+            Some(artifact) => {
+                let message = format!("revision {} is in use", artifact.revision);
+                self.set(kinds::READY, Is::True, Reason::Ready, &message);
+            }
+            None => self.set(kinds::READY, is, reason, message),
+        }
+    }
+
+    fn reconciling(&mut self, reason: Reason, message: &str) {
+        Conditions::new(&mut self.status.conditions, self.world.generation(), self.now)
+            .reconciling(reason, message);
+    }
+
+    fn stalled(&mut self, reason: Reason, message: &str) {
+        Conditions::new(&mut self.status.conditions, self.world.generation(), self.now)
+            .stalled(reason, message);
+    }
+
+    fn settled(&mut self) {
+        Conditions::new(&mut self.status.conditions, self.world.generation(), self.now).settled();
+    }
+
+    fn inputs(&mut self, step: &Step<I>, findings: &Findings) {
+        if self.world.inputs.is_empty() {
+            return;
+        }
+        match (step, &findings.inputs) {
+            (_, Some(_)) => {
+                self.set(kinds::INPUTS_READY, Is::True, Reason::InputsReady, "all inputs are usable")
+            }
+            (Step::Hold { reason, message, trouble, .. }, None) => {
+                let is = if trouble.is_some() { Is::False } else { Is::Unknown };
+                let text = trouble.as_ref().map_or_else(|| message.clone(), |t| self.path(t));
+                self.set(kinds::INPUTS_READY, is, *reason, &text);
+            }
+            (_, None) => {
+                self.set(kinds::INPUTS_READY, Is::True, Reason::Pinned, "spec.pin says what is used")
+            }
+        }
+    }
+
+    fn path(&self, trouble: &Trouble) -> String {
+        chain::path(&self.world.label(), &trouble.cause, Some(trouble))
+    }
+
+    /// Marks what is published as not made from the newest inputs, and why.
+    fn outdated(&mut self, reason: Reason, message: &str) {
+        let is = if self.status.artifact.is_some() { Is::False } else { Is::Unknown };
+        self.set(kinds::UP_TO_DATE, is, reason, message);
+    }
+
+    fn step(&mut self, step: Step<I>, findings: &Findings) {
+        match step {
+            Step::Hold { reason, message, stalled, trouble } => self.hold(reason, &message, stalled, trouble),
+            Step::Pause { reason, message, next } => {
+                self.status.cause = None;
+                self.ready(Is::Unknown, reason, &message);
+                self.outdated(reason, &message);
+                self.settled();
+                self.plan.next = next;
+            }
+            Step::Start(create) => {
+                self.status.cause = None;
+                let message = format!(
+                    "starting {}",
+                    create.object.pointer("/metadata/name").and_then(|v| v.as_str()).unwrap_or_default()
+                );
+                self.progress(Reason::Running, &message, self.now);
+                self.plan.creates.push(*create);
+            }
+            Step::Busy { run, held_up, newer_waits } => self.busy(&run, held_up, newer_waits),
+            Step::Dead { run, reason, message } => self.dead(&run, reason, &message),
+            Step::Rejected { run, verdict } => self.rejected(&run, verdict),
+            Step::Activating { create, delete, reason, message, next } => {
+                self.status.cause = None;
+                self.plan.creates.extend(create.map(|create| *create));
+                self.plan.deletes.extend(delete);
+                self.plan.next = next;
+                if reason == Reason::Activating {
+                    self.progress(reason, &message, self.now);
+                } else {
+                    self.show_progress(reason, &message);
+                }
+            }
+            Step::Publish { run, verdict, revision, activation } => {
+                self.publish(&run, revision, findings);
+                if let Some(verdict) = verdict {
+                    self.record(verdict);
+                }
+                let revision = self.status.artifact.as_ref().map_or(0, |artifact| artifact.revision);
+                if let Some(digest) = activation {
+                    if self.status.activation.as_ref().is_none_or(|active| active.digest != digest) {
+                        self.status.activation = Some(ActivationRecord { digest, revision });
+                    }
+                }
+                self.current(findings);
+            }
+            Step::Current => self.current(findings),
+        }
+    }
+
+    fn hold(&mut self, reason: Reason, message: &str, stalled: bool, trouble: Option<Trouble>) {
+        let text = trouble.as_ref().map_or_else(|| message.to_owned(), |t| self.path(t));
+        let is = if stalled || trouble.is_some() { Is::False } else { Is::Unknown };
+        self.status.cause = match (trouble, stalled) {
+            (Some(trouble), _) => Some(trouble.cause),
+            (None, true) => Some(self.own_cause(reason, message)),
+            (None, false) => None,
+        };
+        self.ready(is, reason, &text);
+        self.outdated(reason, &text);
+        if stalled { self.stalled(reason, &text) } else { self.settled() }
+    }
+
+    fn own_cause(&self, reason: Reason, message: &str) -> Cause {
+        Cause {
+            kind: World::<I>::kind(),
+            name: self.world.key().name,
+            reason: reason.to_string(),
+            message: condition::truncated(message, condition::MESSAGE_BYTES_MAX),
+        }
+    }
+
+    fn busy(&mut self, run: &Arc<I::Run>, held_up: Option<(Reason, String)>, newer_waits: bool) {
+        self.status.cause = None;
+        let name = run.name_any();
+        match held_up {
+            Some((reason, message)) => self.show_progress(reason, &format!("{name}: {message}")),
+            None => {
+                let message = if newer_waits {
+                    format!("{name} is under way; newer inputs come after it")
+                } else {
+                    format!("{name} is under way")
+                };
+                let since = run.meta().creation_timestamp.as_ref().map_or(self.now, |t| t.0);
+                self.progress(Reason::Running, &message, since);
+            }
+        }
+    }
+
+    fn show_progress(&mut self, reason: Reason, message: &str) {
+        self.ready(Is::Unknown, reason, message);
+        self.outdated(reason, message);
+        self.reconciling(reason, message);
+    }
+
+    /// Work goes on as usual. Quick work is not worth a write: it is shown only when it takes longer than
+    /// [`PROGRESS_AFTER`], unless the status tells of something else that is no longer true.
+    fn progress(&mut self, reason: Reason, message: &str, since: Timestamp) {
+        let before = self.world.object.reported();
+        let seen = before.is_some_and(|status| {
+            status.observed_generation == Some(self.world.generation())
+                && condition::get(&status.conditions, kinds::STALLED).is_none()
+                && status.cause == self.status.cause
+        });
+        let shown_at = since.checked_add(PROGRESS_AFTER).unwrap_or(since);
+        if seen && self.now < shown_at {
+            self.plan.next = self.plan.next.or(Next::At(shown_at));
+            self.status = before.cloned().unwrap_or_default();
+        } else {
+            self.show_progress(reason, message);
+        }
+    }
+
+    fn dead(&mut self, run: &Arc<I::Run>, reason: Reason, message: &str) {
+        let cause = self.own_cause(reason, message);
+        let text = chain::path(&self.world.label(), &cause, None);
+        let input_digest = run.lineage().input_digest.clone();
+        let attempts = run.reported().map_or(0, |status| status.attempts);
+        let known =
+            self.status.dead_letters.iter().any(|d| d.input_digest == input_digest && d.attempts == attempts);
+        if !known {
+            let failure = run.reported().and_then(|status| status.failure.as_ref());
+            self.status.dead_letters.retain(|d| d.input_digest != input_digest);
+            self.status.dead_letters.insert(
+                0,
+                DeadLetter {
+                    run: run.name_any(),
+                    input_digest,
+                    reason: reason.to_string(),
+                    message: condition::truncated(message, condition::MESSAGE_BYTES_MAX),
+                    attempts,
+                    at: failure.map_or_else(|| self.now.to_string(), |failure| failure.at.clone()),
+                },
+            );
+            self.status.dead_letters.truncate(DEAD_LETTERS_MAX);
+            self.remember(run, reason.as_str());
+            self.note(true, reason, &text);
+        }
+        self.status.cause = Some(cause);
+        self.ready(Is::False, reason, &text);
+        self.outdated(reason, &text);
+        self.stalled(reason, &text);
+    }
+
+    fn rejected(&mut self, run: &Arc<I::Run>, verdict: Verdict) {
+        let message = format!("{}: {}", run.name_any(), verdict.message);
+        let cause = self.own_cause(Reason::GateFailed, &message);
+        let text = chain::path(&self.world.label(), &cause, None);
+        if self.record(verdict) {
+            self.remember(run, Reason::GateFailed.as_str());
+            self.note(true, Reason::GateFailed, &text);
+        }
+        self.status.cause = Some(cause);
+        self.ready(Is::False, Reason::GateFailed, &text);
+        self.outdated(Reason::GateFailed, &text);
+        self.settled();
+    }
+
+    /// Keeps a verdict; true when it is new.
+    fn record(&mut self, verdict: Verdict) -> bool {
+        if self.status.verdicts.contains(&verdict) {
+            return false;
+        }
+        self.status.verdicts.insert(0, verdict);
+        self.status.verdicts.truncate(VERDICTS_MAX);
+        true
+    }
+
+    /// Takes the run's result as the artifact. An equal digest keeps its revision and time, so that nothing
+    /// downstream starts, but parents and roots are those of now.
+    fn publish(&mut self, run: &Arc<I::Run>, revision: Option<i64>, findings: &Findings) {
+        let Some(output) = run.reported().and_then(|status| status.output.clone()) else { return };
+        let lineage = run.lineage();
+        let before = self.status.artifact.take();
+        let same = before.as_ref().filter(|artifact| artifact.digest == output.digest);
+        let next = before.as_ref().map_or(0, |artifact| artifact.revision) + 1;
+        let changed = same.is_none() || revision.is_some();
+        let inputs = match &findings.inputs {
+            Some(inputs) => inputs.iter().map(|input| input.input.record.clone()).collect(),
+            None => lineage.inputs.iter().map(|input| input.record.clone()).collect(),
+        };
+        self.status.artifact = Some(Artifact {
+            revision: revision.unwrap_or(same.map_or(next, |artifact| artifact.revision)),
+            produced_at: match same.filter(|_| revision.is_none()) {
+                Some(artifact) => artifact.produced_at.clone(),
+                None => microseconds(self.now),
+            },
+            digest: output.digest,
+            store: output.store,
+            uri: output.uri,
+            media_type: output.media_type,
+            schema_digest: output.schema_digest,
+            generation: self.world.generation(),
+            input_digest: lineage.input_digest.clone(),
+            run: run.name_any(),
+            inputs,
+            roots: lineage.roots.clone(),
+        });
+        self.status.summary = output.summary.clone();
+        self.status.metrics = output.metrics;
+        self.status.registered = output.registered;
+        self.status.dead_letters.retain(|d| d.input_digest != lineage.input_digest);
+        if before.as_ref().is_none_or(|artifact| artifact.run != run.name_any()) {
+            self.remember(run, Reason::Succeeded.as_str());
+        }
+        if changed {
+            let artifact = self.status.artifact.as_ref();
+            let text = artifact.map(|a| {
+                format!(
+                    "revision {} is in use: {} ({})",
+                    a.revision,
+                    output.summary.unwrap_or_default(),
+                    a.digest
+                )
+            });
+            self.note(false, Reason::Ready, &text.unwrap_or_default());
+        }
+    }
+
+    /// The artifact is what the spec and the inputs of now make.
+    fn current(&mut self, findings: &Findings) {
+        let generation = self.world.generation();
+        if let Some(artifact) = &mut self.status.artifact {
+            artifact.generation = generation;
+            if let Some(inputs) = &findings.inputs {
+                artifact.inputs = inputs.iter().map(|input| input.input.record.clone()).collect();
+                artifact.roots = chain::roots(inputs);
+            }
+        }
+        self.ready(Is::Unknown, Reason::Pending, "");
+        self.settled();
+        if I::flow(&self.world.object).pin().is_some() {
+            self.status.cause = None;
+            self.set(kinds::UP_TO_DATE, Is::True, Reason::Pinned, "spec.pin says which run is used");
+        } else if let Some(trouble) = &findings.trouble {
+            let text = self.path(trouble);
+            self.status.cause = Some(trouble.cause.clone());
+            self.set(kinds::UP_TO_DATE, Is::False, Reason::UpstreamFailed, &text);
+        } else {
+            self.status.cause = None;
+            self.set(kinds::UP_TO_DATE, Is::True, Reason::UpToDate, "made from the newest inputs");
+        }
+    }
+
+    fn remember(&mut self, run: &Arc<I::Run>, outcome: &str) {
+        let status = run.reported();
+        let created = run.meta().creation_timestamp.as_ref().map(|t| t.0);
+        let ended: Option<Timestamp> =
+            status.and_then(|s| s.finished_at.as_deref()).and_then(|at| at.parse().ok());
+        let entry = HistoryEntry {
+            run: run.name_any(),
+            input_digest: run.lineage().input_digest.clone(),
+            digest: status.and_then(|s| s.output.as_ref()).map(|output| output.digest.clone()),
+            outcome: outcome.to_owned(),
+            attempts: status.map_or(0, |s| s.attempts),
+            duration_seconds: match (created, ended) {
+                (Some(from), Some(to)) => to.duration_since(from).as_secs().max(0),
+                _ => 0,
+            },
+        };
+        self.status.history.retain(|known| known.run != entry.run || known.outcome != entry.outcome);
+        self.status.history.insert(0, entry);
+        self.status.history.truncate(HISTORY_MAX);
+    }
+
+    fn note(&mut self, warning: bool, reason: Reason, message: &str) {
+        self.plan.events.push(crate::plan::Note { warning, reason, message: message.to_owned() });
+    }
+
+    /// Brings the intent's execution into runs that have not succeeded.
+    fn mirror_execution(&mut self) {
+        let wanted = execution(self.world);
+        for run in &self.world.runs {
+            let open = !matches!(run_state(run.as_ref()), RunState::Succeeded)
+                && run.meta().deletion_timestamp.is_none();
+            if !open || I::is_mirrored(run, &wanted, &self.world.object) {
+                continue;
+            }
+            let kind = ApiKind::of::<I::Run>();
+            let object = json!({
+                "apiVersion": kind.api_version(),
+                "kind": kind.kind,
+                "metadata": {"name": run.name_any(), "namespace": run.namespace(), "uid": run.uid()},
+                "spec": I::execution_patch(&wanted, &self.world.object),
+            });
+            self.plan.applies.push(Apply {
+                kind,
+                object,
+                why: "the execution was edited or a retry was asked for".to_owned(),
+            });
+        }
+    }
+
+    /// Deletes what is not needed any more: runs beyond `spec.keep`, and pods of earlier activations. Bytes stay.
+    fn retire(&mut self) {
+        let current = self.status.artifact.as_ref();
+        let flow = I::flow(&self.world.object);
+        let mut finished: Vec<_> = self
+            .world
+            .runs
+            .iter()
+            .filter(|run| !matches!(run_state(run.as_ref()), RunState::Active(_)))
+            .collect();
+        finished
+            .sort_by_key(|run| std::cmp::Reverse((run.meta().creation_timestamp.clone(), run.name_any())));
+        let spared = |run: &Arc<I::Run>| {
+            let name = run.name_any();
+            current.is_some_and(|artifact| artifact.run == name)
+                || flow.pin() == Some(&name)
+                || self.status.dead_letters.first().is_some_and(|dead| dead.run == name)
+                || run.meta().deletion_timestamp.is_some()
+        };
+        let old: Vec<_> =
+            finished.into_iter().filter(|run| !spared(run)).skip(flow.keep() as usize).cloned().collect();
+        let active = self.status.activation.as_ref().map_or(0, |activation| activation.revision);
+        let done: Vec<_> = self
+            .world
+            .pods
+            .iter()
+            .filter(|pod| (1..active).contains(&revision(pod)) && pod.metadata.deletion_timestamp.is_none())
+            .cloned()
+            .collect();
+        let mut plan = std::mem::replace(&mut self.plan, Plan::idle());
+        for run in old {
+            plan = plan.delete(run.as_ref(), "spec.keep");
+        }
+        for pod in done {
+            plan = plan.delete(pod.as_ref(), "a later revision is active");
+        }
+        self.plan = plan;
+    }
+
+    fn finish(mut self, before: &IntentStatus) -> Plan<IntentStatus> {
+        if &self.status != before {
+            self.plan.status = Some(self.status);
+        }
+        self.plan
+    }
+}
+
+/// RFC 3339 with exactly six decimals, so that times sort as text.
+pub(crate) fn microseconds(at: Timestamp) -> String {
+    format!("{at:.6}")
+}

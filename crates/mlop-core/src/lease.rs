@@ -1,0 +1,173 @@
+//! Leader election: a pure step and a small loop around it.
+//!
+//! Followers keep warm caches; only passes ask whether we lead. Losing the lease stops work within the process and
+//! returns it to standby, because exiting would end in crash-loop back-off.
+
+use crate::context::Clock;
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{Api, Client, api::PostParams};
+use std::time::Duration;
+use tokio::{sync::watch, time::Instant};
+
+/// How long a lease is valid after its last renewal.
+pub const DURATION: Duration = Duration::from_secs(15);
+/// Time between renewals.
+pub const RENEW: Duration = Duration::from_secs(5);
+/// Time between looks of a follower, and after a failed request.
+const POLL: Duration = Duration::from_secs(2);
+/// A request that takes longer counts as failed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What to do about the lease now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Write our name into it.
+    Acquire,
+    /// Write a new renewal time.
+    Renew,
+    /// Someone else holds it.
+    Wait,
+}
+
+/// Decides from the lease as read and from when *we* first saw its present renewal: clocks of others don't count.
+pub fn step(lease: Option<&LeaseSpec>, me: &str, unchanged_for: Duration) -> Step {
+    let holder = lease.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+    if holder == me {
+        Step::Renew
+    } else if holder.is_empty() || unchanged_for >= DURATION {
+        Step::Acquire
+    } else {
+        Step::Wait
+    }
+}
+
+/// Holds the lease `name` as `me` as long as possible, and says through `leading` whether we do. Ends when `stop`
+/// turns true, giving the lease back.
+pub async fn elect(
+    client: Client,
+    namespace: String,
+    name: String,
+    me: String,
+    clock: Clock,
+    leading: watch::Sender<bool>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let api: Api<Lease> = Api::namespaced(client, &namespace);
+    let mut seen: Option<(Option<MicroTime>, Instant)> = None;
+    let mut renewed = Instant::now();
+    loop {
+        let held =
+            match tokio::time::timeout(REQUEST_TIMEOUT, hold(&api, &name, &me, &clock, &mut seen)).await {
+                Ok(Ok(held)) => {
+                    renewed = Instant::now();
+                    held
+                }
+                failed => {
+                    let why = match failed {
+                        Ok(Err(error)) => error.to_string(),
+                        _ => format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()),
+                    };
+                    tracing::warn!(lease = name, why, "cannot reach the lease");
+                    *leading.borrow() && renewed.elapsed() < DURATION - RENEW
+                }
+            };
+        if leading.send_if_modified(|value| std::mem::replace(value, held) != held) {
+            tracing::info!(lease = name, leading = held, "leadership changed");
+        }
+        let pause = if held { RENEW } else { POLL };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+    }
+    if *leading.borrow() {
+        leading.send_replace(false);
+        release(&api, &name, &me).await;
+    }
+}
+
+async fn hold(
+    api: &Api<Lease>,
+    name: &str,
+    me: &str,
+    clock: &Clock,
+    seen: &mut Option<(Option<MicroTime>, Instant)>,
+) -> Result<bool, kube::Error> {
+    let Some(mut lease) = api.get_opt(name).await? else {
+        let lease = Lease {
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
+            spec: Some(claim(None, me, clock())),
+        };
+        return match api.create(&PostParams::default(), &lease).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+            Err(error) => Err(error),
+        };
+    };
+    let renewal = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
+    let since = match seen {
+        Some((known, since)) if *known == renewal => *since,
+        _ => seen.insert((renewal, Instant::now())).1,
+    };
+    if step(lease.spec.as_ref(), me, since.elapsed()) == Step::Wait {
+        return Ok(false);
+    }
+    lease.spec = Some(claim(lease.spec.as_ref(), me, clock()));
+    // The resource version in it makes this a compare-and-set: only one of two claimants succeeds.
+    match api.replace(name, &PostParams::default(), &lease).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn claim(before: Option<&LeaseSpec>, me: &str, now: Timestamp) -> LeaseSpec {
+    let same = before.and_then(|spec| spec.holder_identity.as_deref()) == Some(me);
+    let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or_default();
+    LeaseSpec {
+        holder_identity: Some(me.to_owned()),
+        lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+        acquire_time: if same {
+            before.and_then(|spec| spec.acquire_time.clone())
+        } else {
+            Some(MicroTime(now))
+        },
+        renew_time: Some(MicroTime(now)),
+        lease_transitions: Some(if same { transitions } else { transitions.saturating_add(1) }),
+        ..Default::default()
+    }
+}
+
+async fn release(api: &Api<Lease>, name: &str, me: &str) {
+    let Ok(Some(mut lease)) = api.get_opt(name).await else { return };
+    let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(me)) else {
+        return;
+    };
+    spec.holder_identity = None;
+    if let Err(error) = api.replace(name, &PostParams::default(), &lease).await {
+        tracing::warn!(%error, lease = name, "the lease could not be given back; it expires by itself");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held_by(holder: &str) -> LeaseSpec {
+        LeaseSpec { holder_identity: Some(holder.into()), ..Default::default() }
+    }
+
+    #[test]
+    fn the_lease_changes_hands_only_when_it_is_free_or_silent() {
+        let fresh = Duration::from_secs(1);
+        assert_eq!(step(None, "a", fresh), Step::Acquire);
+        assert_eq!(step(Some(&held_by("")), "a", fresh), Step::Acquire);
+        assert_eq!(step(Some(&held_by("a")), "a", fresh), Step::Renew);
+        assert_eq!(step(Some(&held_by("b")), "a", fresh), Step::Wait);
+        assert_eq!(step(Some(&held_by("b")), "a", DURATION), Step::Acquire);
+    }
+}

@@ -1,0 +1,71 @@
+//! Metrics in Prometheus' format, under the names that controller-runtime made common.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+use std::sync::Mutex;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PassLabels {
+    pub controller: String,
+    /// `success`, `error` or `panic`.
+    pub result: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ControllerLabel {
+    pub controller: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabels {
+    pub controller: String,
+    pub reason: String,
+}
+
+/// All metrics of one operator.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    pub passes: Family<PassLabels, Counter>,
+    pub pass_seconds: Family<ControllerLabel, Histogram>,
+    pub depth: Family<ControllerLabel, Gauge>,
+    pub events: Family<ReasonLabels, Counter>,
+    pub leading: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let passes = Family::default();
+        let pass_seconds = Family::<ControllerLabel, Histogram>::new_with_constructor(|| {
+            Histogram::new(exponential_buckets(0.001, 2.0, 14))
+        });
+        let depth = Family::default();
+        let events = Family::default();
+        let leading = Gauge::default();
+        registry.register("mlop_reconcile", "Passes by result", passes.clone());
+        registry.register("mlop_reconcile_time_seconds", "Duration of a pass", pass_seconds.clone());
+        registry.register("mlop_workqueue_depth", "Objects that wait for a pass", depth.clone());
+        registry.register("mlop_events", "Events by reason", events.clone());
+        registry.register("mlop_leading", "1 while this process holds the lease", leading.clone());
+        Self { registry: Mutex::new(registry), passes, pass_seconds, depth, events, leading }
+    }
+}
+
+impl Metrics {
+    /// The metrics as text.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}

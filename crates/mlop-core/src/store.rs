@@ -1,0 +1,334 @@
+//! Caches of watched objects.
+//!
+//! A cache is fed by a watch and by our own writes: what the API server answered to a write is in the cache before
+//! the pass ends, so that no controller acts on a state older than its own last write.
+
+use crate::{queue::Key, resource::ApiKind};
+use futures::{StreamExt, stream::SelectAll};
+use kube::{
+    Api, Resource,
+    core::DeserializeGuard,
+    runtime::watcher::{self, Event, watcher},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::watch;
+
+/// A dead connection is noticed after this time at the latest; the default would be five minutes.
+const WATCH_TIMEOUT_SECONDS: u32 = 45;
+/// Objects per page when listing.
+const PAGE_SIZE: u32 = 500;
+
+/// What happened to one object.
+pub struct Change<K> {
+    pub key: Key,
+    pub before: Option<Arc<K>>,
+    pub after: Option<Arc<K>>,
+}
+
+impl<K> Change<K> {
+    /// The object as it is, or as it was last.
+    pub fn object(&self) -> Option<&Arc<K>> {
+        self.after.as_ref().or(self.before.as_ref())
+    }
+}
+
+type Listener<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
+
+/// The objects of one kind that the operator watches.
+pub struct Store<K> {
+    objects: Mutex<Objects<K>>,
+    listeners: Mutex<Vec<Listener<K>>>,
+    synced: watch::Sender<bool>,
+}
+
+struct Objects<K> {
+    by_key: BTreeMap<Key, Arc<K>>,
+    /// Keys written by us while a list is being received: the list may be older.
+    written: BTreeSet<Key>,
+}
+
+impl<K: Resource + Clone> Default for Store<K> {
+    fn default() -> Self {
+        Self {
+            objects: Mutex::new(Objects { by_key: BTreeMap::new(), written: BTreeSet::new() }),
+            listeners: Mutex::default(),
+            synced: watch::Sender::new(false),
+        }
+    }
+}
+
+impl<K: Resource + Clone + Send + Sync + 'static> Store<K> {
+    pub fn get(&self, key: &Key) -> Option<Arc<K>> {
+        self.objects().by_key.get(key).cloned()
+    }
+
+    /// The objects of `namespace` that satisfy `filter`, by name.
+    pub fn select(&self, namespace: &str, filter: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let objects = self.objects();
+        let from = Key::new(namespace, "");
+        let in_namespace = objects.by_key.range(from..).take_while(|(key, _)| key.namespace == namespace);
+        in_namespace.filter(|(_, object)| filter(object)).map(|(_, object)| Arc::clone(object)).collect()
+    }
+
+    /// All keys.
+    pub fn keys(&self) -> Vec<Key> {
+        self.objects().by_key.keys().cloned().collect()
+    }
+
+    /// Calls `listener` after every change, from now on.
+    pub fn listen(&self, listener: impl Fn(&Change<K>) + Send + Sync + 'static) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
+    }
+
+    /// Turns true when the first list has been received completely.
+    pub fn synced(&self) -> watch::Receiver<bool> {
+        self.synced.subscribe()
+    }
+
+    fn objects(&self) -> std::sync::MutexGuard<'_, Objects<K>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what the API server answered to one of our writes.
+    pub fn put_written(&self, object: K) {
+        let key = Key::of(object.meta());
+        self.objects().written.insert(key);
+        self.put(object);
+    }
+
+    fn put(&self, mut object: K) {
+        object.meta_mut().managed_fields = None;
+        let key = Key::of(object.meta());
+        let after = Arc::new(object);
+        let before = {
+            let mut objects = self.objects();
+            match objects.by_key.get(&key) {
+                Some(known) if !is_newer(after.meta(), known.meta()) => return,
+                _ => objects.by_key.insert(key.clone(), Arc::clone(&after)),
+            }
+        };
+        self.tell(&Change { key, before, after: Some(after) });
+    }
+
+    fn remove(&self, key: &Key, uid: Option<&str>) {
+        let before = {
+            let mut objects = self.objects();
+            match objects.by_key.get(key) {
+                Some(known) if uid.is_none() || known.meta().uid.as_deref() == uid => {
+                    objects.by_key.remove(key)
+                }
+                _ => None,
+            }
+        };
+        if before.is_some() {
+            self.tell(&Change { key: key.clone(), before, after: None });
+        }
+    }
+
+    fn tell(&self, change: &Change<K>) {
+        for listener in self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            listener(change);
+        }
+    }
+}
+
+/// Resource versions of one kind are comparable numbers (Kubernetes 1.35 guarantees it; all before behaved so).
+/// Another uid is another object and always counts.
+fn is_newer(
+    new: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    known: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+) -> bool {
+    let version = |text: &Option<String>| text.as_deref().and_then(|v| v.parse::<u64>().ok());
+    match (version(&new.resource_version), version(&known.resource_version)) {
+        (Some(new_version), Some(known_version)) if new.uid == known.uid => new_version > known_version,
+        (Some(new_version), Some(known_version)) => new_version >= known_version,
+        _ => true,
+    }
+}
+
+/// The API of a kind in one namespace, or in all.
+pub type Scoped<K> = (Option<String>, Api<DeserializeGuard<K>>);
+
+/// Feeds a store from the API server until the process ends. Restarts by itself; never returns.
+pub async fn feed<K>(kind: ApiKind, scopes: Vec<Scoped<K>>, labels: Option<String>, store: Arc<Store<K>>)
+where
+    K: Cached,
+    K::DynamicType: Clone,
+{
+    let config = watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS).page_size(PAGE_SIZE);
+    let config = match labels {
+        Some(labels) => config.labels(&labels),
+        None => config,
+    };
+    let mut pending: BTreeSet<Option<String>> = scopes.iter().map(|(scope, _)| scope.clone()).collect();
+    let mut listed: BTreeMap<Option<String>, BTreeSet<Key>> = BTreeMap::new();
+    let mut streams = SelectAll::new();
+    for (scope, api) in scopes {
+        let paced = kube::runtime::WatchStreamExt::default_backoff(watcher(api, config.clone()));
+        streams.push(paced.map(move |event| (scope.clone(), event)).boxed());
+    }
+    while let Some((scope, event)) = streams.next().await {
+        match event {
+            Ok(Event::Init) => {
+                store.objects().written.clear();
+                listed.insert(scope, BTreeSet::new());
+            }
+            Ok(Event::InitApply(DeserializeGuard(object))) => {
+                if let Some(key) = take_in(&store, &kind, object) {
+                    listed.entry(scope).or_default().insert(key);
+                }
+            }
+            Ok(Event::InitDone) => {
+                let seen = listed.remove(&scope).unwrap_or_default();
+                forget_unlisted(&store, scope.as_deref(), &seen);
+                pending.remove(&scope);
+                if pending.is_empty() {
+                    store.synced.send_replace(true);
+                }
+            }
+            Ok(Event::Apply(DeserializeGuard(object))) => {
+                take_in(&store, &kind, object);
+            }
+            Ok(Event::Delete(DeserializeGuard(object))) => {
+                let meta = match &object {
+                    Ok(object) => object.meta(),
+                    Err(invalid) => &invalid.metadata,
+                };
+                store.remove(&Key::of(meta), meta.uid.as_deref());
+            }
+            Err(error) => tracing::warn!(kind = %kind, %error, "watch interrupted, it starts again"),
+        }
+    }
+}
+
+fn take_in<K: Resource + Clone + Send + Sync + 'static>(
+    store: &Store<K>,
+    kind: &ApiKind,
+    object: Result<K, kube::core::error_boundary::InvalidObject>,
+) -> Option<Key> {
+    match object {
+        Ok(object) => {
+            let key = Key::of(object.meta());
+            store.put(object);
+            Some(key)
+        }
+        Err(invalid) => {
+            let key = Key::of(&invalid.metadata);
+            tracing::warn!(kind = %kind, object = %key, error = %invalid.error, "stored object cannot be read and is passed over");
+            store.remove(&key, None);
+            None
+        }
+    }
+}
+
+fn forget_unlisted<K: Resource + Clone + Send + Sync + 'static>(
+    store: &Store<K>,
+    namespace: Option<&str>,
+    seen: &BTreeSet<Key>,
+) {
+    let gone: Vec<Key> = {
+        let objects = store.objects();
+        let in_scope = |key: &&Key| namespace.is_none_or(|ns| key.namespace == ns);
+        let unlisted = |key: &&Key| !seen.contains(*key) && !objects.written.contains(*key);
+        objects.by_key.keys().filter(in_scope).filter(unlisted).cloned().collect()
+    };
+    for key in gone {
+        store.remove(&key, None);
+    }
+}
+
+/// A store whose kind is forgotten.
+pub trait WriteThrough: Send + Sync {
+    /// Takes in a written object.
+    fn put_written_json(&self, object: Value);
+    /// The object, if this store keeps objects whole.
+    fn live_json(&self, key: &Key) -> Option<Value>;
+}
+
+impl<K: Cached> WriteThrough for Store<K> {
+    fn put_written_json(&self, object: Value) {
+        match serde_json::from_value(object) {
+            Ok(object) => self.put_written(object),
+            Err(error) => {
+                tracing::warn!(%error, "the answer to a write cannot be read; the watch will bring it")
+            }
+        }
+    }
+
+    fn live_json(&self, key: &Key) -> Option<Value> {
+        self.get(key).and_then(|object| object.whole())
+    }
+}
+
+/// What a store can hold.
+pub trait Cached: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+    /// The whole object as JSON; none for projections that leave fields out.
+    fn whole(&self) -> Option<Value> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::PodView;
+
+    fn pod(name: &str, uid: &str, version: &str) -> PodView {
+        let mut pod = PodView::default();
+        pod.metadata.namespace = Some("ns".into());
+        pod.metadata.name = Some(name.into());
+        pod.metadata.uid = Some(uid.into());
+        pod.metadata.resource_version = Some(version.into());
+        pod
+    }
+
+    fn version(store: &Store<PodView>, name: &str) -> Option<String> {
+        store.get(&Key::new("ns", name)).and_then(|pod| pod.metadata.resource_version.clone())
+    }
+
+    #[test]
+    fn an_older_event_does_not_undo_our_own_write() {
+        let store = Store::default();
+        store.put(pod("a", "u", "5"));
+        store.put_written(pod("a", "u", "7"));
+        store.put(pod("a", "u", "6"));
+        assert_eq!(version(&store, "a").as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn a_deletion_of_an_earlier_object_does_not_remove_the_new_one() {
+        let store = Store::default();
+        store.put_written(pod("a", "new", "9"));
+        store.remove(&Key::new("ns", "a"), Some("old"));
+        assert_eq!(version(&store, "a").as_deref(), Some("9"));
+    }
+
+    #[test]
+    fn a_list_forgets_what_it_does_not_hold_but_not_what_we_wrote_meanwhile() {
+        let store = Store::default();
+        store.put(pod("gone", "1", "1"));
+        store.put(pod("kept", "2", "2"));
+        store.put_written(pod("ours", "3", "3"));
+        forget_unlisted(&store, None, &BTreeSet::from([Key::new("ns", "kept")]));
+        let names: Vec<_> = store.keys().into_iter().map(|key| key.name).collect();
+        assert_eq!(names, ["kept", "ours"]);
+    }
+
+    #[test]
+    fn listeners_hear_changes_once() {
+        let store = Store::default();
+        let heard = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&heard);
+        store.listen(move |_: &Change<PodView>| *count.lock().unwrap() += 1);
+        store.put_written(pod("a", "u", "1"));
+        store.put(pod("a", "u", "1"));
+        store.remove(&Key::new("ns", "a"), Some("u"));
+        assert_eq!(*heard.lock().unwrap(), 2);
+    }
+}
