@@ -9,11 +9,14 @@
 //! | [`manifest`] | what tables and trees consist of, and reading that with verification |
 //! | [`table`] | upload and download of a table's Parquet parts |
 //! | [`tree`] | upload and download of a folder |
+//! | [`folder`] | a folder that user code writes, read without leaving it |
+//! | [`distinct`] | an estimate of how many different values a column has |
 //! | [`worker`] | the frame of every worker's `main`: task in, result out |
 //!
 //! Everything is written by conditional create and the manifest last. So an upload that was interrupted is
 //! finished by doing it again, and nothing that is published ever changes.
 
+pub mod distinct;
 pub mod environment;
 mod error;
 pub mod folder;
@@ -24,6 +27,8 @@ pub mod table;
 mod transfer;
 pub mod tree;
 pub mod worker;
+
+pub use transfer::Fingerprint;
 
 /// Objects in flight at once, in both directions.
 pub(crate) const TRANSFERS: usize = 4;

@@ -3,16 +3,17 @@
 use crate::{
     environment,
     error::{local_failure, store_failure},
+    transfer::{self, Fingerprint},
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use mlop_api::{Reason, labels, result::Failure, task::Store};
+use mlop_api::{Digest, Reason, labels, result::Failure, task::Store};
 use object_store::{
     BackoffConfig, ClientOptions, Error, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
     RetryConfig, aws::AmazonS3Builder, memory::InMemory, path::Path as Key,
 };
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use tokio::{fs::File, io::AsyncSeekExt, time::timeout};
 
 /// Longest time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -205,6 +206,24 @@ impl ObjectStoreHandle {
             Err(Unfulfilled { error: Some(Error::AlreadyExists { .. }), .. }) => Ok(false),
             Err(unfulfilled) => Err(unfulfilled.into()),
         }
+    }
+
+    /// Uploads the local file `path` to the key that `place` makes of its SHA-256, and returns that key and what was
+    /// uploaded. An object of that size that is already there is left. Memory does not grow with the file.
+    ///
+    /// # Errors
+    /// As the store and the disk say.
+    pub async fn upload(
+        &self,
+        path: &Path,
+        place: impl FnOnce(&Digest) -> String,
+    ) -> Result<(String, Fingerprint), Failure> {
+        let mut file = File::open(path).await.map_err(local("opening", path))?;
+        let fingerprint = transfer::fingerprint(&mut file, path).await?;
+        file.rewind().await.map_err(local("reading", path))?;
+        let key = place(&fingerprint.sha256);
+        transfer::upload(self, &key, &mut file, &fingerprint, path).await?;
+        Ok((key, fingerprint))
     }
 
     /// The size in bytes of the object at `key`, or `None` when there is none.

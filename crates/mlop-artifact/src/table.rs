@@ -12,22 +12,15 @@ use crate::{
 use futures::TryStreamExt;
 use mlop_api::{Digest, MEDIA_TABLE, result::Failure};
 use std::path::{Path, PathBuf};
-use tokio::{
-    fs::{self, File},
-    io::AsyncSeekExt,
-};
+use tokio::fs;
 
 /// Uploads the finished Parquet file at `local`, which has `rows` rows.
 ///
 /// # Errors
 /// As the store and the disk say.
 pub async fn put_part(store: &ObjectStoreHandle, path: &Path, rows: u64) -> Result<Part, Failure> {
-    let mut file = File::open(path).await.map_err(local("opening", path))?;
-    let fingerprint = transfer::fingerprint(&mut file, path).await?;
-    file.rewind().await.map_err(local("reading", path))?;
-    let key = manifest::part_key(&fingerprint.sha256);
-    transfer::upload(store, &key, &mut file, &fingerprint, path).await?;
-    Ok(Part { path: key, bytes: fingerprint.bytes, sha256: fingerprint.sha256, rows })
+    let (path, Fingerprint { bytes, sha256 }) = store.upload(path, manifest::part_key).await?;
+    Ok(Part { path, bytes, sha256, rows })
 }
 
 /// The manifest over parts that are uploaded; [`publish`](crate::manifest::publish) it.

@@ -21,7 +21,8 @@ const CHUNKS_MAX: u64 = 9_000;
 
 /// Size and SHA-256 of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fingerprint {
+pub struct Fingerprint {
+    /// Size in bytes.
     pub bytes: u64,
     pub sha256: Digest,
 }

@@ -1,0 +1,70 @@
+//! Counts different values in constant memory: HyperLogLog.
+
+/// Bits of the hash that choose a register: 4,096 registers estimate within 1.6 % (one standard deviation).
+const INDEX_BITS: u32 = 12;
+const REGISTERS: usize = 1 << INDEX_BITS;
+
+/// An estimate of how many different values were seen: 4 KiB, whatever their number. The same values give the same
+/// estimate on every machine and with every release of the standard library, since it is part of a manifest.
+#[derive(Clone, Debug)]
+pub struct Distinct(Vec<u8>);
+
+impl Default for Distinct {
+    fn default() -> Self {
+        Self(vec![0; REGISTERS])
+    }
+}
+
+impl Distinct {
+    /// Counts the value with these bytes.
+    pub fn add(&mut self, value: &[u8]) {
+        let hash = spread(fnv1a(value));
+        let index = hash >> (u64::BITS - INDEX_BITS);
+        // The lowest bit bounds the rank when all others are zero.
+        let rank = ((hash << INDEX_BITS) | (1 << (INDEX_BITS - 1))).leading_zeros() as u8 + 1;
+        if let Some(register) = self.0.get_mut(index as usize) {
+            *register = rank.max(*register);
+        }
+    }
+
+    /// About how many different values were counted.
+    pub fn estimate(&self) -> u64 {
+        let registers = REGISTERS as f64;
+        let unused = self.0.iter().filter(|&&rank| rank == 0).count();
+        let harmonic: f64 = self.0.iter().map(|&rank| 0.5_f64.powi(i32::from(rank))).sum();
+        let raw = 0.7213 / (1.0 + 1.079 / registers) * registers * registers / harmonic;
+        // Few values leave registers unused, and their number then says more.
+        let few = raw <= 2.5 * registers && unused > 0;
+        (if few { registers * (registers / unused as f64).ln() } else { raw }).round() as u64
+    }
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Lets every bit of the input move every bit of the output (the finalizer of MurmurHash3).
+fn spread(mut hash: u64) -> u64 {
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn estimates_are_within_five_per_cent() {
+        for count in [0_u64, 1, 10, 1_000, 10_000, 200_000] {
+            let mut distinct = Distinct::default();
+            for number in (0..count).chain(0..count) {
+                distinct.add(&number.to_le_bytes());
+            }
+            let estimate = distinct.estimate();
+            assert!(estimate.abs_diff(count) as f64 <= count as f64 * 0.05, "{count}: {estimate}");
+        }
+    }
+}
