@@ -2,10 +2,14 @@
 mod archive;
 mod cache;
 mod cluster;
+mod demo;
+mod generate;
 mod images;
+mod install;
 mod paths;
 mod process;
 mod progress;
+mod test;
 mod tools;
 
 use clap::Parser;
@@ -18,11 +22,23 @@ enum Task {
     Cluster(cluster::Command),
     /// Build the container images and load them into the cluster.
     Images(images::Args),
+    /// Install the operators from the charts and images of this checkout.
+    Install(install::Args),
+    /// From nothing to a prediction: cluster, images, operators, the flights pipeline. It stays up.
+    Demo(demo::Args),
+    /// Check everything that must hold before a change lands.
+    Test(test::Args),
+    /// Write the files that the code determines: custom resource definitions, roles, the reference.
+    Generate(generate::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Task::parse() {
         Task::Cluster(command) => cluster::run(&command),
         Task::Images(args) => images::run(&args),
+        Task::Install(args) => install::run(&args),
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Generate(args) => generate::run(&args),
     }
 }

@@ -1,0 +1,67 @@
+//! `cargo xtask install`: the operators into the cluster, from the charts and the images of this checkout.
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::cluster::{Choice, Cluster, Kubectl};
+use crate::progress::{Outcome, Steps};
+use crate::{paths, process};
+
+/// Namespace of the operators.
+const NAMESPACE: &str = "mlop-system";
+/// What `cargo xtask images` names its images.
+const IMAGES: [&str; 2] = ["global.image.registry=mlop.local", "global.image.tag=dev"];
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    choice: Choice,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let cluster = args.choice.cluster()?;
+    let mut steps = Steps::new(3);
+    steps.run("definitions", || upgrade(cluster.as_ref(), "mlop-crds", &[]))?;
+    steps.run("operators", || upgrade(cluster.as_ref(), "mlop", &IMAGES))?;
+    steps.run("ready", || restart(cluster.as_ref()))
+}
+
+fn upgrade(cluster: &dyn Cluster, chart: &str, values: &[&str]) -> Result<Outcome> {
+    let folder = paths::repository().join("charts").join(chart);
+    process::run(helm(&["dependency", "build", "--skip-refresh"])?.arg(&folder))?;
+    let mut command = helm(&["upgrade", "--install", chart])?;
+    command.arg(&folder).args(["--namespace", NAMESPACE, "--create-namespace"]);
+    for value in values {
+        command.args(["--set", value]);
+    }
+    process::run(command.env("KUBECONFIG", cluster.kubeconfig()?))?;
+    Ok(Outcome::Done)
+}
+
+/// Starts every operator anew: its image may be another one under the same name.
+fn restart(cluster: &dyn Cluster) -> Result<Outcome> {
+    let kubectl = Kubectl::new(cluster.kubeconfig()?);
+    process::run(&mut kubectl.command(&["-n", NAMESPACE, "rollout", "restart", "deployment"])?)?;
+    let names =
+        process::output(&mut kubectl.command(&["-n", NAMESPACE, "get", "deployment", "-o", "name"])?)?;
+    for name in names.lines() {
+        process::run(&mut kubectl.command(&[
+            "-n",
+            NAMESPACE,
+            "rollout",
+            "status",
+            name,
+            "--timeout=180s",
+        ])?)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Our own helm.
+pub fn helm(args: &[&str]) -> Result<Command> {
+    let program: &Path = &paths::bin()?.join("helm");
+    let mut command = Command::new(program);
+    command.args(args);
+    Ok(command)
+}
