@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Takes the cluster down: pods, processes, mounts, network, cgroups and the state folder. It may be half up, or not at all.
+# Takes the cluster down: pods, processes, mounts, network, cgroups and the state folder; its images stay for the next one.
+# It may be half up, or not at all.
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 [ -d "$STATE" ] || exit 0
@@ -31,5 +32,9 @@ for m in $(mounts); do umount -l "$m"; done
 for c in /sys/fs/cgroup /sys/fs/cgroup/*; do
   [ ! -d "$c$CGROUP_ROOT" ] || find "$c$CGROUP_ROOT" -depth -type d -exec rmdir {} +
 done
+for f in /var/lib/cni/results/mlop-*-eth0; do
+  id=${f#*/mlop-}; rm -f /var/lib/cni/results/*-"${id%-eth0}"-*
+done
+find /run/containerd /var/lib/cni /var/lib/kubelet -depth -type d -empty -delete
 [ -z "$(mounts)" ] || { echo "still mounted: $(mounts)"; exit 1; }
 rm -rf --one-file-system "$STATE"

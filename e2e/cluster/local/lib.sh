@@ -1,7 +1,7 @@
-# Settings and helpers of the scripts beside this file. xtask gives STATE, the folder for everything that the
-# cluster writes, and BIN, the folder of the built programs.
+# Settings and helpers of the scripts beside this file. xtask gives STATE, the folder for everything that the cluster
+# writes but its images, IMAGES, the folder for those, which outlives the cluster, and BIN, the folder of the programs.
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-: "${STATE:?is given by cargo xtask cluster}" "${BIN:?is given by cargo xtask cluster}"
+: "${STATE:?is given by cargo xtask cluster}" "${IMAGES:?is given by cargo xtask cluster}" "${BIN:?is given by cargo xtask cluster}"
 NODE=node-1
 NODE_IP=198.18.255.1                 # on a bridge without ports: it never leaves the machine
 POD_CIDR=198.18.0.0/16; NODE_POD_CIDR=198.18.0.0/20
@@ -54,6 +54,6 @@ await() {
 # render FILE: config/FILE with its @NAME@s replaced, to $STATE/FILE
 render() {
   local n script=""
-  for n in STATE CRI NODE NODE_IP NODE_POD_CIDR POD_CIDR SVC_DNS CGROUP_ROOT; do script+="s#@$n@#${!n}#g;"; done
+  for n in STATE IMAGES CRI NODE NODE_IP NODE_POD_CIDR POD_CIDR SVC_DNS CGROUP_ROOT; do script+="s#@$n@#${!n}#g;"; done
   sed "$script" "$HERE/config/$1" >"$STATE/$1"
 }

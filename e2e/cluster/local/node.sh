@@ -2,7 +2,7 @@
 # containerd, the kubelet and kube-proxy, as processes of this machine, until the node is registered and ready.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-mkdir -p "$STATE"/{containerd,kubelet,cni/conf,cni/ipam,volumes,pod-logs,static-pods}
+mkdir -p "$IMAGES" "$STATE"/{kubelet,cni/conf,cni/ipam,volumes,pod-logs,static-pods}
 
 # Nothing that a pod sends leaves the machine.
 [ -z "$OUT_IF" ] || iptables -w -C FORWARD -s $POD_CIDR -o "$OUT_IF" -j REJECT 2>/dev/null ||

@@ -48,6 +48,10 @@ impl Cluster for Current {
         Ok(())
     }
 
+    fn loaded(&self) -> Result<PathBuf> {
+        super::state(Provider::Current)
+    }
+
     fn import(&self, archive: &Path) -> Result<()> {
         bail!(
             "images can't be loaded into a cluster that xtask did not make: push {} to a registry it can reach",

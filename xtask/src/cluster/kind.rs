@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{Cluster, Provider, addons, state};
+use super::{Cluster, Kubectl, Provider, addons, state};
 use crate::images::container::Engine;
 use crate::progress::{Outcome, Steps};
 use crate::tools::{self, HELM, KUBECTL};
@@ -53,6 +53,11 @@ impl Cluster for Kind {
         process::run(kind(&["delete", "cluster"])?.arg("--kubeconfig").arg(self.kubeconfig()?))?;
         let state = state(Provider::Kind)?;
         fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))
+    }
+
+    fn loaded(&self) -> Result<PathBuf> {
+        let uid = Kubectl::new(self.kubeconfig()?).cluster_uid()?;
+        Ok(state(Provider::Kind)?.join("loaded").join(uid))
     }
 
     fn import(&self, archive: &Path) -> Result<()> {

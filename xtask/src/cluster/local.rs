@@ -68,6 +68,10 @@ impl Cluster for Local {
         script("down.sh").map(drop)
     }
 
+    fn loaded(&self) -> Result<PathBuf> {
+        Ok(images()?.join("loaded"))
+    }
+
     fn import(&self, archive: &Path) -> Result<()> {
         let socket = state(Provider::Local)?.join("run/containerd.sock");
         let mut command = Command::new("ctr");
@@ -100,8 +104,14 @@ pub fn install(packages: &[&str]) -> Result<Outcome> {
 
 fn script(name: &str) -> Result<Outcome> {
     let mut command = Command::new(scripts().join(name));
-    process::run(command.env("STATE", state(Provider::Local)?).env("BIN", paths::bin()?))?;
+    command.env("STATE", state(Provider::Local)?).env("IMAGES", images()?).env("BIN", paths::bin()?);
+    process::run(&mut command)?;
     Ok(Outcome::Done)
+}
+
+/// containerd's own folder: images outlive the cluster, so that the next one has them at once.
+fn images() -> Result<PathBuf> {
+    Ok(paths::built()?.join("containerd"))
 }
 
 fn scripts() -> PathBuf {

@@ -48,6 +48,16 @@ pub enum Provider {
     Current,
 }
 
+impl Provider {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Kind => "kind",
+            Self::Current => "current",
+        }
+    }
+}
+
 /// A cluster that tests can use.
 pub trait Cluster {
     fn provider(&self) -> Provider;
@@ -59,6 +69,8 @@ pub trait Cluster {
     /// Starts what does not run.
     fn up(&self) -> Result<()>;
     fn down(&self) -> Result<()>;
+    /// Folder of one file per loaded image, with the key of what was loaded. It ends when the images do.
+    fn loaded(&self) -> Result<PathBuf>;
     /// Makes the image in a docker-archive usable by pods.
     fn import(&self, archive: &Path) -> Result<()>;
 }
@@ -75,9 +87,9 @@ pub fn run(command: &Command) -> Result<()> {
 fn up(choice: &Choice) -> Result<()> {
     let cluster = choice.cluster()?;
     let _lock = cache::lock()?;
-    eprintln!("cluster: {}", name(cluster.provider()));
+    eprintln!("cluster: {}", cluster.provider().name());
     cluster.up()?;
-    fs::write(chosen()?, name(cluster.provider()))?;
+    fs::write(chosen()?, cluster.provider().name())?;
     eprintln!("use it: eval \"$(cargo xtask cluster env)\"");
     Ok(())
 }
@@ -87,14 +99,14 @@ fn down(choice: &Choice) -> Result<()> {
     let _lock = cache::lock()?;
     cluster.down()?;
     fs::remove_file(chosen()?).ok();
-    eprintln!("cluster {}: down", name(cluster.provider()));
+    eprintln!("cluster {}: down", cluster.provider().name());
     Ok(())
 }
 
 fn status(choice: &Choice) -> Result<()> {
     let cluster = choice.cluster()?;
     let kubectl = Kubectl::new(cluster.kubeconfig()?);
-    eprintln!("cluster {}, {}", name(cluster.provider()), cluster.kubeconfig()?.display());
+    eprintln!("cluster {}, {}", cluster.provider().name(), cluster.kubeconfig()?.display());
     if !kubectl.answers() {
         bail!("the API server does not answer: start it with `cargo xtask cluster up`");
     }
@@ -108,10 +120,10 @@ fn env(choice: &Choice) -> Result<()> {
     let cluster = choice.cluster()?;
     let kubeconfig = cluster.kubeconfig()?;
     if !kubeconfig.exists() {
-        bail!("there is no {} cluster: start it with `cargo xtask cluster up`", name(cluster.provider()));
+        bail!("there is no {} cluster: start it with `cargo xtask cluster up`", cluster.provider().name());
     }
     println!("export KUBECONFIG='{}'", kubeconfig.display());
-    println!("export MLOP_CLUSTER='{}'", name(cluster.provider()));
+    println!("export MLOP_CLUSTER='{}'", cluster.provider().name());
     if let Some(log) = cluster.audit_log()? {
         println!("export MLOP_AUDIT_LOG='{}'", log.display());
     }
@@ -126,7 +138,7 @@ impl Choice {
             let cluster = cluster(provider);
             let missing = cluster.missing();
             if !missing.is_empty() {
-                bail!("no {} cluster on this machine: {}", name(provider), missing.join("; "));
+                bail!("no {} cluster on this machine: {}", provider.name(), missing.join("; "));
             }
             return Ok(cluster);
         }
@@ -137,7 +149,7 @@ impl Choice {
             if missing.is_empty() {
                 return Ok(cluster);
             }
-            reasons += &format!("\n  {}: {}", name(provider), missing.join("; "));
+            reasons += &format!("\n  {}: {}", provider.name(), missing.join("; "));
         }
         bail!(
             "no cluster can be made on this machine:{reasons}\n  or use --provider current with a kubeconfig of yours"
@@ -155,8 +167,7 @@ fn cluster(provider: Provider) -> Box<dyn Cluster> {
 
 /// Loads the images that the cluster does not have yet, and returns their names.
 pub fn load(cluster: &dyn Cluster, archives: &[Archive]) -> Result<Vec<String>> {
-    let uid = Kubectl::new(cluster.kubeconfig()?).cluster_uid()?;
-    let folder = state(cluster.provider())?.join("loaded").join(uid);
+    let folder = cluster.loaded()?;
     fs::create_dir_all(&folder)?;
     let mut loaded = Vec::new();
     for archive in archives {
@@ -173,15 +184,7 @@ pub fn load(cluster: &dyn Cluster, archives: &[Archive]) -> Result<Vec<String>> 
 
 /// What belongs to the running cluster of this provider.
 fn state(provider: Provider) -> Result<PathBuf> {
-    Ok(paths::state()?.join(name(provider)))
-}
-
-fn name(provider: Provider) -> &'static str {
-    match provider {
-        Provider::Local => "local",
-        Provider::Kind => "kind",
-        Provider::Current => "current",
-    }
+    Ok(paths::state()?.join(provider.name()))
 }
 
 fn chosen() -> Result<PathBuf> {
