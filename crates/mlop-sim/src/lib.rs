@@ -33,6 +33,7 @@
 mod apply;
 mod builtin;
 mod clock;
+pub mod conformance;
 pub mod controllers;
 mod delete;
 mod fields;

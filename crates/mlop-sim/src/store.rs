@@ -10,6 +10,9 @@ use tokio::sync::watch;
 
 use crate::{object::Object, status};
 
+/// The revision of an empty store. Earlier ones count as compacted, as on a server that has run for a while.
+const FIRST_REVISION: u64 = 1000;
+
 /// Where an object is. Cluster-scoped objects have an empty namespace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
@@ -43,8 +46,8 @@ impl Store {
         Self {
             objects: BTreeMap::new(),
             history: VecDeque::new(),
-            compacted: 1,
-            revision: watch::Sender::new(1),
+            compacted: FIRST_REVISION,
+            revision: watch::Sender::new(FIRST_REVISION),
         }
     }
 

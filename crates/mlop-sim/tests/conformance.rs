@@ -1,0 +1,21 @@
+//! The simulator does what a real API server does.
+
+use k8s_openapi::api::core::v1::Namespace;
+use mlop_sim::{Sim, conformance};
+use serde_json::json;
+
+#[tokio::test(start_paused = true)]
+async fn the_simulator_conforms() {
+    let sim = Sim::new();
+    sim.register_crd(&conformance::crd().unwrap()).unwrap();
+    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": "conformance"}})).unwrap();
+    sim.create(&namespace).unwrap();
+    let failures = conformance::run(sim.client(), "conformance").await;
+    assert!(
+        failures.is_empty(),
+        "{} of {} failed:\n{}",
+        failures.len(),
+        conformance::checks().len(),
+        failures.join("\n")
+    );
+}

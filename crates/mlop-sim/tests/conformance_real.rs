@@ -1,0 +1,93 @@
+//! A real API server does what the checks say: otherwise the checks, and the simulator with them, are wrong.
+//!
+//! `MLOP_CONFORMANCE_KUBECONFIG` names the kubeconfig of a cluster with a controller manager. The test makes a
+//! namespace and a CRD of its own there and removes both.
+
+use std::{env, time::Duration};
+
+use k8s_openapi::{
+    api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, Config, ResourceExt,
+    api::{DeleteParams, ListParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+    runtime::{conditions, wait::await_condition},
+};
+use mlop_sim::conformance;
+use serde_json::json;
+use tokio::time::timeout;
+
+const SETUP_MAX: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_real_server_conforms() {
+    let Ok(path) = env::var("MLOP_CONFORMANCE_KUBECONFIG") else {
+        let left_out = conformance::checks().len();
+        assert!(
+            env::var("CI").as_deref() != Ok("true"),
+            "MLOP_CONFORMANCE_KUBECONFIG is not set: {left_out} checks left out"
+        );
+        eprintln!("MLOP_CONFORMANCE_KUBECONFIG is not set: {left_out} checks left out");
+        return;
+    };
+    let kubeconfig = Kubeconfig::read_from(path).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let client = Client::try_from(config).unwrap();
+    let namespace = set_up(&client).await;
+    let failures = conformance::run(client.clone(), &namespace).await;
+    clean_up(&client, &namespace).await;
+    assert!(
+        failures.is_empty(),
+        "{} of {} failed:\n{}",
+        failures.len(),
+        conformance::checks().len(),
+        failures.join("\n")
+    );
+}
+
+async fn set_up(client: &Client) -> String {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let crd = conformance::crd().unwrap();
+    let name = crd.name_any();
+    if crds.get_opt(&name).await.unwrap().is_some() {
+        crds.delete(&name, &DeleteParams::default()).await.unwrap();
+        let gone =
+            await_condition(crds.clone(), &name, |crd: Option<&CustomResourceDefinition>| crd.is_none());
+        timeout(SETUP_MAX, gone).await.expect("the CRD of an earlier run goes").unwrap();
+    }
+    crds.create(&PostParams::default(), &crd).await.unwrap();
+    let established = await_condition(crds, &name, conditions::is_crd_established());
+    timeout(SETUP_MAX, established).await.expect("the CRD is established").unwrap();
+    // The path is served a moment after the condition says so.
+    let widgets = format!("/apis/conformance.mlop.dev/v1/widgets");
+    let served = async {
+        while client.request_text(http::Request::get(&widgets).body(Vec::new()).unwrap()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(SETUP_MAX, served).await.expect("the CRD is served");
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespace: Namespace =
+        serde_json::from_value(json!({"metadata": {"generateName": "conformance-"}})).unwrap();
+    namespaces.create(&PostParams::default(), &namespace).await.unwrap().name_any()
+}
+
+async fn clean_up(client: &Client, namespace: &str) {
+    let widgets = Api::<kube::api::DynamicObject>::namespaced_with(
+        client.clone(),
+        namespace,
+        &kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
+            "conformance.mlop.dev",
+            "v1",
+            "Widget",
+        )),
+    );
+    let unheld = kube::api::Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    for widget in widgets.list(&ListParams::default()).await.unwrap() {
+        widgets.patch(&widget.name_any(), &Default::default(), &unheld).await.unwrap();
+    }
+    Api::<Namespace>::all(client.clone()).delete(namespace, &DeleteParams::default()).await.unwrap();
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    crds.delete("widgets.conformance.mlop.dev", &DeleteParams::default()).await.unwrap();
+}
