@@ -20,7 +20,7 @@ pub struct NamedInput {
 pub struct ObjectRef {
     /// API group of the resource.
     #[serde(default = "default_group")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub api_group: String,
     /// Kind of the resource, for example Dataset.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Z][A-Za-z0-9]*$"))]

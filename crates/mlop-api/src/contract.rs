@@ -112,6 +112,8 @@ pub struct Upstream {
     pub artifact: Option<Artifact>,
     pub metrics: Vec<Metric>,
     pub cause: Option<Cause>,
+    /// How a tracking server knows the artifact, if one does.
+    pub registered: Option<crate::result::Registered>,
     pub conditions: Vec<Condition>,
 }
 

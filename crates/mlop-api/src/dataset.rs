@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
     cel,
     shortname = "ostore",
     category = "mlop",
+    category = "mlop-all",
     doc = "An S3-compatible bucket and the keys to it. Datasets, features and models are read from and written to ObjectStores.",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
@@ -92,6 +93,7 @@ pub struct DatasetSpec {
     /// Columns whose values together must not repeat; a row that repeats them is rejected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub unique: Vec<String>,
     /// How many rows may be rejected before a version fails.
     #[serde(default)]
@@ -143,7 +145,7 @@ pub struct Source {
 }
 
 /// Objects in a bucket.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct Objects {
     /// Name of the ObjectStore.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
@@ -155,6 +157,7 @@ pub struct Objects {
     /// Patterns with `*`, `?` and `**` of which the rest of the key must match one; without any all objects are taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 256)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub include: Vec<String>,
 }
 
@@ -168,16 +171,17 @@ pub struct Format {
 }
 
 /// Comma-separated values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Csv {
-    /// Character between values.
+    /// Character between values: an ASCII character, not a quotation mark.
     #[serde(default = "default_delimiter")]
-    #[schemars(length(min = 1, max = 1))]
+    #[schemars(length(max = 1), regex(pattern = "^[\t !#-~]$"))]
     pub delimiter: String,
     /// Texts that mean "no value".
     #[serde(default = "default_null_tokens")]
     #[schemars(length(max = 16), inner(length(max = 64)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub null_tokens: Vec<String>,
 }
 
@@ -223,6 +227,7 @@ pub struct Column {
     /// The values that are allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "enum")]
     #[schemars(length(max = 256), inner(length(max = 128)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub values: Vec<String>,
 }
 

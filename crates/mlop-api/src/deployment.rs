@@ -34,6 +34,7 @@ use std::collections::BTreeMap;
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.serving.digest", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
 )]
+#[x_kube(validation = ("!has(self.nodeSelector) || self.nodeSelector.all(k, k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$'))", "nodeSelector: keys must be names of labels, for example kubernetes.io/arch"))]
 #[serde(rename_all = "camelCase")]
 pub struct ModelDeploymentSpec {
     /// The resource whose artifact is served.
@@ -44,7 +45,7 @@ pub struct ModelDeploymentSpec {
     pub target: Target,
     /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 63)))]
+    #[schemars(extend("maxProperties" = 16), inner(length(max = 63), regex(pattern = r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$")))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pods accept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -56,7 +57,7 @@ pub struct ModelDeploymentSpec {
 }
 
 /// The server that loads the model: MLServer, which speaks the Open Inference Protocol (V2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Runtime {
     /// Image with mlserver and the runtime that `implementation` names.
@@ -82,7 +83,8 @@ pub struct Runtime {
     pub resources: Resources,
     /// Names of Secrets for pulling the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), inner(length(max = 253)))]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub pull_secrets: Vec<String>,
 }
 

@@ -147,6 +147,7 @@ pub struct FeatureViewSpec {
     pub sql: String,
     /// Columns that together name what a row is about; the key of the online store.
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 128)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub entities: Vec<String>,
     /// Column with the time since which a row is true. Online, the newest row of each entity counts.
     #[schemars(length(min = 1, max = 128))]

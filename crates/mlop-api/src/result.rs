@@ -104,7 +104,10 @@ impl ResultDocument {
         if text.len() > LIMIT {
             return Err(format!("the result has {} bytes, more than {LIMIT}", text.len()));
         }
-        serde_json::from_str(text).map_err(|e| format!("the result is not readable: {e}"))
+        // By way of a map: an array would be read as the fields in their order.
+        let fields: serde_json::Map<_, _> =
+            serde_json::from_str(text).map_err(|e| format!("the result is not readable: {e}"))?;
+        serde_json::from_value(fields.into()).map_err(|e| format!("the result is not readable: {e}"))
     }
 }
 

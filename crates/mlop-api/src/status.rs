@@ -70,13 +70,6 @@ pub struct Scan {
     pub store: String,
     /// Digest of what was asked for (store, prefix, patterns), so that an edit makes a new scan.
     pub source_digest: Digest,
-    /// Time slot of the scan: seconds since 1970 divided by `refresh.every`, or the scan that an edit or a request caused.
-    #[schemars(length(max = 40))]
-    pub slot: String,
-    /// The refresh request that this scan answered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub refresh_requested_at: Option<String>,
     /// What it saw, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]

@@ -37,6 +37,9 @@ use std::collections::BTreeMap;
 )]
 #[x_kube(
     validation = ("!has(self.code) || self.code.all(k, k.matches('^[A-Za-z0-9_][A-Za-z0-9_.-]*$'))", "code: file names must be letters, digits, '_', '.' and '-', and not start with a dot"),
+    validation = ("!has(self.code) || self.code.map(k, self.code[k].size()).sum() <= 65536", "code must be at most 65536 characters in all"),
+    validation = ("self.command.map(c, c.size()).sum() <= 32768", "command must be at most 32768 characters in all"),
+    validation = ("!has(self.nodeSelector) || self.nodeSelector.all(k, k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$'))", "nodeSelector: keys must be names of labels, for example kubernetes.io/arch"),
     validation = ("!has(self.hyperparameters) || self.hyperparameters.all(k, k.matches('^[A-Za-z_][A-Za-z0-9_]*$'))", "hyperparameters: names must be letters, digits and '_', and not start with a digit"),
     validation = ("!has(self.env) || self.env.all(e, !e.name.startsWith('MLOP_'))", "env: names that start with MLOP_ are reserved")
 )]
@@ -53,10 +56,10 @@ pub struct TrainingJobSpec {
     /// Image that the command runs in.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"))]
     pub image: String,
-    /// Program and arguments; no shell is involved. What it leaves in $MLOP_OUTPUT becomes the artifact.
+    /// Program and arguments, 32768 characters in all; no shell is involved. What it leaves in $MLOP_OUTPUT becomes the artifact.
     #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
     pub command: Vec<String>,
-    /// Files (name: content) that are put into the working directory; 64 KiB in all.
+    /// Files (name: content) that are put into the working directory; 65536 characters in all.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16), inner(length(max = 65536)))]
     pub code: BTreeMap<String, String>,
@@ -85,7 +88,7 @@ pub struct TrainingJobSpec {
     pub shared_memory: Option<String>,
     /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 63)))]
+    #[schemars(extend("maxProperties" = 16), inner(length(max = 63), regex(pattern = r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$")))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pod accepts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -93,7 +96,8 @@ pub struct TrainingJobSpec {
     pub tolerations: Vec<Toleration>,
     /// Names of Secrets for pulling the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), inner(length(max = 253)))]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub pull_secrets: Vec<String>,
     /// Attempts and delays when the command fails.
     #[serde(default)]

@@ -35,6 +35,7 @@ pub struct Usable {
     pub input: RunInput,
     pub artifact: Artifact,
     pub metrics: Vec<mlop_api::common::Metric>,
+    pub registered: Option<mlop_api::result::Registered>,
     /// A problem upstream that does not make this version unusable: newer data failed.
     pub trouble: Option<Trouble>,
 }
@@ -119,6 +120,7 @@ fn usable(
         input: RunInput { record, store: artifact.store.clone(), media_type: artifact.media_type.clone() },
         artifact: artifact.clone(),
         metrics: object.status.metrics.clone(),
+        registered: object.status.registered.clone(),
         trouble,
     }
 }

@@ -241,3 +241,26 @@ pub fn run_state<R: RunResource>(run: &R) -> RunState {
         _ => RunState::Active(None),
     }
 }
+
+/// `value` without what says nothing: null, false, empty texts, lists and objects. A field that is added later with
+/// such a default leaves earlier digests as they are.
+pub fn significant(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.into_iter().map(|(key, value)| (key, significant(value)));
+            Value::Object(kept.filter(|(_, value)| !is_insignificant(value)).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(significant).collect()),
+        other => other,
+    }
+}
+
+fn is_insignificant(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}

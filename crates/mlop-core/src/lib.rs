@@ -10,6 +10,7 @@
 pub mod chain;
 pub mod client;
 pub mod condition;
+pub mod connection;
 pub mod context;
 pub mod controller;
 pub mod error;
@@ -28,6 +29,7 @@ pub mod retry;
 pub mod run;
 pub mod store;
 pub mod telemetry;
+pub mod workload;
 
 pub use context::{Clock, Context, Settings};
 pub use controller::Reconciler;

@@ -3,15 +3,19 @@
 //! What a user can influence goes in as values; the fields that make a pod safe are set last, here.
 
 use k8s_openapi::{
-    api::core::v1::{
-        Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource,
-        KeyToPath, LocalObjectReference, ObjectFieldSelector, Pod, PodSecurityContext, PodSpec,
-        ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume,
-        VolumeMount,
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+        core::v1::{
+            Capabilities, Container, ContainerPort, DownwardAPIVolumeFile, DownwardAPIVolumeSource,
+            EmptyDirVolumeSource, EnvVar, HTTPGetAction, KeyToPath, LocalObjectReference, ObjectFieldSelector, Pod,
+            PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+            SecretVolumeSource, SecurityContext, Service, ServicePort, ServiceSpec, Toleration, Volume, VolumeMount,
+        },
     },
     apimachinery::pkg::{
         api::resource::Quantity,
-        apis::meta::v1::{ObjectMeta, OwnerReference},
+        apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
+        util::intstr::IntOrString,
     },
 };
 use kube::Resource;
@@ -54,6 +58,66 @@ pub fn child_meta<K: Resource<DynamicType = ()>>(
         owner_references: Some(vec![owner(parent)]),
         ..Default::default()
     }
+}
+
+/// Labels that a server's Service and Deployment select its pods by.
+pub fn selector(name: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("app.kubernetes.io/instance".to_owned(), name.to_owned())])
+}
+
+/// A Service of `parent` in front of the pods that [`selector`] selects by the Service's name.
+pub fn service(meta: ObjectMeta, ports: &[(&str, i32)]) -> Service {
+    let name = meta.name.clone().unwrap_or_default();
+    let ports = ports.iter().map(|(name, port)| ServicePort {
+        name: Some((*name).to_owned()),
+        port: *port,
+        target_port: Some(IntOrString::String((*name).to_owned())),
+        ..Default::default()
+    });
+    let spec = ServiceSpec { selector: Some(selector(&name)), ports: Some(ports.collect()), ..Default::default() };
+    Service { metadata: meta, spec: Some(spec), status: None }
+}
+
+/// A Deployment around a pod built with [`Builder::service`]; a new pod is ready before an old one goes.
+pub fn deployment(meta: ObjectMeta, replicas: i32, pod: Pod, progress_deadline_seconds: i32, recreate: bool) -> Deployment {
+    let name = meta.name.clone().unwrap_or_default();
+    let mut template = pod.metadata;
+    template.labels.get_or_insert_default().extend(selector(&name));
+    let rolling = RollingUpdateDeployment {
+        max_surge: Some(IntOrString::Int(1)),
+        max_unavailable: Some(IntOrString::Int(0)),
+    };
+    let strategy = if recreate {
+        DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }
+    } else {
+        DeploymentStrategy { type_: Some("RollingUpdate".to_owned()), rolling_update: Some(rolling) }
+    };
+    let spec = DeploymentSpec {
+        replicas: Some(replicas),
+        selector: LabelSelector { match_labels: Some(selector(&name)), match_expressions: None },
+        strategy: Some(strategy),
+        progress_deadline_seconds: Some(progress_deadline_seconds),
+        revision_history_limit: Some(2),
+        template: PodTemplateSpec { metadata: Some(template), spec: pod.spec },
+        ..Default::default()
+    };
+    Deployment { metadata: meta, spec: Some(spec), status: None }
+}
+
+/// A named container port.
+pub fn port(name: &str, port: i32) -> ContainerPort {
+    ContainerPort { name: Some(name.to_owned()), container_port: port, protocol: Some("TCP".to_owned()), ..Default::default() }
+}
+
+/// Asks `path` on the port `port` every `period_seconds`.
+pub fn probe(path: &str, port: &str, period_seconds: i32, failures: i32) -> Probe {
+    let get = HTTPGetAction { path: Some(path.to_owned()), port: IntOrString::String(port.to_owned()), ..Default::default() };
+    Probe { http_get: Some(get), period_seconds: Some(period_seconds), failure_threshold: Some(failures), timeout_seconds: Some(5), ..Default::default() }
+}
+
+/// A variable with a value that is taken as it is.
+pub fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(literal(value)), value_from: None }
 }
 
 /// An ObjectStore as a pod reaches it.

@@ -574,3 +574,17 @@ fn tidy<R: Run>(world: &World<R>, status: &RunStatus, now: Timestamp) -> Plan<Ru
     }
     plan
 }
+
+/// Wakes the open runs that read or write an ObjectStore when it changes.
+pub fn wake_on_stores<K: RunResource>(stores: &Arc<Store<ObjectStore>>, runs: &Arc<Store<K>>, queue: &Arc<crate::queue::Queue>) {
+    let runs = Arc::clone(runs);
+    crate::operator::wake(stores, queue, move |store| {
+        let name = store.metadata.name.clone().unwrap_or_default();
+        let namespace = store.metadata.namespace.clone().unwrap_or_default();
+        let waits = |run: &K| {
+            let done = run.reported().is_some_and(|status| condition::is_true(&status.conditions, kinds::SUCCEEDED));
+            !done && (run.store() == name || run.lineage().inputs.iter().any(|input| input.store == name))
+        };
+        runs.select(&namespace, waits).iter().map(|run| Key::of(run.meta())).collect()
+    });
+}

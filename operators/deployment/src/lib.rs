@@ -1,1 +1,89 @@
-//! placeholder
+//! Deployment: a ModelDeployment serves the newest version of its model that may be used.
+
+mod plan;
+mod server;
+
+use jiff::Timestamp;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
+use kube::ResourceExt;
+use mlop_api::{
+    common::NamedInput,
+    dataset::ObjectStore,
+    deployment::ModelDeployment,
+    labels,
+    status::DeploymentStatus,
+};
+use mlop_core::{
+    Context, Error, Plan, Reconciler, Setup,
+    operator::{Inputs, intent_key, wake},
+    queue::Key,
+    resource::{ChildObject, PodView},
+    store::Store,
+};
+use std::sync::Arc;
+
+/// Name of the operator.
+pub const NAME: &str = "mlop-deployment";
+
+/// Sets the operator up: what it watches, and what wakes whom.
+pub fn install(setup: &mut Setup) {
+    let objects = setup.watch::<ModelDeployment>();
+    let stores = setup.watch::<ObjectStore>();
+    let pods = setup.watch_own::<PodView>();
+    let deployments = setup.watch_children::<Deployment>();
+    let services = setup.watch_children::<Service>();
+    let inputs = setup.watch_inputs();
+
+    let reconciler = ModelDeployments {
+        inputs: inputs.clone(),
+        stores: Arc::clone(&stores),
+        pods: Arc::clone(&pods),
+        deployments: Arc::clone(&deployments),
+    };
+    let queue = setup.control(reconciler, &objects);
+    wake(&pods, &queue, |pod| intent_key(pod, "ModelDeployment"));
+    for children in [&deployments, &services] {
+        wake(children, &queue, |child| intent_key(child, "ModelDeployment"));
+    }
+    inputs.wake(&objects, &queue, |object| vec![object.spec.from.clone()]);
+    let dependents = Arc::clone(&objects);
+    wake(&stores, &queue, move |store| {
+        let namespace = store.namespace().unwrap_or_default();
+        dependents.select(&namespace, |_| true).iter().map(|object| Key::of(&object.metadata)).collect()
+    });
+}
+
+struct ModelDeployments {
+    inputs: Inputs,
+    stores: Arc<Store<ObjectStore>>,
+    pods: Arc<Store<PodView>>,
+    deployments: Arc<Store<ChildObject>>,
+}
+
+impl Reconciler for ModelDeployments {
+    type Resource = ModelDeployment;
+    type Status = DeploymentStatus;
+    type Observed = plan::Observed;
+
+    async fn observe(&self, cx: &Context, object: Arc<ModelDeployment>) -> Result<plan::Observed, Error> {
+        let key = Key::of(&object.metadata);
+        let input = NamedInput { name: "model".to_owned(), from: object.spec.from.clone() };
+        let serves = |pod: &PodView| {
+            pod.labels().get(labels::INTENT) == Some(&key.name)
+                && pod.labels().get(labels::ROLE).is_some_and(|role| role == "serving")
+        };
+        Ok(plan::Observed {
+            input: self.inputs.state(&key.namespace, &input),
+            stores: self.stores.select(&key.namespace, |_| true),
+            pods: self.pods.select(&key.namespace, serves),
+            deployment: self.deployments.get(&Key::new(&key.namespace, server::name(&key.name))),
+            operator: cx.settings.operator.clone(),
+            launcher_image: cx.settings.worker_image.clone(),
+            object,
+        })
+    }
+
+    fn plan(observed: &plan::Observed, now: Timestamp) -> Plan<DeploymentStatus> {
+        plan::plan(observed, now)
+    }
+}

@@ -1,0 +1,136 @@
+//! The objects that the tests of the kinds share: `accepted/` has one of each kind with as many fields as it has,
+//! `refused/` has what is wrong, as merge patches of these.
+#![allow(dead_code, reason = "each test uses a part")]
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps,
+};
+use serde::Deserialize;
+use serde_json::Value;
+use std::{fs, path::Path};
+
+/// An object that must be refused.
+pub struct Refused {
+    /// Kind and what is wrong with it.
+    pub name: String,
+    pub object: Value,
+    /// What the message must contain: the field and what is allowed.
+    pub says: Vec<String>,
+    /// Whether a CEL rule refuses it, with the last of `says` as its message.
+    pub rule: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    case: String,
+    patch: Value,
+    says: Vec<String>,
+    #[serde(default)]
+    rule: bool,
+}
+
+pub fn accepted() -> Vec<Value> {
+    mlop_api::kinds::all().iter().map(|crd| example(&crd.spec.names.kind)).collect()
+}
+
+/// The accepted object of `kind`.
+pub fn example(kind: &str) -> Value {
+    let file = format!("accepted/{}.yaml", kind.to_lowercase());
+    let mut documents = documents(&read(&file));
+    assert_eq!(documents.len(), 1, "{file}");
+    documents.remove(0)
+}
+
+pub fn refused() -> Vec<Refused> {
+    let all = mlop_api::kinds::all();
+    let kinds = all.iter().map(|crd| &crd.spec.names.kind);
+    let cases = kinds.flat_map(|kind| cases(kind).into_iter().map(move |case| refused_object(kind, case)));
+    cases.collect()
+}
+
+fn cases(kind: &str) -> Vec<Case> {
+    let file = format!("refused/{}.yaml", kind.to_lowercase());
+    if !folder().join(&file).exists() {
+        return Vec::new();
+    }
+    serde_saphyr::from_str(&read(&file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+}
+
+fn refused_object(kind: &str, case: Case) -> Refused {
+    let mut object = example(kind);
+    merge(&mut object, &case.patch);
+    Refused { name: format!("{kind}: {}", case.case), object, says: case.says, rule: case.rule }
+}
+
+/// RFC 7396, and `<n characters>` stands for a text of that length.
+fn merge(object: &mut Value, patch: &Value) {
+    let Value::Object(changes) = patch else {
+        *object = expanded(patch);
+        return;
+    };
+    if !object.is_object() {
+        *object = Value::Object(Default::default());
+    }
+    let fields = object.as_object_mut().unwrap();
+    for (name, change) in changes {
+        if change.is_null() {
+            fields.remove(name);
+        } else {
+            merge(fields.entry(name).or_default(), change);
+        }
+    }
+}
+
+fn expanded(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => items.iter().map(expanded).collect(),
+        Value::String(text) => {
+            let length = text.strip_prefix('<').and_then(|rest| rest.strip_suffix(" characters>"));
+            length.map_or_else(|| value.clone(), |length| "x".repeat(length.parse().unwrap()).into())
+        }
+        _ => value.clone(),
+    }
+}
+
+/// The documents of a YAML file.
+pub fn documents(text: &str) -> Vec<Value> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
+    documents.into_iter().filter(|document| !document.is_null()).collect()
+}
+
+pub fn schema(crd: &CustomResourceDefinition) -> &JSONSchemaProps {
+    crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap()
+}
+
+/// The definition of `object`'s kind, if it is one of mlop's.
+pub fn definition(object: &Value) -> Option<CustomResourceDefinition> {
+    let ours = object["apiVersion"] == format!("{}/{}", mlop_api::GROUP, mlop_api::VERSION);
+    let mut kinds = mlop_api::kinds::all().into_iter();
+    ours.then(|| kinds.find(|crd| object["kind"] == crd.spec.names.kind.as_str()).unwrap_or_else(|| panic!("no kind {}", object["kind"])))
+}
+
+/// The files that users read: the pipelines and the blocks of the README.
+pub fn published() -> Vec<(String, Value)> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut texts = Vec::new();
+    for entry in fs::read_dir(repository.join("e2e/pipelines")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            texts.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+    let readme = fs::read_to_string(repository.join("README.md")).unwrap_or_default();
+    let blocks = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+    texts.extend(blocks.map(|block| ("README.md".to_owned(), block.to_owned())));
+    let objects = texts.iter().flat_map(|(file, text)| documents(text).into_iter().map(move |object| (file.clone(), object)));
+    objects.filter(|(_, object)| definition(object).is_some()).collect()
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(folder().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+}
+
+fn folder() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}

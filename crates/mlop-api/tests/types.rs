@@ -1,0 +1,76 @@
+//! The types read what the schemas accept, and keep all of it.
+
+mod common;
+
+use kube::Resource;
+use mlop_api::{dataset, deployment, features, registry, training};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+fn reread<K: Resource + Serialize + DeserializeOwned>(object: &Value) -> Result<Value, serde_json::Error> {
+    serde_json::to_value(serde_json::from_value::<K>(object.clone())?)
+}
+
+/// `object` as its type sees it.
+fn typed(object: &Value) -> Value {
+    let kind = object["kind"].as_str().unwrap();
+    let reread = match kind {
+        "ObjectStore" => reread::<dataset::ObjectStore>(object),
+        "Dataset" => reread::<dataset::Dataset>(object),
+        "DatasetVersion" => reread::<dataset::DatasetVersion>(object),
+        "FeatureStore" => reread::<features::FeatureStore>(object),
+        "FeatureView" => reread::<features::FeatureView>(object),
+        "FeatureSnapshot" => reread::<features::FeatureSnapshot>(object),
+        "TrainingJob" => reread::<training::TrainingJob>(object),
+        "TrainingRun" => reread::<training::TrainingRun>(object),
+        "TrackingServer" => reread::<registry::TrackingServer>(object),
+        "Model" => reread::<registry::Model>(object),
+        "ModelVersion" => reread::<registry::ModelVersion>(object),
+        "ModelDeployment" => reread::<deployment::ModelDeployment>(object),
+        _ => panic!("no type for {kind}"),
+    };
+    reread.unwrap_or_else(|e| panic!("{kind}: {e}"))
+}
+
+/// Where `whole` lacks or changes something of `part`; it may have more (defaults).
+fn lost(path: &str, part: &Value, whole: &Value, found: &mut Vec<String>) {
+    match (part, whole) {
+        (Value::Object(part), Value::Object(whole)) => {
+            for (name, value) in part {
+                lost(&format!("{path}.{name}"), value, whole.get(name).unwrap_or(&Value::Null), found);
+            }
+        }
+        (Value::Array(part), Value::Array(whole)) if part.len() == whole.len() => {
+            for (index, (part, whole)) in part.iter().zip(whole).enumerate() {
+                lost(&format!("{path}[{index}]"), part, whole, found);
+            }
+        }
+        (part, whole) if part == whole => {}
+        // A list at its default is left out.
+        (Value::Array(part), Value::Null) if part.is_empty() => {}
+        _ => found.push(path.to_owned()),
+    }
+}
+
+#[test]
+fn nothing_of_an_example_is_lost() {
+    for object in common::accepted().into_iter().chain(common::published().into_iter().map(|(_, object)| object)) {
+        let mut found = Vec::new();
+        lost("", &object, &typed(&object), &mut found);
+        assert_eq!(found, Vec::<String>::new(), "{} {}", object["kind"], object["metadata"]["name"]);
+    }
+}
+
+/// The defaults of the types are those of the schemas: an operator decides the same about what it reads from the API
+/// server and what a test reads from a file.
+#[test]
+fn types_and_schemas_have_the_same_defaults() {
+    for object in common::accepted() {
+        let crd = common::definition(&object).unwrap();
+        let schema = serde_json::to_value(common::schema(&crd)).unwrap();
+        let defaulted = kube::core::cel::apply_defaults(&schema, &object);
+        let mut found = Vec::new();
+        lost("", &defaulted["spec"], &typed(&object)["spec"], &mut found);
+        assert_eq!(found, Vec::<String>::new(), "{}", object["kind"]);
+    }
+}

@@ -1,0 +1,54 @@
+//! What connections with servers of their own report: ready when all of their servers are.
+
+use crate::{
+    condition::{Conditions, Is},
+    plan::Plan,
+    workload::Rollout,
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use mlop_api::{Reason, contract::condition as kinds, status::ConnectionStatus};
+
+/// A server that the connection runs, and how it stands; none: it has not been made yet.
+pub struct Server<'a> {
+    pub name: &'a str,
+    pub rollout: Option<Rollout>,
+}
+
+/// Adds to `plan` the status of a connection that answers at `address` once all `servers` are ready.
+pub fn report(
+    plan: Plan<ConnectionStatus>,
+    meta: &ObjectMeta,
+    before: Option<&ConnectionStatus>,
+    address: String,
+    servers: &[Server<'_>],
+    now: Timestamp,
+) -> Plan<ConnectionStatus> {
+    let generation = meta.generation.unwrap_or_default();
+    let mut status = before.cloned().unwrap_or_default();
+    status.observed_generation = Some(generation);
+    status.address = Some(address);
+    let open = servers.iter().find(|server| server.rollout != Some(Rollout::Done));
+    let mut conditions = Conditions::new(&mut status.conditions, generation, now);
+    match open.map(|server| (server.name, &server.rollout)) {
+        None => {
+            conditions.set(kinds::READY, Is::True, Reason::Ready, "it answers");
+            conditions.settled();
+        }
+        Some((name, Some(Rollout::Failed(message)))) => {
+            let message = format!("{name} does not become ready: {message}; see its pods");
+            conditions.set(kinds::READY, Is::False, Reason::RolloutFailed, &message);
+            conditions.stalled(Reason::RolloutFailed, &message);
+        }
+        Some((name, rollout)) => {
+            let detail = match rollout {
+                Some(Rollout::Progressing(detail)) => format!(": {detail}"),
+                _ => String::new(),
+            };
+            let message = format!("{name} is starting{detail}");
+            conditions.set(kinds::READY, Is::Unknown, Reason::Starting, &message);
+            conditions.reconciling(Reason::Starting, &message);
+        }
+    }
+    Plan { status: Some(status), ..plan }
+}

@@ -1,0 +1,276 @@
+//! What is served, and what the status says about it.
+//!
+//! What serves goes on serving: an input that may not be used any more, or a new version that does not become ready,
+//! changes nothing but the status.
+
+use crate::server;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use mlop_api::{
+    Artifact, Reason,
+    contract::{Cause, condition as kinds},
+    dataset::ObjectStore,
+    deployment::{DeploymentTarget, ModelDeployment},
+    labels,
+    status::{DeploymentStatus, Serving},
+};
+use mlop_core::{
+    Plan,
+    chain::{self, InputState, Trouble, Unusable, Usable},
+    condition::{self, Conditions, Is},
+    resource::{ChildObject, PodView},
+    workload::{self, Rollout},
+};
+use std::sync::Arc;
+
+pub struct Observed {
+    pub object: Arc<ModelDeployment>,
+    pub input: InputState,
+    pub stores: Vec<Arc<ObjectStore>>,
+    /// Pods that serve.
+    pub pods: Vec<Arc<PodView>>,
+    pub deployment: Option<Arc<ChildObject>>,
+    pub operator: String,
+    pub launcher_image: String,
+}
+
+/// What is to be served now.
+struct Wanted<'a> {
+    artifact: Artifact,
+    store: &'a ObjectStore,
+    target: &'a DeploymentTarget,
+}
+
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
+    let object = observed.object.as_ref();
+    if object.metadata.deletion_timestamp.is_some() {
+        return Plan::idle();
+    }
+    let before = object.status.clone().unwrap_or_default();
+    let mut draft = Draft { observed, status: before.clone(), plan: Plan::idle(), now };
+    draft.status.observed_generation = Some(draft.generation());
+    let input = chain::gate(&observed.input);
+    draft.input(&input);
+    match wanted(observed, input.as_ref().ok()) {
+        Some(Ok(wanted)) if !object.spec.suspend => draft.serve(&wanted, &input),
+        Some(Err(missing)) => draft.hold(Is::Unknown, Reason::ConnectionNotReady, &missing, None),
+        _ => draft.idle(&input),
+    }
+    draft.plan.status = (draft.status != before).then_some(draft.status);
+    draft.plan
+}
+
+/// The usable input's artifact; without one what is served already. None: nothing yet.
+fn wanted<'a>(observed: &'a Observed, input: Option<&Usable>) -> Option<Result<Wanted<'a>, String>> {
+    let serving = || observed.object.status.as_ref()?.artifact.clone();
+    let artifact = input.map(|input| input.artifact.clone()).or_else(serving)?;
+    let store = observed.stores.iter().find(|store| store.name_any() == artifact.store);
+    let target = observed.object.spec.target.deployment.as_ref()?;
+    Some(match store {
+        Some(store) => Ok(Wanted { store, artifact, target }),
+        None => Err(format!("ObjectStore {} does not exist", artifact.store)),
+    })
+}
+
+struct Draft<'a> {
+    observed: &'a Observed,
+    status: DeploymentStatus,
+    plan: Plan<DeploymentStatus>,
+    now: Timestamp,
+}
+
+impl Draft<'_> {
+    fn generation(&self) -> i64 {
+        self.observed.object.metadata.generation.unwrap_or_default()
+    }
+
+    fn label(&self) -> String {
+        format!("ModelDeployment {}", self.observed.object.name_any())
+    }
+
+    fn conditions(&mut self) -> Conditions<'_> {
+        let generation = self.generation();
+        Conditions::new(&mut self.status.conditions, generation, self.now)
+    }
+
+    fn path(&self, trouble: &Trouble) -> String {
+        chain::path(&self.label(), &trouble.cause, Some(trouble))
+    }
+
+    fn input(&mut self, input: &Result<Usable, Unusable>) {
+        match input {
+            Ok(_) => self.conditions().set(kinds::INPUTS_READY, Is::True, Reason::InputsReady, "the model is usable"),
+            Err(problem) => {
+                let is = if problem.trouble.is_some() { Is::False } else { Is::Unknown };
+                let text = problem.trouble.as_ref().map_or_else(|| problem.message.clone(), |trouble| self.path(trouble));
+                self.conditions().set(kinds::INPUTS_READY, is, problem.reason, &text);
+            }
+        }
+    }
+
+    fn serve(&mut self, wanted: &Wanted<'_>, input: &Result<Usable, Unusable>) {
+        let why = format!("{} is to be served", wanted.artifact.run);
+        let deployment = server::deployment(self.observed, wanted.target, &wanted.artifact, wanted.store);
+        let plan = std::mem::replace(&mut self.plan, Plan::idle());
+        self.plan = plan.apply(&server::service(self.observed), why.clone()).apply(&deployment, why);
+        let ready = self.ready_pods(&wanted.artifact);
+        let shown = self.observed.deployment.as_deref().filter(|child| serves(child, &wanted.artifact));
+        match shown.map(workload::rollout) {
+            Some(Rollout::Done) if ready > 0 => self.served(wanted, ready, input),
+            Some(Rollout::Failed(message)) => self.failed(&wanted.artifact, &message),
+            Some(Rollout::Progressing(message)) => self.rolling(wanted, &message),
+            _ => self.rolling(wanted, "it has just begun"),
+        }
+    }
+
+    fn ready_pods(&self, artifact: &Artifact) -> i32 {
+        let ready = self.observed.pods.iter().filter(|pod| {
+            let serves = pod.labels().get(labels::DIGEST).is_some_and(|digest| digest == artifact.digest.short(63));
+            serves && pod.status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+        });
+        i32::try_from(ready.count()).unwrap_or(i32::MAX)
+    }
+
+    /// All pods serve what is wanted.
+    fn served(&mut self, wanted: &Wanted<'_>, ready: i32, input: &Result<Usable, Unusable>) {
+        let generation = self.generation();
+        let before = self.status.artifact.take();
+        let changed = before.as_ref().is_none_or(|artifact| artifact.digest != wanted.artifact.digest);
+        let revision = before.as_ref().map_or(0, |artifact| artifact.revision) + i64::from(changed);
+        let version = match input {
+            Ok(usable) => usable.registered.as_ref().map(|registered| registered.version.clone()),
+            Err(_) => self.status.serving.as_ref().and_then(|serving| serving.version.clone()),
+        };
+        let model_version = match (input, &self.status.serving) {
+            (Err(_), Some(serving)) => serving.model_version.clone(),
+            _ => wanted.artifact.run.clone(),
+        };
+        let parents = match input {
+            Ok(usable) => vec![usable.input.record.clone()],
+            Err(_) => before.as_ref().map(|artifact| artifact.inputs.clone()).unwrap_or_default(),
+        };
+        self.status.artifact = Some(Artifact {
+            revision,
+            generation,
+            inputs: parents,
+            run: model_version.clone(),
+            produced_at: before.filter(|_| !changed).map_or_else(|| format!("{:.6}", self.now), |artifact| artifact.produced_at),
+            ..wanted.artifact.clone()
+        });
+        let what = version.as_ref().map_or_else(|| model_version.clone(), |version| format!("version {version}"));
+        self.status.summary = Some(format!("{what} on {ready} of {} pods", wanted.target.replicas));
+        self.status.serving = Some(Serving { digest: wanted.artifact.digest.clone(), model_version, version, ready_replicas: ready });
+        let object = self.observed.object.as_ref();
+        self.status.url = Some(format!(
+            "http://{}.{}.svc:{}/v2/models/{}/infer",
+            server::name(&object.name_any()),
+            object.namespace().unwrap_or_default(),
+            server::PORT,
+            server::model_name(self.observed),
+        ));
+        self.conditions().set(kinds::READY, Is::True, Reason::Ready, &format!("{what} is served"));
+        self.conditions().settled();
+        if changed {
+            let message = format!("{what} is served ({})", wanted.artifact.digest);
+            self.plan.events.push(mlop_core::plan::Note { warning: false, reason: Reason::Ready, message });
+        }
+        self.up_to_date(input);
+    }
+
+    /// What serves is right; is it the newest?
+    fn up_to_date(&mut self, input: &Result<Usable, Unusable>) {
+        let trouble = match input {
+            Ok(usable) => usable.trouble.as_ref(),
+            Err(problem) => problem.trouble.as_ref(),
+        };
+        self.status.cause = trouble.map(|trouble| trouble.cause.clone());
+        match (trouble, input) {
+            (Some(trouble), _) => {
+                let text = self.path(trouble);
+                self.conditions().set(kinds::UP_TO_DATE, Is::False, Reason::UpstreamFailed, &text);
+            }
+            (None, Ok(_)) => self.conditions().set(kinds::UP_TO_DATE, Is::True, Reason::UpToDate, "the newest usable version is served"),
+            (None, Err(problem)) => self.conditions().set(kinds::UP_TO_DATE, Is::Unknown, problem.reason, &problem.message),
+        }
+    }
+
+    /// Ready goes by what is served for this spec, whatever is under way.
+    fn ready(&mut self, is: Is, reason: Reason, message: &str) {
+        let generation = self.generation();
+        let serving = self.status.artifact.as_ref().filter(|artifact| artifact.generation == generation).cloned();
+        let ready = serving.map(|artifact| (self.ready_pods(&artifact), artifact));
+        match ready {
+            Some((ready, artifact)) if ready > 0 => {
+                if let Some(serving) = &mut self.status.serving {
+                    serving.ready_replicas = ready;
+                }
+                self.conditions().set(kinds::READY, Is::True, Reason::Ready, &format!("{} is served", artifact.run));
+            }
+            _ => self.conditions().set(kinds::READY, is, reason, message),
+        }
+    }
+
+    fn rolling(&mut self, wanted: &Wanted<'_>, detail: &str) {
+        let held = self.observed.pods.iter().filter(|pod| pod.labels().get(labels::DIGEST).is_some_and(|d| d == wanted.artifact.digest.short(63)));
+        let held = held.filter_map(|pod| match mlop_core::outcome::of(pod) {
+            mlop_core::outcome::Outcome::Starting(Some(held)) => Some(held),
+            _ => None,
+        });
+        let (reason, message) = match held.into_iter().next() {
+            Some((reason, message)) => (reason, message),
+            None => (Reason::RollingOut, format!("{} is being rolled out: {detail}", wanted.artifact.run)),
+        };
+        self.status.cause = None;
+        self.ready(Is::Unknown, reason, &message);
+        let is = if self.status.artifact.is_some() { Is::False } else { Is::Unknown };
+        self.conditions().set(kinds::UP_TO_DATE, is, reason, &message);
+        self.conditions().reconciling(reason, &message);
+    }
+
+    fn failed(&mut self, artifact: &Artifact, message: &str) {
+        let message = format!("{} did not become ready: {message}; see the logs of its pods", artifact.run);
+        let cause = Cause {
+            kind: "ModelDeployment".to_owned(),
+            name: self.observed.object.name_any(),
+            reason: Reason::RolloutFailed.to_string(),
+            message: condition::truncated(&message, condition::MESSAGE_BYTES_MAX),
+        };
+        let text = chain::path(&self.label(), &cause, None);
+        if self.status.cause.as_ref() != Some(&cause) {
+            let note = mlop_core::plan::Note { warning: true, reason: Reason::RolloutFailed, message: text.clone() };
+            self.plan.events.push(note);
+        }
+        self.status.cause = Some(cause);
+        self.ready(Is::False, Reason::RolloutFailed, &text);
+        self.conditions().set(kinds::UP_TO_DATE, Is::False, Reason::RolloutFailed, &text);
+        self.conditions().stalled(Reason::RolloutFailed, &text);
+    }
+
+    fn hold(&mut self, is: Is, reason: Reason, message: &str, cause: Option<Cause>) {
+        self.status.cause = cause;
+        self.ready(is, reason, message);
+        let shown = if self.status.artifact.is_some() { Is::False } else { Is::Unknown };
+        self.conditions().set(kinds::UP_TO_DATE, shown, reason, message);
+        self.conditions().settled();
+    }
+
+    /// Nothing is to be changed: suspended, or there is nothing to serve yet.
+    fn idle(&mut self, input: &Result<Usable, Unusable>) {
+        match input {
+            Ok(_) => self.hold(Is::Unknown, Reason::Suspended, "spec.suspend is true: what is served stays", None),
+            Err(problem) => {
+                let text = problem.trouble.as_ref().map_or_else(|| problem.message.clone(), |trouble| self.path(trouble));
+                let is = if problem.trouble.is_some() { Is::False } else { Is::Unknown };
+                let cause = problem.trouble.as_ref().map(|trouble| trouble.cause.clone());
+                self.hold(is, problem.reason, &text, cause);
+            }
+        }
+    }
+}
+
+/// Whether the Deployment's template is already the one for `artifact`.
+fn serves(child: &ChildObject, artifact: &Artifact) -> bool {
+    let labels = child.body.get("spec").and_then(|spec| spec.pointer("/template/metadata/labels"));
+    let digest = labels.and_then(|labels| labels.get(labels::DIGEST)).and_then(|digest| digest.as_str());
+    digest == Some(artifact.digest.short(63))
+}

@@ -1,0 +1,131 @@
+//! The server of a ModelDeployment: MLServer with the model that our init container has fetched and verified.
+
+use crate::plan::Observed;
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Container, Lifecycle, LifecycleHandler, Service, SleepAction},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::ResourceExt;
+use mlop_api::{
+    Artifact,
+    common::Resources,
+    dataset::ObjectStore,
+    deployment::DeploymentTarget,
+    labels,
+    task::{Input, Subject, Task, Work},
+};
+use mlop_core::pod::{self, mount, probe, variable, writable};
+
+/// Port of the Open Inference Protocol over HTTP.
+pub const PORT: i32 = 8080;
+const MODELS: &str = "/mnt/models";
+/// Time in which a pod that is leaving still answers, so that whoever routes to it has learnt of it, in seconds.
+const DRAIN_SECONDS: i64 = 5;
+/// Time for requests under way after that.
+const GRACE_SECONDS: i64 = 35;
+
+/// Name of the Deployment and the Service.
+pub fn name(object: &str) -> String {
+    format!("{object}-mdep")
+}
+
+/// Name under which the model is asked.
+pub fn model_name(observed: &Observed) -> String {
+    observed.object.spec.runtime.model_name.clone().unwrap_or_else(|| observed.object.name_any())
+}
+
+fn meta(observed: &Observed) -> ObjectMeta {
+    let object = observed.object.name_any();
+    pod::child_meta(observed.object.as_ref(), name(&object), [
+        (labels::OPERATOR, observed.operator.clone()),
+        (labels::INTENT, object),
+        (labels::INTENT_KIND, "ModelDeployment".to_owned()),
+    ])
+}
+
+pub fn service(observed: &Observed) -> Service {
+    pod::service(meta(observed), &[("http", PORT)])
+}
+
+/// The Deployment that serves `artifact`.
+pub fn deployment(observed: &Observed, target: &DeploymentTarget, artifact: &Artifact, store: &ObjectStore) -> Deployment {
+    let object = observed.object.as_ref();
+    let serving = [
+        (labels::OPERATOR, observed.operator.clone()),
+        (labels::ROLE, "serving".to_owned()),
+        (labels::INTENT, object.name_any()),
+        (labels::INTENT_KIND, "ModelDeployment".to_owned()),
+        (labels::DIGEST, artifact.digest.short(63).to_owned()),
+    ];
+    let labels = serving.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let runtime = &object.spec.runtime;
+    let template = pod::Builder::service(ObjectMeta { labels: Some(labels), ..Default::default() })
+        .task(&task(observed, artifact, store))
+        .keys(store)
+        .scratch("models", None, false)
+        .scratch("tmp", Some("1Gi"), false)
+        .init(fetch(observed, store))
+        .container(mlserver(observed))
+        .placement(&object.spec.node_selector, &object.spec.tolerations, &runtime.pull_secrets)
+        .grace(GRACE_SECONDS)
+        .build();
+    let deadline = i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX);
+    pod::deployment(meta(observed), target.replicas, template, deadline, false)
+}
+
+fn task(observed: &Observed, artifact: &Artifact, store: &ObjectStore) -> Task {
+    let object = observed.object.as_ref();
+    let subject = Subject {
+        kind: "ModelDeployment".to_owned(),
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        attempt: 1,
+    };
+    let model = Input {
+        name: "model".to_owned(),
+        digest: artifact.digest.clone(),
+        media_type: artifact.media_type.clone(),
+        store: pod::store(store),
+    };
+    Task { subject, work: Work::Serve { model, folder: MODELS.to_owned() } }
+}
+
+fn fetch(observed: &Observed, store: &ObjectStore) -> Container {
+    let resources = Resources { cpu: "50m".to_owned(), memory: "256Mi".to_owned(), gpu: 0 };
+    let mut container = pod::worker(&observed.launcher_image, &["fetch"], &[store], &resources);
+    container.name = "fetch".to_owned();
+    container.volume_mounts.get_or_insert_default().push(writable("models", MODELS));
+    container
+}
+
+fn mlserver(observed: &Observed) -> Container {
+    let runtime = &observed.object.spec.runtime;
+    let model = model_name(observed);
+    Container {
+        name: "mlserver".to_owned(),
+        image: Some(runtime.image.clone()),
+        command: Some(["mlserver", "start", MODELS].map(str::to_owned).to_vec()),
+        env: Some(vec![
+            variable("HOME", "/tmp"),
+            variable("MLSERVER_MODEL_NAME", &model),
+            variable("MLSERVER_MODEL_URI", &format!("{MODELS}/{}", runtime.path)),
+            variable("MLSERVER_MODEL_IMPLEMENTATION", &runtime.implementation),
+            // Its own worker processes do not start with current event loops.
+            variable("MLSERVER_PARALLEL_WORKERS", "0"),
+        ]),
+        ports: Some(vec![pod::port("http", PORT)]),
+        volume_mounts: Some(vec![mount("models", MODELS), writable("tmp", "/tmp")]),
+        resources: Some(pod::requirements(&runtime.resources)),
+        readiness_probe: Some(probe(&format!("/v2/models/{model}/ready"), "http", 1, 3)),
+        liveness_probe: Some(probe("/v2/health/live", "http", 10, 12)),
+        lifecycle: Some(Lifecycle {
+            pre_stop: Some(LifecycleHandler { sleep: Some(SleepAction { seconds: DRAIN_SECONDS }), ..Default::default() }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,287 @@
+//! `FeatureView`: what enters a snapshot's digest, and how a snapshot goes online.
+//!
+//! A view that is deleted is removed from the online store by a pod, under a finalizer.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use mlop_api::{
+    MEDIA_TABLE, Reason,
+    common::{Consistency, Flow, NamedInput, Resources},
+    contract::condition as kinds,
+    dataset::ObjectStore,
+    features::{FeatureSnapshot, FeatureSnapshotIdentity, FeatureSnapshotSpec, FeatureStore, FeatureView},
+    labels,
+    run::{Execution, Lineage},
+    status::IntentStatus,
+    task::{self, ActivateWork, Redis, Subject, Task, ViewKey, Work},
+};
+use mlop_core::{
+    Context, Error, Next, Plan, Reconciler,
+    chain::Usable,
+    condition,
+    controller::Reports,
+    intent::{self, Activation, Hold, Identity, Intent, Sources, World, significant},
+    outcome::{self, Outcome},
+    plan::{Apply, Create},
+    pod,
+    queue::Key,
+    resource::ApiKind,
+    store::Store,
+};
+use serde_json::json;
+use std::{collections::BTreeMap, sync::Arc};
+
+const FINALIZER: &str = "mlop.dev/online-cleanup";
+/// Attempts to clean up before it is given up.
+const CLEANUPS: usize = 5;
+/// Pause between them.
+const CLEANUP_RETRY: SignedDuration = SignedDuration::from_secs(10);
+
+pub struct Views {
+    pub sources: Sources<ViewIntent>,
+    pub feature_stores: Arc<Store<FeatureStore>>,
+    pub stores: Arc<Store<ObjectStore>>,
+}
+
+pub struct Connections {
+    feature_store: Option<Arc<FeatureStore>>,
+    stores: BTreeMap<String, Arc<ObjectStore>>,
+}
+
+impl Reconciler for Views {
+    type Resource = FeatureView;
+    type Status = IntentStatus;
+    type Observed = World<ViewIntent>;
+
+    async fn observe(&self, cx: &Context, object: Arc<FeatureView>) -> Result<World<ViewIntent>, Error> {
+        let namespace = object.namespace().unwrap_or_default();
+        let stores = self.stores.select(&namespace, |_| true);
+        let connections = Connections {
+            feature_store: self.feature_stores.get(&Key::new(namespace, &object.spec.feature_store)),
+            stores: stores.into_iter().map(|store| (store.name_any(), store)).collect(),
+        };
+        Ok(self.sources.world(cx, object, connections))
+    }
+
+    fn plan(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
+        let held = world.object.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+        match (world.object.metadata.deletion_timestamp.is_some(), held) {
+            (true, true) => clean_up(world, now),
+            (true, false) => Plan::idle(),
+            (false, true) => intent::plan(world, now),
+            (false, false) => {
+                let mut plan = intent::plan(world, now);
+                plan.applies.insert(0, finalizers(world, &[FINALIZER], "what is online must go with the view"));
+                plan
+            }
+        }
+    }
+}
+
+pub struct ViewIntent;
+
+impl Intent for ViewIntent {
+    type Resource = FeatureView;
+    type Run = FeatureSnapshot;
+    type Extra = Connections;
+
+    fn flow(object: &FeatureView) -> &dyn Flow {
+        &object.spec
+    }
+
+    fn inputs(object: &FeatureView) -> Vec<NamedInput> {
+        object.spec.inputs.clone()
+    }
+
+    fn consistency(object: &FeatureView) -> Consistency {
+        object.spec.consistency
+    }
+
+    fn identity(world: &World<Self>) -> Result<Identity, Hold> {
+        let spec = &world.object.spec;
+        if let Some(input) = world.inputs.iter().find(|input| {
+            input.object.as_ref().and_then(|o| o.status.artifact.as_ref()).is_some_and(|a| a.media_type != MEDIA_TABLE)
+        }) {
+            let message = format!("spec.inputs: {} ({} {}) is not a table", input.name, input.from.kind, input.from.name);
+            return Err(Hold { reason: Reason::InvalidSpec, message, stalled: true });
+        }
+        feature_store(world)?;
+        let content = json!({"sql": spec.sql, "entities": spec.entities, "timestamp": spec.timestamp});
+        Ok(Identity { spec: significant(content), digests: Vec::new() })
+    }
+
+    fn execution(object: &FeatureView) -> Execution {
+        let spec = &object.spec;
+        Execution {
+            resources: spec.resources.clone(),
+            retry: spec.retry.clone(),
+            deadline: Some(spec.deadline),
+            ..Execution::default()
+        }
+    }
+
+    fn run(world: &World<Self>, meta: ObjectMeta, lineage: Lineage, execution: Execution, _: &[Usable]) -> FeatureSnapshot {
+        let spec = &world.object.spec;
+        let identity = FeatureSnapshotIdentity {
+            lineage,
+            sql: spec.sql.clone(),
+            entities: spec.entities.clone(),
+            timestamp: spec.timestamp.clone(),
+            store: world.extra.feature_store.as_ref().map(|store| store.spec.store.clone()).unwrap_or_default(),
+        };
+        FeatureSnapshot { metadata: meta, spec: FeatureSnapshotSpec { identity, execution }, status: None }
+    }
+
+    fn activation(world: &World<Self>, run: &FeatureSnapshot) -> Activation {
+        let Ok(feature_store) = feature_store(world) else {
+            return Activation::Waiting(format!("FeatureStore {} does not exist", world.object.spec.feature_store));
+        };
+        let ready = feature_store.status.as_ref().is_some_and(|status| condition::is_true(&status.conditions, kinds::READY));
+        let redis = redis(feature_store);
+        let output = run.reported().and_then(|status| status.output.clone());
+        let store = output.as_ref().and_then(|output| world.extra.stores.get(&output.store));
+        let (Some(output), Some(store)) = (output, store) else {
+            return Activation::Waiting(format!("the ObjectStore of {} does not exist", run.name_any()));
+        };
+        let active = world.object.status.as_ref().is_some_and(|status| status.activation.is_some());
+        if !ready && !active {
+            return Activation::Waiting(format!("FeatureStore {} is not ready", feature_store.name_any()));
+        }
+        let spec = &world.object.spec;
+        let parameters = json!({"entities": spec.entities, "timestamp": spec.timestamp, "ttl": spec.ttl, "redis": redis.address});
+        let table = task::Input { name: "table".to_owned(), digest: output.digest, media_type: output.media_type, store: pod::store(store) };
+        let work = ActivateWork {
+            view: view_key(world),
+            table,
+            entities: spec.entities.clone(),
+            timestamp: spec.timestamp.clone(),
+            ttl_seconds: spec.ttl.map(|span| span.as_secs()),
+            revision: 0,
+            redis,
+        };
+        let (image, store, resources) = (world.worker_image.clone(), Arc::clone(store), spec.resources.clone());
+        let secret = redis_secret(feature_store).map(str::to_owned);
+        let build = move |meta, subject, revision| {
+            let work = Work::Activate(ActivateWork { revision, ..work.clone() });
+            let mut container = pod::worker(&image, &[], &[&store], &resources);
+            with_password(&mut container, secret.as_deref());
+            pod::Builder::once(meta)
+                .task(&Task { subject, work })
+                .keys(&store)
+                .password(secret.as_deref())
+                .scratch("tmp", Some("8Gi"), false)
+                .container(container)
+                .build()
+        };
+        Activation::Pod { parameters, build: Box::new(build) }
+    }
+}
+
+fn feature_store(world: &World<ViewIntent>) -> Result<&FeatureStore, Hold> {
+    let name = &world.object.spec.feature_store;
+    world.extra.feature_store.as_deref().ok_or_else(|| Hold {
+        reason: Reason::ConnectionNotReady,
+        message: format!("FeatureStore {name} does not exist"),
+        stalled: false,
+    })
+}
+
+fn view_key(world: &World<ViewIntent>) -> ViewKey {
+    let key = world.key();
+    ViewKey { namespace: key.namespace, name: key.name }
+}
+
+/// The online store of `feature_store` as a pod reaches it.
+pub fn redis(feature_store: &FeatureStore) -> Redis {
+    let connection = &feature_store.spec.redis;
+    let address = match &connection.existing {
+        Some(existing) => existing.address.clone(),
+        None => format!(
+            "{}.{}.svc:6379",
+            crate::store::redis_name(&feature_store.name_any()),
+            feature_store.namespace().unwrap_or_default()
+        ),
+    };
+    Redis { address, password: redis_secret(feature_store).is_some() }
+}
+
+/// Name of the Secret with the online store's password.
+pub fn redis_secret(feature_store: &FeatureStore) -> Option<&str> {
+    let connection = &feature_store.spec.redis;
+    let managed = connection.managed.as_ref().map(|managed| managed.secret_name.as_str());
+    managed.or_else(|| connection.existing.as_ref().and_then(|existing| existing.secret_name.as_deref()))
+}
+
+/// Mounts the online store's password into a container of ours.
+pub fn with_password(container: &mut k8s_openapi::api::core::v1::Container, secret: Option<&str>) {
+    if secret.is_some() {
+        container.volume_mounts.get_or_insert_default().push(pod::mount("redis", labels::REDIS_DIR));
+    }
+}
+
+fn finalizers(world: &World<ViewIntent>, list: &[&str], why: &str) -> Apply {
+    let kind = ApiKind::of::<FeatureView>();
+    let meta = &world.object.metadata;
+    let mut metadata = json!({"name": meta.name, "namespace": meta.namespace, "uid": meta.uid});
+    if let (false, Some(fields)) = (list.is_empty(), metadata.as_object_mut()) {
+        fields.insert("finalizers".to_owned(), json!(list));
+    }
+    let object = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": metadata});
+    Apply { kind, object, why: why.to_owned() }
+}
+
+/// Removes the view from the online store, then lets it go. Given up after some attempts, and when there is no
+/// online store any more, so that deleting never hangs.
+fn clean_up(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
+    let release = |why: &str| Plan { applies: vec![finalizers(world, &[], why)], ..Plan::idle() };
+    let was_online = world.object.status.as_ref().is_some_and(|status| status.activation.is_some())
+        || world.pods.iter().any(|pod| pod.labels().get(labels::ROLE).is_some_and(|role| role == "activation"));
+    let Some(feature_store) = world.extra.feature_store.as_deref().filter(|store| store.metadata.deletion_timestamp.is_none()) else {
+        return release("the FeatureStore is gone");
+    };
+    if !was_online {
+        return release("nothing of it was online");
+    }
+    let attempts: Vec<_> = world.pods.iter().filter(|pod| pod.labels().get(labels::ROLE).is_some_and(|role| role == "cleanup")).collect();
+    if attempts.iter().any(|pod| matches!(outcome::of(pod), Outcome::Succeeded(_))) {
+        return release("it is cleaned up");
+    }
+    if attempts.iter().any(|pod| !matches!(outcome::of(pod), Outcome::Failed(_))) {
+        return Plan::idle();
+    }
+    let last = attempts.iter().filter_map(|pod| outcome::ended_at(pod)).max();
+    let due = last.and_then(|at| at.checked_add(CLEANUP_RETRY).ok()).unwrap_or(now);
+    if attempts.len() >= CLEANUPS {
+        let message = format!("cleaning up the online store failed {CLEANUPS} times; what is left of view {} there is never read again", world.key().name);
+        return release("cleaning up was given up").event(true, Reason::CleanupAbandoned, message);
+    }
+    if due > now {
+        return Plan::idle().next(Next::At(due));
+    }
+    let pod = cleanup_pod(world, feature_store, attempts.len() + 1);
+    Plan { creates: vec![Create::of(&pod, "the view is being deleted")], ..Plan::idle() }
+}
+
+fn cleanup_pod(world: &World<ViewIntent>, feature_store: &FeatureStore, attempt: usize) -> k8s_openapi::api::core::v1::Pod {
+    let key = world.key();
+    let meta = world.child(format!("{}-cleanup-{attempt}", key.name), "cleanup");
+    let subject = Subject {
+        kind: "FeatureView".to_owned(),
+        namespace: key.namespace.clone(),
+        name: key.name,
+        uid: world.object.uid().unwrap_or_default(),
+        attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
+    };
+    let secret = redis_secret(feature_store);
+    let work = Work::Deactivate { view: view_key(world), redis: redis(feature_store) };
+    let resources = Resources { cpu: "50m".to_owned(), memory: "128Mi".to_owned(), gpu: 0 };
+    let mut container = pod::worker(&world.worker_image, &[], &[], &resources);
+    with_password(&mut container, secret);
+    pod::Builder::once(meta)
+        .task(&Task { subject, work })
+        .password(secret)
+        .scratch("tmp", Some("64Mi"), false)
+        .container(container)
+        .build()
+}

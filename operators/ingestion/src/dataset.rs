@@ -1,0 +1,113 @@
+//! `Dataset`: an intent whose only input is what a scan of its source saw.
+
+use crate::scan;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use mlop_api::{
+    Reason,
+    common::{Flow, NamedInput},
+    contract::condition as kinds,
+    dataset::{Dataset, DatasetVersion, DatasetVersionIdentity, DatasetVersionSpec, ObjectStore},
+    run::{Execution, Lineage},
+    status::IntentStatus,
+};
+use mlop_core::{
+    Context, Error, Plan, Reconciler,
+    chain::Usable,
+    condition,
+    intent::{self, Hold, Identity, Intent, Sources, World, significant},
+    store::Store,
+};
+use serde_json::json;
+use std::{collections::BTreeMap, sync::Arc};
+
+pub struct Datasets {
+    pub sources: Sources<DatasetIntent>,
+    pub stores: Arc<Store<ObjectStore>>,
+}
+
+/// The ObjectStores of the namespace by name.
+pub type Stores = BTreeMap<String, Arc<ObjectStore>>;
+
+impl Reconciler for Datasets {
+    type Resource = Dataset;
+    type Status = IntentStatus;
+    type Observed = World<DatasetIntent>;
+
+    async fn observe(&self, cx: &Context, object: Arc<Dataset>) -> Result<World<DatasetIntent>, Error> {
+        let stores = self.stores.select(&object.namespace().unwrap_or_default(), |_| true);
+        let by_name = stores.into_iter().map(|store| (store.name_any(), store)).collect();
+        Ok(self.sources.world(cx, object, by_name))
+    }
+
+    fn plan(world: &World<DatasetIntent>, now: Timestamp) -> Plan<IntentStatus> {
+        scan::add(world, intent::plan(world, now), now)
+    }
+}
+
+pub struct DatasetIntent;
+
+impl Intent for DatasetIntent {
+    type Resource = Dataset;
+    type Run = DatasetVersion;
+    type Extra = Stores;
+
+    fn flow(object: &Dataset) -> &dyn Flow {
+        &object.spec
+    }
+
+    fn inputs(_: &Dataset) -> Vec<NamedInput> {
+        Vec::new()
+    }
+
+    fn identity(world: &World<Self>) -> Result<Identity, Hold> {
+        let spec = &world.object.spec;
+        for name in [Some(&spec.store), spec.source.objects.as_ref().map(|objects| &objects.store)].into_iter().flatten() {
+            usable_store(&world.extra, name)?;
+        }
+        let listing = scan::newest(world).ok_or_else(|| scan::hold(world))?;
+        let content = json!({
+            "format": spec.source.format,
+            "columns": spec.columns,
+            "unique": spec.unique,
+            "quarantine": spec.quarantine,
+        });
+        Ok(Identity { spec: significant(content), digests: vec![("listing".to_owned(), listing)] })
+    }
+
+    fn execution(object: &Dataset) -> Execution {
+        let spec = &object.spec;
+        Execution {
+            resources: spec.resources.clone(),
+            retry: spec.retry.clone(),
+            deadline: Some(spec.deadline),
+            ..Execution::default()
+        }
+    }
+
+    fn run(world: &World<Self>, meta: ObjectMeta, lineage: Lineage, execution: Execution, _: &[Usable]) -> DatasetVersion {
+        let spec = &world.object.spec;
+        let identity = DatasetVersionIdentity {
+            listing: scan::newest(world).unwrap_or_else(|| lineage.input_digest.clone()),
+            lineage,
+            source: spec.source.clone(),
+            columns: spec.columns.clone(),
+            unique: spec.unique.clone(),
+            quarantine: spec.quarantine.clone(),
+            store: spec.store.clone(),
+        };
+        DatasetVersion { metadata: meta, spec: DatasetVersionSpec { identity, execution }, status: None }
+    }
+}
+
+/// An ObjectStore that is not known to be broken.
+pub fn usable_store<'a>(stores: &'a Stores, name: &str) -> Result<&'a ObjectStore, Hold> {
+    let hold = |message| Hold { reason: Reason::ConnectionNotReady, message, stalled: false };
+    let store = stores.get(name).ok_or_else(|| hold(format!("ObjectStore {name} does not exist")))?;
+    let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    match condition::get(conditions, kinds::READY) {
+        Some(c) if c.status == "False" => Err(hold(format!("ObjectStore {name} is not ready: {}: {}", c.reason, c.message))),
+        _ => Ok(store),
+    }
+}

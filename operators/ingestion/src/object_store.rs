@@ -1,0 +1,139 @@
+//! `ObjectStore`: a pod tries whether the bucket is there, and can be read and written.
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use mlop_api::{
+    Digest, Reason,
+    common::Resources,
+    contract::condition as kinds,
+    dataset::ObjectStore,
+    labels,
+    status::ConnectionStatus,
+    task::{Subject, Task, Work},
+};
+use mlop_core::{
+    Context, Error, Next, Plan, Reconciler,
+    condition::{self, Conditions, Is},
+    outcome::{self, Outcome},
+    pod,
+    queue::Key,
+    resource::PodView,
+    store::Store,
+};
+use std::sync::Arc;
+
+/// Pause before a failed probe is repeated.
+const RETRY: SignedDuration = SignedDuration::from_secs(15);
+
+pub struct Probing {
+    pub pods: Arc<Store<PodView>>,
+}
+
+pub struct Observed {
+    object: Arc<ObjectStore>,
+    probe: String,
+    pods: Vec<Arc<PodView>>,
+    operator: String,
+    worker_image: String,
+}
+
+impl Reconciler for Probing {
+    type Resource = ObjectStore;
+    type Status = ConnectionStatus;
+    type Observed = Observed;
+
+    async fn observe(&self, cx: &Context, object: Arc<ObjectStore>) -> Result<Observed, Error> {
+        let key = Key::of(&object.metadata);
+        let own = |pod: &PodView| {
+            pod.labels().get(labels::INTENT) == Some(&key.name)
+                && pod.labels().get(labels::INTENT_KIND).is_some_and(|kind| kind == "ObjectStore")
+        };
+        let digest = Digest::of_json(&(&object.spec, object.annotations().get(labels::RETRY_REQUESTED_AT)));
+        let suffix = digest.map(|digest| digest.short(8).to_owned()).unwrap_or_default();
+        Ok(Observed {
+            pods: self.pods.select(&key.namespace, own),
+            probe: format!("{}-probe-{suffix}", key.name),
+            operator: cx.settings.operator.clone(),
+            worker_image: cx.settings.worker_image.clone(),
+            object,
+        })
+    }
+
+    fn plan(observed: &Observed, now: Timestamp) -> Plan<ConnectionStatus> {
+        if observed.object.metadata.deletion_timestamp.is_some() {
+            return Plan::idle();
+        }
+        let others = observed.pods.iter().filter(|pod| pod.name_any() != observed.probe);
+        let plan = others.fold(Plan::idle(), |plan, pod| plan.delete(pod.as_ref(), "it probed an earlier spec"));
+        match observed.pods.iter().find(|pod| pod.name_any() == observed.probe) {
+            Some(pod) => follow(observed, pod, plan, now),
+            None if observed.is_checked() => plan,
+            None => Plan { creates: vec![observed.create()], ..report(observed, plan, Is::Unknown, Reason::Probing, "the bucket is being tried", now) },
+        }
+    }
+}
+
+impl Observed {
+    fn is_checked(&self) -> bool {
+        let generation = self.object.metadata.generation;
+        self.object.status.as_ref().is_some_and(|status| {
+            condition::get(&status.conditions, kinds::READY)
+                .is_some_and(|c| c.status == "True" && c.observed_generation == generation)
+        })
+    }
+
+    fn create(&self) -> mlop_core::plan::Create {
+        let key = Key::of(&self.object.metadata);
+        let meta = pod::child_meta(self.object.as_ref(), self.probe.clone(), [
+            (labels::OPERATOR, self.operator.clone()),
+            (labels::ROLE, "probe".to_owned()),
+            (labels::INTENT, key.name.clone()),
+            (labels::INTENT_KIND, "ObjectStore".to_owned()),
+        ]);
+        let uid = self.object.uid().unwrap_or_default();
+        let subject = Subject { kind: "ObjectStore".to_owned(), namespace: key.namespace, name: key.name, uid, attempt: 1 };
+        let task = Task { subject, work: Work::Probe { store: pod::store(&self.object) } };
+        let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };
+        let pod = pod::Builder::once(meta)
+            .task(&task)
+            .keys(&self.object)
+            .scratch("tmp", Some("64Mi"), false)
+            .container(pod::worker(&self.worker_image, &[], &[&self.object], &resources))
+            .build();
+        mlop_core::plan::Create::of(&pod, "the store is new or was edited")
+    }
+}
+
+fn follow(observed: &Observed, pod: &PodView, plan: Plan<ConnectionStatus>, now: Timestamp) -> Plan<ConnectionStatus> {
+    match outcome::of(pod) {
+        Outcome::Running | Outcome::Starting(None) => plan,
+        Outcome::Starting(Some((reason, message))) => report(observed, plan, Is::Unknown, reason, &message, now),
+        Outcome::Succeeded(_) => {
+            let plan = report(observed, plan, Is::True, Reason::Ready, "the bucket can be read and written", now);
+            plan.delete(pod, "the probe has succeeded")
+        }
+        Outcome::Failed(ended) => {
+            let due = outcome::ended_at(pod).and_then(|at| at.checked_add(RETRY).ok()).unwrap_or(now);
+            let plan = report(observed, plan, Is::False, ended.failure.reason, &ended.failure.message, now);
+            if due <= now && pod.metadata.deletion_timestamp.is_none() {
+                plan.delete(pod, "the probe is repeated")
+            } else {
+                plan.next(Next::At(due))
+            }
+        }
+    }
+}
+
+fn report(observed: &Observed, plan: Plan<ConnectionStatus>, is: Is, reason: Reason, message: &str, now: Timestamp) -> Plan<ConnectionStatus> {
+    let mut status = observed.object.status.clone().unwrap_or_default();
+    let generation = observed.object.metadata.generation.unwrap_or_default();
+    status.observed_generation = Some(generation);
+    status.address = Some(observed.object.spec.endpoint.clone());
+    let mut conditions = Conditions::new(&mut status.conditions, generation, now);
+    conditions.set(kinds::READY, is, reason, message);
+    match is {
+        Is::True => conditions.settled(),
+        Is::Unknown | Is::False => conditions.reconciling(reason, message),
+    }
+    Plan { status: Some(status), ..plan }
+}

@@ -1,0 +1,209 @@
+//! Looking at a Dataset's source, by a pod per time slot.
+//!
+//! The newest successful pod is the memory of what was seen; the status takes it over only when it saw something
+//! new, so that looking at unchanged data writes nothing but the pod.
+
+use crate::dataset::{DatasetIntent, usable_store};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use mlop_api::{
+    Digest, Reason,
+    common::Resources,
+    contract::condition as kinds,
+    dataset::Dataset,
+    labels,
+    result::Failure,
+    status::{IntentStatus, Scan},
+    task::{ScanWork, Subject, Task, Work},
+};
+use mlop_core::{
+    Next, Plan,
+    condition::{self, Conditions, Is},
+    intent::{Hold, World},
+    outcome::{self, Outcome},
+    plan::Create,
+    pod,
+    resource::PodView,
+};
+use serde_json::json;
+use std::sync::Arc;
+
+/// Pause before a failed scan is repeated.
+const RETRY: SignedDuration = SignedDuration::from_secs(30);
+
+type Observed = World<DatasetIntent>;
+
+/// The digest of what the newest successful scan of the present source saw.
+pub fn newest(world: &Observed) -> Option<Digest> {
+    seen(world).map(|scan| scan.digest)
+}
+
+/// Why there is no listing yet.
+pub fn hold(world: &Observed) -> Hold {
+    match failure(world) {
+        Some((_, failure)) => Hold { reason: failure.reason, message: failure.message, stalled: false },
+        None => Hold { reason: Reason::Scanning, message: "the source is being looked at for the first time".to_owned(), stalled: false },
+    }
+}
+
+/// Adds to `plan` what scanning needs: the next pod, the removal of old ones, and what the status says about it.
+pub fn add(world: &Observed, mut plan: Plan<IntentStatus>, now: Timestamp) -> Plan<IntentStatus> {
+    if world.object.metadata.deletion_timestamp.is_some() {
+        return plan;
+    }
+    remember(world, &mut plan, now);
+    plan = tidy(world, plan);
+    if world.object.spec.suspend {
+        return plan;
+    }
+    let wanted = name(world, now);
+    let plan = plan.next(Next::At(slot_end(&world.object, now)));
+    let mut scans = scans(world);
+    if scans.clone().any(|pod| matches!(outcome::of(pod), Outcome::Running | Outcome::Starting(_))) {
+        return plan;
+    }
+    match scans.find(|pod| pod.name_any() == wanted).map(|pod| (pod, outcome::of(pod))) {
+        None => match create(world, wanted) {
+            Some(create) => Plan { creates: plan.creates.iter().cloned().chain([create]).collect(), ..plan },
+            None => plan,
+        },
+        Some((pod, Outcome::Failed(_))) => {
+            let due = outcome::ended_at(pod).and_then(|at| at.checked_add(RETRY).ok()).unwrap_or(now);
+            if due <= now && pod.metadata.deletion_timestamp.is_none() {
+                plan.delete(pod.as_ref(), "the scan is repeated")
+            } else {
+                plan.next(Next::At(due))
+            }
+        }
+        Some(_) => plan,
+    }
+}
+
+fn scans(world: &Observed) -> impl Iterator<Item = &Arc<PodView>> + Clone {
+    world.pods.iter().filter(|pod| pod.labels().get(labels::ROLE).is_some_and(|role| role == "scan"))
+}
+
+/// Digest of what is asked for: an edit of the source makes earlier scans worthless.
+fn source_digest(dataset: &Dataset) -> Digest {
+    Digest::of_bytes(json!({"objects": dataset.spec.source.objects, "store": dataset.spec.store}).to_string().as_bytes())
+}
+
+fn belongs(pod: &PodView, source: &Digest) -> bool {
+    pod.labels().get(labels::DIGEST).is_some_and(|digest| digest == source.short(63))
+}
+
+fn seen(world: &Observed) -> Option<Scan> {
+    let source = source_digest(&world.object);
+    let succeeded = scans(world).filter(|pod| belongs(pod, &source)).filter_map(|pod| match outcome::of(pod) {
+        Outcome::Succeeded(result) => Some((outcome::ended_at(pod), pod, result)),
+        _ => None,
+    });
+    let newest = succeeded.max_by_key(|(at, pod, _)| (*at, pod.name_any()));
+    let from_pod = newest.and_then(|(_, _, result)| {
+        Some(Scan {
+            digest: result.digest?,
+            store: world.object.spec.source.objects.as_ref()?.store.clone(),
+            source_digest: source.clone(),
+            summary: result.summary,
+        })
+    });
+    let recorded = || world.object.status.as_ref()?.scan.clone().filter(|scan| scan.source_digest == source);
+    from_pod.or_else(recorded)
+}
+
+/// The newest scan of the present source, if it failed.
+fn failure(world: &Observed) -> Option<(Timestamp, Failure)> {
+    let source = source_digest(&world.object);
+    let ended = scans(world).filter(|pod| belongs(pod, &source)).filter_map(|pod| match outcome::of(pod) {
+        Outcome::Succeeded(_) => Some((outcome::ended_at(pod)?, None)),
+        Outcome::Failed(ended) => Some((outcome::ended_at(pod)?, Some(ended.failure))),
+        _ => None,
+    });
+    let (at, failure) = ended.max_by_key(|(at, _)| *at)?;
+    failure.map(|failure| (at, failure))
+}
+
+fn every(dataset: &Dataset) -> i64 {
+    i64::try_from(dataset.spec.refresh.every.as_secs()).unwrap_or(i64::MAX).max(60)
+}
+
+/// `<dataset>-scan-<slot>-<6 hex>`: the slot is the time divided by the refresh interval, and the suffix tells scans
+/// of other sources or on other requests in the same slot apart.
+fn name(world: &Observed, now: Timestamp) -> String {
+    let slot = now.as_second().div_euclid(every(&world.object));
+    let request = world.annotation(labels::REFRESH_REQUESTED_AT);
+    let asked = Digest::of_bytes(json!([source_digest(&world.object), request]).to_string().as_bytes());
+    format!("{}-scan-{slot}-{}", world.object.name_any(), asked.short(6))
+}
+
+fn slot_end(dataset: &Dataset, now: Timestamp) -> Timestamp {
+    let every = every(dataset);
+    Timestamp::from_second((now.as_second().div_euclid(every) + 1).saturating_mul(every)).unwrap_or(Timestamp::MAX)
+}
+
+fn create(world: &Observed, name: String) -> Option<Create> {
+    let spec = &world.object.spec;
+    let objects = spec.source.objects.as_ref()?;
+    let source = usable_store(&world.extra, &objects.store).ok()?;
+    let output = usable_store(&world.extra, &spec.store).ok()?;
+    let mut meta = world.child(name, "scan");
+    meta.labels.get_or_insert_default().insert(labels::DIGEST.to_owned(), source_digest(&world.object).short(63).to_owned());
+    let subject = Subject {
+        kind: "Dataset".to_owned(),
+        namespace: world.key().namespace,
+        name: world.key().name,
+        uid: world.object.uid().unwrap_or_default(),
+        attempt: 1,
+    };
+    let work = Work::Scan(ScanWork {
+        source: pod::store(source),
+        prefix: objects.prefix.clone(),
+        include: objects.include.clone(),
+        output: pod::store(output),
+    });
+    let resources = Resources { cpu: "50m".to_owned(), memory: "128Mi".to_owned(), gpu: 0 };
+    let pod = pod::Builder::once(meta)
+        .task(&Task { subject, work })
+        .keys(source)
+        .keys(output)
+        .scratch("tmp", Some("1Gi"), false)
+        .container(pod::worker(&world.worker_image, &[], &[source, output], &resources))
+        .build();
+    Some(Create::of(&pod, "it is time to look at the source"))
+}
+
+/// Takes news of the scans into the status that the plan reports.
+fn remember(world: &Observed, plan: &mut Plan<IntentStatus>, now: Timestamp) {
+    let before = world.object.status.clone().unwrap_or_default();
+    let mut status = plan.status.clone().unwrap_or_else(|| before.clone());
+    // A listing that starts a run is recorded in the run; the status follows when the run has ended.
+    if let Some(scan) = seen(world).filter(|_| plan.creates.is_empty()) {
+        if status.scan.as_ref().is_none_or(|known| known.digest != scan.digest || known.source_digest != scan.source_digest) && plan.status.is_some() {
+            status.scan = Some(scan);
+        }
+    }
+    if let Some((_, failure)) = failure(world) {
+        let message = format!("looking at the source failed: {}", failure.message);
+        let generation = world.object.metadata.generation.unwrap_or_default();
+        // Start from what was reported, not from what the intent has just put there: the transition time must stay.
+        status.conditions.retain(|c| c.type_ != kinds::UP_TO_DATE);
+        status.conditions.extend(condition::get(&before.conditions, kinds::UP_TO_DATE).cloned());
+        Conditions::new(&mut status.conditions, generation, now).set(kinds::UP_TO_DATE, Is::Unknown, Reason::ScanFailing, &message);
+    }
+    plan.status = (status != before).then_some(status);
+}
+
+/// Keeps the newest success and the newest failure; earlier scans go.
+fn tidy(world: &Observed, plan: Plan<IntentStatus>) -> Plan<IntentStatus> {
+    let mut ended: Vec<_> = scans(world)
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter_map(|pod| match outcome::of(pod) {
+            Outcome::Succeeded(_) => Some((true, outcome::ended_at(pod), pod)),
+            Outcome::Failed(_) => Some((false, outcome::ended_at(pod), pod)),
+            _ => None,
+        })
+        .collect();
+    ended.sort_by_key(|(_, at, pod)| std::cmp::Reverse((*at, pod.name_any())));
+    let superseded = [true, false].into_iter().flat_map(|success| ended.iter().filter(move |(s, _, _)| *s == success).skip(1));
+    superseded.fold(plan, |plan, (_, _, pod)| plan.delete(pod.as_ref(), "a newer scan has ended"))
+}

@@ -1,0 +1,44 @@
+//! `DatasetVersion`: one pod reads the listed objects and writes a table.
+
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use mlop_api::{
+    MEDIA_TABLE,
+    dataset::DatasetVersion,
+    task::{Subject, Task, VersionWork, Work},
+};
+use mlop_core::{
+    pod,
+    run::{Run, RunResource, World},
+};
+
+pub struct Version;
+
+impl Run for Version {
+    type Resource = DatasetVersion;
+    type Extra = ();
+    const MEDIA_TYPE: &'static str = MEDIA_TABLE;
+
+    fn attempt(world: &World<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, String> {
+        let identity = &world.object.spec.identity;
+        let source_name = identity.source.objects.as_ref().map_or("", |objects| &objects.store);
+        let (source, output) = (world.store(source_name)?, world.store(&identity.store)?);
+        let work = Work::Version(VersionWork {
+            source: pod::store(source),
+            listing: identity.listing.clone(),
+            format: identity.source.format.clone(),
+            columns: identity.columns.clone(),
+            unique: identity.unique.clone(),
+            quarantine: identity.quarantine.clone(),
+            output: pod::store(output),
+        });
+        let execution = world.object.execution();
+        Ok(pod::Builder::once(meta)
+            .task(&Task { subject, work })
+            .keys(source)
+            .keys(output)
+            .scratch("tmp", Some("8Gi"), false)
+            .container(pod::worker(&world.worker_image, &[], &[source, output], &execution.resources))
+            .execution(execution)
+            .build())
+    }
+}

@@ -1,0 +1,174 @@
+//! `Model`: registers what a training made, judges it by its gates, and moves the alias to it.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use mlop_api::{
+    Digest,
+    common::{Flow, Metric, NamedInput, Resources},
+    registry::{Gate, Model, ModelVersion, ModelVersionIdentity, ModelVersionSpec, TrackingServer},
+    run::{Execution, Lineage},
+    status::{IntentStatus, Verdict},
+    task::{AliasWork, Task, Work},
+};
+use mlop_core::{
+    Context, Error, Plan, Reconciler,
+    chain::Usable,
+    controller::Reports,
+    intent::{self, Activation, Hold, Identity, Intent, Sources, World, significant},
+    pod,
+    queue::Key,
+    store::Store,
+};
+use serde_json::json;
+use std::sync::Arc;
+
+pub struct Models {
+    pub sources: Sources<ModelIntent>,
+    pub servers: Arc<Store<TrackingServer>>,
+}
+
+impl Reconciler for Models {
+    type Resource = Model;
+    type Status = IntentStatus;
+    type Observed = World<ModelIntent>;
+
+    async fn observe(&self, cx: &Context, object: Arc<Model>) -> Result<World<ModelIntent>, Error> {
+        let key = Key::new(object.namespace().unwrap_or_default(), &object.spec.tracking_server);
+        let server = self.servers.get(&key);
+        Ok(self.sources.world(cx, object, server))
+    }
+
+    fn plan(world: &World<ModelIntent>, now: Timestamp) -> Plan<IntentStatus> {
+        intent::plan(world, now)
+    }
+}
+
+pub struct ModelIntent;
+
+impl Intent for ModelIntent {
+    type Resource = Model;
+    type Run = ModelVersion;
+    type Extra = Option<Arc<TrackingServer>>;
+
+    fn flow(object: &Model) -> &dyn Flow {
+        &object.spec
+    }
+
+    fn inputs(object: &Model) -> Vec<NamedInput> {
+        vec![NamedInput { name: "model".to_owned(), from: object.spec.from.clone() }]
+    }
+
+    fn identity(world: &World<Self>) -> Result<Identity, Hold> {
+        let content = json!({
+            "trackingServer": world.object.spec.tracking_server,
+            "registeredModel": registered_model(&world.object),
+        });
+        Ok(Identity { spec: significant(content), digests: Vec::new() })
+    }
+
+    fn execution(object: &Model) -> Execution {
+        let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };
+        Execution { resources, retry: object.spec.retry.clone(), ..Execution::default() }
+    }
+
+    fn run(world: &World<Self>, meta: ObjectMeta, lineage: Lineage, execution: Execution, inputs: &[Usable]) -> ModelVersion {
+        let identity = ModelVersionIdentity {
+            lineage,
+            tracking_server: world.object.spec.tracking_server.clone(),
+            registered_model: registered_model(&world.object),
+            metrics: inputs.first().map(|input| input.metrics.clone()).unwrap_or_default(),
+        };
+        ModelVersion { metadata: meta, spec: ModelVersionSpec { identity, execution }, status: None }
+    }
+
+    fn judge(object: &Model, run: &ModelVersion) -> Option<Verdict> {
+        if object.spec.gates.is_empty() {
+            return None;
+        }
+        let judged: Vec<(bool, String)> = object.spec.gates.iter().map(|gate| judge(gate, &run.spec.identity.metrics)).collect();
+        Some(Verdict {
+            run: run.name_any(),
+            gates_digest: Digest::of_json(&object.spec.gates).unwrap_or_else(|_| Digest::of_bytes(b"")),
+            passed: judged.iter().all(|(passed, _)| *passed),
+            message: judged.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; "),
+        })
+    }
+
+    fn activation(world: &World<Self>, run: &ModelVersion) -> Activation {
+        let alias = world.object.spec.alias.clone();
+        let Some(registered) = run.reported().and_then(|status| status.output.as_ref()?.registered.clone()) else {
+            return Activation::Waiting(format!("{} does not say how it is registered", run.name_any()));
+        };
+        let Some(tracking) = world.extra.as_ref().and_then(|server| server.status.as_ref()?.address.clone()) else {
+            return Activation::Waiting(format!("TrackingServer {} has no address yet", world.object.spec.tracking_server));
+        };
+        let parameters = json!({"alias": alias, "tracking": tracking, "registered": registered});
+        let image = world.worker_image.clone();
+        let build = move |meta, subject, revision| {
+            let work = Work::Alias(AliasWork {
+                tracking: tracking.clone(),
+                registered_model: registered.model.clone(),
+                version: registered.version.clone(),
+                alias: alias.clone(),
+                revision,
+            });
+            let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };
+            pod::Builder::once(meta)
+                .task(&Task { subject, work })
+                .scratch("tmp", Some("64Mi"), false)
+                .container(pod::worker(&image, &[], &[], &resources))
+                .build()
+        };
+        Activation::Pod { parameters, build: Box::new(build) }
+    }
+}
+
+fn registered_model(object: &Model) -> String {
+    let default = || format!("{}.{}", object.namespace().unwrap_or_default(), object.name_any());
+    object.spec.registered_model.clone().unwrap_or_else(default)
+}
+
+/// A metric that is missing or not a number fails its gate.
+fn judge(gate: &Gate, metrics: &[Metric]) -> (bool, String) {
+    let bound = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<f64>().ok());
+    let Some(metric) = metrics.iter().find(|metric| metric.name == gate.metric) else {
+        return (false, format!("gate {}: there is no metric {}", gate.name, gate.metric));
+    };
+    let value = metric.number();
+    let wanted = match (&gate.min, &gate.max) {
+        (Some(min), Some(max)) => format!("want {min} to {max}"),
+        (Some(min), None) => format!("want at least {min}"),
+        (None, Some(max)) => format!("want at most {max}"),
+        (None, None) => String::new(),
+    };
+    let passed = !value.is_nan() && bound(&gate.min).is_none_or(|min| value >= min) && bound(&gate.max).is_none_or(|max| value <= max);
+    (passed, format!("gate {}: {} is {}, {wanted}", gate.name, gate.metric, metric.value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(min: Option<&str>, max: Option<&str>) -> Gate {
+        Gate { name: "quality".into(), metric: "auc".into(), min: min.map(Into::into), max: max.map(Into::into) }
+    }
+
+    #[test]
+    fn gates_are_inclusive_bounds_and_fail_without_a_number() {
+        let rows: [(Gate, f64, bool); 7] = [
+            (gate(Some("0.7"), None), 0.7, true),
+            (gate(Some("0.7"), None), 0.699, false),
+            (gate(None, Some("0.7")), 0.7, true),
+            (gate(None, Some("0.7")), 0.701, false),
+            (gate(Some("0.5"), Some("0.7")), 0.6, true),
+            (gate(Some("0.5"), None), f64::NAN, false),
+            (gate(Some("0.5"), None), f64::INFINITY, true),
+        ];
+        for (gate, value, passes) in rows {
+            assert_eq!(judge(&gate, &[Metric::new("auc", value)]).0, passes, "{gate:?} {value}");
+        }
+        let (passed, message) = judge(&gate(Some("0.5"), None), &[Metric::new("f1", 1.0)]);
+        assert!(!passed && message.contains("no metric auc"), "{message}");
+    }
+}

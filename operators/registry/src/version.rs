@@ -1,0 +1,62 @@
+//! `ModelVersion`: one pod records the version in the tracking server.
+
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::ResourceExt;
+use mlop_api::{
+    MEDIA_TREE,
+    contract::condition as kinds,
+    registry::{ModelVersion, TrackingServer},
+    task::{RegisterWork, Subject, Task, Work},
+};
+use mlop_core::{
+    condition, pod,
+    queue::Key,
+    run::{Run, RunResource, World},
+    store::Store,
+};
+use std::sync::Arc;
+
+pub struct Registering {
+    pub servers: Arc<Store<TrackingServer>>,
+}
+
+impl Run for Registering {
+    type Resource = ModelVersion;
+    type Extra = Option<Arc<TrackingServer>>;
+    const MEDIA_TYPE: &'static str = MEDIA_TREE;
+
+    fn observe(&self, object: &ModelVersion) -> Self::Extra {
+        self.servers.get(&Key::new(object.namespace().unwrap_or_default(), &object.spec.identity.tracking_server))
+    }
+
+    fn attempt(world: &World<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, String> {
+        let identity = &world.object.spec.identity;
+        let tracking = address(world.extra.as_deref(), &identity.tracking_server)?;
+        let model = world.inputs()?.into_iter().next().ok_or("the version has no input")?;
+        let store = world.store(&model.store.name)?;
+        let work = Work::Register(RegisterWork {
+            tracking,
+            source_uri: model.store.uri(&format!("trees/{}", model.digest.hex())),
+            registered_model: identity.registered_model.clone(),
+            experiment: identity.registered_model.clone(),
+            metrics: identity.metrics.clone(),
+            input_digest: identity.lineage.input_digest.clone(),
+            model,
+        });
+        let execution = world.object.execution();
+        Ok(pod::Builder::once(meta)
+            .task(&Task { subject, work })
+            .keys(store)
+            .scratch("tmp", Some("64Mi"), false)
+            .container(pod::worker(&world.worker_image, &[], &[store], &execution.resources))
+            .execution(execution)
+            .build())
+    }
+}
+
+/// Where a server that is ready answers.
+fn address(server: Option<&TrackingServer>, name: &str) -> Result<String, String> {
+    let server = server.ok_or_else(|| format!("TrackingServer {name} does not exist"))?;
+    let status = server.status.as_ref().filter(|status| condition::is_true(&status.conditions, kinds::READY));
+    status.and_then(|status| status.address.clone()).ok_or_else(|| format!("TrackingServer {name} is not ready"))
+}

@@ -1,0 +1,153 @@
+//! `TrainingRun`: the user's command between our fetcher and our agent, so that it holds no keys and cannot forge a
+//! result.
+
+use k8s_openapi::{
+    api::core::v1::{Container, EnvVar, EnvVarSource, Pod, SecretKeySelector, SecurityContext, VolumeMount},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use mlop_api::{
+    Digest, MEDIA_TREE,
+    common::Resources,
+    dataset::ObjectStore,
+    labels,
+    task::{Provenance, Subject, Task, TrainWork, Work},
+    training::{self, TrainingRun},
+};
+use mlop_core::{
+    pod::{self, literal, mount, writable},
+    run::{Run, RunResource, World},
+};
+
+/// Time between SIGTERM and SIGKILL, for saving a checkpoint, in seconds.
+const GRACE_SECONDS: i64 = 60;
+
+pub struct Training;
+
+impl Run for Training {
+    type Resource = TrainingRun;
+    type Extra = ();
+    const MEDIA_TYPE: &'static str = MEDIA_TREE;
+    const JOB: bool = true;
+
+    fn attempt(world: &World<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, String> {
+        let run = world.object.as_ref();
+        let stores = world.all_stores()?;
+        let attempt = subject.attempt;
+        let task = Task { work: Work::Train(work(world)?), subject };
+        let scratch = run.spec.container.scratch.as_deref();
+        let builder = pod::Builder::once(meta)
+            .task(&task)
+            .scratch("bin", Some("64Mi"), false)
+            .scratch("inputs", scratch, false)
+            .scratch("mlop", scratch, false)
+            .scratch("tmp", Some("1Gi"), false)
+            .scratch("user-tmp", scratch, false)
+            .init(copy(world))
+            .init(fetch(world, &stores))
+            .container(user(run, attempt))
+            .container(agent(world, &stores))
+            .execution(&run.spec.execution)
+            .grace(GRACE_SECONDS);
+        let builder = stores.iter().fold(builder, |builder, store| builder.keys(store));
+        let builder = match &run.spec.container.shared_memory {
+            Some(size) => builder.scratch("shm", Some(size), true),
+            None => builder,
+        };
+        Ok(builder.build())
+    }
+}
+
+fn work(world: &World<Training>) -> Result<TrainWork, String> {
+    let identity = &world.object.spec.identity;
+    let inputs = world.inputs()?;
+    let provenance = Provenance {
+        input_digest: Some(identity.lineage.input_digest.clone()),
+        image: identity.image.clone(),
+        command: identity.command.clone(),
+        code: identity.code.iter().map(|(name, text)| (name.clone(), Digest::of_bytes(text.as_bytes()))).collect(),
+        hyperparameters: identity.hyperparameters.clone(),
+        seed: identity.seed,
+        inputs: inputs.iter().map(|input| (input.name.clone(), input.digest.clone())).collect(),
+        roots: identity.lineage.roots.clone(),
+    };
+    Ok(TrainWork {
+        inputs,
+        output: pod::store(world.store(&identity.store)?),
+        command: identity.command.clone(),
+        code: identity.code.clone(),
+        hyperparameters: identity.hyperparameters.clone(),
+        seed: identity.seed,
+        provenance,
+        deadline_seconds: world.object.execution().deadline.map(|span| span.as_secs()),
+    })
+}
+
+/// What our own containers of the pod need.
+fn small(memory: &str) -> Resources {
+    Resources { cpu: "50m".to_owned(), memory: memory.to_owned(), gpu: 0 }
+}
+
+fn ours(world: &World<Training>, name: &str, args: &[&str], stores: &[&ObjectStore], mounts: &[VolumeMount]) -> Container {
+    let mut container = pod::worker(&world.worker_image, args, stores, &small("256Mi"));
+    container.name = name.to_owned();
+    container.volume_mounts.get_or_insert_default().extend_from_slice(mounts);
+    container
+}
+
+fn copy(world: &World<Training>) -> Container {
+    ours(world, "copy", &["copy", "/mlop/bin/mlop-launcher"], &[], &[writable("bin", "/mlop/bin")])
+}
+
+fn fetch(world: &World<Training>, stores: &[&ObjectStore]) -> Container {
+    ours(world, "fetch", &["fetch"], stores, &[writable("mlop", "/mlop"), writable("inputs", "/mlop/inputs")])
+}
+
+fn agent(world: &World<Training>, stores: &[&ObjectStore]) -> Container {
+    ours(world, labels::WORKER_CONTAINER, &["agent"], stores, &[writable("mlop", "/mlop")])
+}
+
+fn user(run: &TrainingRun, attempt: u32) -> Container {
+    let identity = &run.spec.identity;
+    let launcher = ["/mlop/bin/mlop-launcher", "run", "--"].map(str::to_owned);
+    let mut mounts = vec![
+        mount("bin", "/mlop/bin"),
+        mount("inputs", "/mlop/inputs"),
+        writable("mlop", "/mlop"),
+        writable("user-tmp", "/tmp"),
+    ];
+    if run.spec.container.shared_memory.is_some() {
+        mounts.push(writable("shm", "/dev/shm"));
+    }
+    Container {
+        name: labels::USER_CONTAINER.to_owned(),
+        image: Some(identity.image.clone()),
+        command: Some(launcher.into_iter().chain(identity.command.iter().map(|arg| literal(arg))).collect()),
+        env: Some(environment(run, attempt)),
+        volume_mounts: Some(mounts),
+        resources: Some(pod::requirements(&run.spec.execution.resources)),
+        security_context: Some(SecurityContext { read_only_root_filesystem: Some(false), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+fn environment(run: &TrainingRun, attempt: u32) -> Vec<EnvVar> {
+    let value = |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
+    let ours = [
+        value("HOME", "/tmp".to_owned()),
+        value("MLOP_INPUTS", "/mlop/inputs".to_owned()),
+        value("MLOP_OUTPUT", "/mlop/output".to_owned()),
+        value("MLOP_HYPERPARAMETERS", "/mlop/hyperparameters.json".to_owned()),
+        value("MLOP_CHECKPOINT", "/mlop/checkpoint".to_owned()),
+        value("MLOP_SEED", run.spec.identity.seed.to_string()),
+        value("MLOP_ATTEMPT", attempt.to_string()),
+    ];
+    run.spec.container.env.iter().map(variable).chain(ours).collect()
+}
+
+fn variable(variable: &training::EnvVar) -> EnvVar {
+    let from = variable.secret.as_ref().map(|secret| EnvVarSource {
+        secret_key_ref: Some(SecretKeySelector { name: secret.name.clone(), key: secret.key.clone(), optional: None }),
+        ..Default::default()
+    });
+    EnvVar { name: variable.name.clone(), value: variable.value.as_deref().map(literal), value_from: from }
+}
