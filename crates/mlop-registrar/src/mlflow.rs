@@ -112,7 +112,7 @@ impl Error {
             Self::Unanswered { .. } => true,
             Self::Refused { status, code, .. } => {
                 matches!(status, 408 | 429 | 500..)
-                    || matches!(code.as_str(), "TEMPORARILY_UNAVAILABLE" | "REQUEST_LIMIT_EXCEEDED")
+                    || matches!(code.as_str(), CONFLICT | "TEMPORARILY_UNAVAILABLE" | "REQUEST_LIMIT_EXCEEDED")
             }
         }
     }
@@ -132,6 +132,8 @@ impl From<Error> for Failure {
 pub const MISSING: &str = "RESOURCE_DOES_NOT_EXIST";
 /// MLflow's `error_code` for what exists already.
 pub const EXISTS: &str = "RESOURCE_ALREADY_EXISTS";
+/// MLflow's `error_code` for what its database refused, because somebody else wrote the same rows at the same time.
+pub const CONFLICT: &str = "BAD_REQUEST";
 
 impl<T: Transport> Mlflow<T> {
     pub fn new(transport: T) -> Self {

@@ -1,7 +1,7 @@
 //! A version in MLflow, exactly once.
 
 use crate::{
-    mlflow::{EXISTS, Error, MISSING, MetricPoint, Mlflow, Pair, Run, Version},
+    mlflow::{CONFLICT, EXISTS, Error, MISSING, MetricPoint, Mlflow, Pair, Run, Version},
     names, tags,
     transport::Transport,
 };
@@ -37,7 +37,11 @@ pub async fn register<T: Transport>(
         tags: describe(subject, work, provenance),
     };
     let version = registration.version(&now).await?;
-    registration.log(&version, provenance, &now).await?;
+    match registration.log(&version, provenance, &now).await {
+        // Another attempt logs the same at this moment; what is there already is no conflict the next time.
+        Err(error) if error.is(CONFLICT) => registration.log(&version, provenance, &now).await?,
+        other => other?,
+    }
     Ok(ResultDocument {
         digest: Some(work.model.digest.clone()),
         metrics: work.metrics.clone(),

@@ -4,6 +4,7 @@
 
 mod fake;
 
+#[allow(unused_imports, reason = "each test file uses its part")]
 pub use fake::Fake;
 
 use mlop_api::{

@@ -1,0 +1,119 @@
+//! The line to a real socket: answers as they were recorded from MLflow 3.17, and no answers at all.
+
+mod support;
+
+use mlop_api::{Reason, result::Failure};
+use mlop_registrar::{alias, mlflow::Mlflow, transport::Http};
+use support::{alias_work, register, register_work};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+/// A server that gives the answers one after the other, a connection each, and returns the request lines.
+async fn serve(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let requests = tokio::spawn(async move {
+        let mut requests = Vec::new();
+        for answer in answers {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 16 << 10];
+            let n = socket.read(&mut request).await.unwrap();
+            requests.push(String::from_utf8_lossy(&request[..n]).lines().next().unwrap().to_owned());
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+        requests
+    });
+    (address, requests)
+}
+
+fn answer(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+#[track_caller]
+fn check(failure: &Failure, reason: Reason, retryable: bool, words: &str) {
+    assert_eq!((failure.reason, failure.retryable), (reason, retryable), "{}", failure.message);
+    assert!(failure.message.contains(words), "{}", failure.message);
+}
+
+/// How an activation fails when the server's first answer is `answer`.
+async fn refused(answer: String) -> Failure {
+    let (address, _requests) = serve(vec![answer]).await;
+    let mlflow = Mlflow::new(Http::new(&address).unwrap());
+    alias::activate(&mlflow, &alias_work("m1", "1", 1)).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn requests_are_those_of_the_rest_api() {
+    let model = |claim: &str, alias: &str| {
+        answer(
+            "200 OK",
+            &format!(
+                r#"{{"registered_model": {{"name": "m1", "creation_timestamp": 1795234596403, "latest_versions": [],
+                    "tags": [{{"key": "a", "value": "b"}}{claim}], "aliases": [{alias}]}}}}"#
+            ),
+        )
+    };
+    let claim = r#", {"key": "mlop.alias.champion.4", "value": "2"}"#;
+    let (address, requests) = serve(vec![
+        model("", ""),
+        answer("200 OK", "{}"),
+        model(claim, r#"{"alias": "champion", "version": "1"}"#),
+        answer("200 OK", "{}"),
+        model(claim, r#"{"alias": "champion", "version": "2"}"#),
+    ])
+    .await;
+    let mlflow = Mlflow::new(Http::new(&format!("{address}/")).unwrap());
+    alias::activate(&mlflow, &alias_work("m1", "2", 4)).await.unwrap();
+    let api = "/api/2.0/mlflow/registered-models";
+    assert_eq!(
+        requests.await.unwrap(),
+        [
+            format!("GET {api}/get?name=m1 HTTP/1.1"),
+            format!("POST {api}/set-tag HTTP/1.1"),
+            format!("GET {api}/get?name=m1 HTTP/1.1"),
+            format!("POST {api}/alias HTTP/1.1"),
+            format!("GET {api}/get?name=m1 HTTP/1.1"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_error_code_decides_and_not_the_status() {
+    let body = r#"{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Registered Model with name=m1 not found"}"#;
+    check(&refused(answer("404 NOT FOUND", body)).await, Reason::TrackingRefused, false, "\"m1\" does not exist");
+    let body = r#"{"error_code": "INVALID_PARAMETER_VALUE", "message": "Registered model alias nope not found."}"#;
+    check(&refused(answer("400 BAD REQUEST", body)).await, Reason::TrackingRefused, false, "alias nope not found");
+    let body = r#"{"error_code": "TEMPORARILY_UNAVAILABLE", "message": "database is locked"}"#;
+    check(&refused(answer("503 X", body)).await, Reason::TrackingUnreachable, true, "database is locked");
+}
+
+#[tokio::test]
+async fn answers_that_are_not_mlflow_s_are_explained() {
+    let host = "Invalid Host header - possible DNS rebinding attack detected";
+    check(&refused(answer("403 FORBIDDEN", host)).await, Reason::TrackingRefused, false, "--allowed-hosts");
+    let page = "<!doctype html> <html lang=en> <title>404 Not Found</title>";
+    check(&refused(answer("404 NOT FOUND", page)).await, Reason::TrackingRefused, false, "is this an MLflow server?");
+    check(&refused(answer("200 OK", "OK")).await, Reason::TrackingRefused, false, "check the address");
+    check(&refused(answer("502 Bad Gateway", "")).await, Reason::TrackingUnreachable, true, "HTTP 502");
+}
+
+#[tokio::test]
+async fn no_answer_is_worth_a_retry() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let failure = register(Http::new(&closed).unwrap(), &register_work(&closed, "a")).await.unwrap_err();
+    check(&failure, Reason::TrackingUnreachable, true, "Connection refused");
+    check(&refused(String::new()).await, Reason::TrackingUnreachable, true, "registered-models/get");
+    let half = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_owned();
+    check(&refused(half).await, Reason::TrackingUnreachable, true, "registered-models/get");
+}
+
+#[test]
+fn only_plain_http_is_spoken() {
+    let failure = Http::new("https://mlflow:5000").err().unwrap();
+    check(&failure, Reason::InvalidSpec, false, "https is not supported");
+}
