@@ -71,7 +71,9 @@ impl AuditLog {
 pub fn ready_at(writes: &[Write], plural: &str, name: &str, digest: &Digest) -> Option<Timestamp> {
     let resource = format!("{plural}/status");
     let mut of_object = writes.iter().filter(|w| w.accepted && w.resource == resource && w.name == name);
-    of_object.find(|write| write.status.as_ref().is_some_and(|status| says_ready(status, digest))).map(|write| write.at)
+    of_object
+        .find(|write| write.status.as_ref().is_some_and(|status| says_ready(status, digest)))
+        .map(|write| write.at)
 }
 
 fn says_ready(status: &Upstream, digest: &Digest) -> bool {
@@ -153,7 +155,8 @@ struct Metadata {
 impl Event {
     fn into_write(self, namespace: &str) -> Option<Write> {
         let object = self.object_ref.filter(|object| object.namespace == namespace)?;
-        let writes = matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection");
+        let writes =
+            matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection");
         if self.stage != "ResponseComplete" || !writes {
             return None;
         }
@@ -223,7 +226,9 @@ mod tests {
     #[test]
     fn reads_and_other_namespaces_are_left_out() {
         let object = r#"{"resource":"pods","namespace":"n","name":"p"}"#;
-        let event = |verb: &str| serde_json::from_str::<Event>(&line("2026-11-21T10:00:00Z", verb, object, "")).unwrap();
+        let event = |verb: &str| {
+            serde_json::from_str::<Event>(&line("2026-11-21T10:00:00Z", verb, object, "")).unwrap()
+        };
         assert!(event("get").into_write("n").is_none());
         assert!(event("create").into_write("other").is_none());
         assert!(event("create").into_write("n").is_some());

@@ -81,7 +81,8 @@ impl Cluster {
     pub async fn outside(&self, address: &str) -> Result<String> {
         let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (host, port) = authority.split_once(':').unwrap_or((authority, if scheme == "https" { "443" } else { "80" }));
+        let (host, port) =
+            authority.split_once(':').unwrap_or((authority, if scheme == "https" { "443" } else { "80" }));
         let mut labels = host.split('.');
         let (Some(service), Some(namespace)) = (labels.next(), labels.next()) else {
             bail!("{address} is not the address of a Service");

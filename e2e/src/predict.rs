@@ -34,10 +34,15 @@ struct FeatureColumn {
 ///
 /// # Errors
 /// When the API does not answer or refuses the request.
-pub async fn features(base: &str, features: &[String], entity: &[(&str, &str)]) -> Result<BTreeMap<String, Feature>> {
+pub async fn features(
+    base: &str,
+    features: &[String],
+    entity: &[(&str, &str)],
+) -> Result<BTreeMap<String, Feature>> {
     let entities: BTreeMap<_, _> = entity.iter().map(|(name, value)| (*name, [*value])).collect();
     let body = json!({"features": features, "entities": entities});
-    let answer: Features = post(&reqwest::Client::new(), &format!("{base}/get-online-features"), &body).await?;
+    let answer: Features =
+        post(&reqwest::Client::new(), &format!("{base}/get-online-features"), &body).await?;
     let columns = answer.metadata.feature_names.into_iter().zip(answer.results);
     let first = |column: FeatureColumn| {
         let value = column.values.into_iter().next()?;
@@ -86,7 +91,11 @@ pub fn infer_url(base: &str, model: &str) -> String {
     format!("{root}/v2/models/{model}/infer")
 }
 
-async fn post<T: for<'de> Deserialize<'de>>(http: &reqwest::Client, url: &str, body: &impl Serialize) -> Result<T> {
+async fn post<T: for<'de> Deserialize<'de>>(
+    http: &reqwest::Client,
+    url: &str,
+    body: &impl Serialize,
+) -> Result<T> {
     let response = http.post(url).json(body).send().await.with_context(|| format!("POST {url}"))?;
     let status = response.status();
     let text = response.text().await.with_context(|| format!("POST {url}"))?;
@@ -101,7 +110,9 @@ mod tests {
     #[test]
     fn requests_go_to_the_model_wherever_the_url_points() {
         let want = "http://delay-mdep.flights.svc:8080/v2/models/delay/infer";
-        for base in ["http://delay-mdep.flights.svc:8080", "http://delay-mdep.flights.svc:8080/v2/models/delay"] {
+        for base in
+            ["http://delay-mdep.flights.svc:8080", "http://delay-mdep.flights.svc:8080/v2/models/delay"]
+        {
             assert_eq!(infer_url(base, "delay"), want);
         }
     }

@@ -93,7 +93,13 @@ impl Scratch {
     ///
     /// # Errors
     /// After `seconds`, with the object's state.
-    pub async fn until<K: Kind>(&self, name: &str, what: &str, seconds: u64, reached: impl FnMut(&K) -> bool) -> Result<K> {
+    pub async fn until<K: Kind>(
+        &self,
+        name: &str,
+        what: &str,
+        seconds: u64,
+        reached: impl FnMut(&K) -> bool,
+    ) -> Result<K> {
         wait::until(&self.api(), name, what, Duration::from_secs(seconds), reached).await
     }
 
@@ -103,14 +109,21 @@ impl Scratch {
             namespaces.delete(&self.namespace, &DeleteParams::background()).await?;
         }
         let name = format!("metadata.name={}", self.namespace);
-        wait::gone(&namespaces, watcher::Config::default().fields(&name), "the namespace of an earlier run", GONE).await?;
+        wait::gone(
+            &namespaces,
+            watcher::Config::default().fields(&name),
+            "the namespace of an earlier run",
+            GONE,
+        )
+        .await?;
         for bucket in [&self.raw, &self.store] {
             for key in bucket.keys(&self.namespace).await? {
                 bucket.delete(&key).await?;
             }
         }
         let labels = json!({"pod-security.kubernetes.io/enforce": "restricted", "mlop.dev/test": "true"});
-        let namespace = serde_json::from_value(json!({"metadata": {"name": self.namespace, "labels": labels}}))?;
+        let namespace =
+            serde_json::from_value(json!({"metadata": {"name": self.namespace, "labels": labels}}))?;
         namespaces.create(&PostParams::default(), &namespace).await?;
         Ok(())
     }
@@ -121,7 +134,14 @@ impl Scratch {
             &["get", "mlop-all", "-o", "wide"],
             &["get", "pods,jobs,deployments,statefulsets", "-o", "wide"],
             &["get", "events", "--sort-by=.lastTimestamp"],
-            &["logs", "--selector=mlop.dev/operator", "--all-containers", "--prefix", "--tail=20", "--ignore-errors"],
+            &[
+                "logs",
+                "--selector=mlop.dev/operator",
+                "--all-containers",
+                "--prefix",
+                "--tail=20",
+                "--ignore-errors",
+            ],
         ];
         let mut picture = String::new();
         for args in looks {

@@ -18,7 +18,13 @@ use std::fmt::{Debug, Write as _};
 
 /// A kind of mlop: what its conditions are.
 pub trait Kind:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
     fn conditions(&self) -> &[Condition];
 
@@ -48,7 +54,8 @@ pub trait Kind:
 
     /// The conditions as `kubectl describe` would tell them, and the cause.
     fn describe(&self) -> String {
-        let mut text = format!("{} {} (generation {:?})", Self::kind(&()), self.name_any(), self.meta().generation);
+        let mut text =
+            format!("{} {} (generation {:?})", Self::kind(&()), self.name_any(), self.meta().generation);
         for c in self.conditions() {
             write!(text, "\n  {}={} {}: {}", c.type_, c.status, c.reason, c.message).ok();
         }

@@ -101,10 +101,12 @@ impl Tracer<'_> {
         }
         let identity = &run.spec.identity;
         let listing = self.document(&identity.store, "listings", &identity.listing).await?;
-        let objects = listing.get("objects").and_then(Value::as_array).context("a listing without objects")?;
+        let objects =
+            listing.get("objects").and_then(Value::as_array).context("a listing without objects")?;
         self.line(depth + 1, "listing".to_owned(), &identity.listing, format!("{} objects", objects.len()));
         for object in objects {
-            let text = |field: &str| object.get(field).map(|v| v.as_str().map_or(v.to_string(), str::to_owned));
+            let text =
+                |field: &str| object.get(field).map(|v| v.as_str().map_or(v.to_string(), str::to_owned));
             let (key, size, etag) = (text("key"), text("size"), text("etag"));
             let detail = format!("{} bytes, etag {}", size.unwrap_or_default(), etag.unwrap_or_default());
             self.line(depth + 2, key.unwrap_or_default(), &identity.listing, detail);
@@ -130,7 +132,9 @@ impl Tracer<'_> {
 
     async fn run_that_made<K: Run>(&self, digest: &Digest) -> Result<K> {
         let runs = self.api::<K>().list(&ListParams::default()).await?;
-        let made = |run: &K| run.status().and_then(|s| s.output.as_ref()).is_some_and(|output| output.digest == *digest);
+        let made = |run: &K| {
+            run.status().and_then(|s| s.output.as_ref()).is_some_and(|output| output.digest == *digest)
+        };
         let found = runs.items.into_iter().find(made);
         found.with_context(|| format!("no {} has made {digest}", K::kind(&())))
     }
