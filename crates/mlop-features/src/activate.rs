@@ -1,0 +1,233 @@
+//! Loads a view's table into the online store and serves it from there.
+
+use crate::{
+    cell::Cell,
+    feast::{
+        EntityValue,
+        key::{entity_key, field, timestamp_field},
+        value::encode_time,
+    },
+    newest::Newest,
+    online::{
+        Entity, EntityKind, Schema,
+        connection::Server,
+        load::{Claim, Load, Row, View},
+    },
+    text::count,
+};
+use arrow::{
+    array::{RecordBatch, RecordBatchReader},
+    datatypes::SchemaRef,
+};
+use mlop_api::{
+    Reason,
+    common::Metric,
+    result::{Failure, ResultDocument},
+    task::ActivateWork,
+};
+use mlop_artifact::{
+    manifest::{ColumnSchema, TableManifest},
+    store::ObjectStoreHandle,
+    table,
+};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use std::{collections::BTreeMap, fs::File, path::Path};
+
+/// Entities that are sent to Redis at once. Part of the [layout](crate::online): the number of a batch names its keys.
+const BATCH_ENTITIES: usize = 1_000;
+/// Rows of the table that are read at a time.
+const BATCH_ROWS: usize = 1_024;
+
+/// Does `work`, downloading into the folder `scratch`.
+///
+/// # Errors
+/// `ActivationSuperseded` when the online store is further than this revision, `InputCorrupt` when the table is not a
+/// snapshot of this view, `OnlineStoreUnreachable`; otherwise as the store says.
+pub async fn run(
+    work: &ActivateWork,
+    store: &ObjectStoreHandle,
+    server: Server,
+    scratch: &Path,
+) -> Result<ResultDocument, Failure> {
+    let mut view = View::open(server, work.view.clone()).await?;
+    let table: TableManifest = mlop_artifact::manifest::read(store, &work.table.digest).await?;
+    let schema = online_schema(work, &table.schema)?;
+    let online = match view.claim(work.revision, &work.table.digest, &schema).await? {
+        Claim::Served => return Ok(ResultDocument { summary: Some("online already".to_owned()), ..Default::default() }),
+        Claim::Load(load) => {
+            let folder = scratch.join("table");
+            table::download(store, &work.table.digest, &folder).await?;
+            Activation::new(work, &schema, load).run(&folder, table.parts.len()).await?
+        }
+    };
+    Ok(ResultDocument {
+        metrics: vec![Metric::new("entities", online as f64)],
+        summary: Some(format!("{} online", count(online, "entity", "entities"))),
+        ..ResultDocument::default()
+    })
+}
+
+/// What readers have to know of the view.
+fn online_schema(work: &ActivateWork, columns: &[ColumnSchema]) -> Result<Schema, Failure> {
+    let kind_of = |name: &str| {
+        let found = columns.iter().find(|column| column.name == name).map(|column| column.kind.as_str());
+        found.ok_or_else(|| corrupt(format!("the table has no column {name:?}")))
+    };
+    let mut entities = Vec::new();
+    for name in &work.entities {
+        let kind = match kind_of(name)? {
+            "string" => EntityKind::String,
+            "int64" => EntityKind::Int64,
+            other => return Err(corrupt(format!("the entity {name:?} has type {other}, not string or int64"))),
+        };
+        entities.push(Entity { name: name.clone(), kind });
+    }
+    entities.sort_by(|a, b| a.name.cmp(&b.name));
+    kind_of(&work.timestamp)?;
+    let names = columns.iter().map(|column| column.name.clone());
+    let features: Vec<_> =
+        names.filter(|name| *name != work.timestamp && !work.entities.contains(name)).collect();
+    let mut fields = BTreeMap::new();
+    for feature in &features {
+        if let Some(other) = fields.insert(field(&work.view.name, feature), feature) {
+            return Err(Failure::terminal(
+                Reason::QueryInvalid,
+                format!("features {other:?} and {feature:?} have the same key online: give one another name with AS"),
+            ));
+        }
+    }
+    Ok(Schema { entities, timestamp: work.timestamp.clone(), features, ttl_seconds: work.ttl_seconds })
+}
+
+fn corrupt(message: String) -> Failure {
+    Failure::terminal(Reason::InputCorrupt, message)
+}
+
+/// A table on its way into the online store.
+struct Activation<'a> {
+    work: &'a ActivateWork,
+    schema: &'a Schema,
+    load: Load<'a>,
+    /// Rows that are not sent yet.
+    waiting: Vec<Row>,
+    online: u64,
+    /// Rows that nobody can ask for: a part of their entity or their time is missing.
+    nameless: u64,
+}
+
+/// Where in the table the parts of a row lie.
+struct Places {
+    entities: Vec<usize>,
+    timestamp: usize,
+    features: Vec<(Vec<u8>, usize)>,
+}
+
+impl<'a> Activation<'a> {
+    fn new(work: &'a ActivateWork, schema: &'a Schema, load: Load<'a>) -> Self {
+        Self { work, schema, load, waiting: Vec::with_capacity(BATCH_ENTITIES), online: 0, nameless: 0 }
+    }
+
+    /// Loads all parts and moves the pointer; returns how many entities are online.
+    async fn run(mut self, folder: &Path, parts: usize) -> Result<u64, Failure> {
+        let mut state: Option<(Places, Newest)> = None;
+        for index in 0..parts {
+            let reader = open(&table::part_file(folder, index))?;
+            let (places, newest) = match &mut state {
+                Some(state) => state,
+                None => state.insert(self.prepare(&reader.schema())?),
+            };
+            for batch in reader {
+                let batch = batch.map_err(|error| corrupt(format!("reading the table: {error}")))?;
+                for rows in newest.push(&batch)? {
+                    self.add(places, &rows).await?;
+                }
+            }
+        }
+        if let Some((places, newest)) = state
+            && let Some(last) = newest.finish()
+        {
+            self.add(&places, &last).await?;
+        }
+        self.send().await?;
+        if self.nameless > 0 {
+            tracing::warn!(rows = self.nameless, "left out: a part of the entity or the time is null");
+        }
+        self.load.finish().await?;
+        Ok(self.online)
+    }
+
+    fn prepare(&self, schema: &SchemaRef) -> Result<(Places, Newest), Failure> {
+        let place =
+            |name: &str| schema.index_of(name).map_err(|_| corrupt(format!("the table has no column {name:?}")));
+        // The table is sorted in the order of the spec, keys are made in the order of names.
+        let sorted_by = self.work.entities.iter().map(|name| place(name)).collect::<Result<Vec<_>, _>>()?;
+        let entities = self.schema.entities.iter().map(|entity| place(&entity.name)).collect::<Result<_, _>>()?;
+        let timestamp = place(&self.work.timestamp)?;
+        let view = &self.work.view.name;
+        let features = self.schema.features.iter();
+        let features = features
+            .map(|feature| Ok((field(view, feature).to_vec(), place(feature)?)))
+            .collect::<Result<_, Failure>>()?;
+        let newest = Newest::new(schema, &sorted_by, timestamp)?;
+        Ok((Places { entities, timestamp, features }, newest))
+    }
+
+    async fn add(&mut self, places: &Places, rows: &RecordBatch) -> Result<(), Failure> {
+        for row in 0..rows.num_rows() {
+            match self.encode(places, rows, row)? {
+                Some(row) => self.waiting.push(row),
+                None => self.nameless += 1,
+            }
+            if self.waiting.len() == BATCH_ENTITIES {
+                self.send().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self) -> Result<(), Failure> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.load.put(&self.waiting).await?;
+        self.online += self.waiting.len() as u64;
+        self.waiting.clear();
+        Ok(())
+    }
+
+    /// The row as it lies in Redis; none if it has no entity or no time.
+    fn encode(&self, places: &Places, rows: &RecordBatch, row: usize) -> Result<Option<Row>, Failure> {
+        let cell = |place: usize| {
+            let schema = rows.schema_ref();
+            let column = rows.columns().get(place).ok_or_else(|| corrupt("a part lacks a column".to_owned()))?;
+            Cell::read(column, row).map_err(|flaw| flaw.in_column(schema.field(place).name()))
+        };
+        let mut entity = Vec::with_capacity(places.entities.len());
+        for (&place, Entity { name, .. }) in places.entities.iter().zip(&self.schema.entities) {
+            match cell(place)? {
+                Cell::Text(text) => entity.push((name.as_str(), EntityValue::Text(text))),
+                Cell::Int(number) => entity.push((name.as_str(), EntityValue::Int64(number))),
+                _ => return Ok(None),
+            }
+        }
+        let Some(time) = cell(places.timestamp)?.time() else { return Ok(None) };
+        let view = &self.work.view;
+        let mut fields = Vec::with_capacity(places.features.len() + 1);
+        fields.push((timestamp_field(&view.name).into_bytes(), encode_time(time)));
+        for (field, place) in &places.features {
+            let value = cell(*place)?.into_feature().encode();
+            fields.push((field.clone(), value.map_err(|error| corrupt(error.to_string()))?));
+        }
+        let entity_key = entity_key(entity.iter().map(|(name, value)| (*name, value)), &view.namespace);
+        Ok(Some(Row { entity_key, fields }))
+    }
+}
+
+fn open(part: &Path) -> Result<ParquetRecordBatchReader, Failure> {
+    let file = File::open(part).map_err(|error| {
+        Failure::transient(Reason::WorkerFailed, format!("opening {}: {error}", part.display()))
+    })?;
+    ParquetRecordBatchReaderBuilder::try_new(file)
+        .and_then(|builder| builder.with_batch_size(BATCH_ROWS).build())
+        .map_err(|error| corrupt(format!("reading the table: {error}")))
+}

@@ -1,0 +1,17 @@
+//! Feast's encodings, byte for byte, so that what lies in Redis can be read with Feast's own tools.
+//!
+//! Three things are encoded: the [entity key](key) that names a row, the [field](key::field) that names a feature
+//! inside it, and the [value](value). All of them are a few fixed byte patterns; a protobuf library would be larger
+//! than what it replaces.
+
+pub mod key;
+pub mod value;
+mod wire;
+
+pub use key::EntityValue;
+pub use value::Value;
+
+/// Bytes that are not what Feast would have written.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a Feast encoding: {0}")]
+pub struct Malformed(pub &'static str);

@@ -1,0 +1,28 @@
+//! Features: computes a view's table, loads it into Redis, and serves it.
+//!
+//! One binary with two modes. As a worker it does the mounted task and ends; as a server it answers
+//! `POST /get-online-features`.
+//!
+//! | module | gives |
+//! |---|---|
+//! | [`worker`] | the task, dispatched |
+//! | [`snapshot`] | SQL over input tables, written as a table |
+//! | [`query`] | what the SQL may be, and running it the same way every time |
+//! | [`writer`], [`stats`] | deterministic Parquet, and what is counted on the way |
+//! | [`activate`], [`newest`] | the newest row of each entity, loaded into Redis |
+//! | [`online`], [`feast`] | what lies in Redis, and how it is encoded |
+//! | [`serve`] | the online API |
+
+pub mod activate;
+pub mod cell;
+pub mod feast;
+pub mod newest;
+pub mod online;
+pub mod query;
+pub mod serve;
+pub mod snapshot;
+pub mod stats;
+mod text;
+pub mod types;
+pub mod worker;
+pub mod writer;

@@ -1,0 +1,60 @@
+//! What lies in Redis.
+//!
+//! Every key of a view begins with `mlop:{<namespace>/<view>}:`, so that views never touch, and a cluster keeps a view
+//! on one node, where scripts can work. A *generation* is one loaded revision, called `<revision>-<12 hex of digest>`:
+//!
+//! | key after the prefix | type | content |
+//! |---|---|---|
+//! | `pointer` | hash | `revision`, `digest` and `generation` being served; `claimed`, the highest revision that began to load |
+//! | `generations` | sorted set | every generation that may have keys, by revision |
+//! | `<generation>:meta` | string | the view's [schema](Schema) as JSON: readers need nothing else |
+//! | `<generation>:index` | hash | batch number to the entity keys of that batch, each after its length (4 bytes, little endian) |
+//! | `<generation>:e:<entity key>` | hash | one row, exactly as [Feast](crate::feast) keeps it; the project is the namespace |
+//!
+//! Why one hash for each entity and not one for the generation: a request asks for a few features of an entity, which
+//! is one HMGET of a small hash, and Feast's tools can read it. The index lets a generation be deleted without scanning
+//! the server's keys, at about a sixth of the memory of a set.
+//!
+//! The pointer only moves to a higher revision. A load writes beside what is served, moves the pointer in the end, and
+//! begins with deleting what is neither served nor its own; so there are never more than two generations, and the
+//! previous one stays for readers that are on their way. Batches are numbered and a table's rows are ordered, so a load
+//! that was interrupted is repeated over itself.
+
+pub mod connection;
+mod keys;
+pub mod load;
+pub mod read;
+mod script;
+
+pub use keys::Generation;
+
+use serde::{Deserialize, Serialize};
+
+/// What a reader must know about a view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Schema {
+    /// The columns that name a row, sorted by name.
+    pub entities: Vec<Entity>,
+    /// The column with the time since which a row is true.
+    pub timestamp: String,
+    pub features: Vec<String>,
+    /// Seconds after which a value counts as too old; none: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+}
+
+/// A column that names a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entity {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: EntityKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntityKind {
+    String,
+    Int64,
+}

@@ -1,0 +1,268 @@
+//! Writing: loading a generation, and removing a view.
+
+use super::{
+    Schema,
+    connection::Server,
+    keys::{Generation, ViewKeys},
+    script::{self, Revision, Standing},
+};
+use mlop_api::{
+    Digest, Reason,
+    result::Failure,
+    task::ViewKey,
+};
+use redis::{RedisResult, aio::MultiplexedConnection};
+
+/// Keys that are deleted with one command.
+const DELETED_AT_ONCE: usize = 1_000;
+
+/// One row as it will lie in Redis.
+pub struct Row {
+    pub entity_key: Vec<u8>,
+    /// Fields and values.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A view in Redis, to be written.
+pub struct View {
+    server: Server,
+    redis: MultiplexedConnection,
+    name: ViewKey,
+    keys: ViewKeys,
+}
+
+/// Whether a load has to be done.
+pub enum Claim<'a> {
+    /// This table is being served under this revision.
+    Served,
+    Load(Load<'a>),
+}
+
+/// A load under way. Dropping it leaves what it wrote to be finished by a retry or deleted by the next load.
+pub struct Load<'a> {
+    view: &'a mut View,
+    revision: i64,
+    digest: &'a Digest,
+    generation: Generation,
+    batches: u64,
+}
+
+impl View {
+    /// # Errors
+    /// `OnlineStoreUnreachable` when Redis does not answer or refuses the password.
+    pub async fn open(server: Server, name: ViewKey) -> Result<Self, Failure> {
+        let redis = server.connect().await.map_err(|error| server.failure(&error))?;
+        let keys = ViewKeys::new(&name);
+        Ok(Self { server, redis, name, keys })
+    }
+
+    /// Begins to load the table `digest` as `revision`: from now on lower revisions lose. Deletes every generation
+    /// that is neither served nor this one.
+    ///
+    /// # Errors
+    /// `ActivationSuperseded` when another table has this revision or a higher one; otherwise as Redis says.
+    pub async fn claim<'a>(
+        &'a mut self,
+        revision: i64,
+        digest: &'a Digest,
+        schema: &Schema,
+    ) -> Result<Claim<'a>, Failure> {
+        let generation = Generation::new(revision, digest);
+        let mut load = Load { view: self, revision, digest, generation, batches: 0 };
+        match load.step(Step::Claim).await? {
+            Standing::Served => return Ok(Claim::Served),
+            Standing::Ahead => {}
+            lost => return Err(load.view.lost(revision, &lost)),
+        }
+        load.begin(schema).await?;
+        Ok(Claim::Load(load))
+    }
+
+    /// Deletes everything of the view. Loads that are under way lose.
+    ///
+    /// # Errors
+    /// As Redis says.
+    pub async fn remove(&mut self) -> Result<(), Failure> {
+        self.delete_all().await.map_err(|error| self.server.failure(&error))
+    }
+
+    async fn delete_all(&mut self) -> RedisResult<()> {
+        // First the pointer: readers must not find a view half there, and loads must not go on.
+        redis::cmd("DEL").arg(self.keys.pointer()).exec_async(&mut self.redis).await?;
+        for generation in self.generations().await? {
+            self.delete(&generation).await?;
+        }
+        redis::cmd("DEL").arg(self.keys.generations()).exec_async(&mut self.redis).await
+    }
+
+    async fn generations(&mut self) -> RedisResult<Vec<Generation>> {
+        let names: Vec<String> = redis::cmd("ZRANGE")
+            .arg(self.keys.generations())
+            .arg(0)
+            .arg(-1)
+            .query_async(&mut self.redis)
+            .await?;
+        Ok(names.into_iter().map(Generation).collect())
+    }
+
+    async fn served(&mut self) -> RedisResult<Option<Generation>> {
+        let name: Option<String> = redis::cmd("HGET")
+            .arg(self.keys.pointer())
+            .arg("generation")
+            .query_async(&mut self.redis)
+            .await?;
+        Ok(name.map(Generation))
+    }
+
+    /// Deletes a generation; interrupted, it can be deleted again.
+    async fn delete(&mut self, generation: &Generation) -> RedisResult<()> {
+        let (index, prefix) = (self.keys.index(generation), self.keys.rows(generation));
+        let batches: Vec<Vec<u8>> = redis::cmd("HKEYS").arg(&index).query_async(&mut self.redis).await?;
+        for batch in batches {
+            let entities: Option<Vec<u8>> =
+                redis::cmd("HGET").arg(&index).arg(&batch).query_async(&mut self.redis).await?;
+            let keys: Vec<Vec<u8>> =
+                split(entities.as_deref().unwrap_or_default()).map(|key| [&prefix, key].concat()).collect();
+            let mut pipeline = redis::pipe();
+            for some in keys.chunks(DELETED_AT_ONCE) {
+                pipeline.cmd("UNLINK").arg(some).ignore();
+            }
+            // Last, so that what is still there can still be found.
+            pipeline.cmd("HDEL").arg(&index).arg(&batch).ignore();
+            pipeline.exec_async(&mut self.redis).await?;
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("DEL").arg(self.keys.meta(generation)).ignore();
+        pipeline.cmd("ZREM").arg(self.keys.generations()).arg(&generation.0).ignore();
+        pipeline.exec_async(&mut self.redis).await
+    }
+
+    fn lost(&self, revision: i64, standing: &Standing) -> Failure {
+        let view = format!("FeatureView {}/{}", self.name.namespace, self.name.name);
+        let why = match standing {
+            Standing::Superseded { by } => format!("revision {by} is served or being loaded"),
+            _ => "the view was removed from the online store meanwhile".to_owned(),
+        };
+        Failure::terminal(Reason::ActivationSuperseded, format!("{view}: revision {revision} is not served: {why}"))
+    }
+}
+
+enum Step {
+    Claim,
+    Move,
+}
+
+impl Load<'_> {
+    async fn step(&mut self, step: Step) -> Result<Standing, Failure> {
+        let View { redis, keys, server, .. } = &mut *self.view;
+        let revision =
+            Revision { keys, number: self.revision, digest: self.digest, generation: &self.generation };
+        let standing = match step {
+            Step::Claim => script::claim(redis, &revision).await,
+            Step::Move => script::move_pointer(redis, &revision).await,
+        };
+        standing.map_err(|error| server.failure(&error))
+    }
+
+    async fn begin(&mut self, schema: &Schema) -> Result<(), Failure> {
+        let meta = serde_json::to_string(schema).map_err(|error| {
+            Failure::terminal(Reason::WorkerFailed, format!("the view's schema has no JSON form: {error}"))
+        })?;
+        let begun = async {
+            let served = self.view.served().await?;
+            for other in self.view.generations().await? {
+                if other != self.generation && Some(&other) != served.as_ref() {
+                    self.view.delete(&other).await?;
+                }
+            }
+            let key = self.view.keys.meta(&self.generation);
+            redis::cmd("SET").arg(key).arg(meta).exec_async(&mut self.view.redis).await
+        };
+        begun.await.map_err(|error| self.view.server.failure(&error))
+    }
+
+    /// Writes the next rows. A table's rows come in the same batches each time.
+    ///
+    /// # Errors
+    /// `ActivationSuperseded` when a higher revision began to load; otherwise as Redis says.
+    pub async fn put(&mut self, rows: &[Row]) -> Result<(), Failure> {
+        let View { redis, keys, server, .. } = &mut *self.view;
+        let prefix = keys.rows(&self.generation);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HGET").arg(keys.pointer()).arg("claimed");
+        // Before the rows, so that none is ever there that cannot be found again.
+        let index = join(rows.iter().map(|row| row.entity_key.as_slice()));
+        pipeline.cmd("HSET").arg(keys.index(&self.generation)).arg(self.batches).arg(index).ignore();
+        for row in rows {
+            pipeline.cmd("HSET").arg([prefix.as_slice(), &row.entity_key].concat());
+            for (field, value) in &row.fields {
+                pipeline.arg(field).arg(value);
+            }
+            pipeline.ignore();
+        }
+        let (claimed,): (Option<i64>,) =
+            pipeline.query_async(redis).await.map_err(|error| server.failure(&error))?;
+        self.batches += 1;
+        match claimed {
+            Some(claimed) if claimed == self.revision => Ok(()),
+            other => {
+                let lost = other.map_or(Standing::Removed, |by| Standing::Superseded { by: by.to_string() });
+                self.abandon(&lost).await
+            }
+        }
+    }
+
+    /// Serves what was loaded from now on.
+    ///
+    /// # Errors
+    /// `ActivationSuperseded` when a higher revision began to load; otherwise as Redis says.
+    pub async fn finish(mut self) -> Result<(), Failure> {
+        match self.step(Step::Move).await? {
+            Standing::Ahead | Standing::Served => Ok(()),
+            lost => self.abandon(&lost).await,
+        }
+    }
+
+    /// Deletes what was loaded, unless a twin of this load made it the served generation before it lost.
+    async fn abandon(&mut self, standing: &Standing) -> Result<(), Failure> {
+        let deleted = async {
+            if self.view.served().await?.as_ref() != Some(&self.generation) {
+                self.view.delete(&self.generation).await?;
+            }
+            RedisResult::Ok(())
+        };
+        deleted.await.map_err(|error| self.view.server.failure(&error))?;
+        Err(self.view.lost(self.revision, standing))
+    }
+}
+
+fn join<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut joined = Vec::new();
+    for key in keys {
+        joined.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        joined.extend_from_slice(key);
+    }
+    joined
+}
+
+fn split(mut joined: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = joined.split_first_chunk()?;
+        let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        joined = rest;
+        Some(key)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_keys_come_apart_again() {
+        let keys: [&[u8]; 3] = [b"one", b"", &[0; 300]];
+        let joined = join(keys.into_iter());
+        assert_eq!(split(&joined).collect::<Vec<_>>(), keys);
+        assert_eq!(split(&joined[..5]).count(), 0);
+    }
+}

@@ -1,0 +1,202 @@
+//! Reading: rows of the generation that is being served.
+//!
+//! What a generation is like never changes, so it is remembered; which one is served is asked with every read, after
+//! the rows and in the same round trip. If it is still the one that was read from, nothing of it had been deleted, and
+//! the rows are a consistent answer. If not, the reader looks again.
+
+use super::{
+    Schema,
+    connection::Server,
+    keys::{Generation, ViewKeys},
+};
+use crate::feast::{
+    Malformed, Value,
+    key::{field, timestamp_field},
+    value::decode_time,
+};
+use jiff::Timestamp;
+use mlop_api::task::ViewKey;
+use redis::{FromRedisValue, Pipeline, RedisError, aio::MultiplexedConnection};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+use tokio::sync::Mutex;
+
+/// Looks at a view whose pointer moves again and again.
+const LOOKS_MAX: usize = 3;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("the online store does not answer: {0}")]
+    Redis(#[from] RedisError),
+    #[error("the online store holds what is no row of view {view}: {flaw}")]
+    Malformed { view: String, flaw: Malformed },
+    #[error("the online store has lost keys of view {0}: load it again, and let Redis evict nothing")]
+    Lost(String),
+}
+
+/// The views of one namespace.
+pub struct Reader {
+    server: Server,
+    namespace: String,
+    connection: Mutex<Option<MultiplexedConnection>>,
+    known: RwLock<HashMap<String, Arc<Served>>>,
+}
+
+/// A generation of a view.
+#[derive(Debug)]
+pub struct Served {
+    pub view: String,
+    pub schema: Schema,
+    keys: ViewKeys,
+    generation: Generation,
+}
+
+/// Rows to be read from one view.
+pub struct Lookup {
+    pub served: Arc<Served>,
+    pub features: Vec<String>,
+    /// Feast's keys of the entities.
+    pub entity_keys: Vec<Vec<u8>>,
+}
+
+/// A row that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Since when it is true.
+    pub time: Timestamp,
+    /// In the order of the lookup's features.
+    pub values: Vec<Value>,
+}
+
+impl Reader {
+    /// Connects with the first read.
+    pub fn new(server: Server, namespace: String) -> Self {
+        Self { server, namespace, connection: Mutex::default(), known: RwLock::default() }
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Whether Redis answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), ReadError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("PING").ignore();
+        Ok(self.ask(&pipeline).await?)
+    }
+
+    /// The view `name` as it is served, or none if nothing was loaded under this name.
+    ///
+    /// # Errors
+    /// When Redis does not answer or has lost the view's schema.
+    pub async fn view(&self, name: &str) -> Result<Option<Arc<Served>>, ReadError> {
+        if let Some(known) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Ok(Some(known.clone()));
+        }
+        let key = ViewKey { namespace: self.namespace.clone(), name: name.to_owned() };
+        let keys = ViewKeys::new(&key);
+        for _ in 0..LOOKS_MAX {
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("HGET").arg(keys.pointer()).arg("generation");
+            let (generation,): (Option<String>,) = self.ask(&pipeline).await?;
+            let Some(generation) = generation.map(Generation) else { return Ok(None) };
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("GET").arg(keys.meta(&generation));
+            let (meta,): (Option<Vec<u8>>,) = self.ask(&pipeline).await?;
+            // None when the pointer moved on in between.
+            let Some(meta) = meta else { continue };
+            let flaw = |_| ReadError::Malformed { view: name.to_owned(), flaw: Malformed("its schema is no JSON") };
+            let schema = serde_json::from_slice(&meta).map_err(flaw)?;
+            let served = Arc::new(Served { view: name.to_owned(), schema, keys, generation });
+            self.known.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), served.clone());
+            return Ok(Some(served));
+        }
+        Err(ReadError::Lost(name.to_owned()))
+    }
+
+    /// The rows of all `lookups`, or none when another generation of a view is served by now: look the views up again.
+    ///
+    /// # Errors
+    /// When Redis does not answer or holds what is no row.
+    pub async fn rows(&self, lookups: &[Lookup]) -> Result<Option<Vec<Vec<Option<Found>>>>, ReadError> {
+        let mut pipeline = redis::pipe();
+        for lookup in lookups {
+            lookup.ask_rows(&mut pipeline);
+        }
+        for lookup in lookups {
+            pipeline.cmd("HGET").arg(lookup.served.keys.pointer()).arg("generation");
+        }
+        let mut answers: Vec<redis::Value> = self.ask(&pipeline).await?;
+        let mut unmoved = true;
+        let pointers = answers.split_off(answers.len().saturating_sub(lookups.len()));
+        for (lookup, pointer) in lookups.iter().zip(pointers) {
+            let generation: Option<String> = parse(pointer)?;
+            if generation.as_ref() != Some(&lookup.served.generation.0) {
+                self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&lookup.served.view);
+                unmoved = false;
+            }
+        }
+        if !unmoved {
+            return Ok(None);
+        }
+        let mut answers = answers.into_iter();
+        let found = lookups.iter().map(|lookup| lookup.found(answers.by_ref())).collect::<Result<_, _>>()?;
+        Ok(Some(found))
+    }
+
+    async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, RedisError> {
+        let mut redis = self.connected().await?;
+        let answer = pipeline.query_async(&mut redis).await;
+        if answer.as_ref().is_err_and(|error: &RedisError| error.code().is_none()) {
+            // Not an answer of the server: the connection may be of no use. The next read makes a new one.
+            *self.connection.lock().await = None;
+        }
+        answer
+    }
+
+    async fn connected(&self) -> Result<MultiplexedConnection, RedisError> {
+        let mut connection = self.connection.lock().await;
+        if let Some(redis) = &*connection {
+            return Ok(redis.clone());
+        }
+        let redis = self.server.connect().await?;
+        *connection = Some(redis.clone());
+        Ok(redis)
+    }
+}
+
+impl Lookup {
+    fn ask_rows(&self, pipeline: &mut Pipeline) {
+        let Served { view, keys, generation, .. } = &*self.served;
+        let prefix = keys.rows(generation);
+        let fields: Vec<_> = self.features.iter().map(|feature| field(view, feature)).collect();
+        for key in &self.entity_keys {
+            let row = pipeline.cmd("HMGET").arg([prefix.as_slice(), key].concat()).arg(timestamp_field(view));
+            for field in &fields {
+                row.arg(field);
+            }
+        }
+    }
+
+    fn found(&self, answers: impl Iterator<Item = redis::Value>) -> Result<Vec<Option<Found>>, ReadError> {
+        answers.take(self.entity_keys.len()).map(|answer| self.row(parse(answer)?)).collect()
+    }
+
+    fn row(&self, fields: Vec<Option<Vec<u8>>>) -> Result<Option<Found>, ReadError> {
+        let malformed = |flaw| ReadError::Malformed { view: self.served.view.clone(), flaw };
+        let mut fields = fields.into_iter();
+        let Some(time) = fields.next().flatten() else { return Ok(None) };
+        let time = decode_time(&time).map_err(malformed)?;
+        let values = fields.map(|value| Value::decode(value.as_deref().unwrap_or_default()).map_err(malformed));
+        Ok(Some(Found { time, values: values.collect::<Result<_, _>>()? }))
+    }
+}
+
+fn parse<T: FromRedisValue>(answer: redis::Value) -> Result<T, RedisError> {
+    Ok(redis::from_redis_value(answer)?)
+}

@@ -1,0 +1,79 @@
+//! The two decisions that Redis takes atomically. Revisions are exact in Lua up to 2^53.
+
+use super::keys::{Generation, ViewKeys};
+use mlop_api::Digest;
+use redis::{RedisResult, Script, aio::MultiplexedConnection};
+
+/// What stands in the way of a revision, told by both scripts.
+const STANDING: &str = r"
+    local revision = tonumber(ARGV[1])
+    local current = redis.call('HMGET', KEYS[1], 'revision', 'digest', 'claimed')
+    if current[1] and tonumber(current[1]) == revision and current[2] == ARGV[2] then
+        return {'served', current[1]}
+    end
+    for _, other in ipairs({current[1], current[3]}) do
+        if other and tonumber(other) > revision then return {'superseded', other} end
+    end
+    if current[1] and tonumber(current[1]) == revision then return {'superseded', current[1]} end
+";
+
+/// Announces a load: from now on lower revisions lose.
+const CLAIM: &str = r"
+    redis.call('HSET', KEYS[1], 'claimed', ARGV[1])
+    redis.call('ZADD', KEYS[2], ARGV[1], ARGV[3])
+    return {'free', ARGV[1]}
+";
+
+/// Serves the generation from now on, if its load was not removed meanwhile.
+const MOVE: &str = r"
+    if not current[3] or tonumber(current[3]) ~= revision then return {'removed', ARGV[1]} end
+    redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'digest', ARGV[2], 'generation', ARGV[3])
+    return {'moved', ARGV[1]}
+";
+
+/// How a revision stands in the online store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may be loaded, or is served from now on.
+    Ahead,
+    /// It was served before, with this digest.
+    Served,
+    /// Another table has this revision or a higher one.
+    Superseded { by: String },
+    /// The view was removed while it was loaded.
+    Removed,
+}
+
+/// One revision of a view.
+pub struct Revision<'a> {
+    pub keys: &'a ViewKeys,
+    pub number: i64,
+    pub digest: &'a Digest,
+    pub generation: &'a Generation,
+}
+
+pub async fn claim(redis: &mut MultiplexedConnection, revision: &Revision<'_>) -> RedisResult<Standing> {
+    run(redis, revision, CLAIM).await
+}
+
+pub async fn move_pointer(redis: &mut MultiplexedConnection, revision: &Revision<'_>) -> RedisResult<Standing> {
+    run(redis, revision, MOVE).await
+}
+
+async fn run(redis: &mut MultiplexedConnection, revision: &Revision<'_>, step: &str) -> RedisResult<Standing> {
+    let script = Script::new(&format!("{STANDING}{step}"));
+    let (word, other): (String, String) = script
+        .key(revision.keys.pointer())
+        .key(revision.keys.generations())
+        .arg(revision.number)
+        .arg(revision.digest.as_str())
+        .arg(&revision.generation.0)
+        .invoke_async(redis)
+        .await?;
+    Ok(match word.as_str() {
+        "served" => Standing::Served,
+        "superseded" => Standing::Superseded { by: other },
+        "removed" => Standing::Removed,
+        _ => Standing::Ahead,
+    })
+}

@@ -1,0 +1,161 @@
+//! What a view's SQL may be, and what its result must look like.
+
+use super::{planning_failed, stored};
+use crate::types;
+use datafusion::{
+    common::{
+        Column, DFSchema,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
+    execution::{context::SQLOptions, session_state::SessionState},
+    logical_expr::{Expr, LogicalPlan, Signature, Volatility},
+    sql::{parser::Statement, sqlparser::ast},
+};
+use mlop_api::{Reason, result::Failure};
+use std::collections::BTreeSet;
+
+/// Which columns of a table say what a row is about and since when it is true.
+#[derive(Clone, Copy, Debug)]
+pub struct Roles<'a> {
+    pub entities: &'a [String],
+    pub timestamp: &'a str,
+}
+
+impl Roles<'_> {
+    pub fn contains(&self, column: &str) -> bool {
+        self.timestamp == column || self.entities.iter().any(|entity| entity == column)
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Failure {
+    Failure::terminal(Reason::QueryInvalid, message)
+}
+
+/// The plan of `sql`, which must be one query whose result depends on nothing but its tables.
+pub async fn plan(state: &SessionState, sql: &str) -> Result<LogicalPlan, Failure> {
+    let dialect = state.config().options().sql_parser.dialect;
+    let statement = state.sql_to_statement(sql, &dialect).map_err(planning_failed)?;
+    refuse_other_statements(&statement)?;
+    let plan = state.statement_to_plan(statement).await.map_err(planning_failed)?;
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(&plan)
+        .map_err(planning_failed)?;
+    refuse_volatile(&plan)?;
+    Ok(plan)
+}
+
+fn refuse_other_statements(statement: &Statement) -> Result<(), Failure> {
+    if let Statement::Statement(statement) = statement
+        && matches!(**statement, ast::Statement::Query(_))
+    {
+        return Ok(());
+    }
+    let text = statement.to_string();
+    let verb = text.split_whitespace().next().unwrap_or_default();
+    Err(invalid(format!("spec.sql must be one SELECT, this is {verb}")))
+}
+
+fn refuse_volatile(plan: &LogicalPlan) -> Result<(), Failure> {
+    let mut volatile = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|expression| match function(expression) {
+                Some((name, signature)) if signature.volatility != Volatility::Immutable => {
+                    volatile = Some(name.to_owned());
+                    Ok(TreeNodeRecursion::Stop)
+                }
+                _ => Ok(TreeNodeRecursion::Continue),
+            })
+        })
+    })
+    .map_err(planning_failed)?;
+    match volatile {
+        None => Ok(()),
+        Some(name) => Err(invalid(format!(
+            "spec.sql calls {name}(), which yields something else each time: the same inputs must give the same \
+             features. Compute from the tables' own columns instead"
+        ))),
+    }
+}
+
+fn function(expression: &Expr) -> Option<(&str, &Signature)> {
+    match expression {
+        Expr::ScalarFunction(call) => Some((call.func.name(), call.func.signature())),
+        Expr::AggregateFunction(call) => Some((call.func.name(), call.func.signature())),
+        Expr::WindowFunction(call) => match &call.fun {
+            datafusion::logical_expr::WindowFunctionDefinition::AggregateUDF(f) => Some((f.name(), f.signature())),
+            datafusion::logical_expr::WindowFunctionDefinition::WindowUDF(f) => Some((f.name(), f.signature())),
+        },
+        _ => None,
+    }
+}
+
+/// The columns of the result, each under the type in which tables keep it.
+pub fn columns(schema: &DFSchema, roles: &Roles<'_>) -> Result<Vec<Expr>, Failure> {
+    let mut names = BTreeSet::new();
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    for (qualifier, field) in schema.iter() {
+        let (name, from) = (field.name(), field.data_type());
+        check_name(name)?;
+        if !names.insert(name.as_str()) {
+            return Err(invalid(format!("spec.sql yields two columns {name:?}: give one another name with AS")));
+        }
+        let column = Expr::Column(Column::new(qualifier.cloned(), name));
+        let column = stored(column, name, from).ok_or_else(|| {
+            invalid(format!(
+                "spec.sql yields column {name:?} of type {from}, which a feature cannot have: CAST it to BOOLEAN, \
+                 BIGINT, REAL, DOUBLE, VARCHAR, TIMESTAMP or DATE"
+            ))
+        })?;
+        columns.push(column);
+    }
+    check_roles(schema, roles)?;
+    Ok(columns)
+}
+
+/// Names go into requests as `view:feature` and into file formats, so they are plain words.
+fn check_name(name: &str) -> Result<(), Failure> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !name.is_empty()
+        && name.len() <= 128
+        && name.chars().all(word)
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+    {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "spec.sql yields a column {name:?}: give it a name of letters, digits and '_' with AS (at most 128)"
+    )))
+}
+
+fn check_roles(schema: &DFSchema, roles: &Roles<'_>) -> Result<(), Failure> {
+    let type_of = |field: &str, column: &str| {
+        let found = schema.fields().iter().find(|field| field.name() == column);
+        let found = found.and_then(|field| types::stored(field.data_type()));
+        found.ok_or_else(|| {
+            let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            invalid(format!("{field} names {column:?}, but spec.sql yields only {}", names.join(", ")))
+        })
+    };
+    for entity in roles.entities {
+        let found = type_of("spec.entities", entity)?;
+        if !types::is_entity(&found) {
+            return Err(invalid(format!(
+                "spec.entities names {entity:?} of type {}: CAST it to VARCHAR or BIGINT",
+                types::name(&found)
+            )));
+        }
+    }
+    let found = type_of("spec.timestamp", roles.timestamp)?;
+    if !types::is_time(&found) {
+        return Err(invalid(format!(
+            "spec.timestamp names {:?} of type {}: it must be a TIMESTAMP or DATE",
+            roles.timestamp,
+            types::name(&found)
+        )));
+    }
+    Ok(())
+}

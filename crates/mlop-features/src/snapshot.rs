@@ -1,0 +1,76 @@
+//! Computes a view's table: SQL over its inputs, sorted, as Parquet.
+
+use crate::{
+    query::{Roles, Tables, execution_failed, planning_failed},
+    text::count,
+    writer,
+};
+use futures::TryStreamExt;
+use mlop_api::{
+    Reason,
+    common::Metric,
+    result::{Failure, ResultDocument},
+    task::SnapshotWork,
+};
+use mlop_artifact::{
+    manifest::{self, TableManifest},
+    store::ObjectStoreHandle,
+    table,
+};
+use std::{fs, io, path::Path};
+
+/// Does `work`: downloads into the folder `scratch` (which is emptied) and writes to `output`. `open` gives the store
+/// of an input.
+///
+/// # Errors
+/// `QueryInvalid` when the SQL cannot run on these inputs or yields no such table, `OutOfMemory` when it does not fit,
+/// `InputCorrupt` when an input is not what was published; otherwise as the stores say.
+pub async fn run(
+    work: &SnapshotWork,
+    output: &ObjectStoreHandle,
+    open: impl Fn(&mlop_api::task::Store) -> Result<ObjectStoreHandle, Failure>,
+    scratch: &Path,
+) -> Result<ResultDocument, Failure> {
+    let (inputs, spill) = (scratch.join("inputs"), scratch.join("spill"));
+    emptied(scratch).and_then(|()| fs::create_dir(&spill)).map_err(|error| {
+        Failure::transient(Reason::WorkerFailed, format!("preparing {}: {error}", scratch.display()))
+    })?;
+    let tables = Tables::new(work.memory_bytes, &spill)?;
+    for (index, input) in work.inputs.iter().enumerate() {
+        // The input's name may be no file name.
+        let folder = inputs.join(index.to_string());
+        let manifest = table::download(&open(&input.store)?, &input.digest, &folder).await?;
+        tracing::info!(input = input.name, digest = %input.digest, rows = manifest.rows, "downloaded");
+        tables.add(&input.name, &manifest, &folder).await?;
+    }
+    let roles = Roles { entities: &work.entities, timestamp: &work.timestamp };
+    let frame = tables.query(&work.sql, &roles).await?;
+    let schema = frame.schema().inner().clone();
+    let features = schema.fields().iter().filter(|field| !roles.contains(field.name())).count();
+    let plan = frame.create_physical_plan().await.map_err(planning_failed)?;
+    let rows = datafusion::physical_plan::execute_stream(plan, tables.context()).map_err(execution_failed)?;
+    let table = writer::write(output, scratch, &schema, rows.map_err(execution_failed)).await?;
+    let published = manifest::publish(output, table).await?;
+    result(&published.manifest, published.digest, features)
+}
+
+fn emptied(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::create_dir_all(folder),
+    }
+}
+
+fn result(table: &TableManifest, digest: mlop_api::Digest, features: usize) -> Result<ResultDocument, Failure> {
+    Ok(ResultDocument {
+        digest: Some(digest),
+        schema_digest: Some(manifest::schema_digest(&table.schema)?),
+        metrics: vec![
+            Metric::new("rows", table.rows as f64),
+            Metric::new("features", features as f64),
+            Metric::new("bytes", table.parts.iter().map(|part| part.bytes).sum::<u64>() as f64),
+        ],
+        summary: Some(format!("{}, {}", count(table.rows, "row", "rows"), count(features as u64, "feature", "features"))),
+        ..ResultDocument::default()
+    })
+}

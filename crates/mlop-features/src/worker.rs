@@ -1,0 +1,51 @@
+//! Does the mounted task.
+
+use crate::{
+    activate,
+    online::{connection::Server, load::View},
+    snapshot,
+};
+use mlop_api::{
+    Reason,
+    result::{Failure, ResultDocument},
+    task::{Redis, Task, Work},
+};
+use mlop_artifact::{environment, store, worker::once};
+use std::time::Duration;
+
+/// Longest wait for Redis: deleting a view's rows may take it a while.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Does `task` and tells how it ended.
+///
+/// # Errors
+/// Those of the work; `WorkerFailed` for work that is not this worker's.
+pub async fn work(task: Task) -> Result<ResultDocument, Failure> {
+    let scratch = std::env::temp_dir().join("mlop");
+    match task.work {
+        Work::Snapshot(work) => {
+            let output = store::open(&work.output)?;
+            once(&output, &task.subject.uid, async || snapshot::run(&work, &output, store::open, &scratch).await).await
+        }
+        Work::Activate(work) => {
+            let store = store::open(&work.table.store)?;
+            activate::run(&work, &store, server(&work.redis), &scratch).await
+        }
+        Work::Deactivate { view, redis } => {
+            View::open(server(&redis), view).await?.remove().await?;
+            Ok(ResultDocument { summary: Some("removed".to_owned()), ..ResultDocument::default() })
+        }
+        _ => Err(Failure::terminal(
+            Reason::WorkerFailed,
+            "the task is not one of mlop-features: are the images of the operator mixed up?",
+        )),
+    }
+}
+
+fn server(redis: &Redis) -> Server {
+    Server {
+        address: redis.address.clone(),
+        password_file: redis.password.then(|| environment::redis_dir().join("password")),
+        response_timeout: REDIS_TIMEOUT,
+    }
+}

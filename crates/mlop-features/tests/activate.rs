@@ -1,0 +1,258 @@
+//! Loading into a real Redis: what lies there, and which revision wins.
+
+mod common;
+
+use arrow::array::RecordBatch;
+use common::{
+    Scratch,
+    redis::TestRedis,
+    store, table,
+    view::{EARLY, NAMESPACE, activate, activation, recorded, run, user_stats, users},
+};
+use mlop_api::{Digest, Reason, result::Failure};
+use mlop_features::online::{
+    Schema,
+    connection::Server,
+    load::{Claim, Row, View},
+    read::{Lookup, ReadError, Reader},
+};
+
+/// Tables whose one user has this amount.
+fn amount(amount: f64) -> RecordBatch {
+    users(&[(Some(1), EARLY, amount, Some("RO"))])
+}
+
+fn reader(redis: &TestRedis) -> Reader {
+    Reader::new(redis.server(), NAMESPACE.to_owned())
+}
+
+async fn served_amount(reader: &Reader) -> f64 {
+    let entity = mlop_features::feast::EntityValue::Int64(1);
+    let key = mlop_features::feast::key::entity_key([("user_id", &entity)].into_iter(), NAMESPACE);
+    loop {
+        let served = reader.view("user_stats").await.unwrap().expect("the view is online");
+        let lookup =
+            Lookup { served, features: vec!["amount_avg".to_owned()], entity_keys: vec![key.clone()] };
+        if let Some(rows) = reader.rows(&[lookup]).await.unwrap() {
+            let row = rows[0][0].clone().expect("the entity is there");
+            let mlop_features::feast::Value::Double(amount) = row.values[0] else { panic!("{row:?}") };
+            return amount;
+        }
+    }
+}
+
+#[track_caller]
+fn superseded<T>(ended: Result<T, Failure>) {
+    let failure = ended.err().expect("the revision must lose");
+    assert_eq!((failure.reason, failure.retryable), (Reason::ActivationSuperseded, false), "{}", failure.message);
+}
+
+/// A row as [`TestRedis`] holds it, field by field in hexadecimal.
+async fn row(redis: &TestRedis, key: &[u8]) -> Vec<(String, String)> {
+    let fields: Vec<(Vec<u8>, Vec<u8>)> =
+        redis::cmd("HGETALL").arg(key).query_async(&mut redis.connect().await).await.unwrap();
+    let mut fields: Vec<_> = fields.iter().map(|(field, value)| (hex::encode(field), hex::encode(value))).collect();
+    fields.sort();
+    fields
+}
+
+#[tokio::test]
+async fn rows_are_those_of_feast() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let store = store();
+    let digest = table(&store, &recorded()).await;
+    let result = run(&redis, &store, &activation(&store, &digest, 5)).await.unwrap();
+    assert_eq!(result.summary.as_deref(), Some("3 entities online"));
+    let mut key = format!("mlop:{{fraud/user_stats}}:5-{}:e:", digest.short(12)).into_bytes();
+    key.extend(
+        hex::decode("010000000200000007000000757365725f69640400000008000000e9030000000000006672617564").unwrap(),
+    );
+    let expected = [
+        ("208cecde", "20e907"),
+        ("5f74733a757365725f7374617473", "08a4b984d806"),
+        ("9bcce6e3", "1202524f"),
+        ("b8752a5c", "3801"),
+        ("c2d7e782", "290000000000769740"),
+        ("cff970e1", "82010a0a080000003f0000c03f"),
+        ("d1f27523", "40d0bb84d806"),
+    ];
+    assert_eq!(row(&redis, &key).await, expected.map(|(field, value)| (field.to_owned(), value.to_owned())));
+}
+
+#[tokio::test]
+async fn a_row_without_entity_is_left_out() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let table = users(&[(None, EARLY, 1.0, None), (Some(1), EARLY, 2.0, None)]);
+    let result = activate(&redis, &table, 1).await.unwrap();
+    assert_eq!(result.summary.as_deref(), Some("1 entity online"));
+}
+
+#[tokio::test]
+async fn only_a_higher_revision_is_served() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let reader = reader(&redis);
+    assert!(reader.view("user_stats").await.unwrap().is_none());
+    activate(&redis, &amount(1.0), 3).await.unwrap();
+    assert_eq!(served_amount(&reader).await, 1.0);
+    activate(&redis, &amount(2.0), 4).await.unwrap();
+    assert_eq!(served_amount(&reader).await, 2.0);
+    let keys = redis.keys().await;
+    superseded(activate(&redis, &amount(1.0), 3).await);
+    superseded(activate(&redis, &amount(5.0), 4).await);
+    assert_eq!(redis.keys().await, keys, "a late revision leaves nothing behind");
+    let again = activate(&redis, &amount(2.0), 4).await.unwrap();
+    assert_eq!(again.summary.as_deref(), Some("online already"));
+    assert_eq!(served_amount(&reader).await, 2.0);
+}
+
+#[tokio::test]
+async fn two_generations_are_kept_and_no_more() {
+    let Some(redis) = TestRedis::start().await else { return };
+    for revision in 1..=5 {
+        activate(&redis, &amount(revision as f64), revision).await.unwrap();
+    }
+    let keys = redis.keys().await;
+    // Pointer and generations, and of each generation index, meta and one row.
+    assert_eq!(keys.len(), 2 + 2 * 3, "{keys:?}");
+    assert!(keys.iter().any(|key| key.contains(":4-")) && keys.iter().any(|key| key.contains(":5-")), "{keys:?}");
+}
+
+fn schema() -> Schema {
+    Schema { entities: vec![], timestamp: "ts".to_owned(), features: vec![], ttl_seconds: None }
+}
+
+fn rows(from: u32) -> [Row; 2] {
+    [from, from + 1].map(|n| Row {
+        entity_key: n.to_le_bytes().to_vec(),
+        fields: vec![(b"field".to_vec(), b"value".to_vec())],
+    })
+}
+
+async fn open(server: Server) -> View {
+    View::open(server, user_stats()).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_interrupted_load_is_finished_or_cleared_away() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let (first, second) = (Digest::of_bytes(b"1"), Digest::of_bytes(b"2"));
+    let mut view = open(redis.server()).await;
+    for _ in 0..3 {
+        let Claim::Load(mut load) = view.claim(1, &first, &schema()).await.unwrap() else { panic!("not served yet") };
+        load.put(&rows(0)).await.unwrap();
+        // Dropped: the pod is gone.
+    }
+    assert!(reader(&redis).view("user_stats").await.unwrap().is_none());
+    let Claim::Load(mut load) = view.claim(2, &second, &schema()).await.unwrap() else { panic!("not served yet") };
+    assert!(!redis.keys().await.iter().any(|key| key.contains(":1-")), "the abandoned load is cleared away");
+    load.put(&rows(0)).await.unwrap();
+    load.finish().await.unwrap();
+    assert!(matches!(view.claim(2, &second, &schema()).await.unwrap(), Claim::Served));
+}
+
+#[tokio::test]
+async fn a_load_loses_as_soon_as_a_higher_one_begins() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let (first, second) = (Digest::of_bytes(b"1"), Digest::of_bytes(b"2"));
+    let (mut late, mut early) = (open(redis.server()).await, open(redis.server()).await);
+    let Claim::Load(mut lower) = late.claim(1, &first, &schema()).await.unwrap() else { panic!("not served yet") };
+    lower.put(&rows(0)).await.unwrap();
+    let Claim::Load(mut higher) = early.claim(2, &second, &schema()).await.unwrap() else { panic!("not served yet") };
+    higher.put(&rows(0)).await.unwrap();
+    superseded(lower.put(&rows(2)).await);
+    superseded(lower.finish().await);
+    higher.finish().await.unwrap();
+    let keys = redis.keys().await;
+    assert!(!keys.iter().any(|key| key.contains(":1-")), "{keys:?}");
+}
+
+#[tokio::test]
+async fn twins_of_one_load_both_succeed() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let digest = Digest::of_bytes(b"1");
+    let (mut one, mut two) = (open(redis.server()).await, open(redis.server()).await);
+    let Claim::Load(mut first) = one.claim(1, &digest, &schema()).await.unwrap() else { panic!("not served yet") };
+    let Claim::Load(mut second) = two.claim(1, &digest, &schema()).await.unwrap() else { panic!("not served yet") };
+    first.put(&rows(0)).await.unwrap();
+    second.put(&rows(0)).await.unwrap();
+    first.finish().await.unwrap();
+    let before = redis.keys().await;
+    second.finish().await.unwrap();
+    assert_eq!(redis.keys().await, before);
+}
+
+#[tokio::test]
+async fn removing_a_view_leaves_nothing_and_stops_its_loads() {
+    let Some(redis) = TestRedis::start().await else { return };
+    activate(&redis, &amount(1.0), 1).await.unwrap();
+    activate(&redis, &amount(2.0), 2).await.unwrap();
+    let digest = Digest::of_bytes(b"3");
+    let mut loading = open(redis.server()).await;
+    let Claim::Load(mut load) = loading.claim(3, &digest, &schema()).await.unwrap() else { panic!("not served yet") };
+    load.put(&rows(0)).await.unwrap();
+    let mut view = open(redis.server()).await;
+    view.remove().await.unwrap();
+    assert_eq!(redis.keys().await, Vec::<String>::new());
+    superseded(load.put(&rows(2)).await);
+    superseded(load.finish().await);
+    view.remove().await.unwrap();
+    assert_eq!(redis.keys().await, Vec::<String>::new());
+    activate(&redis, &amount(1.0), 1).await.unwrap();
+    assert_eq!(served_amount(&reader(&redis)).await, 1.0);
+}
+
+/// Amounts only grow, so a reader that saw a row of a half-loaded or half-deleted generation would panic or go back.
+#[tokio::test]
+async fn readers_see_whole_generations_while_views_are_replaced() {
+    let Some(redis) = TestRedis::start().await else { return };
+    activate(&redis, &amount(1.0), 1).await.unwrap();
+    let reader = reader(&redis);
+    let writer = async {
+        for revision in 2..=30 {
+            activate(&redis, &amount(revision as f64), revision).await.unwrap();
+        }
+    };
+    let reading = async {
+        let mut last = 0.0;
+        while last < 30.0 {
+            let amount = served_amount(&reader).await;
+            assert!(amount >= last, "{amount} after {last}");
+            last = amount;
+        }
+    };
+    tokio::join!(writer, reading);
+}
+
+#[tokio::test]
+async fn a_table_that_is_no_snapshot_of_the_view_is_refused() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let store = store();
+    let unsorted = users(&[(Some(2), EARLY, 1.0, None), (Some(1), EARLY, 1.0, None)]);
+    let digest = table(&store, &unsorted).await;
+    let failure = run(&redis, &store, &activation(&store, &digest, 1)).await.unwrap_err();
+    assert_eq!(failure.reason, Reason::InputCorrupt, "{}", failure.message);
+    let mut work = activation(&store, &digest, 2);
+    work.entities = vec!["nobody".to_owned()];
+    let failure = run(&redis, &store, &work).await.unwrap_err();
+    assert!(failure.message.contains("nobody"), "{}", failure.message);
+    assert!(reader(&redis).view("user_stats").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_there_or_refuses_is_named() {
+    let Some(mut redis) = TestRedis::start().await else { return };
+    let scratch = Scratch::new();
+    let password_file = scratch.path().join("wrong");
+    std::fs::write(&password_file, "wrong").unwrap();
+    let wrong = Server { password_file: Some(password_file), ..redis.server() };
+    let failure = View::open(wrong, user_stats()).await.err().expect("the password is wrong");
+    assert_eq!((failure.reason, failure.retryable), (Reason::OnlineStoreUnreachable, true), "{}", failure.message);
+    assert!(failure.message.contains("password"), "{}", failure.message);
+    let reader = reader(&redis);
+    reader.ping().await.unwrap();
+    redis.stop();
+    let failure = View::open(redis.server(), user_stats()).await.err().expect("Redis is gone");
+    assert_eq!(failure.reason, Reason::OnlineStoreUnreachable);
+    assert!(failure.message.contains(&redis.address()), "{}", failure.message);
+    assert!(matches!(reader.ping().await, Err(ReadError::Redis(_))));
+}
