@@ -1,0 +1,111 @@
+//! Is the store there, and may we do with it what mlop needs?
+
+use futures::TryStreamExt;
+use mlop_api::{
+    Reason,
+    result::{Failure, ResultDocument},
+    task::Subject,
+};
+use mlop_artifact::store::ObjectStoreHandle;
+
+/// What is written, so that reading it back proves something.
+const CONTENT: &[u8] = b"mlop checks that it can create, read and delete here\n";
+
+/// Lists, creates, reads and deletes a small object under `.mlop-probe/`.
+///
+/// A store whose requests are not signed may be a public source that cannot be written to: that is success, and the
+/// summary says so.
+///
+/// # Errors
+/// The reason of the first thing that does not work, with what to do about it.
+pub async fn probe(store: &ObjectStoreHandle, subject: &Subject) -> Result<ResultDocument, Failure> {
+    store.list("").try_next().await?;
+    let key = format!(".mlop-probe/{}-{}", subject.uid, subject.attempt);
+    match write(store, &key).await {
+        Ok(()) => Ok(reachable("readable and writable")),
+        Err(failure) if failure.reason == Reason::StoreDenied && !store.store().credentials => {
+            Ok(reachable("readable; not writable without keys, so a source only"))
+        }
+        Err(failure) if failure.reason == Reason::StoreDenied => {
+            let needs =
+                "mlop needs s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject below the prefix";
+            Err(Failure { message: format!("{}; {needs}", failure.message), ..failure })
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+async fn write(store: &ObjectStoreHandle, key: &str) -> Result<(), Failure> {
+    store.create(key, CONTENT).await?;
+    let overwritten = store.create(key, CONTENT).await?;
+    let content = store.get(key, CONTENT.len() as u64).await?;
+    store.delete(key).await?;
+    let broken = |what: &str| {
+        let message = format!("ObjectStore {}: {what}", store.store().name);
+        Err(Failure::terminal(Reason::WorkerFailed, message))
+    };
+    if overwritten {
+        return broken(
+            "it overwrites objects in spite of If-None-Match: use a release of it that supports this",
+        );
+    }
+    if content != CONTENT {
+        return broken("what was read is not what was written: is something between us and the store?");
+    }
+    Ok(())
+}
+
+fn reachable(summary: &str) -> ResultDocument {
+    ResultDocument { summary: Some(summary.to_owned()), ..ResultDocument::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mlop_api::task::Store;
+    use mlop_artifact::store;
+
+    fn subject() -> Subject {
+        Subject {
+            kind: "ObjectStore".into(),
+            namespace: "default".into(),
+            name: "raw".into(),
+            uid: "uid-1".into(),
+            attempt: 1,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_good_store_is_left_as_it_was() {
+        let store = ObjectStoreHandle::in_memory("raw");
+        let result = probe(&store, &subject()).await.unwrap();
+        assert_eq!(result.summary.as_deref(), Some("readable and writable"));
+        assert_eq!(store.list("").try_next().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_an_interrupted_probe_left_is_no_obstacle() {
+        let store = ObjectStoreHandle::in_memory("raw");
+        store.create(".mlop-probe/uid-1-1", CONTENT).await.unwrap();
+        probe(&store, &subject()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_store_that_does_not_answer_is_unreachable() {
+        let address = Store {
+            name: "raw".into(),
+            endpoint: "http://127.0.0.1:1".into(),
+            region: "us-east-1".into(),
+            bucket: "bucket".into(),
+            prefix: String::new(),
+            credentials: false,
+        };
+        let failure = probe(&store::open(&address).unwrap(), &subject()).await.unwrap_err();
+        assert_eq!(
+            (failure.reason, failure.retryable),
+            (Reason::StoreUnreachable, true),
+            "{}",
+            failure.message
+        );
+    }
+}

@@ -1,0 +1,263 @@
+//! Parquet parts of about equal size, written and uploaded while rows arrive.
+//!
+//! The bytes depend on the rows only: row groups end at a fixed number of rows or bytes, parts at a fixed size, and
+//! the files hold no time and no version of ours.
+
+use super::{
+    column::{Rule, Value},
+    reader::Cells,
+};
+use arrow::{
+    array::{
+        ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, RecordBatch, StringBuilder,
+        TimestampMicrosecondBuilder,
+    },
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+};
+use mlop_api::{Reason, dataset::ColumnType, result::Failure};
+use mlop_artifact::{
+    manifest::{ColumnSchema, Part},
+    store::ObjectStoreHandle,
+    table::put_part,
+};
+use parquet::{
+    arrow::ArrowWriter,
+    basic::{Compression, ZstdLevel},
+    errors::ParquetError,
+    file::properties::WriterProperties,
+};
+use std::{
+    fmt::Display,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::runtime::Handle;
+
+/// Rows that are handed to the encoder at once.
+const BATCH_ROWS: u64 = 8_192;
+/// Rows of a row group.
+const GROUP_ROWS: u64 = 131_072;
+/// Bytes of text after which a batch or a row group ends early, so that wide rows need no more memory.
+const BATCH_TEXT_BYTES: u64 = 8 << 20;
+const GROUP_TEXT_BYTES: u64 = 64 << 20;
+/// Size at which a part ends, after its row group.
+const PART_BYTES: u64 = 128 << 20;
+/// Zstandard's default.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Writes a table.
+pub struct Writer {
+    schema: SchemaRef,
+    columns: Vec<Builder>,
+    /// What is in the builders, and what in the row group, the builders included.
+    batch: Extent,
+    group: Extent,
+    part: Option<OpenPart>,
+    done: Vec<Part>,
+    scratch: PathBuf,
+    output: ObjectStoreHandle,
+    runtime: Handle,
+}
+
+struct OpenPart {
+    path: PathBuf,
+    writer: ArrowWriter<File>,
+    rows: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Extent {
+    rows: u64,
+    text_bytes: u64,
+}
+
+impl Extent {
+    fn add(&mut self, text_bytes: u64) {
+        self.rows += 1;
+        self.text_bytes += text_bytes;
+    }
+}
+
+impl Writer {
+    /// A writer of parts that pass through `scratch` into `output`.
+    ///
+    /// # Errors
+    /// None that the caller could cause.
+    pub fn new(
+        rules: &[Rule],
+        scratch: &Path,
+        output: ObjectStoreHandle,
+        runtime: Handle,
+    ) -> Result<Self, Failure> {
+        let fields = rules.iter().map(|rule| Field::new(&rule.name, data_type(rule.kind), rule.nullable));
+        Ok(Self {
+            schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+            columns: rules.iter().map(|rule| Builder::new(rule.kind)).collect(),
+            batch: Extent::default(),
+            group: Extent::default(),
+            part: None,
+            done: Vec::new(),
+            scratch: scratch.to_owned(),
+            output,
+            runtime,
+        })
+    }
+
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// As the scratch disk and the store say.
+    pub fn add(&mut self, values: &[Option<Value>], cells: &Cells<'_>) -> Result<(), Failure> {
+        let mut text_bytes = 0;
+        for (number, (column, value)) in self.columns.iter_mut().zip(values).enumerate() {
+            let text = matches!(value, Some(Value::Text)).then(|| cells.get(number)).flatten();
+            text_bytes += text.map_or(0, |text| text.len() as u64);
+            column.add(*value, text);
+        }
+        self.batch.add(text_bytes);
+        self.group.add(text_bytes);
+        let group_is_full = self.group.rows >= GROUP_ROWS || self.group.text_bytes >= GROUP_TEXT_BYTES;
+        if group_is_full || self.batch.rows >= BATCH_ROWS || self.batch.text_bytes >= BATCH_TEXT_BYTES {
+            self.end_batch()?;
+        }
+        if group_is_full { self.end_group() } else { Ok(()) }
+    }
+
+    /// Ends the last part; a table without rows has one part that shows its columns.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn finish(mut self) -> Result<Vec<Part>, Failure> {
+        if self.batch.rows > 0 || self.done.is_empty() && self.part.is_none() {
+            self.end_batch()?;
+        }
+        self.end_part()?;
+        Ok(self.done)
+    }
+
+    fn end_batch(&mut self) -> Result<(), Failure> {
+        let columns = self.columns.iter_mut().map(Builder::finish).collect();
+        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| unwritable(&error))?;
+        let rows = std::mem::take(&mut self.batch).rows;
+        let part = match &mut self.part {
+            Some(part) => part,
+            none => none.insert(OpenPart::new(&self.scratch, self.done.len(), &self.schema)?),
+        };
+        part.rows += rows;
+        part.writer.write(&batch).map_err(|error| unwritable(&error))
+    }
+
+    fn end_group(&mut self) -> Result<(), Failure> {
+        self.group = Extent::default();
+        let Some(part) = &mut self.part else { return Ok(()) };
+        part.writer.flush().map_err(|error| unwritable(&error))?;
+        if part.writer.bytes_written() as u64 >= PART_BYTES { self.end_part() } else { Ok(()) }
+    }
+
+    fn end_part(&mut self) -> Result<(), Failure> {
+        let Some(OpenPart { path, writer, rows }) = self.part.take() else { return Ok(()) };
+        writer.close().map_err(|error| unwritable(&error))?;
+        let part = self.runtime.block_on(put_part(&self.output, &path, rows))?;
+        tracing::info!(part = part.path, bytes = part.bytes, rows, "part uploaded");
+        self.done.push(part);
+        std::fs::remove_file(&path).map_err(|error| unwritable(&error))
+    }
+}
+
+impl OpenPart {
+    fn new(scratch: &Path, number: usize, schema: &SchemaRef) -> Result<Self, Failure> {
+        let path = scratch.join(format!("{number}.parquet"));
+        let file = File::create(&path).map_err(|error| unwritable(&error))?;
+        let properties = properties().map_err(|error| unwritable(&error))?;
+        let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties));
+        Ok(Self { path, writer: writer.map_err(|error| unwritable(&error))?, rows: 0 })
+    }
+}
+
+fn properties() -> Result<WriterProperties, ParquetError> {
+    Ok(WriterProperties::builder()
+        .set_created_by("mlop".to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
+        // Row groups are ended here, by rows and by bytes.
+        .set_max_row_group_row_count(None)
+        .build())
+}
+
+fn unwritable(error: &dyn Display) -> Failure {
+    Failure::transient(Reason::WorkerFailed, format!("writing Parquet to the scratch disk: {error}"))
+}
+
+fn data_type(kind: ColumnType) -> DataType {
+    match kind {
+        ColumnType::String => DataType::Utf8,
+        ColumnType::Int64 => DataType::Int64,
+        ColumnType::Float64 => DataType::Float64,
+        ColumnType::Bool => DataType::Boolean,
+        ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        ColumnType::Date => DataType::Date32,
+    }
+}
+
+/// The columns as the manifest has them.
+pub fn schema(rules: &[Rule]) -> Vec<ColumnSchema> {
+    let column = |rule: &Rule| ColumnSchema {
+        name: rule.name.clone(),
+        kind: super::type_name(rule.kind).to_owned(),
+        nullable: rule.nullable,
+    };
+    rules.iter().map(column).collect()
+}
+
+/// Collects the values of a column.
+enum Builder {
+    Text(StringBuilder),
+    Int(Int64Builder),
+    Float(Float64Builder),
+    Bool(BooleanBuilder),
+    Timestamp(TimestampMicrosecondBuilder),
+    Date(Date32Builder),
+}
+
+impl Builder {
+    fn new(kind: ColumnType) -> Self {
+        match kind {
+            ColumnType::String => Self::Text(StringBuilder::new()),
+            ColumnType::Int64 => Self::Int(Int64Builder::new()),
+            ColumnType::Float64 => Self::Float(Float64Builder::new()),
+            ColumnType::Bool => Self::Bool(BooleanBuilder::new()),
+            ColumnType::Timestamp => {
+                Self::Timestamp(TimestampMicrosecondBuilder::new().with_data_type(data_type(kind)))
+            }
+            ColumnType::Date => Self::Date(Date32Builder::new()),
+        }
+    }
+
+    /// Appends a value of the column's type, which its rule has checked.
+    fn add(&mut self, value: Option<Value>, text: Option<&str>) {
+        match (self, value) {
+            (Self::Text(builder), _) => builder.append_option(text),
+            (Self::Int(builder), Some(Value::Int(value))) => builder.append_value(value),
+            (Self::Int(builder), _) => builder.append_null(),
+            (Self::Float(builder), Some(Value::Float(value))) => builder.append_value(value),
+            (Self::Float(builder), _) => builder.append_null(),
+            (Self::Bool(builder), Some(Value::Bool(value))) => builder.append_value(value),
+            (Self::Bool(builder), _) => builder.append_null(),
+            (Self::Timestamp(builder), Some(Value::Timestamp(value))) => builder.append_value(value),
+            (Self::Timestamp(builder), _) => builder.append_null(),
+            (Self::Date(builder), Some(Value::Date(value))) => builder.append_value(value),
+            (Self::Date(builder), _) => builder.append_null(),
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            Self::Text(builder) => Arc::new(builder.finish()),
+            Self::Int(builder) => Arc::new(builder.finish()),
+            Self::Float(builder) => Arc::new(builder.finish()),
+            Self::Bool(builder) => Arc::new(builder.finish()),
+            Self::Timestamp(builder) => Arc::new(builder.finish()),
+            Self::Date(builder) => Arc::new(builder.finish()),
+        }
+    }
+}
