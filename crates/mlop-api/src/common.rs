@@ -174,3 +174,14 @@ pub trait Flow {
 pub(crate) fn default_keep() -> u32 {
     10
 }
+
+/// Schema of a map's values: texts of at most `max` characters. (The bounds that the derive takes reach lists only.)
+pub(crate) fn text(max: u32) -> serde_json::Value {
+    serde_json::json!({"type": "string", "maxLength": max})
+}
+
+/// Schema of the values of labels.
+pub(crate) fn label_value() -> serde_json::Value {
+    let pattern = "^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$";
+    serde_json::json!({"type": "string", "maxLength": 63, "pattern": pattern})
+}

@@ -1,7 +1,7 @@
 //! Deployment: `ModelDeployment`.
 
 use crate::{
-    common::{ObjectRef, Resources, Toleration},
+    common::{ObjectRef, Resources, Toleration, label_value},
     duration::Span,
     status::DeploymentStatus,
 };
@@ -45,7 +45,7 @@ pub struct ModelDeploymentSpec {
     pub target: Target,
     /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 63), regex(pattern = r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$")))]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = label_value()))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pods accept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -83,7 +83,10 @@ pub struct Runtime {
     pub resources: Resources,
     /// Names of Secrets for pulling the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")))]
+    #[schemars(
+        length(max = 8),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))
+    )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub pull_secrets: Vec<String>,
 }

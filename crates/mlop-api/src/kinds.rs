@@ -32,7 +32,11 @@ pub fn all() -> Vec<CustomResourceDefinition> {
 
 /// Adds what the derived definition of a kind, whose main condition is `condition`, lacks.
 fn completed(mut crd: CustomResourceDefinition, condition: &str) -> CustomResourceDefinition {
-    let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
+    let schemas = crd
+        .spec
+        .versions
+        .iter_mut()
+        .filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
     for schema in schemas {
         each(schema, &drop_nullable);
         each(schema, &drop_unsigned_format);
@@ -71,11 +75,15 @@ fn drop_unsigned_format(schema: &mut JSONSchemaProps) {
 /// The bounds of Kubernetes' own conditions, which its Rust type does not carry.
 fn bound_conditions(status: &mut JSONSchemaProps) {
     let conditions = status.properties.as_mut().and_then(|properties| properties.get_mut("conditions"));
-    let Some(JSONSchemaPropsOrArray::Schema(item)) = conditions.and_then(|list| list.items.as_mut()) else { return };
+    let Some(JSONSchemaPropsOrArray::Schema(item)) = conditions.and_then(|list| list.items.as_mut()) else {
+        return;
+    };
     for (name, field) in item.properties.iter_mut().flatten() {
         match name.as_str() {
             "type" => field.max_length = Some(316),
-            "status" => field.enum_ = Some(["True", "False", "Unknown"].map(|status| JSON(json!(status))).into()),
+            "status" => {
+                field.enum_ = Some(["True", "False", "Unknown"].map(|status| JSON(json!(status))).into())
+            }
             "reason" => {
                 field.min_length = Some(1);
                 field.max_length = Some(1_024);

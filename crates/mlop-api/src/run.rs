@@ -2,7 +2,7 @@
 
 use crate::{
     Digest,
-    common::{Resources, Retry, Toleration},
+    common::{Resources, Retry, Toleration, label_value},
     contract::{InputRecord, Root},
     duration::Span,
 };
@@ -62,7 +62,7 @@ pub struct Execution {
     pub keep_pods: Option<Span>,
     /// Labels that a node must have.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 63)))]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = label_value()))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pod accepts.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -1,7 +1,9 @@
 //! Training: `TrainingJob` and its run `TrainingRun`.
 
 use crate::{
-    common::{Consistency, Flow, NamedInput, Resources, Retry, Toleration, Trigger, default_keep},
+    common::{
+        Consistency, Flow, NamedInput, Resources, Retry, Toleration, Trigger, default_keep, label_value, text,
+    },
     duration::Span,
     run::{Execution, Lineage},
     status::{IntentStatus, RunStatus},
@@ -61,11 +63,11 @@ pub struct TrainingJobSpec {
     pub command: Vec<String>,
     /// Files (name: content) that are put into the working directory; 65536 characters in all.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 65536)))]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = text(65536)))]
     pub code: BTreeMap<String, String>,
     /// Named values for the command: $MLOP_HYPERPARAMETERS is a JSON file of them, and each is $MLOP_HP_<NAME>.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64), inner(length(max = 1024)))]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = text(1024)))]
     pub hyperparameters: BTreeMap<String, String>,
     /// Seed for the command's random numbers: $MLOP_SEED.
     #[serde(default)]
@@ -88,7 +90,7 @@ pub struct TrainingJobSpec {
     pub shared_memory: Option<String>,
     /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 63), regex(pattern = r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$")))]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = label_value()))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pod accepts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -96,7 +98,10 @@ pub struct TrainingJobSpec {
     pub tolerations: Vec<Toleration>,
     /// Names of Secrets for pulling the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")))]
+    #[schemars(
+        length(max = 8),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))
+    )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub pull_secrets: Vec<String>,
     /// Attempts and delays when the command fails.
@@ -242,11 +247,11 @@ pub struct TrainingRunIdentity {
     pub command: Vec<String>,
     /// The job's code files.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 65536)))]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = text(65536)))]
     pub code: BTreeMap<String, String>,
     /// The job's hyperparameters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64), inner(length(max = 1024)))]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = text(1024)))]
     pub hyperparameters: BTreeMap<String, String>,
     /// The job's seed.
     #[serde(default)]
