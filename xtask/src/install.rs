@@ -1,12 +1,9 @@
 //! `cargo xtask install`: the operators into the cluster, from the charts and the images of this checkout.
-use std::path::Path;
-use std::process::Command;
-
 use anyhow::Result;
 
 use crate::cluster::{Choice, Cluster, Kubectl};
 use crate::progress::{Outcome, Steps};
-use crate::{paths, process};
+use crate::{charts, paths, process};
 
 /// Namespace of the operators.
 const NAMESPACE: &str = "mlop-system";
@@ -22,16 +19,15 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let cluster = args.choice.cluster()?;
     let mut steps = Steps::new(3);
-    steps.run("definitions", || upgrade(cluster.as_ref(), "mlop-crds", &[]))?;
+    steps.run("charts", charts::pack)?;
     steps.run("operators", || upgrade(cluster.as_ref(), "mlop", &IMAGES))?;
     steps.run("ready", || restart(cluster.as_ref()))
 }
 
 fn upgrade(cluster: &dyn Cluster, chart: &str, values: &[&str]) -> Result<Outcome> {
     let folder = paths::repository().join("charts").join(chart);
-    process::run(helm(&["dependency", "build", "--skip-refresh"])?.arg(&folder))?;
-    let mut command = helm(&["upgrade", "--install", chart])?;
-    command.arg(&folder).args(["--namespace", NAMESPACE, "--create-namespace"]);
+    let mut command = charts::helm("upgrade")?;
+    command.args(["--install", chart]).arg(&folder).args(["--namespace", NAMESPACE, "--create-namespace"]);
     for value in values {
         command.args(["--set", value]);
     }
@@ -56,12 +52,4 @@ fn restart(cluster: &dyn Cluster) -> Result<Outcome> {
         ])?)?;
     }
     Ok(Outcome::Done)
-}
-
-/// Our own helm.
-pub fn helm(args: &[&str]) -> Result<Command> {
-    let program: &Path = &paths::bin()?.join("helm");
-    let mut command = Command::new(program);
-    command.args(args);
-    Ok(command)
 }

@@ -1,6 +1,7 @@
 //! Developer tasks: `cargo xtask <what a person does>`. One module per task, the rest is what they share.
 mod archive;
 mod cache;
+mod charts;
 mod cluster;
 mod demo;
 mod generate;
@@ -30,6 +31,8 @@ enum Task {
     Test(test::Args),
     /// Write the files that the code determines: custom resource definitions, roles, the reference.
     Generate(generate::Args),
+    /// Pack the charts and check what they install.
+    Charts,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -40,5 +43,6 @@ fn main() -> anyhow::Result<()> {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Generate(args) => generate::run(&args),
+        Task::Charts => charts::run(),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::cluster::{Choice, Cluster};
-use crate::{install, paths, process};
+use crate::{paths, process};
 
 /// Version of cargo-deny that reads our deny.toml.
 const CARGO_DENY: &str = "0.20.2";
@@ -64,7 +64,11 @@ const STEPS: [Step; 10] = [
         place: Place::Cluster { left_out: || listed(&CONFORMANCE) },
         check: conformance,
     },
-    Step { name: "charts", place: Place::Cluster { left_out: || Ok(1) }, check: |_| charts() },
+    Step {
+        name: "charts",
+        place: Place::Cluster { left_out: || Ok(1) },
+        check: |_| xtask(&["charts"], None),
+    },
     Step { name: "installation", place: Place::Cluster { left_out: || Ok(1) }, check: installation },
     Step {
         name: "end-to-end tests",
@@ -158,21 +162,6 @@ fn conformance(world: &World) -> Result<Count> {
         command.env("MLOP_CONFORMANCE_KUBECONFIG", cluster.kubeconfig()?);
         Ok(())
     })
-}
-
-fn charts() -> Result<Count> {
-    let mut count = Count::default();
-    let mut folders: Vec<_> = paths::repository().join("charts").read_dir()?.collect::<Result<_, _>>()?;
-    folders.sort_by_key(std::fs::DirEntry::path);
-    for folder in folders.iter().map(std::fs::DirEntry::path).filter(|path| path.join("Chart.yaml").exists())
-    {
-        process::run(install::helm(&["dependency", "build", "--skip-refresh"])?.arg(&folder))?;
-        for what in [&["lint", "--strict"][..], &["template", "mlop"]] {
-            process::run(install::helm(what)?.arg(&folder))?;
-        }
-        count.passed += 1;
-    }
-    Ok(count)
 }
 
 fn installation(world: &World) -> Result<Count> {

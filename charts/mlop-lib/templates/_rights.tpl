@@ -1,0 +1,95 @@
+{{/* What the operator may do, and where. */}}
+{{- define "mlop.rights" -}}
+{{- $context := . -}}
+{{- $namespaces := include "mlop.setting" (list . "watchNamespaces") | fromJsonArray -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ .Chart.Name }}
+  labels:
+    {{- include "mlop.labels" . | nindent 4 }}
+automountServiceAccountToken: false
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ include "mlop.clusterName" . }}
+  labels:
+    {{- include "mlop.labels" . | nindent 4 }}
+rules:
+  {{- .Files.Get "files/rights.yaml" | nindent 2 }}
+  {{- range .Values.inputKinds }}
+  - apiGroups: [{{ .group | quote }}]
+    resources: [{{ .plural | quote }}]
+    verbs: [get, list, watch]
+  {{- end }}
+{{- if $namespaces }}
+{{- range $namespaces }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ include "mlop.clusterName" $context }}
+  namespace: {{ . }}
+  labels:
+    {{- include "mlop.labels" $context | nindent 4 }}
+{{ include "mlop.bound" $context }}
+{{- end }}
+{{- else }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ include "mlop.clusterName" . }}
+  labels:
+    {{- include "mlop.labels" . | nindent 4 }}
+{{ include "mlop.bound" . }}
+{{- end }}
+---
+{{ include "mlop.lease" . }}
+{{- end }}
+
+{{/* Who gets the rights. */}}
+{{- define "mlop.bound" -}}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: {{ include "mlop.clusterName" . }}
+subjects:
+  - {{ include "mlop.subject" . }}
+{{- end }}
+
+{{- define "mlop.subject" -}}
+{kind: ServiceAccount, name: {{ .Chart.Name }}, namespace: {{ .Release.Namespace }}}
+{{- end }}
+
+{{/* The lease of the replica that leads. A right to create cannot name what is created. */}}
+{{- define "mlop.lease" -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ .Chart.Name }}-lease
+  labels:
+    {{- include "mlop.labels" . | nindent 4 }}
+rules:
+  - apiGroups: [coordination.k8s.io]
+    resources: [leases]
+    verbs: [create]
+  - apiGroups: [coordination.k8s.io]
+    resources: [leases]
+    resourceNames: [{{ .Chart.Name }}]
+    verbs: [get, update, patch]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ .Chart.Name }}-lease
+  labels:
+    {{- include "mlop.labels" . | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: {{ .Chart.Name }}-lease
+subjects:
+  - {{ include "mlop.subject" . }}
+{{- end }}

@@ -1,0 +1,107 @@
+//! `cargo xtask charts`: packs the charts and checks what they would install.
+mod checks;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::generate::rights::OPERATORS;
+use crate::progress::{Outcome, Steps};
+use crate::tools::{self, HELM};
+use crate::{paths, process};
+
+/// The chart of all operators.
+const ALL: &str = "mlop";
+const CRDS: &str = "mlop-crds";
+/// `helm template` asks no cluster, so it is told what it would find there.
+const KUBERNETES: &str = "1.36.0";
+const NAMESPACE: &str = "mlop-system";
+const WATCHED: &str = "watchNamespaces={team-a,team-b}";
+
+pub fn run() -> Result<()> {
+    let mut steps = Steps::new(4);
+    steps.run("pack", pack)?;
+    steps.run("lint", lint)?;
+    steps.run("what is installed", installed)?;
+    steps.run("what is refused", refused)
+}
+
+/// Packs into each chart those that it depends on: the library into the operators', these into the one of all.
+pub fn pack() -> Result<Outcome> {
+    tools::provide(&[&HELM])?;
+    for chart in operators().chain([ALL]) {
+        process::run(helm("dependency")?.arg("update").arg(folder(chart)).arg("--skip-refresh"))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn lint() -> Result<Outcome> {
+    let charts = operators().chain([ALL, CRDS]).map(folder);
+    process::run(helm("lint")?.args(["--strict", "--kube-version", KUBERNETES]).args(charts))?;
+    Ok(Outcome::Done)
+}
+
+fn installed() -> Result<Outcome> {
+    for chart in operators() {
+        let everywhere = template(chart, &[])?;
+        checks::safe(&everywhere).with_context(|| chart.to_owned())?;
+        checks::cluster_wide(&everywhere).with_context(|| chart.to_owned())?;
+        let listed = template(chart, &[WATCHED])?;
+        checks::safe(&listed).with_context(|| chart.to_owned())?;
+        checks::only_in(&listed, NAMESPACE, &["team-a", "team-b"]).with_context(|| chart.to_owned())?;
+    }
+    let all = template(ALL, &[&format!("global.{WATCHED}"), "global.image.registry=registry.example"])?;
+    checks::safe(&all).context(ALL)?;
+    checks::only_in(&all, NAMESPACE, &["team-a", "team-b"]).context(ALL)?;
+    checks::images_from(&all, "registry.example/").context(ALL)?;
+    checks::definitions_stay(&all).context(ALL)?;
+    Ok(Outcome::Done)
+}
+
+/// Values that are wrong are refused by the schemas, not rendered.
+fn refused() -> Result<Outcome> {
+    for wrong in [
+        "replica=2",
+        "replicas=two",
+        "watchNamespaces={Team_A}",
+        "inputKinds[0].kind=dataset",
+        "image.tag=a b",
+    ] {
+        for chart in operators() {
+            ensure!(template(chart, &[wrong]).is_err(), "{chart} accepts the value {wrong}");
+        }
+    }
+    ensure!(template(ALL, &["mlop-trainig.replicas=2"]).is_err(), "{ALL} accepts a misspelt operator");
+    Ok(Outcome::Done)
+}
+
+/// The objects of `chart` with the given values.
+fn template(chart: &str, values: &[&str]) -> Result<Vec<Value>> {
+    let mut command = helm("template")?;
+    command.arg("release").arg(folder(chart)).args(["--namespace", NAMESPACE, "--kube-version", KUBERNETES]);
+    for value in values {
+        command.args(["--set", value]);
+    }
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&process::output(&mut command)?)?;
+    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
+}
+
+fn operators() -> impl Iterator<Item = &'static str> {
+    OPERATORS.iter().map(|operator| operator.chart)
+}
+
+fn folder(chart: &str) -> PathBuf {
+    paths::repository().join("charts").join(chart)
+}
+
+/// Our own helm, with its caches among ours: it needs none of the user's repositories.
+pub fn helm(verb: &str) -> Result<Command> {
+    let home = paths::cache()?.join("helm");
+    fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    let mut command = Command::new(paths::bin()?.join("helm"));
+    command.arg(verb).env("HELM_CACHE_HOME", home.join("cache")).env("HELM_CONFIG_HOME", home.join("config"));
+    Ok(command)
+}

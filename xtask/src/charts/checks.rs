@@ -1,0 +1,197 @@
+//! What must hold for the objects that a chart installs.
+#![allow(clippy::indexing_slicing, reason = "a field that a JSON value does not have is null, not a panic")]
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+/// Pods are restricted and rights are narrow.
+pub fn safe(objects: &[Value]) -> Result<()> {
+    let pods: Vec<_> =
+        objects.iter().filter(|object| !object["spec"]["template"]["spec"].is_null()).collect();
+    ensure!(!pods.is_empty(), "there is no pod template to check");
+    for object in pods {
+        restricted(&object["spec"]["template"]["spec"]).map_err(|e| e.context(name(object)))?;
+    }
+    let roles: Vec<_> = objects.iter().filter(|object| object["rules"].is_array()).collect();
+    ensure!(!roles.is_empty(), "there is no role to check");
+    for role in roles {
+        list(&role["rules"]).iter().try_for_each(narrow).map_err(|e| e.context(name(role)))?;
+    }
+    Ok(())
+}
+
+/// Pod Security's level *restricted*, and a root filesystem that nobody writes.
+fn restricted(pod: &Value) -> Result<()> {
+    let context = &pod["securityContext"];
+    ensure!(context["runAsNonRoot"] == true, "runAsNonRoot is not true");
+    ensure!(
+        context["runAsUser"].as_u64().is_some_and(|user| user > 0),
+        "runAsUser is not a user other than root"
+    );
+    ensure!(
+        context["seccompProfile"]["type"] == "RuntimeDefault",
+        "the seccomp profile is not RuntimeDefault"
+    );
+    for field in ["hostNetwork", "hostPID", "hostIPC", "volumes"] {
+        ensure!(pod[field].is_null(), "{field} is set");
+    }
+    for container in list(&pod["containers"]).iter().chain(list(&pod["initContainers"])) {
+        let context = &container["securityContext"];
+        ensure!(context["allowPrivilegeEscalation"] == false, "privileges can be escalated");
+        ensure!(context["readOnlyRootFilesystem"] == true, "the root filesystem can be written");
+        ensure!(context["capabilities"] == json!({"drop": ["ALL"]}), "capabilities are not all dropped");
+        ensure!(context["privileged"].is_null(), "the container is privileged");
+        let limits = &container["resources"];
+        ensure!(
+            !limits["limits"]["memory"].is_null() && !limits["requests"].is_null(),
+            "memory has no limit"
+        );
+    }
+    Ok(())
+}
+
+/// No wildcard, no Secret, and nothing by which one right leads to others.
+fn narrow(rule: &Value) -> Result<()> {
+    let words = || ["apiGroups", "resources", "verbs"].into_iter().flat_map(|field| list(&rule[field]));
+    ensure!(words().all(|word| word.as_str().is_some_and(|word| !word.contains('*'))), "a wildcard: {rule}");
+    ensure!(rule["nonResourceURLs"].is_null(), "URLs: {rule}");
+    let forbidden = [
+        "secrets",
+        "pods/exec",
+        "pods/attach",
+        "serviceaccounts",
+        "serviceaccounts/token",
+        "nodes",
+        "escalate",
+        "bind",
+        "impersonate",
+    ];
+    for word in forbidden {
+        ensure!(words().all(|found| found != word), "{word}: {rule}");
+    }
+    Ok(())
+}
+
+/// The operator's rights are bound for the whole cluster.
+pub fn cluster_wide(objects: &[Value]) -> Result<()> {
+    ensure!(of_kind(objects, "ClusterRoleBinding").count() == 1, "want one ClusterRoleBinding");
+    Ok(())
+}
+
+/// Rights are bound in `namespaces` and, for the lease, in the operator's own; policies hold there only.
+pub fn only_in(objects: &[Value], own: &str, namespaces: &[&str]) -> Result<()> {
+    ensure!(of_kind(objects, "ClusterRoleBinding").count() == 0, "rights are bound for the whole cluster");
+    for namespace in namespaces {
+        let bound =
+            of_kind(objects, "RoleBinding").any(|binding| binding["metadata"]["namespace"] == *namespace);
+        ensure!(bound, "no rights in {namespace}");
+    }
+    for binding in of_kind(objects, "RoleBinding") {
+        let place = binding["metadata"]["namespace"].as_str().unwrap_or(own);
+        ensure!(place == own || namespaces.contains(&place), "{} gives rights in {place}", name(binding));
+    }
+    for binding in of_kind(objects, "ValidatingAdmissionPolicyBinding") {
+        let selected =
+            &binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"][0]["values"];
+        ensure!(*selected == json!(namespaces), "{} holds in {selected}", name(binding));
+    }
+    Ok(())
+}
+
+/// Every image, the workers' too, is from `registry`.
+pub fn images_from(objects: &[Value], registry: &str) -> Result<()> {
+    for object in of_kind(objects, "Deployment") {
+        let container = &object["spec"]["template"]["spec"]["containers"][0];
+        ensure!(container["image"].as_str().is_some_and(|image| image.starts_with(registry)), "{container}");
+        let worker = format!("--worker-image={registry}");
+        let argument =
+            list(&container["args"]).iter().filter_map(Value::as_str).any(|arg| arg.starts_with(&worker));
+        ensure!(argument, "{container}");
+    }
+    Ok(())
+}
+
+/// The kinds are all there, as generated, and outlive the release.
+pub fn definitions_stay(objects: &[Value]) -> Result<()> {
+    let kinds = mlop_api::kinds::all();
+    ensure!(
+        of_kind(objects, "CustomResourceDefinition").count() == kinds.len(),
+        "want {} definitions",
+        kinds.len()
+    );
+    for definition in of_kind(objects, "CustomResourceDefinition") {
+        let policy = &definition["metadata"]["annotations"]["helm.sh/resource-policy"];
+        ensure!(policy == "keep", "{} goes with the release", name(definition));
+        let found = kinds
+            .iter()
+            .any(|kind| serde_json::to_value(&kind.spec).is_ok_and(|spec| spec == definition["spec"]));
+        ensure!(found, "{} is not as generated: cargo xtask generate", name(definition));
+    }
+    Ok(())
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    objects.iter().filter(move |object| object["kind"] == kind)
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn name(object: &Value) -> String {
+    format!("{} {}", object["kind"], object["metadata"]["name"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(group: &str, resource: &str, verb: &str) -> Value {
+        json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]})
+    }
+
+    #[test]
+    fn wide_rights_are_found() {
+        assert!(narrow(&rule("apps", "deployments", "get")).is_ok());
+        for (group, resource, verb) in [
+            ("*", "deployments", "get"),
+            ("apps", "*", "get"),
+            ("apps", "*/status", "get"),
+            ("apps", "deployments", "*"),
+            ("", "secrets", "get"),
+            ("", "pods/exec", "create"),
+            ("rbac.authorization.k8s.io", "roles", "escalate"),
+        ] {
+            assert!(narrow(&rule(group, resource, verb)).is_err(), "{group} {resource} {verb}");
+        }
+    }
+
+    #[test]
+    fn unrestricted_pods_are_found() {
+        let good = json!({
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "securityContext": {
+                    "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+                },
+                "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}},
+            }],
+        });
+        assert!(restricted(&good).is_ok());
+        for (path, value) in [
+            ("/securityContext/runAsUser", json!(0)),
+            ("/securityContext/runAsNonRoot", json!(false)),
+            ("/securityContext/seccompProfile/type", json!("Unconfined")),
+            ("/containers/0/securityContext/readOnlyRootFilesystem", json!(false)),
+            ("/containers/0/securityContext/allowPrivilegeEscalation", json!(true)),
+            ("/containers/0/securityContext/capabilities", json!({"drop": ["NET_RAW"]})),
+            ("/containers/0/resources/limits", json!({})),
+        ] {
+            let mut bad = good.clone();
+            *bad.pointer_mut(path).unwrap() = value;
+            assert!(restricted(&bad).is_err(), "{path}");
+        }
+        let mut bad = good;
+        bad["hostNetwork"] = json!(true);
+        assert!(restricted(&bad).is_err());
+    }
+}
