@@ -4,6 +4,9 @@
 //! per stage), the contract by which a stage publishes an artifact to the next ([`contract`]), and the documents
 //! that pass between an operator and the pods that work for it ([`task`], [`result`]). No I/O and no clock.
 
+// Printer columns repeat `type_` and `json_path` inside one attribute; that is how kube's derive takes them.
+#![allow(clippy::duplicated_attributes)]
+
 pub mod common;
 pub mod contract;
 pub mod dataset;
