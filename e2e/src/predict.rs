@@ -85,12 +85,6 @@ pub async fn infer(http: &reqwest::Client, url: &str, request: &Request) -> Resu
     Ok(answer.outputs.into_iter().next().context("the answer has no output")?.data)
 }
 
-/// The URL to which requests for `model` go, from the URL in a ModelDeployment's status.
-pub fn infer_url(base: &str, model: &str) -> String {
-    let root = base.split_once("/v2").map_or(base, |(root, _)| root).trim_end_matches('/');
-    format!("{root}/v2/models/{model}/infer")
-}
-
 async fn post<T: for<'de> Deserialize<'de>>(
     http: &reqwest::Client,
     url: &str,
@@ -101,19 +95,4 @@ async fn post<T: for<'de> Deserialize<'de>>(
     let text = response.text().await.with_context(|| format!("POST {url}"))?;
     ensure!(status.is_success(), "POST {url}: {status}: {text}");
     serde_json::from_str(&text).with_context(|| format!("POST {url}: not understood: {text}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_go_to_the_model_wherever_the_url_points() {
-        let want = "http://delay-mdep.flights.svc:8080/v2/models/delay/infer";
-        for base in
-            ["http://delay-mdep.flights.svc:8080", "http://delay-mdep.flights.svc:8080/v2/models/delay"]
-        {
-            assert_eq!(infer_url(base, "delay"), want);
-        }
-    }
 }

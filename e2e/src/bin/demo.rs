@@ -196,7 +196,7 @@ impl Demo {
     async fn infer_url(&self, deployment: &ModelDeployment) -> Result<String> {
         let url = deployment.status.as_ref().and_then(|status| status.url.as_deref());
         let url = url.context("the deployment has no URL")?;
-        Ok(self.cluster.outside(&predict::infer_url(url, "delay")).await?)
+        self.cluster.outside(url).await
     }
 
     /// `kubectl get mlop` as a user sees it now.

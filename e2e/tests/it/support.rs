@@ -9,7 +9,6 @@ use mlop_e2e::{
     scratch::Scratch,
     state::{Intent, Kind, Run},
 };
-use std::fmt::Write as _;
 
 pub const STORES: &str = include_str!("../pipelines/stores.yaml");
 pub const POINTS: &str = include_str!("../pipelines/points.yaml");
@@ -28,13 +27,12 @@ const ROWS: i64 = 40;
 
 /// A source file: points on `y = slope * x`, with ids from `first`.
 pub fn points(first: i64, slope: f64) -> String {
-    let mut text = "id,at,line,x,y,note\n".to_owned();
-    for row in 0..ROWS {
+    let row = |row: i64| {
         let (id, line, x) = (first + row, if row % 2 == 0 { "a" } else { "b" }, row + 1);
         let y = slope * x as f64;
-        writeln!(text, "{id},2026-01-01T00:{:02}:00Z,{line},{x},{y},", row).unwrap();
-    }
-    text
+        format!("{id},2026-01-01T00:{row:02}:00Z,{line},{x},{y},\n")
+    };
+    std::iter::once("id,at,line,x,y,note\n".to_owned()).chain((0..ROWS).map(row)).collect()
 }
 
 /// Puts the whole chain into the namespace and waits until it serves.
@@ -53,7 +51,7 @@ pub async fn refresh(scratch: &Scratch, request: &str) -> Result<()> {
 /// Where predictions are asked for.
 pub async fn infer_url(scratch: &Scratch, deployment: &ModelDeployment) -> Result<String> {
     let url = deployment.status.as_ref().and_then(|status| status.url.as_deref()).context("no URL")?;
-    scratch.cluster.outside(&predict::infer_url(url, "slope")).await
+    scratch.cluster.outside(url).await
 }
 
 /// What the served model says about `x = 10`.

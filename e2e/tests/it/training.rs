@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// The shared script with this content.
 fn script(code: &str) -> String {
-    SCRIPT.replace("\"raise SystemExit('the test replaces this')\"", &serde_json::to_string(code).unwrap())
+    SCRIPT.replace("\"raise SystemExit('the test replaces this')\"", &json!(code).to_string())
 }
 
 const SAVE: &str = r#"
