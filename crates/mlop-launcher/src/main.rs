@@ -1,1 +1,118 @@
-fn main() {}
+//! Runs the launcher or one of its companions: see the library.
+
+use clap::{Parser, Subcommand};
+use mlop_api::{
+    Reason,
+    result::{Failure, ResultDocument},
+    task::{Task, Work},
+};
+use mlop_artifact::{store, worker};
+use mlop_launcher::{Layout, agent::Agent, fetch, run};
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Copy this program to DEST.
+    Copy { dest: PathBuf },
+    /// Download what the task names.
+    Fetch,
+    /// Run a command and report how it ended.
+    Run {
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Watch over the command, upload what it leaves, write the result.
+    Agent,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Role::Copy { dest } => copied(&dest),
+        Role::Fetch => worker::run("mlop-fetch", fetch),
+        Role::Run { command } => launched(&command),
+        Role::Agent => worker::run_until_told("mlop-agent", agent),
+    }
+}
+
+fn copied(dest: &Path) -> ExitCode {
+    let copy = || -> io::Result<()> {
+        std::fs::copy(std::env::current_exe()?, dest)?;
+        std::fs::set_permissions(dest, std::fs::Permissions::from_mode(0o755))
+    };
+    match copy() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mlop: copying to {}: {error}", dest.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn launched(command: &[OsString]) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(run::run(&Layout::from_environment(), command));
+            runtime.shutdown_background();
+            code.into()
+        }
+        Err(error) => {
+            eprintln!("mlop: no runtime: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn fetch(task: Task) -> Result<ResultDocument, Failure> {
+    match &task.work {
+        Work::Train(work) => {
+            fetch::training(&Layout::from_environment(), &task.subject, work, &store::open).await
+        }
+        Work::Serve { model, folder } => fetch::serving(model, Path::new(folder), &store::open).await,
+        other => Err(foreign(other)),
+    }
+}
+
+async fn agent(task: Task) -> ResultDocument {
+    let work = match &task.work {
+        Work::Train(work) => work,
+        other => return ResultDocument::failed(foreign(other)),
+    };
+    let store = match store::open(&work.output) {
+        Ok(store) => store,
+        Err(failure) => return ResultDocument::failed(failure),
+    };
+    let (told, leaving) = watch::channel(false);
+    tokio::spawn(async move {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                terminate.recv().await;
+                told.send_replace(true);
+            }
+            Err(error) => tracing::error!(%error, "SIGTERM cannot be handled"),
+        }
+    });
+    Agent { layout: &Layout::from_environment(), subject: &task.subject, work, store: &store, leaving }
+        .train()
+        .await
+}
+
+fn foreign(work: &Work) -> Failure {
+    Failure::terminal(Reason::WorkerFailed, format!("mlop-launcher does not do this work: {work:?}"))
+}

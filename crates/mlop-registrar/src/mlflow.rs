@@ -112,7 +112,10 @@ impl Error {
             Self::Unanswered { .. } => true,
             Self::Refused { status, code, .. } => {
                 matches!(status, 408 | 429 | 500..)
-                    || matches!(code.as_str(), CONFLICT | "TEMPORARILY_UNAVAILABLE" | "REQUEST_LIMIT_EXCEEDED")
+                    || matches!(
+                        code.as_str(),
+                        CONFLICT | "TEMPORARILY_UNAVAILABLE" | "REQUEST_LIMIT_EXCEEDED"
+                    )
             }
         }
     }
@@ -121,7 +124,10 @@ impl Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         if error.transient() {
-            Self::transient(Reason::TrackingUnreachable, format!("the tracking server does not answer: {error}"))
+            Self::transient(
+                Reason::TrackingUnreachable,
+                format!("the tracking server does not answer: {error}"),
+            )
         } else {
             Self::terminal(Reason::TrackingRefused, format!("the tracking server refuses: {error}"))
         }
@@ -273,7 +279,11 @@ impl<T: Transport> Mlflow<T> {
         self.done(Method::Delete, "model-versions/delete", json!({"name": model, "version": version})).await
     }
 
-    async fn get<A: DeserializeOwned>(&self, path: &'static str, query: &[(&'static str, &str)]) -> Result<A, Error> {
+    async fn get<A: DeserializeOwned>(
+        &self,
+        path: &'static str,
+        query: &[(&'static str, &str)],
+    ) -> Result<A, Error> {
         let query = query.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         self.call(Request { method: Method::Get, path, query, body: None }).await
     }

@@ -11,9 +11,12 @@ pub const TAG_CHARS_MAX: usize = 5_000;
 /// everything else becomes `_`.
 pub fn key(name: &str) -> String {
     let allowed = |c: char| c.is_alphanumeric() || "_-.: /".contains(c);
-    let key: String =
-        name.chars().take(KEY_CHARS_MAX).map(|c| if allowed(c) { c } else { '_' }).collect();
-    if key.split('/').any(|segment| matches!(segment, "" | "." | "..")) { key.replace(['/', '.'], "_") } else { key }
+    let key: String = name.chars().take(KEY_CHARS_MAX).map(|c| if allowed(c) { c } else { '_' }).collect();
+    if key.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        key.replace(['/', '.'], "_")
+    } else {
+        key
+    }
 }
 
 /// `text`, cut to `chars` characters.

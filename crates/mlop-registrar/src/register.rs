@@ -81,7 +81,9 @@ impl<T: Transport> Registration<'_, T> {
                 call: "model-versions/search".to_owned(),
                 status: 409,
                 code: "deleted".to_owned(),
-                message: format!("the version of {model} that was just registered is gone; retry to make another"),
+                message: format!(
+                    "the version of {model} that was just registered is gone; retry to make another"
+                ),
             });
         };
         for duplicate in found {
@@ -141,7 +143,12 @@ impl<T: Transport> Registration<'_, T> {
     }
 
     /// Logs everything to the version's run, unless that was completed before.
-    async fn log(&self, version: &Version, provenance: &Provenance, now: impl Fn() -> i64) -> Result<(), Error> {
+    async fn log(
+        &self,
+        version: &Version,
+        provenance: &Provenance,
+        now: impl Fn() -> i64,
+    ) -> Result<(), Error> {
         let run = self.mlflow.run(&version.run_id).await?;
         if run.lifecycle_stage == "deleted" {
             self.mlflow.restore_run(&run.run_id).await?;
@@ -156,7 +163,8 @@ impl<T: Transport> Registration<'_, T> {
         for params in params(provenance).chunks(PARAMS_MAX) {
             self.mlflow.log_batch(id, &[], params).await?;
         }
-        let datasets: Vec<Value> = provenance.inputs.iter().map(|(name, digest)| dataset(name, digest)).collect();
+        let datasets: Vec<Value> =
+            provenance.inputs.iter().map(|(name, digest)| dataset(name, digest)).collect();
         if !datasets.is_empty() {
             self.mlflow.log_inputs(id, &datasets).await?;
         }
@@ -188,9 +196,13 @@ fn describe(subject: &Subject, work: &RegisterWork, provenance: &Provenance) -> 
         Pair::new(tags::NAMESPACE, &subject.namespace),
         Pair::new(tags::NAME, &subject.name),
     ];
-    described.extend(provenance.inputs.iter().map(|(name, digest)| Pair::new(tags::input(name), digest.as_str())));
+    described
+        .extend(provenance.inputs.iter().map(|(name, digest)| Pair::new(tags::input(name), digest.as_str())));
     described.extend(
-        provenance.roots.iter().map(|root| Pair::new(tags::root(&root.kind, &root.name), root.digest.as_str())),
+        provenance
+            .roots
+            .iter()
+            .map(|root| Pair::new(tags::root(&root.kind, &root.name), root.digest.as_str())),
     );
     described.retain(|tag| !tag.value.is_empty());
     described

@@ -62,7 +62,9 @@ impl Http {
             Failure::terminal(Reason::InvalidSpec, format!("the tracking server's address {base:?} {why}"))
         };
         if !base.starts_with("http://") {
-            return Err(invalid("must begin with http:// (https is not supported: use a Service in the cluster)".into()));
+            return Err(invalid(
+                "must begin with http:// (https is not supported: use a Service in the cluster)".into(),
+            ));
         }
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -84,7 +86,8 @@ impl Transport for Http {
             Method::Post => reqwest::Method::POST,
             Method::Delete => reqwest::Method::DELETE,
         };
-        let mut sent = self.client.request(method, format!("{}/{}", self.api, request.path)).query(&request.query);
+        let mut sent =
+            self.client.request(method, format!("{}/{}", self.api, request.path)).query(&request.query);
         if let Some(body) = &request.body {
             sent = sent.json(body);
         }

@@ -82,10 +82,22 @@ async fn requests_are_those_of_the_rest_api() {
 
 #[tokio::test]
 async fn the_error_code_decides_and_not_the_status() {
-    let body = r#"{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Registered Model with name=m1 not found"}"#;
-    check(&refused(answer("404 NOT FOUND", body)).await, Reason::TrackingRefused, false, "\"m1\" does not exist");
-    let body = r#"{"error_code": "INVALID_PARAMETER_VALUE", "message": "Registered model alias nope not found."}"#;
-    check(&refused(answer("400 BAD REQUEST", body)).await, Reason::TrackingRefused, false, "alias nope not found");
+    let body =
+        r#"{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Registered Model with name=m1 not found"}"#;
+    check(
+        &refused(answer("404 NOT FOUND", body)).await,
+        Reason::TrackingRefused,
+        false,
+        "\"m1\" does not exist",
+    );
+    let body =
+        r#"{"error_code": "INVALID_PARAMETER_VALUE", "message": "Registered model alias nope not found."}"#;
+    check(
+        &refused(answer("400 BAD REQUEST", body)).await,
+        Reason::TrackingRefused,
+        false,
+        "alias nope not found",
+    );
     let body = r#"{"error_code": "TEMPORARILY_UNAVAILABLE", "message": "database is locked"}"#;
     check(&refused(answer("503 X", body)).await, Reason::TrackingUnreachable, true, "database is locked");
 }
@@ -95,7 +107,12 @@ async fn answers_that_are_not_mlflow_s_are_explained() {
     let host = "Invalid Host header - possible DNS rebinding attack detected";
     check(&refused(answer("403 FORBIDDEN", host)).await, Reason::TrackingRefused, false, "--allowed-hosts");
     let page = "<!doctype html> <html lang=en> <title>404 Not Found</title>";
-    check(&refused(answer("404 NOT FOUND", page)).await, Reason::TrackingRefused, false, "is this an MLflow server?");
+    check(
+        &refused(answer("404 NOT FOUND", page)).await,
+        Reason::TrackingRefused,
+        false,
+        "is this an MLflow server?",
+    );
     check(&refused(answer("200 OK", "OK")).await, Reason::TrackingRefused, false, "check the address");
     check(&refused(answer("502 Bad Gateway", "")).await, Reason::TrackingUnreachable, true, "HTTP 502");
 }

@@ -33,7 +33,13 @@ fn unique(name: &str) -> String {
     format!("{name} {}", SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos())
 }
 
-async fn ask(http: &Http, method: Method, path: &'static str, query: &[(&'static str, &str)], body: Value) -> Value {
+async fn ask(
+    http: &Http,
+    method: Method,
+    path: &'static str,
+    query: &[(&'static str, &str)],
+    body: Value,
+) -> Value {
     let query = query.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
     let body = (!body.is_null()).then_some(body);
     let response = http.send(&Request { method, path, query, body }).await.unwrap();
@@ -144,7 +150,9 @@ async fn the_alias_moves_up_only() {
     }
     let http = Http::new(&server).unwrap();
     let mlflow = Mlflow::new(Http::new(&server).unwrap());
-    let alias = async |version: &str, revision| alias::activate(&mlflow, &alias_work(&model, version, revision)).await;
+    let alias = async |version: &str, revision| {
+        alias::activate(&mlflow, &alias_work(&model, version, revision)).await
+    };
     alias("1", 1).await.unwrap();
     alias("2", 2).await.unwrap();
     alias("2", 2).await.unwrap();

@@ -20,9 +20,10 @@ async fn everything_known_is_recorded() {
     assert!(run.finished);
     assert_eq!(run.params["learning_rate"], "0.1");
     assert_eq!(run.params["seed"], "42");
-    let values: Vec<_> = run.metrics.iter().map(|m| (m["key"].as_str().unwrap(), m["value"].to_string())).collect();
-    let expected =
-        [("auc", "0.71"), ("f1_5", "0.5"), ("loss", "\"NaN\""), ("bound", "\"-Infinity\"")].map(|(k, v)| (k, v.into()));
+    let values: Vec<_> =
+        run.metrics.iter().map(|m| (m["key"].as_str().unwrap(), m["value"].to_string())).collect();
+    let expected = [("auc", "0.71"), ("f1_5", "0.5"), ("loss", "\"NaN\""), ("bound", "\"-Infinity\"")]
+        .map(|(k, v)| (k, v.into()));
     assert_eq!(values, expected);
     assert_eq!(run.datasets[0]["dataset"]["digest"], provenance().inputs["features"].short(36));
     let version = &state.models[&work.registered_model].versions[&1];
@@ -58,7 +59,10 @@ async fn killed_between_any_two_requests_there_is_one_run_and_one_version() {
             assert_eq!(mlflow.versions(&work.registered_model), [1], "cut at {at:?} {after}");
             let state = mlflow.state.lock().unwrap();
             let run = state.runs.iter().find(|run| !run.deleted).unwrap();
-            assert!(run.finished && run.metrics.len() == 4 && run.datasets.len() == 1, "cut at {at:?} {after}: {run:?}");
+            assert!(
+                run.finished && run.metrics.len() == 4 && run.datasets.len() == 1,
+                "cut at {at:?} {after}: {run:?}"
+            );
         }
         assert!(cuts > 10, "{cuts}");
     }

@@ -100,7 +100,12 @@ impl State {
         self.requests += 1;
         let body = request.body.clone().unwrap_or_default();
         let query = |name: &str| {
-            request.query.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone()).unwrap_or_default()
+            request
+                .query
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value.clone())
+                .unwrap_or_default()
         };
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         match (request.method, request.path) {
@@ -112,7 +117,9 @@ impl State {
                 Ok(json!({}))
             }
             (Method::Post, path) if path.starts_with("runs/") => self.runs(path, &body),
-            (Method::Get, "runs/get") => self.run(&query("run_id")).map(|(id, run)| json!({"run": run.json(id)})),
+            (Method::Get, "runs/get") => {
+                self.run(&query("run_id")).map(|(id, run)| json!({"run": run.json(id)}))
+            }
             (Method::Get, "registered-models/get") => self.registered_model(&query("name")),
             (Method::Post, "registered-models/create") => {
                 if self.models.contains_key(&text("name")) {
@@ -208,7 +215,11 @@ impl State {
                     let value = param["value"].as_str().unwrap().to_owned();
                     let old = run.params.insert(param["key"].as_str().unwrap().to_owned(), value.clone());
                     if old.is_some_and(|old| old != value) {
-                        return Err((400, "INVALID_PARAMETER_VALUE", "Changing param values is not allowed.".into()));
+                        return Err((
+                            400,
+                            "INVALID_PARAMETER_VALUE",
+                            "Changing param values is not allowed.".into(),
+                        ));
                     }
                 }
             }
@@ -239,14 +250,20 @@ impl State {
 
     fn registered_model(&mut self, name: &str) -> Answer {
         let model = self.model(name)?;
-        let tags: Vec<Value> = model.tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
-        let aliases: Vec<Value> =
-            model.aliases.iter().map(|(alias, version)| json!({"alias": alias, "version": version})).collect();
+        let tags: Vec<Value> =
+            model.tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+        let aliases: Vec<Value> = model
+            .aliases
+            .iter()
+            .map(|(alias, version)| json!({"alias": alias, "version": version}))
+            .collect();
         Ok(json!({"registered_model": {"name": name, "tags": tags, "aliases": aliases}}))
     }
 
     fn model(&mut self, name: &str) -> Result<&mut Model, (u16, &'static str, String)> {
-        self.models.get_mut(name).ok_or_else(|| missing(format!("Registered Model with name={name} not found")))
+        self.models
+            .get_mut(name)
+            .ok_or_else(|| missing(format!("Registered Model with name={name} not found")))
     }
 }
 

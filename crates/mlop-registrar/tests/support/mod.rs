@@ -55,7 +55,8 @@ impl<T> Cut<T> {
 
 impl<T: Transport> Transport for Cut<T> {
     async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
-        let Ok(left) = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) else {
+        let Ok(left) = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+        else {
             return Err(Unanswered("the line is cut".into()));
         };
         if left > 1 {
@@ -123,7 +124,11 @@ pub fn provenance() -> Provenance {
             .map(|(name, value)| (name.into(), value.into()))
             .into(),
         inputs: [("features".to_owned(), Digest::of_bytes(b"features"))].into(),
-        roots: vec![Root { kind: "Dataset".into(), name: "flights".into(), digest: Digest::of_bytes(b"flights") }],
+        roots: vec![Root {
+            kind: "Dataset".into(),
+            name: "flights".into(),
+            digest: Digest::of_bytes(b"flights"),
+        }],
         ..Provenance::default()
     }
 }

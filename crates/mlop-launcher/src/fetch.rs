@@ -1,0 +1,80 @@
+//! Everything that a container needs, from the stores onto its disk, verified.
+
+use crate::{Layout, checkpoint::Checkpoints, local};
+use mlop_api::{
+    MEDIA_TABLE, MEDIA_TREE, Reason,
+    result::{Failure, ResultDocument},
+    task::{Input, Store, Subject, TrainWork},
+};
+use mlop_artifact::{path, store::ObjectStoreHandle, table, tree};
+use std::path::Path;
+use tokio::fs;
+
+/// Opens an ObjectStore; tests open others.
+pub type Open<'a> = &'a dyn Fn(&Store) -> Result<ObjectStoreHandle, Failure>;
+
+/// Prepares the disk for a training. When its result is recorded already, only the marker for that is left.
+///
+/// # Errors
+/// [`Reason::InputCorrupt`] when an input is not what its digest says; otherwise as stores and disk say.
+pub async fn training(
+    layout: &Layout,
+    subject: &Subject,
+    work: &TrainWork,
+    open: Open<'_>,
+) -> Result<ResultDocument, Failure> {
+    let store = open(&work.output)?;
+    folder(&layout.private()).await?;
+    if store.size(&format!("results/{}.json", subject.uid)).await?.is_some() {
+        file(&layout.finished(), b"").await?;
+        return Ok(summary("an earlier attempt has finished".to_owned()));
+    }
+    for made in [layout.inputs(), layout.output(), layout.checkpoint(), layout.work()] {
+        folder(&made).await?;
+    }
+    for input in &work.inputs {
+        path::safe(&input.name)?;
+        download(&open(&input.store)?, input, &layout.inputs().join(&input.name)).await?;
+    }
+    for (name, content) in &work.code {
+        path::safe(name)?;
+        file(&layout.work().join(name), content.as_bytes()).await?;
+    }
+    let hyperparameters = serde_json::json!(work.hyperparameters).to_string();
+    file(&layout.hyperparameters(), hyperparameters.as_bytes()).await?;
+    let restored = Checkpoints::new(&store, subject, layout.checkpoint()).restore().await?;
+    let checkpoint = restored.map_or(String::new(), |number| format!(", checkpoint {number}"));
+    Ok(summary(format!("{} inputs{checkpoint}", work.inputs.len())))
+}
+
+/// Puts a tree into a folder for a server to load.
+///
+/// # Errors
+/// As [`training`].
+pub async fn serving(model: &Input, into: &Path, open: Open<'_>) -> Result<ResultDocument, Failure> {
+    let fetched = tree::download(&open(&model.store)?, &model.digest, into).await?;
+    Ok(summary(format!("{} files", fetched.files.len())))
+}
+
+async fn download(store: &ObjectStoreHandle, input: &Input, into: &Path) -> Result<(), Failure> {
+    match input.media_type.as_str() {
+        MEDIA_TABLE => table::download(store, &input.digest, into).await.map(drop),
+        MEDIA_TREE => tree::download(store, &input.digest, into).await.map(drop),
+        other => {
+            let message = format!("input {}: media type {other:?} is neither a table nor a tree", input.name);
+            Err(Failure::terminal(Reason::InvalidSpec, message))
+        }
+    }
+}
+
+async fn folder(path: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(path).await.map_err(|error| local("creating", path, &error))
+}
+
+async fn file(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    fs::write(path, content).await.map_err(|error| local("writing", path, &error))
+}
+
+fn summary(text: String) -> ResultDocument {
+    ResultDocument { summary: Some(text), ..ResultDocument::default() }
+}

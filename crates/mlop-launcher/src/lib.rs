@@ -1,0 +1,43 @@
+//! What runs in the pod of a training, around the user's command.
+//!
+//! The user's command must neither see keys nor be able to forge a result. So it has a container of its own, and this
+//! program is on both sides of the wall:
+//!
+//! | command | container | does |
+//! |---|---|---|
+//! | `copy DEST` | init | puts this program where the user's container finds it |
+//! | `fetch` | init, with keys | inputs, code, parameters and the newest checkpoint onto the disk ([`fetch`]) |
+//! | `run -- CMD ARGS...` | the user's, without keys | starts the command and says how it ended ([`run`]) |
+//! | `agent` | `worker`, with keys | uploads checkpoints and the output, writes the result ([`agent`]) |
+//!
+//! The two sides share the volume [`Layout`] and speak over one connection of a socket in it ([`protocol`]). It is made
+//! before the command starts, so the command can never be the one that the agent listens to.
+//!
+//! # What a user's command finds
+//! - `$MLOP_INPUTS/<name>/`: a table as `part-*.parquet`, a tree as its files. Read-only.
+//! - `$MLOP_HYPERPARAMETERS`, a JSON object of strings; each is also `$MLOP_HP_<NAME>` in upper case. `$MLOP_SEED`.
+//! - `$MLOP_OUTPUT`: what is left here when the command ends with 0 is the artifact. `metrics.json` in it, a flat object of
+//!   numbers, becomes the metrics.
+//! - `$MLOP_CHECKPOINT`: a folder in it whose name is a number without leading zeros is a complete checkpoint: write
+//!   it under another name and rename it. Higher numbers are newer. The newest one is there again in the next attempt.
+//! - SIGTERM when the pod must go, with time to save.
+
+pub mod agent;
+pub mod checkpoint;
+pub mod fetch;
+mod layout;
+pub mod metrics;
+pub mod protocol;
+pub mod run;
+mod tail;
+
+pub use layout::Layout;
+
+use mlop_api::{Reason, result::Failure};
+use std::{io, path::Path};
+
+/// The failure behind an error of a local file, met while `doing` (`writing`) something to `path`.
+pub(crate) fn local(doing: &str, path: &Path, error: &io::Error) -> Failure {
+    let advice = if error.kind() == io::ErrorKind::StorageFull { "; raise spec.scratch" } else { "" };
+    Failure::transient(Reason::WorkerFailed, format!("{doing} {}: {error}{advice}", path.display()))
+}

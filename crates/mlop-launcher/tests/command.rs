@@ -1,0 +1,208 @@
+//! The launcher and the agent over a real socket, around real processes.
+
+mod support;
+
+use mlop_api::Reason;
+use mlop_artifact::manifest::{self, TreeManifest};
+use rustix::process::Signal;
+use std::{os::unix::fs::PermissionsExt, time::Duration};
+use support::{Pod, Run, ended, failure, signal};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{UnixListener, UnixStream},
+};
+
+#[tokio::test]
+async fn what_the_command_leaves_becomes_the_artifact() {
+    let run = Run::new();
+    let script = r#"
+        mkdir "$MLOP_OUTPUT/model" && cat train.py > "$MLOP_OUTPUT/model/weights"
+        echo "{\"auc\": 0.71, \"loss\": NaN, \"per_class\": {}, \"lr\": $MLOP_HP_LEARNING_RATE}" > "$MLOP_OUTPUT/metrics.json"
+        echo trained"#;
+    let (document, launcher) = run.attempt(script).await;
+    assert_eq!(document.error, None);
+    assert_eq!((launcher.status.code(), launcher.stdout), (Some(0), b"trained\n".to_vec()));
+    let metrics: Vec<_> = document.metrics.iter().map(|m| (m.name.as_str(), m.value.as_str())).collect();
+    assert_eq!(metrics, [("auc", "0.71"), ("loss", "NaN"), ("lr", "0.1")]);
+    let summary = document.summary.unwrap();
+    assert!(summary.starts_with("auc=0.71, loss=NaN, lr=0.1, 2 files, "), "{summary}");
+    assert!(summary.contains("\"per_class\" is ignored"), "{summary}");
+
+    let tree: TreeManifest = manifest::read(&run.store, &document.digest.unwrap()).await.unwrap();
+    let files: Vec<_> = tree.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(files, ["metrics.json", "model/weights"]);
+    assert_eq!(tree.provenance, run.work.provenance);
+}
+
+#[tokio::test]
+async fn arguments_arrive_as_they_are() {
+    let run = Run::new();
+    let pod = run.pod().await;
+    let script = r#"for a; do printf '%s\n' "$a"; done > "$MLOP_OUTPUT/arguments""#;
+    let arguments = ["$(MLOP_SEED)", "--help", "-", "a  b", "", "*", "`id`", "é\"'\\"];
+    let (document, _) = pod.attempt(&[&["sh", "-c", script, "sh"], &arguments[..]].concat()).await;
+    assert_eq!(document.error, None);
+    let seen = std::fs::read_to_string(pod.layout.output().join("arguments")).unwrap();
+    assert_eq!(seen, arguments.map(|argument| format!("{argument}\n")).concat());
+}
+
+#[tokio::test]
+async fn a_failure_tells_the_last_lines() {
+    let script = "for i in $(seq 30); do echo line-$i >&2; done; echo bad value; exit 3";
+    let (document, launcher) = Run::new().attempt(script).await;
+    let failure = failure(&document);
+    assert_eq!((failure.reason, failure.retryable), (Reason::UserError, true));
+    assert!(failure.message.starts_with("exit code 3: line-"), "{}", failure.message);
+    assert!(
+        failure.message.contains("line-30") && failure.message.contains("bad value"),
+        "{}",
+        failure.message
+    );
+    assert!(!failure.message.contains("line-10\n"), "{}", failure.message);
+    assert_eq!(launcher.status.code(), Some(3));
+}
+
+#[tokio::test]
+async fn a_command_that_does_not_exist_is_named() {
+    let run = Run::new();
+    let (document, launcher) = run.pod().await.attempt(&["no-such-program", "x"]).await;
+    let failure = failure(&document);
+    assert_eq!((failure.reason, failure.retryable), (Reason::UserError, false));
+    assert!(
+        failure.message.contains("the command no-such-program cannot be started: No such file"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(launcher.status.code(), Some(127));
+
+    let pod = run.pod().await;
+    std::fs::set_permissions(pod.layout.work().join("train.py"), std::fs::Permissions::from_mode(0o644))
+        .unwrap();
+    let (document, launcher) = pod.attempt(&["./train.py"]).await;
+    assert!(support::failure(&document).message.contains("Permission denied"));
+    assert_eq!(launcher.status.code(), Some(126));
+}
+
+#[tokio::test]
+async fn a_command_that_is_killed_is_the_user_s_error() {
+    let (document, launcher) = Run::new().attempt("kill -9 $$").await;
+    let failure = failure(&document);
+    assert_eq!((failure.reason, failure.retryable), (Reason::UserError, true));
+    assert!(failure.message.contains("signal 9"), "{}", failure.message);
+    assert_eq!(launcher.status.code(), Some(137));
+}
+
+#[tokio::test]
+async fn a_killed_launcher_is_a_lost_container() {
+    let run = Run::new();
+    let pod = run.pod().await;
+    let mut launcher = pod.launch(&["sh", "-c", "echo $$ > ../started; exec sleep 60"]);
+    let (document, ()) = tokio::join!(pod.agent(), async {
+        pod.made("started").await;
+        launcher.kill().await.unwrap();
+    });
+    let failure = failure(&document);
+    assert_eq!((failure.reason, failure.retryable), (Reason::PodLost, true), "{}", failure.message);
+    // In a pod it ends with its container.
+    let orphan = std::fs::read_to_string(pod.path("started")).unwrap().trim().parse().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(orphan).unwrap(), Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn an_empty_output_is_an_error() {
+    let (document, _) = Run::new().attempt("mkdir $MLOP_OUTPUT/empty").await;
+    let failure = failure(&document);
+    assert_eq!(failure.reason, Reason::UserError);
+    assert!(failure.message.contains("left nothing in $MLOP_OUTPUT"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn links_out_of_the_output_are_refused() {
+    let run = Run::new();
+    for script in ["ln -s /etc/hostname $MLOP_OUTPUT/key", "rm -r $MLOP_OUTPUT; ln -s /etc $MLOP_OUTPUT"] {
+        let (document, _) = run.attempt(script).await;
+        assert!(document.error.is_some(), "{script}");
+    }
+    assert_eq!(run.keys().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_finished_run_is_only_reported_again() {
+    let run = Run::new();
+    let (first, _) = run.attempt("echo 1 > $MLOP_OUTPUT/model").await;
+    let pod = run.pod().await;
+    let launcher = pod.launch(&["sh", "-c", "touch ../started"]);
+    assert_eq!(ended(launcher).await.status.code(), Some(0));
+    assert_eq!(pod.agent().await, first);
+    assert!(!pod.path("started").exists());
+}
+
+#[tokio::test]
+async fn at_the_deadline_the_command_may_save() {
+    let mut run = Run::new();
+    run.work.deadline_seconds = Some(1);
+    let script = "trap 'mkdir $MLOP_CHECKPOINT/4; echo saved; exit 0' TERM; while :; do sleep 0.1; done";
+    let (document, _) = run.attempt(script).await;
+    let failure = failure(&document);
+    assert_eq!((failure.reason, failure.retryable), (Reason::DeadlineExceeded, true));
+    assert!(failure.message.ends_with("saved"), "{}", failure.message);
+    assert_eq!(document.checkpoint, Some(4));
+}
+
+#[tokio::test]
+async fn when_the_pod_must_go_the_checkpoint_is_saved() {
+    let run = Run::new();
+    let pod = run.pod().await;
+    let script =
+        "trap 'mkdir $MLOP_CHECKPOINT/7; exit 0' TERM; touch ../started; while :; do sleep 0.1; done";
+    let launcher = pod.launch(&["sh", "-c", script]);
+    let (document, ()) = tokio::join!(pod.agent(), async {
+        pod.made("started").await;
+        pod.leave();
+        signal(&launcher, Signal::TERM);
+    });
+    let failure = failure(&document);
+    assert_eq!((failure.reason, failure.retryable), (Reason::PodLost, true), "{}", failure.message);
+    assert_eq!(document.checkpoint, Some(7));
+    assert_eq!(ended(launcher).await.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_command_whose_agent_is_gone_is_ended() {
+    let run = Run::new();
+    let pod = run.pod().await;
+    let agent = UnixListener::bind(pod.layout.socket()).unwrap();
+    let launcher = pod.launch(&["sh", "-c", "touch ../started; exec sleep 60"]);
+    let (connection, _) = agent.accept().await.unwrap();
+    pod.made("started").await;
+    drop(connection);
+    assert_eq!(ended(launcher).await.status.code(), Some(128 + 15));
+}
+
+#[tokio::test]
+async fn what_the_command_leaves_running_does_not_hold_the_report_up() {
+    let (document, _) = Run::new().attempt("echo 1 > $MLOP_OUTPUT/model; sleep 300 & exit 0").await;
+    assert_eq!(document.error, None);
+}
+
+#[tokio::test]
+async fn nonsense_from_the_other_side_is_no_result() {
+    let run = Run::new();
+    let long = vec![b'x'; 1 << 20];
+    for nonsense in [b"{\"end\":{\"exitCode\":\"0\"}}\n".as_slice(), b"\xff\n", &long] {
+        let pod = Pod::new(&run);
+        pod.fetch().await.unwrap();
+        let (document, ()) = tokio::join!(pod.agent(), async {
+            pod.made("run/agent.sock").await;
+            let mut launcher = loop {
+                match UnixStream::connect(pod.layout.socket()).await {
+                    Ok(launcher) => break launcher,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            };
+            // The agent may have turned away in the middle.
+            let _refused = launcher.write_all(nonsense).await;
+        });
+        assert_eq!(failure(&document).reason, Reason::PodLost);
+    }
+}

@@ -1,0 +1,166 @@
+//! A training pod in a temporary folder: the launcher is the real program, the store is in memory.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use mlop_api::{
+    Digest,
+    result::{Failure, ResultDocument},
+    task::{Provenance, Store, Subject, TrainWork},
+};
+use mlop_artifact::store::ObjectStoreHandle;
+use mlop_launcher::{Layout, agent::Agent, fetch};
+use std::{
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    sync::watch,
+    time::timeout,
+};
+
+/// No test takes this long unless something waits for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What outlives a pod: the run and the store.
+pub struct Run {
+    pub store: ObjectStoreHandle,
+    pub subject: Subject,
+    pub work: TrainWork,
+}
+
+impl Run {
+    pub fn new() -> Self {
+        let store = ObjectStoreHandle::in_memory("models");
+        let work = TrainWork {
+            inputs: Vec::new(),
+            output: store.store().clone(),
+            command: Vec::new(),
+            code: [("train.py".to_owned(), "print(1)".to_owned())].into(),
+            hyperparameters: [("learning_rate".to_owned(), "0.1".to_owned())].into(),
+            seed: 42,
+            provenance: Provenance {
+                seed: 42,
+                input_digest: Some(Digest::of_bytes(b"i")),
+                ..Provenance::default()
+            },
+            deadline_seconds: None,
+        };
+        let subject = Subject {
+            kind: "TrainingRun".into(),
+            namespace: "demo".into(),
+            name: "delay-0123456789ab".into(),
+            uid: "uid-1".into(),
+            attempt: 1,
+        };
+        Self { store, subject, work }
+    }
+
+    pub async fn keys(&self) -> Vec<String> {
+        use futures::TryStreamExt;
+        let mut keys: Vec<String> =
+            self.store.list("").map_ok(|entry| entry.key).try_collect().await.unwrap();
+        keys.sort();
+        keys
+    }
+
+    /// A pod of this run, its inputs fetched.
+    pub async fn pod(&self) -> Pod<'_> {
+        let pod = Pod::new(self);
+        pod.fetch().await.unwrap();
+        pod
+    }
+
+    /// A whole attempt of a shell script: result and what the launcher's process left.
+    pub async fn attempt(&self, script: &str) -> (ResultDocument, Output) {
+        let pod = self.pod().await;
+        pod.attempt(&["sh", "-c", script]).await
+    }
+}
+
+pub struct Pod<'a> {
+    run: &'a Run,
+    pub folder: TempDir,
+    pub layout: Layout,
+    leaving: watch::Sender<bool>,
+}
+
+impl<'a> Pod<'a> {
+    pub fn new(run: &'a Run) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::below(folder.path().to_owned());
+        Self { run, folder, layout, leaving: watch::channel(false).0 }
+    }
+
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    pub async fn fetch(&self) -> Result<ResultDocument, Failure> {
+        let open = |_: &Store| Ok(self.run.store.clone());
+        fetch::training(&self.layout, &self.run.subject, &self.run.work, &open).await
+    }
+
+    pub fn launch(&self, command: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_mlop-launcher"))
+            .args(["run", "--"])
+            .args(command)
+            .env("MLOP_ROOT", self.folder.path())
+            .env("MLOP_OUTPUT", self.layout.output())
+            .env("MLOP_CHECKPOINT", self.layout.checkpoint())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    }
+
+    pub async fn agent(&self) -> ResultDocument {
+        let agent = Agent {
+            layout: &self.layout,
+            subject: &self.run.subject,
+            work: &self.run.work,
+            store: &self.run.store,
+            leaving: self.leaving.subscribe(),
+        };
+        timeout(PATIENCE, agent.train()).await.expect("the agent ends")
+    }
+
+    /// As SIGTERM tells the agent.
+    pub fn leave(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    pub async fn attempt(&self, command: &[&str]) -> (ResultDocument, Output) {
+        let launcher = self.launch(command);
+        let document = self.agent().await;
+        (document, ended(launcher).await)
+    }
+
+    /// Waits until the command has made a file.
+    pub async fn made(&self, relative: &str) {
+        let file = self.path(relative);
+        let looked = timeout(PATIENCE, async {
+            while !file.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        looked.await.unwrap_or_else(|_| panic!("{relative} never appeared"));
+    }
+}
+
+pub async fn ended(launcher: Child) -> Output {
+    timeout(PATIENCE, launcher.wait_with_output()).await.expect("the launcher ends").unwrap()
+}
+
+pub fn signal(launcher: &Child, signal: rustix::process::Signal) {
+    let pid = i32::try_from(launcher.id().unwrap()).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+#[track_caller]
+pub fn failure(document: &ResultDocument) -> Failure {
+    document.error.clone().unwrap_or_else(|| panic!("it succeeded: {document:?}"))
+}
