@@ -25,13 +25,13 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder at `path`.
+    /// Opens the folder at `path`, no part of which may be a link: user code may have put one there.
     ///
     /// # Errors
     /// [`Reason::WorkerFailed`] when there is none.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(path, flags, Mode::empty())
+        let root = rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
             .map_err(|error| local_failure("opening the folder", path, &error.into()))?;
         Ok(Self { root, path: path.to_owned() })
     }

@@ -126,6 +126,14 @@ impl ObjectStoreHandle {
         Self::new(store, Arc::new(InMemory::new()))
     }
 
+    /// The part of this store below `folder`: a store of its own, with the same layout.
+    #[must_use]
+    pub fn within(&self, folder: &str) -> Self {
+        let mut store = self.store.clone();
+        store.prefix = format!("{}{folder}/", store.prefix);
+        Self { store, client: Arc::clone(&self.client) }
+    }
+
     /// Where and what this store is.
     pub fn store(&self) -> &Store {
         &self.store

@@ -36,6 +36,24 @@ pub fn run<W>(name: &'static str, work: W) -> ExitCode
 where
     W: AsyncFnOnce(Task) -> Result<ResultDocument, Failure>,
 {
+    start(name, async |task| {
+        tokio::spawn(end_on_sigterm());
+        work(task?).await
+    })
+}
+
+/// As [`run`], for work that handles SIGTERM itself, and has more to report than the failure when it fails.
+pub fn run_until_told<W>(name: &'static str, work: W) -> ExitCode
+where
+    W: AsyncFnOnce(Task) -> ResultDocument,
+{
+    start(name, async |task| Ok(work(task?).await))
+}
+
+fn start<W>(name: &'static str, work: W) -> ExitCode
+where
+    W: AsyncFnOnce(Result<Task, Failure>) -> Result<ResultDocument, Failure>,
+{
     log(name);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -44,13 +62,7 @@ where
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(async {
-        tokio::spawn(end_on_sigterm());
-        match read_task(&environment::task_dir()) {
-            Ok(task) => guarded(work(task)).await,
-            Err(failure) => Err(failure),
-        }
-    });
+    let ended = runtime.block_on(guarded(work(read_task(&environment::task_dir()))));
     // Threads that are still reading must not delay the end.
     runtime.shutdown_background();
     report(ended, &environment::termination_log())
@@ -145,11 +157,9 @@ fn report(ended: Result<ResultDocument, Failure>, termination_log: &Path) -> Exi
     if REPORTED.swap(true, Ordering::SeqCst) {
         return ExitCode::FAILURE;
     }
-    let (document, code) = match ended {
-        Ok(document) => (document, ExitCode::SUCCESS),
-        Err(failure) => (ResultDocument::failed(failure), ExitCode::FAILURE),
-    };
-    if write(&document, termination_log) { code } else { ExitCode::FAILURE }
+    let document = ended.unwrap_or_else(ResultDocument::failed);
+    let written = write(&document, termination_log);
+    if written && document.error.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn write(document: &ResultDocument, termination_log: &Path) -> bool {
