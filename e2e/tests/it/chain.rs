@@ -44,7 +44,7 @@ async fn new_data_becomes_a_new_served_model_without_a_failed_request() -> Resul
         let first = support::serve(scratch).await?;
         let first = (support::served(&first)?, support::infer_url(scratch, &first).await?);
         let near = |value: f64, wanted: f64| (value - wanted).abs() < 1e-6;
-        ensure!(near(support::predict(scratch).await?, 20.0), "y = 2 x");
+        ensure!(near(support::predict(scratch).await?, 20.0), "v = 2 x");
         let trace = trace::trace(&scratch.cluster, &scratch.namespace, "slope").await?;
         let last = trace.lines.last().map(|line| line.object.as_str());
         ensure!(
@@ -59,7 +59,7 @@ async fn new_data_becomes_a_new_served_model_without_a_failed_request() -> Resul
         support::refresh(scratch, "1").await?;
         let new = |d: &ModelDeployment| d.ready() && support::served(d).is_ok_and(|digest| digest != first.0);
         scratch.until("slope", "serving the new model", support::CHAIN_SECONDS, new).await?;
-        ensure!(near(support::predict(scratch).await?, 30.0), "y = 3 x");
+        ensure!(near(support::predict(scratch).await?, 30.0), "v = 3 x");
         let report = prober.stop().await?;
         report.check()?;
         ensure!(report.answers.len() == 2, "the old model, then the new one: {:?}", report.answers);
@@ -112,10 +112,10 @@ async fn bad_data_leaves_the_old_model_serving_and_every_stage_says_why() -> Res
     Scratch::run("bad-data", async |scratch| {
         let first = support::served(&support::serve(scratch).await?)?;
 
-        let without_y = support::points(0, 2.0).replace("x,y,note", "x,z,note");
-        scratch.arrive("points/1.csv", &without_y).await?;
+        let without_v = support::points(0, 2.0).replace("x,v,note", "x,w,note");
+        scratch.arrive("points/1.csv", &without_v).await?;
         support::refresh(scratch, "1").await?;
-        still_serving_because(scratch, &first, Reason::SchemaMismatch, "\"y\"").await?;
+        still_serving_because(scratch, &first, Reason::SchemaMismatch, "\"v\"").await?;
 
         let out_of_range = support::points(0, 2.0).replace(",a,", ",c,");
         scratch.arrive("points/1.csv", &out_of_range).await?;
@@ -196,13 +196,13 @@ async fn registered(scratch: &Scratch) -> Result<String> {
     Ok(answer.pointer("/model_version/version").and_then(|v| v.as_str()).unwrap_or_default().to_owned())
 }
 
-/// The newest mean of `y` on line `a`, as the online API says.
+/// The newest mean of `v` on line `a`, as the online API says.
 async fn online(scratch: &Scratch) -> Result<String> {
     let store: FeatureStore = scratch.api().get("features").await?;
     let address = store.status.and_then(|status| status.address).unwrap_or_default();
     let base = scratch.cluster.outside(&address).await?;
-    let found = predict::features(&base, &["means:y".to_owned()], &[("line", "a")]).await?;
-    let feature = found.get("y").cloned();
+    let found = predict::features(&base, &["means:v".to_owned()], &[("line", "a")]).await?;
+    let feature = found.get("v").cloned();
     ensure!(feature.as_ref().is_some_and(|feature| feature.status == "PRESENT"), "{found:?}");
     Ok(feature.map(|feature| feature.value.to_string()).unwrap_or_default())
 }

@@ -25,14 +25,14 @@ pub const CHAIN_SECONDS: u64 = 420;
 
 const ROWS: i64 = 40;
 
-/// A source file: points on `y = slope * x`, with ids from `first`.
+/// A source file: points on `v = slope * x`, with ids from `first`.
 pub fn points(first: i64, slope: f64) -> String {
     let row = |row: i64| {
         let (id, line, x) = (first + row, if row % 2 == 0 { "a" } else { "b" }, row + 1);
-        let y = slope * x as f64;
-        format!("{id},2026-01-01T00:{row:02}:00Z,{line},{x},{y},\n")
+        let v = slope * x as f64;
+        format!("{id},2026-01-01T00:{row:02}:00Z,{line},{x},{v},\n")
     };
-    std::iter::once("id,at,line,x,y,note\n".to_owned()).chain((0..ROWS).map(row)).collect()
+    std::iter::once("id,at,line,x,v,note\n".to_owned()).chain((0..ROWS).map(row)).collect()
 }
 
 /// Puts the whole chain into the namespace and waits until it serves.
