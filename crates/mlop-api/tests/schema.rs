@@ -1,4 +1,11 @@
 //! What holds for the schema of every kind.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failing test may panic"
+)]
 
 mod common;
 
@@ -8,8 +15,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 
 /// Calls `check` for each field of each kind with its path.
 fn each_field(check: &mut impl FnMut(&str, &JSONSchemaProps)) {
-    for crd in mlop_api::kinds::all() {
-        walk(&crd.spec.names.kind, common::schema(&crd), check);
+    for crd in common::KINDS.iter() {
+        walk(&crd.spec.names.kind, common::schema(crd), check);
     }
 }
 
@@ -19,7 +26,9 @@ fn walk(path: &str, schema: &JSONSchemaProps, check: &mut impl FnMut(&str, &JSON
         check(&path, field);
         walk(&path, field, check);
         let (items, values) = inner(field);
-        for (mark, inner) in items.map(|items| ("[]", items)).into_iter().chain(values.map(|values| (".*", values))) {
+        for (mark, inner) in
+            items.map(|items| ("[]", items)).into_iter().chain(values.map(|values| (".*", values)))
+        {
             let path = format!("{path}{mark}");
             check(&path, inner);
             walk(&path, inner, check);
@@ -48,7 +57,6 @@ fn every_field_is_described() {
             missing.push(path.to_owned());
         }
     });
-    // Their objects' descriptions come with the type of the whole status or spec.
     assert_eq!(missing, Vec::<String>::new());
 }
 
@@ -67,7 +75,8 @@ fn everything_is_bounded() {
             // No fractions: they are decimal texts.
             _ => false,
         };
-        let open = field.x_kubernetes_preserve_unknown_fields.is_some() || field.x_kubernetes_int_or_string.is_some();
+        let open = field.x_kubernetes_preserve_unknown_fields.is_some()
+            || field.x_kubernetes_int_or_string.is_some();
         if !bounded || open {
             unbounded.push(path.to_owned());
         }
@@ -79,7 +88,8 @@ fn everything_is_bounded() {
 fn nothing_is_nullable_and_no_format_is_unknown() {
     each_field(&mut |path, field| {
         assert_eq!(field.nullable, None, "{path}");
-        let known = field.format.as_deref().is_none_or(|format| matches!(format, "int32" | "int64" | "date-time"));
+        let known =
+            field.format.as_deref().is_none_or(|format| matches!(format, "int32" | "int64" | "date-time"));
         assert!(known, "{path}: the API server warns about the format {:?}", field.format);
     });
 }
@@ -93,7 +103,11 @@ fn lists_of_named_objects_merge_by_name_and_sets_have_no_duplicates() {
         let kind = field.x_kubernetes_list_type.as_deref();
         if path.contains(".spec.") && !path.contains(".identity.") && !path.contains(".container.") && named {
             keyed.push(path.to_owned());
-            assert_eq!((kind, field.x_kubernetes_list_map_keys.as_deref()), (Some("map"), Some(&["name".to_owned()][..])), "{path}");
+            assert_eq!(
+                (kind, field.x_kubernetes_list_map_keys.as_deref()),
+                (Some("map"), Some(&["name".to_owned()][..])),
+                "{path}"
+            );
         }
     });
     assert!(keyed.len() >= 5, "{keyed:?}");
@@ -101,17 +115,31 @@ fn lists_of_named_objects_merge_by_name_and_sets_have_no_duplicates() {
 
 #[test]
 fn names_columns_and_categories_follow_one_form() {
-    for crd in mlop_api::kinds::all() {
+    for crd in common::KINDS.iter() {
         let names = &crd.spec.names;
         let kind = &names.kind;
         let categories = names.categories.clone().unwrap_or_default();
-        let is_run = common::schema(&crd).properties.as_ref().unwrap()["spec"].properties.as_ref().unwrap().contains_key("identity");
-        assert_eq!(categories.contains(&"mlop".to_owned()), !is_run, "{kind}: `kubectl get mlop` shows intents");
+        let is_run = common::schema(crd).properties.as_ref().unwrap()["spec"]
+            .properties
+            .as_ref()
+            .unwrap()
+            .contains_key("identity");
+        assert_eq!(
+            categories.contains(&"mlop".to_owned()),
+            !is_run,
+            "{kind}: `kubectl get mlop` shows intents"
+        );
         assert!(categories.contains(&"mlop-all".to_owned()), "{kind}");
         assert_eq!(names.short_names.as_ref().map(Vec::len), Some(1), "{kind}");
         let version = &crd.spec.versions[0];
         assert!(version.subresources.as_ref().is_some_and(|sub| sub.status.is_some()), "{kind}");
-        let columns: Vec<_> = version.additional_printer_columns.iter().flatten().filter(|column| column.priority.unwrap_or(0) == 0).map(|column| column.name.as_str()).collect();
+        let columns: Vec<_> = version
+            .additional_printer_columns
+            .iter()
+            .flatten()
+            .filter(|column| column.priority.unwrap_or(0) == 0)
+            .map(|column| column.name.as_str())
+            .collect();
         let first = if is_run { "Succeeded" } else { "Ready" };
         assert_eq!(columns, [first, "Reason", "Summary", "Age"], "{kind}");
     }
@@ -119,8 +147,8 @@ fn names_columns_and_categories_follow_one_form() {
 
 #[test]
 fn an_object_that_nobody_has_seen_is_unknown() {
-    for crd in mlop_api::kinds::all() {
-        let status = &common::schema(&crd).properties.as_ref().unwrap()["status"];
+    for crd in common::KINDS.iter() {
+        let status = &common::schema(crd).properties.as_ref().unwrap()["status"];
         let condition = &status.default.as_ref().unwrap().0["conditions"][0];
         assert_eq!(condition["status"], "Unknown", "{}", crd.spec.names.kind);
     }

@@ -1,4 +1,11 @@
 //! The types read what the schemas accept, and keep all of it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failing test may panic"
+)]
 
 mod common;
 
@@ -54,7 +61,9 @@ fn lost(path: &str, part: &Value, whole: &Value, found: &mut Vec<String>) {
 
 #[test]
 fn nothing_of_an_example_is_lost() {
-    for object in common::accepted().into_iter().chain(common::published().into_iter().map(|(_, object)| object)) {
+    for object in
+        common::accepted().into_iter().chain(common::published().into_iter().map(|(_, object)| object))
+    {
         let mut found = Vec::new();
         lost("", &object, &typed(&object), &mut found);
         assert_eq!(found, Vec::<String>::new(), "{} {}", object["kind"], object["metadata"]["name"]);
@@ -67,7 +76,7 @@ fn nothing_of_an_example_is_lost() {
 fn types_and_schemas_have_the_same_defaults() {
     for object in common::accepted() {
         let crd = common::definition(&object).unwrap();
-        let schema = serde_json::to_value(common::schema(&crd)).unwrap();
+        let schema = serde_json::to_value(common::schema(crd)).unwrap();
         let defaulted = kube::core::cel::apply_defaults(&schema, &object);
         let mut found = Vec::new();
         lost("", &defaulted["spec"], &typed(&object)["spec"], &mut found);

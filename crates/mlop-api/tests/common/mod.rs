@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::LazyLock};
 
 /// An object that must be refused.
 pub struct Refused {
@@ -30,8 +30,11 @@ struct Case {
     rule: bool,
 }
 
+/// All kinds; to derive them takes a while.
+pub static KINDS: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(mlop_api::kinds::all);
+
 pub fn accepted() -> Vec<Value> {
-    mlop_api::kinds::all().iter().map(|crd| example(&crd.spec.names.kind)).collect()
+    KINDS.iter().map(|crd| example(&crd.spec.names.kind)).collect()
 }
 
 /// The accepted object of `kind`.
@@ -43,8 +46,7 @@ pub fn example(kind: &str) -> Value {
 }
 
 pub fn refused() -> Vec<Refused> {
-    let all = mlop_api::kinds::all();
-    let kinds = all.iter().map(|crd| &crd.spec.names.kind);
+    let kinds = KINDS.iter().map(|crd| &crd.spec.names.kind);
     let cases = kinds.flat_map(|kind| cases(kind).into_iter().map(move |case| refused_object(kind, case)));
     cases.collect()
 }
@@ -77,7 +79,7 @@ fn merge(object: &mut Value, patch: &Value) {
         if change.is_null() {
             fields.remove(name);
         } else {
-            merge(fields.entry(name).or_default(), change);
+            merge(fields.entry(name).or_insert(Value::Null), change);
         }
     }
 }
@@ -104,10 +106,12 @@ pub fn schema(crd: &CustomResourceDefinition) -> &JSONSchemaProps {
 }
 
 /// The definition of `object`'s kind, if it is one of mlop's.
-pub fn definition(object: &Value) -> Option<CustomResourceDefinition> {
-    let ours = object["apiVersion"] == format!("{}/{}", mlop_api::GROUP, mlop_api::VERSION);
-    let mut kinds = mlop_api::kinds::all().into_iter();
-    ours.then(|| kinds.find(|crd| object["kind"] == crd.spec.names.kind.as_str()).unwrap_or_else(|| panic!("no kind {}", object["kind"])))
+pub fn definition(object: &Value) -> Option<&'static CustomResourceDefinition> {
+    if object["apiVersion"] != format!("{}/{}", mlop_api::GROUP, mlop_api::VERSION) {
+        return None;
+    }
+    let found = KINDS.iter().find(|crd| object["kind"] == crd.spec.names.kind.as_str());
+    Some(found.unwrap_or_else(|| panic!("no kind {}", object["kind"])))
 }
 
 /// The files that users read: the pipelines and the blocks of the README.
@@ -123,7 +127,9 @@ pub fn published() -> Vec<(String, Value)> {
     let readme = fs::read_to_string(repository.join("README.md")).unwrap_or_default();
     let blocks = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
     texts.extend(blocks.map(|block| ("README.md".to_owned(), block.to_owned())));
-    let objects = texts.iter().flat_map(|(file, text)| documents(text).into_iter().map(move |object| (file.clone(), object)));
+    let objects = texts
+        .iter()
+        .flat_map(|(file, text)| documents(text).into_iter().map(move |object| (file.clone(), object)));
     objects.filter(|(_, object)| definition(object).is_some()).collect()
 }
 
