@@ -1,5 +1,13 @@
 //! What is on the disk before the command starts, and what survives a pod.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod support;
 
 use mlop_api::{

@@ -1,5 +1,13 @@
 //! An alias that only moves up.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod support;
 
 use mlop_api::{Reason, result::Failure};

@@ -1,5 +1,13 @@
 //! The line to a real socket: answers as they were recorded from MLflow 3.17, and no answers at all.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod support;
 
 use mlop_api::{Reason, result::Failure};

@@ -1,5 +1,13 @@
 //! A version exactly once, whatever happens between two requests.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod support;
 
 use mlop_api::Reason;
