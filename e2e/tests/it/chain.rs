@@ -115,7 +115,7 @@ async fn bad_data_leaves_the_old_model_serving_and_every_stage_says_why() -> Res
         let without_v = support::points(0, 2.0).replace("x,v,note", "x,w,note");
         scratch.arrive("points/1.csv", &without_v).await?;
         support::refresh(scratch, "1").await?;
-        still_serving_because(scratch, &first, Reason::SchemaMismatch, "\"v\"").await?;
+        still_serving_because(scratch, &first, Reason::SchemaMismatch, "column v").await?;
 
         let out_of_range = support::points(0, 2.0).replace(",a,", ",c,");
         scratch.arrive("points/1.csv", &out_of_range).await?;
@@ -192,7 +192,10 @@ async fn registered(scratch: &Scratch) -> Result<String> {
         "{base}/api/2.0/mlflow/registered-models/alias?name={}&alias=champion",
         name.unwrap_or_default()
     );
-    let answer = reqwest::get(&url).await?.error_for_status()?.json::<serde_json::Value>().await?;
+    // MLflow answers only to the names of its Service.
+    let host = address.trim_start_matches("http://").to_owned();
+    let answer = reqwest::Client::new().get(&url).header("Host", host).send().await?.error_for_status()?;
+    let answer: serde_json::Value = answer.json().await?;
     Ok(answer.pointer("/model_version/version").and_then(|v| v.as_str()).unwrap_or_default().to_owned())
 }
 
