@@ -21,6 +21,7 @@ pub mod online;
 pub mod query;
 pub mod serve;
 pub mod snapshot;
+pub mod stack;
 pub mod stats;
 mod text;
 pub mod types;

@@ -4,6 +4,7 @@ use crate::{
     activate,
     online::{connection::Server, load::View},
     snapshot,
+    stack::with_room,
 };
 use mlop_api::{
     Reason,
@@ -25,7 +26,13 @@ pub async fn work(task: Task) -> Result<ResultDocument, Failure> {
     match task.work {
         Work::Snapshot(work) => {
             let output = store::open(&work.output)?;
-            once(&output, &task.subject.uid, async || snapshot::run(&work, &output, store::open, &scratch).await).await
+            let compute = async || {
+                let computed = with_room(|| snapshot::run(&work, &output, store::open, &scratch));
+                computed.unwrap_or_else(|error| {
+                    Err(Failure::transient(Reason::WorkerFailed, format!("starting a thread: {error}")))
+                })
+            };
+            once(&output, &task.subject.uid, compute).await
         }
         Work::Activate(work) => {
             let store = store::open(&work.table.store)?;

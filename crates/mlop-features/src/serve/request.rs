@@ -211,7 +211,7 @@ mod tests {
         );
         for (body, words) in [
             ("", "no request"),
-            ("[]", "no request"),
+            ("7", "no request"),
             (r#"{"entities":{"id":[1]}}"#, "\"features\""),
             (r#"{"features":["v:a"]}"#, "\"entities\""),
             (r#"{"features":["v:a"],"entities":{"id":[]}}"#, "\"entities\""),

@@ -1,8 +1,9 @@
 //! The view of the tests: what Feast's vectors were recorded with.
 
 use super::{redis::TestRedis, store, table, times};
-use arrow::array::{
-    ArrayRef, BooleanArray, Float32Type, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
+use arrow::{
+    array::{ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray},
+    datatypes::Float32Type,
 };
 use mlop_api::{
     Digest,

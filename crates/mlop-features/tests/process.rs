@@ -1,0 +1,78 @@
+//! The binary as pods run it: a task in a folder, a result in a file, and a server that ends when asked to.
+
+mod common;
+
+use common::{Scratch, redis::TestRedis, view::user_stats};
+use mlop_api::{
+    Reason,
+    result::ResultDocument,
+    task::{Redis, Subject, Task, Work},
+};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_mlop-features");
+
+/// Runs the worker; gives its exit code and result.
+fn work(work: Work, redis_dir: &std::path::Path) -> (Option<i32>, ResultDocument) {
+    let subject = Subject {
+        kind: "FeatureView".to_owned(),
+        namespace: "fraud".to_owned(),
+        name: "user-stats".to_owned(),
+        uid: "1".to_owned(),
+        attempt: 1,
+    };
+    let (scratch, log) = (Scratch::new(), Scratch::new());
+    fs::write(scratch.path().join("task.json"), serde_json::to_vec(&Task { subject, work }).unwrap()).unwrap();
+    let log = log.path().join("termination-log");
+    let status = Command::new(BINARY)
+        .env("MLOP_TASK_DIR", scratch.path())
+        .env("MLOP_REDIS_DIR", redis_dir)
+        .env("MLOP_TERMINATION_LOG", &log)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    let message = fs::read_to_string(&log).unwrap();
+    (status.code(), ResultDocument::from_message(&message).unwrap())
+}
+
+#[tokio::test]
+async fn a_task_ends_with_its_result() {
+    let Some(mut redis) = TestRedis::start().await else { return };
+    let folder = redis.password_file().parent().unwrap().to_owned();
+    let remove = Work::Deactivate {
+        view: user_stats(),
+        redis: Redis { address: redis.address(), password: true },
+    };
+    let (code, result) = work(remove.clone(), &folder);
+    assert_eq!((code, result.summary.as_deref()), (Some(0), Some("removed")));
+    redis.stop();
+    let (code, result) = work(remove, &folder);
+    let failure = result.error.unwrap();
+    assert_eq!((code, failure.reason, failure.retryable), (Some(1), Reason::OnlineStoreUnreachable, true));
+}
+
+#[test]
+fn foreign_work_is_refused() {
+    let scratch = Scratch::new();
+    let store = common::store().store().clone();
+    let (code, result) = work(Work::Probe { store }, scratch.path());
+    let failure = result.error.unwrap();
+    assert_eq!((code, failure.reason, failure.retryable), (Some(1), Reason::WorkerFailed, false));
+}
+
+#[test]
+fn the_server_ends_when_asked_to() {
+    let mut server = Command::new(BINARY)
+        .args(["serve", "--redis", "127.0.0.1:1", "--namespace", "fraud", "--listen", "127.0.0.1:0"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("listening")));
+    assert!(Command::new("kill").arg(server.id().to_string()).status().unwrap().success());
+    assert!(server.wait().unwrap().success());
+}

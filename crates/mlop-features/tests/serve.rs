@@ -1,0 +1,174 @@
+//! The online API over a real Redis: Feast's form, statuses, errors.
+
+mod common;
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, StatusCode, header::CONTENT_TYPE},
+};
+use common::{
+    redis::TestRedis,
+    view::{EARLY, NAMESPACE, activate, recorded, users},
+};
+use jiff::Timestamp;
+use mlop_features::serve::{Options, router};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tower::ServiceExt;
+
+/// When the vectors were recorded: 2026-11-21T04:28:00Z.
+fn then() -> Timestamp {
+    Timestamp::constant(1_795_235_280, 0)
+}
+
+fn api(redis: &TestRedis) -> Router {
+    let options = Options {
+        redis: redis.address(),
+        password_file: Some(redis.password_file()),
+        namespace: NAMESPACE.to_owned(),
+        listen: String::new(),
+    };
+    router(options, then)
+}
+
+async fn send(api: &Router, request: Request<Body>) -> (StatusCode, String) {
+    let response = api.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn post(api: &Router, body: impl Into<Body>) -> (StatusCode, Value) {
+    let request = Request::post("/get-online-features").header(CONTENT_TYPE, "application/json");
+    let (status, body) = send(api, request.body(body.into()).unwrap()).await;
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+async fn get(api: &Router, path: &str) -> (StatusCode, String) {
+    send(api, Request::get(path).body(Body::empty()).unwrap()).await
+}
+
+/// Results by name: clients must not rely on an order.
+fn by_name(answer: &Value) -> BTreeMap<String, Value> {
+    let names = answer["metadata"]["feature_names"].as_array().unwrap();
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!(names.len(), results.len());
+    names.iter().map(|name| name.as_str().unwrap().to_owned()).zip(results.iter().cloned()).collect()
+}
+
+#[tokio::test]
+async fn answers_are_those_of_feast_with_true_statuses() {
+    let Some(redis) = TestRedis::start().await else { return };
+    activate(&redis, &recorded(), 1).await.unwrap();
+    let body = json!({
+        "features": ["user_stats:amount_avg", "user_stats:tx_count", "user_stats:country", "user_stats:is_vip",
+            "user_stats:emb", "user_stats:last_seen"],
+        "entities": {"user_id": [1001, 7, 8, 999_999]},
+    });
+    let (status, answer) = post(&api(&redis), body.to_string()).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let times =
+        ["2026-11-21T04:23:00Z", "2026-11-19T04:28:00Z", "2026-11-21T04:23:00Z", "1970-01-01T00:00:00Z"];
+    let column = |values: Value, statuses: [&str; 4]| json!({"values": values, "statuses": statuses, "event_timestamps": times});
+    // Values and times are those that Feast's server was recorded with; it calls everything PRESENT.
+    let usual = ["PRESENT", "OUTSIDE_MAX_AGE", "PRESENT", "NOT_FOUND"];
+    let expected = BTreeMap::from([
+        ("user_id", json!({"values": [1001, 7, 8, 999_999], "statuses": vec!["PRESENT"; 4],
+            "event_timestamps": vec!["1970-01-01T00:00:00Z"; 4]})),
+        ("country", column(json!(["RO", "RO", null, null]), ["PRESENT", "OUTSIDE_MAX_AGE", "NULL_VALUE", "NOT_FOUND"])),
+        ("amount_avg", column(json!([1501.5, 10.5, 12.0, null]), usual)),
+        ("is_vip", column(json!([true, true, true, null]), usual)),
+        ("last_seen", column(json!([1_795_235_280, 1_795_235_280, 1_795_235_280, null]), usual)),
+        ("emb", column(json!([[0.5, 1.5], [0.5, 1.5], [0.5, 1.5], null]), usual)),
+        ("tx_count", column(json!([1001, 7, 8, null]), usual)),
+    ]);
+    let expected: BTreeMap<_, _> = expected.into_iter().map(|(name, column)| (name.to_owned(), column)).collect();
+    assert_eq!(by_name(&answer), expected);
+}
+
+#[tokio::test]
+async fn full_names_carry_the_view() {
+    let Some(redis) = TestRedis::start().await else { return };
+    activate(&redis, &recorded(), 1).await.unwrap();
+    let body = json!({"features": ["user_stats:tx_count", "user_stats:amount_avg"], "entities": {"user_id": [1001]},
+        "full_feature_names": true});
+    let (_, answer) = post(&api(&redis), body.to_string()).await;
+    let names = json!(["user_id", "user_stats__tx_count", "user_stats__amount_avg"]);
+    assert_eq!(answer["metadata"]["feature_names"], names);
+    assert_eq!(answer["results"][1]["values"], json!([1001]));
+}
+
+#[tokio::test]
+async fn a_new_generation_is_answered_from_at_once() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let api = api(&redis);
+    let body = json!({"features": ["user_stats:amount_avg"], "entities": {"user_id": [1]}}).to_string();
+    for revision in 1..=4 {
+        activate(&redis, &users(&[(Some(1), EARLY, revision as f64, None)]), revision).await.unwrap();
+        let (_, answer) = post(&api, body.clone()).await;
+        assert_eq!(answer["results"][1]["values"], json!([revision as f64]));
+    }
+}
+
+#[tokio::test]
+async fn errors_say_what_to_correct() {
+    let Some(redis) = TestRedis::start().await else { return };
+    activate(&redis, &recorded(), 1).await.unwrap();
+    let api = api(&redis);
+    for (code, body, words) in [
+        (404, r#"{"features":["nope:x"],"entities":{"user_id":[1]}}"#, "no view \"nope\""),
+        (404, r#"{"features":["user_stats:nope"],"entities":{"user_id":[1]}}"#, "no feature \"nope\""),
+        (400, r#"{"features":["user_stats:emb"],"entities":{"wrong":[1]}}"#, "entity column \"user_id\""),
+        (400, r#"{"features":["user_stats:emb"],"entities":{"user_id":[1,2],"x":[1]}}"#, "differ in length"),
+        (400, r#"{"features":["user_stats:emb"],"entities":{"user_id":[1,"a"]}}"#, "an integer in row 1"),
+        (400, r#"{"features":["user_stats:emb"],"entities":{"user_id":[]}}"#, "at least one"),
+        (400, r#"{"features":["#, "no request"),
+    ] {
+        let (status, answer) = post(&api, body).await;
+        assert_eq!((status.as_u16(), answer["status_code"].as_u64()), (code, Some(u64::from(code))), "{body}");
+        assert!(answer["error"].as_str().unwrap().contains(words), "{body}: {answer}");
+    }
+    let (status, answer) = post(&api, vec![b' '; (4 << 20) + 1]).await;
+    assert_eq!((status, answer["status_code"].as_u64()), (StatusCode::PAYLOAD_TOO_LARGE, Some(413)));
+    let (status, _) = get(&api, "/get-online-features").await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(get(&api, "/nope").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn health_and_metrics_tell_the_truth() {
+    let Some(mut redis) = TestRedis::start().await else { return };
+    activate(&redis, &recorded(), 1).await.unwrap();
+    let api = api(&redis);
+    let body = json!({"features": ["user_stats:country"], "entities": {"user_id": [1001, 7, 8, 9]}}).to_string();
+    assert_eq!(post(&api, body.clone()).await.0, StatusCode::OK);
+    assert_eq!(get(&api, "/health").await.0, StatusCode::OK);
+    redis.stop();
+    let (status, answer) = post(&api, body).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+    assert_eq!(get(&api, "/health").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(get(&api, "/livez").await, (StatusCode::OK, "ok".to_owned()));
+    let (_, text) = get(&api, "/metrics").await;
+    for line in [
+        "mlop_features_requests_total{code=\"200\"} 1",
+        "mlop_features_requests_total{code=\"503\"} 1",
+        "mlop_features_values_total{status=\"NOT_FOUND\"} 1",
+        "mlop_features_values_total{status=\"NULL_VALUE\"} 1",
+        "mlop_features_request_duration_seconds_count 2",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_a_generation_is_reported() {
+    let Some(redis) = TestRedis::start().await else { return };
+    activate(&redis, &recorded(), 1).await.unwrap();
+    let meta = redis.keys().await.into_iter().find(|key| key.ends_with(":meta")).unwrap();
+    redis::cmd("DEL").arg(meta).exec_async(&mut redis.connect().await).await.unwrap();
+    let body = json!({"features": ["user_stats:country"], "entities": {"user_id": [1001]}}).to_string();
+    let (status, answer) = post(&api(&redis), body).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer["error"].as_str().unwrap().contains("lost keys"), "{answer}");
+}
