@@ -34,6 +34,12 @@ pub struct Observed {
     pub launcher_image: String,
 }
 
+impl Observed {
+    fn ready_replicas(&self) -> i32 {
+        self.deployment.as_deref().map_or(0, workload::ready_replicas)
+    }
+}
+
 /// What is to be served now.
 struct Wanted<'a> {
     artifact: Artifact,
@@ -113,7 +119,7 @@ impl Draft<'_> {
         let deployment = server::deployment(self.observed, wanted.target, &wanted.artifact, wanted.store);
         let plan = std::mem::replace(&mut self.plan, Plan::idle());
         self.plan = plan.apply(&server::service(self.observed), why.clone()).apply(&deployment, why);
-        let ready = self.ready_pods(&wanted.artifact);
+        let ready = self.observed.ready_replicas();
         let shown = self.observed.deployment.as_deref().filter(|child| serves(child, &wanted.artifact));
         match shown.map(workload::rollout) {
             Some(Rollout::Done) if ready > 0 => self.served(wanted, ready, input),
@@ -121,14 +127,6 @@ impl Draft<'_> {
             Some(Rollout::Progressing(message)) => self.rolling(wanted, &message),
             _ => self.rolling(wanted, "it has just begun"),
         }
-    }
-
-    fn ready_pods(&self, artifact: &Artifact) -> i32 {
-        let ready = self.observed.pods.iter().filter(|pod| {
-            let serves = pod.labels().get(labels::DIGEST).is_some_and(|digest| digest == artifact.digest.short(63));
-            serves && pod.status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
-        });
-        i32::try_from(ready.count()).unwrap_or(i32::MAX)
     }
 
     /// All pods serve what is wanted.
@@ -197,16 +195,16 @@ impl Draft<'_> {
     /// Ready goes by what is served for this spec, whatever is under way.
     fn ready(&mut self, is: Is, reason: Reason, message: &str) {
         let generation = self.generation();
-        let serving = self.status.artifact.as_ref().filter(|artifact| artifact.generation == generation).cloned();
-        let ready = serving.map(|artifact| (self.ready_pods(&artifact), artifact));
-        match ready {
-            Some((ready, artifact)) if ready > 0 => {
-                if let Some(serving) = &mut self.status.serving {
-                    serving.ready_replicas = ready;
-                }
-                self.conditions().set(kinds::READY, Is::True, Reason::Ready, &format!("{} is served", artifact.run));
+        let ready = self.observed.ready_replicas();
+        match self.status.artifact.as_ref().filter(|artifact| artifact.generation == generation && ready > 0) {
+            Some(artifact) => {
+                let message = format!("{} is served", artifact.run);
+                self.conditions().set(kinds::READY, Is::True, Reason::Ready, &message);
             }
-            _ => self.conditions().set(kinds::READY, is, reason, message),
+            None => self.conditions().set(kinds::READY, is, reason, message),
+        }
+        if let Some(serving) = &mut self.status.serving {
+            serving.ready_replicas = ready;
         }
     }
 

@@ -1,0 +1,275 @@
+//! The whole chain in virtual time: five operators, one YAML file, workers that compute digests.
+
+mod world;
+
+use mlop_api::{
+    Reason,
+    contract::condition as kinds,
+    dataset::Dataset,
+    deployment::ModelDeployment,
+    features::FeatureView,
+    registry::{Model, ModelVersion},
+    result::Failure,
+    status::DeploymentStatus,
+    training::{TrainingJob, TrainingRun},
+};
+use mlop_core::condition;
+use std::time::Duration;
+use world::{NS, World};
+
+const PIPELINE: &str = include_str!("pipeline.yaml");
+
+fn deployment(world: &World) -> DeploymentStatus {
+    world.get::<ModelDeployment>("delay").status.unwrap_or_default()
+}
+
+fn served_version(world: &World) -> Option<String> {
+    deployment(world).serving.and_then(|serving| serving.version)
+}
+
+fn is_ready(world: &World) -> bool {
+    condition::is_true(&deployment(world).conditions, kinds::READY)
+}
+
+async fn served(world: &World, version: &str) {
+    world
+        .until(&format!("version {version} is served"), |w| {
+            is_ready(w) && served_version(w).as_deref() == Some(version)
+        })
+        .await;
+}
+
+async fn first(world: &World) {
+    world.apply(PIPELINE);
+    served(world, "1").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_file_becomes_a_served_model() {
+    let world = World::start();
+    first(&world).await;
+    let status = deployment(&world);
+    assert_eq!(status.summary.as_deref(), Some("version 1 on 2 of 2 pods"));
+    assert_eq!(status.cause, None);
+    let artifact = status.artifact.unwrap();
+    let dataset = world.get::<Dataset>("flights").status.unwrap().artifact.unwrap();
+    assert_eq!(artifact.roots.len(), 1);
+    assert_eq!(artifact.roots[0].digest, dataset.digest);
+    for work in ["version", "snapshot", "train", "register", "activate", "alias"] {
+        assert_eq!(world.done(work), 1, "{work}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_start_gives_the_same_trace() {
+    let trace = || async {
+        let world = World::start();
+        first(&world).await;
+        world.sim.trace_hash()
+    };
+    assert_eq!(trace().await, trace().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_data_flows_through_and_old_data_starts_nothing() {
+    let world = World::start();
+    first(&world).await;
+    let quiet = |w: &World| {
+        w.sim
+            .writes()
+            .into_iter()
+            .filter(|write| write.resource != "pods" && write.resource != "events")
+            .count()
+    };
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = quiet(&world);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(quiet(&world), before, "unchanged data causes no write but the scans' pods");
+    assert!(world.done("scan") >= 10);
+    assert_eq!(world.done("version"), 1);
+
+    world.outside().bucket = "february".into();
+    served(&world, "2").await;
+    assert_eq!((world.done("version"), world.done("train")), (2, 2));
+    let model = world.get::<Model>("delay").status.unwrap();
+    assert_eq!(model.artifact.unwrap().revision, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_write_changes_nothing() {
+    let world = World::start();
+    first(&world).await;
+    world.outside().bucket = "february".into();
+    served(&world, "2").await;
+    let idle: Vec<_> =
+        world.sim.writes().into_iter().filter(|write| write.code < 300 && !write.changed).collect();
+    assert!(idle.is_empty(), "{idle:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_explained_downstream_while_the_old_model_serves() {
+    let world = World::start();
+    first(&world).await;
+    let failure = Failure::terminal(Reason::SchemaMismatch, "column \"dep_delay\" is missing in in/2.csv");
+    world.outside().failures.insert("version", vec![failure]);
+    world.outside().bucket = "broken".into();
+    world.until("the deployment names the cause", |w| deployment(w).cause.is_some()).await;
+    let status = deployment(&world);
+    let cause = status.cause.unwrap();
+    assert_eq!(
+        (cause.kind.as_str(), cause.name.as_str(), cause.reason.as_str()),
+        ("Dataset", "flights", "SchemaMismatch")
+    );
+    let message = &condition::get(&status.conditions, kinds::UP_TO_DATE).unwrap().message;
+    assert!(
+        message.starts_with("ModelDeployment delay <- Model delay <- TrainingJob delay <- ")
+            && message.contains("Dataset flights: SchemaMismatch: column"),
+        "{message}"
+    );
+    assert!(is_ready(&world), "the old model keeps serving");
+    assert_eq!(served_version(&world).as_deref(), Some("1"));
+
+    world.outside().bucket = "mended".into();
+    served(&world, "2").await;
+    assert_eq!(deployment(&world).cause, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn training_is_tried_again_and_succeeds() {
+    let world = World::start();
+    let failure = Failure::transient(Reason::UserError, "exit code 3: no luck");
+    world.outside().failures.insert("train", vec![failure.clone(), failure]);
+    first(&world).await;
+    assert_eq!(world.done("train"), 3);
+    let runs = world.sim.list::<TrainingRun>();
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0].status.as_ref().unwrap().attempts, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn out_of_memory_waits_for_more_memory() {
+    let world = World::start();
+    world.outside().failures.insert("train", vec![Failure::terminal(Reason::OutOfMemory, "")]);
+    world.apply(PIPELINE);
+    world
+        .until("the job says so", |w| {
+            w.get::<TrainingJob>("delay")
+                .status
+                .is_some_and(|s| s.cause.is_some_and(|c| c.reason == "OutOfMemory"))
+        })
+        .await;
+    assert_eq!(world.done("train"), 1, "the same memory is not tried twice");
+    world.sim.edit::<TrainingJob>(NS, "delay", |job| job.spec.resources.memory = "4Gi".into()).unwrap();
+    served(&world, "1").await;
+    assert_eq!(world.sim.list::<TrainingRun>().len(), 1, "memory is no part of the digest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_up_is_a_dead_letter_until_it_is_replayed() {
+    let world = World::start();
+    let failure = Failure::transient(Reason::UserError, "exit code 3");
+    world.outside().failures.insert("train", vec![failure; 3]);
+    world.apply(PIPELINE);
+    let letters = |w: &World| w.get::<TrainingJob>("delay").status.unwrap_or_default().dead_letters;
+    world.until("there is a dead letter", |w| !letters(w).is_empty()).await;
+    let letter = letters(&world).remove(0);
+    assert_eq!((letter.reason.as_str(), letter.attempts), ("UserError", 3));
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(world.done("train"), 3, "nothing is tried beyond the budget");
+    let replay = |job: &mut TrainingJob| {
+        job.metadata
+            .annotations
+            .get_or_insert_default()
+            .insert("mlop.dev/retry-requested-at".into(), "now".into());
+    };
+    world.sim.edit::<TrainingJob>(NS, "delay", replay).unwrap();
+    served(&world, "1").await;
+    assert!(letters(&world).is_empty());
+    let runs = world.sim.list::<TrainingRun>();
+    assert_eq!((runs.len(), runs[0].status.as_ref().unwrap().attempts), (1, 4), "numbers never restart");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_gate_keeps_the_version_out() {
+    let world = World::start();
+    first(&world).await;
+    world.outside().auc = 0.6;
+    world.outside().bucket = "february".into();
+    let gate_failed = |w: &World| {
+        w.get::<Model>("delay").status.is_some_and(|s| s.cause.is_some_and(|c| c.reason == "GateFailed"))
+    };
+    world.until("the gate fails", gate_failed).await;
+    world.until("the deployment says so", |w| deployment(w).cause.is_some_and(|c| c.kind == "Model")).await;
+    assert_eq!(served_version(&world).as_deref(), Some("1"));
+    assert!(is_ready(&world));
+    assert_eq!(world.sim.list::<ModelVersion>().len(), 2, "the version is recorded all the same");
+    assert_eq!(world.done("alias"), 1);
+
+    world.sim.edit::<Model>(NS, "delay", |model| model.spec.gates[0].min = Some("0.5".into())).unwrap();
+    served(&world, "2").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pin_brings_the_earlier_model_back() {
+    let world = World::start();
+    first(&world).await;
+    let earlier = world.get::<Model>("delay").status.unwrap().artifact.unwrap().run;
+    world.outside().bucket = "february".into();
+    served(&world, "2").await;
+    world.sim.edit::<Model>(NS, "delay", |model| model.spec.pin = Some(earlier)).unwrap();
+    served(&world, "1").await;
+    let revision = || world.get::<Model>("delay").status.unwrap().artifact.unwrap().revision;
+    assert_eq!((revision(), world.done("alias")), (3, 3), "a rollback is a revision like any other");
+    world.sim.edit::<Model>(NS, "delay", |model| model.spec.pin = None).unwrap();
+    served(&world, "2").await;
+    assert_eq!((revision(), world.done("train"), world.done("register")), (4, 2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_equal_result_stops_the_chain() {
+    let world = World::start();
+    first(&world).await;
+    let artifact = |w: &World| w.get::<FeatureView>("routes").status.unwrap().artifact.unwrap();
+    let before = artifact(&world);
+    // The rows' values do not depend on how rejected rows are counted: another input digest, the same content.
+    world.sim.edit::<Dataset>(NS, "flights", |set| set.spec.quarantine.max_ratio = "0.5".into()).unwrap();
+    world.until("a second version was written", |w| w.done("version") == 2).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!((world.done("snapshot"), world.done("train")), (1, 1));
+    assert_eq!((artifact(&world).digest, artifact(&world).revision), (before.digest, before.revision));
+    assert!(is_ready(&world));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_model_serves_when_the_new_one_does_not_start() {
+    let world = World::start();
+    first(&world).await;
+    world.outside().broken_rollout = true;
+    world.outside().bucket = "february".into();
+    world
+        .until("the new version is rolled out", |w| {
+            condition::get(&deployment(w).conditions, kinds::UP_TO_DATE)
+                .is_some_and(|c| c.reason == "RollingOut")
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(served_version(&world).as_deref(), Some("1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn suspension_holds_new_work_back() {
+    let world = World::start();
+    first(&world).await;
+    world.sim.edit::<TrainingJob>(NS, "delay", |job| job.spec.suspend = true).unwrap();
+    world.outside().bucket = "february".into();
+    world.until("the features follow", |w| w.done("snapshot") == 2).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(world.done("train"), 1);
+    let up_to_date = |w: &World| {
+        let conditions = w.get::<TrainingJob>("delay").status.unwrap().conditions;
+        condition::get(&conditions, kinds::UP_TO_DATE).unwrap().reason.clone()
+    };
+    assert_eq!(up_to_date(&world), "Suspended");
+    world.sim.edit::<TrainingJob>(NS, "delay", |job| job.spec.suspend = false).unwrap();
+    served(&world, "2").await;
+}
