@@ -48,7 +48,10 @@ pub fn store_failure(store: &str, doing: &str, error: &Error) -> Failure {
 }
 
 fn denied(failure: impl Fn(Reason, &str) -> Failure) -> Failure {
-    failure(Reason::StoreDenied, "the store refuses the keys; correct the Secret or the bucket's policy")
+    failure(
+        Reason::StoreDenied,
+        "the store refuses the keys, or that there are none; correct the Secret or the bucket's policy",
+    )
 }
 
 /// The failure behind an error of a local file, met while `doing` (`writing`) something to `path`.
@@ -81,7 +84,8 @@ fn status(text: &str) -> Option<u16> {
     text.split_once("status code: ")?.1.get(..3)?.parse().ok()
 }
 
-/// The part that helps a reader: code and message of an S3 error document, otherwise the beginning.
+/// The part that helps a reader: code and message of an S3 error document; otherwise what follows the client's account
+/// of its retries, if there is one.
 fn quote(text: &str) -> String {
     let element = |name: &str| {
         text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|(inner, _)| inner)
@@ -89,7 +93,7 @@ fn quote(text: &str) -> String {
     let mut quoted = match (element("Code"), element("Message")) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
-        _ => text.to_owned(),
+        _ => text.rsplit_once(" - ").map_or(text, |(_, cause)| cause).to_owned(),
     };
     let mut end = quoted.len().min(QUOTE_BYTES_MAX);
     while !quoted.is_char_boundary(end) {
@@ -133,6 +137,8 @@ mod tests {
     fn an_s3_error_document_is_quoted_by_code_and_message() {
         let body = "status code: 403: <?xml?><Error><Code>AccessDenied</Code><Message>No.</Message></Error>";
         assert_eq!(quote(body), "AccessDenied: No.");
+        let retried = "GET http://x in 1s, after 5 retries, max_retries: 5 - HTTP error: connection refused";
+        assert_eq!(quote(retried), "HTTP error: connection refused");
         assert_eq!(quote(&"é".repeat(1_000)).len(), QUOTE_BYTES_MAX);
     }
 }

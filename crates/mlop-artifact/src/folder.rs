@@ -31,8 +31,9 @@ impl Folder {
     /// [`Reason::WorkerFailed`] when there is none.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
-            .map_err(|error| local_failure("opening the folder", path, &error.into()))?;
+        let root =
+            rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+                .map_err(|error| local_failure("opening the folder", path, &error.into()))?;
         Ok(Self { root, path: path.to_owned() })
     }
 

@@ -1,16 +1,16 @@
 //! Reads exactly the listed objects, validates every row and writes a table.
 //!
 //! Rows stream through: a chunk of an object, its rows, a row group, a part of about 128 MiB on the scratch disk, an
-//! upload. Memory does not grow with the source, but for the keys of `unique` columns ([`unique`]).
+//! upload. Memory does not grow with the source, but for the keys of `unique` columns (`unique`).
 //!
 //! | module | does |
 //! |---|---|
-//! | [`source`] | an object's bytes, in the listed state, decompressed |
-//! | [`reader`], [`csv`] | rows of cells out of bytes: the seam for other formats |
-//! | [`column`] | what a value must be |
-//! | [`unique`] | whether a row's key was there before |
-//! | [`quarantine`] | rejected rows and their budget |
-//! | [`stats`], [`table`] | statistics, and Parquet parts |
+//! | `source` | an object's bytes, in the listed state, decompressed |
+//! | `reader`, `csv` | rows of cells out of bytes: the seam for other formats |
+//! | `column` | what a value must be |
+//! | `unique` | whether a row's key was there before |
+//! | `quarantine` | rejected rows and their budget |
+//! | `stats`, `table` | statistics, and Parquet parts |
 
 mod column;
 mod csv;
@@ -33,7 +33,7 @@ use mlop_api::{
     task::VersionWork,
 };
 use mlop_artifact::{
-    manifest::{self, ColumnStats, Part, schema_digest},
+    manifest::{self, Published, TableManifest, schema_digest},
     store::ObjectStoreHandle,
 };
 use quarantine::{Quarantine, Verdict};
@@ -53,32 +53,35 @@ pub async fn version(
     work: VersionWork,
 ) -> Result<ResultDocument, Failure> {
     let listing = Listing::read(output, &work.listing).await?;
-    let bundle =
-        Bundle { source: source.clone(), output: output.clone(), listing, work, runtime: Handle::current() };
+    let pipeline = Pipeline {
+        source: source.clone(),
+        output: output.clone(),
+        listing,
+        work,
+        runtime: Handle::current(),
+    };
     // Parsing and encoding keep a thread busy; network and signals must go on beside it.
-    let blocking = tokio::task::spawn_blocking(move || bundle.process());
-    let Outcome { parts, columns, verdict, objects, schema } = match blocking.await {
+    let blocking = tokio::task::spawn_blocking(move || pipeline.process());
+    let outcome = match blocking.await {
         Ok(outcome) => outcome?,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(error) => return Err(Failure::transient(Reason::WorkerFailed, format!("cut short: {error}"))),
     };
-    let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
-    let schema_digest = schema_digest(&schema)?;
-    let table = manifest::publish(output, mlop_artifact::table::manifest(schema, parts, columns)).await?;
-    Ok(result(table.digest, schema_digest, table.manifest.rows, bytes, objects, &verdict))
+    let schema = schema_digest(&outcome.manifest.schema)?;
+    let table = manifest::publish(output, outcome.manifest).await?;
+    Ok(result(&table, schema, outcome.verdict, outcome.objects))
 }
 
 fn result(
-    digest: Digest,
+    table: &Published<TableManifest>,
     schema: Digest,
-    rows: u64,
-    bytes: u64,
+    verdict: Verdict,
     objects: u64,
-    verdict: &Verdict,
 ) -> ResultDocument {
-    let rejected = verdict.rejected;
+    let (rows, rejected) = (table.manifest.rows, verdict.rejected);
+    let bytes: u64 = table.manifest.parts.iter().map(|part| part.bytes).sum();
     ResultDocument {
-        digest: Some(digest),
+        digest: Some(table.digest.clone()),
         schema_digest: Some(schema),
         summary: Some(format!("{}, {} rejected", text::count(rows, "row"), text::thousands(rejected))),
         metrics: vec![
@@ -92,7 +95,7 @@ fn result(
 }
 
 /// All that the blocking part needs.
-struct Bundle {
+struct Pipeline {
     source: ObjectStoreHandle,
     output: ObjectStoreHandle,
     listing: Listing,
@@ -102,14 +105,12 @@ struct Bundle {
 
 /// What the blocking part leaves to be published.
 struct Outcome {
-    schema: Vec<manifest::ColumnSchema>,
-    parts: Vec<Part>,
-    columns: Vec<ColumnStats>,
+    manifest: TableManifest,
     verdict: Verdict,
     objects: u64,
 }
 
-impl Bundle {
+impl Pipeline {
     fn process(self) -> Result<Outcome, Failure> {
         let rules = self.work.columns.iter().map(Rule::new).collect::<Result<Vec<_>, _>>()?;
         let scratch = tempfile::tempdir().map_err(|error| {
@@ -126,14 +127,14 @@ impl Bundle {
                 rows.add(&object.key, &row)?;
             }
         }
-        let (schema, parts, columns, quarantine) = rows.finish()?;
+        let (manifest, quarantine) = rows.finish()?;
         let verdict = quarantine.close(&self.work.columns, |path| {
             let listing = self.work.listing.hex();
             let place = |sha256: &Digest| format!("rejects/{listing}/{}.jsonl.gz", sha256.hex());
             let (key, _) = self.runtime.block_on(self.output.upload(path, place))?;
             Ok(self.output.store().uri(&key))
         })?;
-        Ok(Outcome { schema, parts, columns, verdict, objects: self.listing.objects.len() as u64 })
+        Ok(Outcome { manifest, verdict, objects: self.listing.objects.len() as u64 })
     }
 
     fn reader(&self, key: &str, body: source::Body) -> Result<impl Reader + use<>, Failure> {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::text;
 use mlop_api::{Reason, result::Failure};
-use mlop_artifact::manifest::{ColumnSchema, ColumnStats, Part};
+use mlop_artifact::{manifest::TableManifest, table::manifest};
 
 /// Longest example of a value in a message, in bytes.
 const EXAMPLE_BYTES_MAX: usize = 80;
@@ -99,18 +99,18 @@ impl Rows {
         first
     }
 
-    /// Ends the table.
+    /// Ends the table and returns its manifest, with the quarantine still to be judged.
     ///
     /// # Errors
     /// [`Reason::SchemaMismatch`], terminal, when a column has values and not one of them is of its type.
-    pub fn finish(self) -> Result<(Vec<ColumnSchema>, Vec<Part>, Vec<ColumnStats>, Quarantine), Failure> {
+    pub fn finish(self) -> Result<(TableManifest, Quarantine), Failure> {
         if let Some(failure) = self.columns.iter().find_map(ColumnRows::mismatch) {
             return Err(failure);
         }
         let parts = self.table.finish()?;
         let rules: Vec<_> = self.columns.iter().map(|column| column.rule.clone()).collect();
         let stats = self.columns.into_iter().map(|column| column.stats.finish(&column.rule.name)).collect();
-        Ok((table::schema(&rules), parts, stats, self.quarantine))
+        Ok((manifest(table::schema(&rules), parts, stats), self.quarantine))
     }
 }
 

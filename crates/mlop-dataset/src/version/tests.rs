@@ -9,7 +9,6 @@ use mlop_api::{
     dataset::{Column, Csv, Quarantine as Budget},
     task::ScanWork,
 };
-use mlop_artifact::manifest::TableManifest;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 use std::io::{Read, Write};
