@@ -13,6 +13,5 @@ pub mod prober;
 pub mod s3;
 pub mod scratch;
 pub mod state;
-pub mod table;
 pub mod trace;
 pub mod wait;
