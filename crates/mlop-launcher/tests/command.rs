@@ -56,18 +56,21 @@ async fn arguments_arrive_as_they_are() {
 
 #[tokio::test]
 async fn a_failure_tells_the_last_lines() {
-    let script = "for i in $(seq 30); do echo line-$i >&2; done; echo bad value; exit 3";
+    let script = "for i in $(seq 30); do echo line-$i >&2; done; echo bad value >&2; exit 3";
     let (document, launcher) = Run::new().attempt(script).await;
     let failure = failure(&document);
     assert_eq!((failure.reason, failure.retryable), (Reason::UserError, true));
-    assert!(failure.message.starts_with("exit code 3: "), "{}", failure.message);
-    assert!(
-        failure.message.contains("line-30") && failure.message.contains("bad value"),
-        "{}",
-        failure.message
-    );
-    assert!(!failure.message.contains("line-10\n"), "{}", failure.message);
+    assert!(failure.message.starts_with("exit code 3: line-12\n"), "{}", failure.message);
+    assert!(failure.message.ends_with("line-30\nbad value"), "{}", failure.message);
     assert_eq!(launcher.status.code(), Some(3));
+}
+
+#[tokio::test]
+async fn both_streams_are_quoted_and_passed_on() {
+    let (document, launcher) = Run::new().attempt("echo out; echo err >&2; exit 1").await;
+    let message = failure(&document).message;
+    assert!(message.contains("out") && message.contains("err"), "{message}");
+    assert_eq!((launcher.stdout.as_slice(), launcher.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
 }
 
 #[tokio::test]
