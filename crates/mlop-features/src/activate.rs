@@ -53,7 +53,9 @@ pub async fn run(
     let table: TableManifest = mlop_artifact::manifest::read(store, &work.table.digest).await?;
     let schema = online_schema(work, &table.schema)?;
     let online = match view.claim(work.revision, &work.table.digest, &schema).await? {
-        Claim::Served => return Ok(ResultDocument { summary: Some("online already".to_owned()), ..Default::default() }),
+        Claim::Served => {
+            return Ok(ResultDocument { summary: Some("online already".to_owned()), ..Default::default() });
+        }
         Claim::Load(load) => {
             let folder = scratch.join("table");
             table::download(store, &work.table.digest, &folder).await?;
@@ -78,7 +80,9 @@ fn online_schema(work: &ActivateWork, columns: &[ColumnSchema]) -> Result<Schema
         let kind = match kind_of(name)? {
             "string" => EntityKind::String,
             "int64" => EntityKind::Int64,
-            other => return Err(corrupt(format!("the entity {name:?} has type {other}, not string or int64"))),
+            other => {
+                return Err(corrupt(format!("the entity {name:?} has type {other}, not string or int64")));
+            }
         };
         entities.push(Entity { name: name.clone(), kind });
     }
@@ -92,7 +96,9 @@ fn online_schema(work: &ActivateWork, columns: &[ColumnSchema]) -> Result<Schema
         if let Some(other) = fields.insert(field(&work.view.name, feature), feature) {
             return Err(Failure::terminal(
                 Reason::QueryInvalid,
-                format!("features {other:?} and {feature:?} have the same key online: give one another name with AS"),
+                format!(
+                    "features {other:?} and {feature:?} have the same key online: give one another name with AS"
+                ),
             ));
         }
     }
@@ -157,11 +163,13 @@ impl<'a> Activation<'a> {
     }
 
     fn prepare(&self, schema: &SchemaRef) -> Result<(Places, Newest), Failure> {
-        let place =
-            |name: &str| schema.index_of(name).map_err(|_| corrupt(format!("the table has no column {name:?}")));
+        let place = |name: &str| {
+            schema.index_of(name).map_err(|_| corrupt(format!("the table has no column {name:?}")))
+        };
         // The table is sorted in the order of the spec, keys are made in the order of names.
         let sorted_by = self.work.entities.iter().map(|name| place(name)).collect::<Result<Vec<_>, _>>()?;
-        let entities = self.schema.entities.iter().map(|entity| place(&entity.name)).collect::<Result<_, _>>()?;
+        let entities =
+            self.schema.entities.iter().map(|entity| place(&entity.name)).collect::<Result<_, _>>()?;
         let timestamp = place(&self.work.timestamp)?;
         let view = &self.work.view.name;
         let features = self.schema.features.iter();
@@ -199,7 +207,8 @@ impl<'a> Activation<'a> {
     fn encode(&self, places: &Places, rows: &RecordBatch, row: usize) -> Result<Option<Row>, Failure> {
         let cell = |place: usize| {
             let schema = rows.schema_ref();
-            let column = rows.columns().get(place).ok_or_else(|| corrupt("a part lacks a column".to_owned()))?;
+            let column =
+                rows.columns().get(place).ok_or_else(|| corrupt("a part lacks a column".to_owned()))?;
             Cell::read(column, row).map_err(|flaw| flaw.in_column(schema.field(place).name()))
         };
         let mut entity = Vec::with_capacity(places.entities.len());

@@ -25,7 +25,12 @@ fn main() -> ExitCode {
         return mlop_artifact::worker::run("mlop-features", worker::work);
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().flatten_event(true).with_writer(std::io::stderr).with_env_filter(filter).init();
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .init();
     match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -32,7 +32,11 @@ impl Newest {
     ///
     /// # Errors
     /// For types that have no order.
-    pub fn new(schema: &arrow::datatypes::Schema, entities: &[usize], timestamp: usize) -> Result<Self, Failure> {
+    pub fn new(
+        schema: &arrow::datatypes::Schema,
+        entities: &[usize],
+        timestamp: usize,
+    ) -> Result<Self, Failure> {
         let columns: Vec<_> = entities.iter().copied().chain([timestamp]).collect();
         let options = SortOptions { descending: false, nulls_first: true };
         let fields: Vec<_> = columns
@@ -41,7 +45,8 @@ impl Newest {
             .map(|field| SortField::new_with_options(field.data_type().clone(), options))
             .collect();
         let converter = |fields: &[SortField]| RowConverter::new(fields.to_vec()).map_err(unreadable);
-        let (entities, order) = (converter(fields.get(..entities.len()).unwrap_or(&fields))?, converter(&fields)?);
+        let (entities, order) =
+            (converter(fields.get(..entities.len()).unwrap_or(&fields))?, converter(&fields)?);
         Ok(Self { columns, entities, order, last: None })
     }
 
@@ -135,8 +140,11 @@ mod tests {
         let table = table(create_array!(Utf8, e), create_array!(Int64, t));
         for first in 0..=7 {
             for second in first..=7 {
-                let pieces =
-                    [table.slice(0, first), table.slice(first, second - first), table.slice(second, 7 - second)];
+                let pieces = [
+                    table.slice(0, first),
+                    table.slice(first, second - first),
+                    table.slice(second, 7 - second),
+                ];
                 assert_eq!(newest(&pieces).unwrap(), [0, 3, 4, 6], "{first} {second}");
             }
         }

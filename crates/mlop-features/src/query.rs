@@ -40,7 +40,8 @@ impl Tables {
     /// When `spill` cannot be used.
     pub fn new(memory_bytes: u64, spill: &Path) -> Result<Self, Failure> {
         let memory = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
-        let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![spill.to_owned()]));
+        let disk =
+            DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![spill.to_owned()]));
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
             .with_disk_manager_builder(disk)
@@ -64,7 +65,8 @@ impl Tables {
             let message = format!("input {name:?} is a table without parts, not even one for its columns");
             return Err(Failure::terminal(Reason::InputCorrupt, message));
         }
-        let table = self.0.read_parquet(paths, ParquetReadOptions::default()).await.map_err(execution_failed)?;
+        let table =
+            self.0.read_parquet(paths, ParquetReadOptions::default()).await.map_err(execution_failed)?;
         self.0.register_table(TableReference::bare(name), table.into_view()).map_err(execution_failed)?;
         Ok(())
     }
@@ -106,4 +108,3 @@ fn stored(column: Expr, name: &str, from: &arrow::datatypes::DataType) -> Option
     let column = if *from == to { column } else { cast(column, to) };
     Some(column.alias(name))
 }
-

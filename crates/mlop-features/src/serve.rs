@@ -65,7 +65,11 @@ struct Api {
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub async fn run(options: Options, clock: Clock, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+pub async fn run(
+    options: Options,
+    clock: Clock,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
     let listener = TcpListener::bind(&options.listen).await?;
     tracing::info!(address = %listener.local_addr()?, namespace = options.namespace, "listening");
     axum::serve(listener, router(options, clock)).with_graceful_shutdown(stop).await
@@ -96,7 +100,8 @@ pub fn router(options: Options, clock: Clock) -> Router {
 async fn get_online_features(State(api): State<Arc<Api>>, body: Body) -> Response {
     let begin = Instant::now();
     let answered = tokio::time::timeout(REQUEST_TIMEOUT, api.answer(body)).await;
-    let answered = answered.unwrap_or_else(|_| Err(ApiError::unavailable("the server is too busy: try again")));
+    let answered =
+        answered.unwrap_or_else(|_| Err(ApiError::unavailable("the server is too busy: try again")));
     let response = match answered {
         Ok(json) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
         Err(error) => {

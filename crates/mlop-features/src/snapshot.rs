@@ -61,7 +61,11 @@ fn emptied(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn result(table: &TableManifest, digest: mlop_api::Digest, features: usize) -> Result<ResultDocument, Failure> {
+fn result(
+    table: &TableManifest,
+    digest: mlop_api::Digest,
+    features: usize,
+) -> Result<ResultDocument, Failure> {
     Ok(ResultDocument {
         digest: Some(digest),
         schema_digest: Some(manifest::schema_digest(&table.schema)?),
@@ -70,7 +74,11 @@ fn result(table: &TableManifest, digest: mlop_api::Digest, features: usize) -> R
             Metric::new("features", features as f64),
             Metric::new("bytes", table.parts.iter().map(|part| part.bytes).sum::<u64>() as f64),
         ],
-        summary: Some(format!("{}, {}", count(table.rows, "row", "rows"), count(features as u64, "feature", "features"))),
+        summary: Some(format!(
+            "{}, {}",
+            count(table.rows, "row", "rows"),
+            count(features as u64, "feature", "features")
+        )),
         ..ResultDocument::default()
     })
 }

@@ -99,7 +99,9 @@ mod tests {
 
     #[test]
     fn columns_are_counted_over_batches() {
-        let batch = |x: Vec<Option<f64>>| RecordBatch::try_from_iter([("x", create_array!(Float64, x) as _)]).unwrap();
+        let batch = |x: Vec<Option<f64>>| {
+            RecordBatch::try_from_iter([("x", create_array!(Float64, x) as _)]).unwrap()
+        };
         let first = batch(vec![Some(1.0), None, Some(f64::NAN)]);
         let second = batch(vec![Some(4.0), Some(-2.5), Some(4.0)]);
         let mut statistics = Statistics::new(&first.schema());

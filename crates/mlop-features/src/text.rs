@@ -19,9 +19,13 @@ mod tests {
 
     #[test]
     fn thousands_are_set_apart() {
-        for (number, expected) in
-            [(0, "0 rows"), (1, "1 row"), (999, "999 rows"), (1_000, "1,000 rows"), (1_234_567, "1,234,567 rows")]
-        {
+        for (number, expected) in [
+            (0, "0 rows"),
+            (1, "1 row"),
+            (999, "999 rows"),
+            (1_000, "1,000 rows"),
+            (1_234_567, "1,234,567 rows"),
+        ] {
             assert_eq!(count(number, "row", "rows"), expected);
         }
     }

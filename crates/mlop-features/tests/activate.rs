@@ -44,14 +44,20 @@ async fn served_amount(reader: &Reader) -> f64 {
 #[track_caller]
 fn superseded<T>(ended: Result<T, Failure>) {
     let failure = ended.err().expect("the revision must lose");
-    assert_eq!((failure.reason, failure.retryable), (Reason::ActivationSuperseded, false), "{}", failure.message);
+    assert_eq!(
+        (failure.reason, failure.retryable),
+        (Reason::ActivationSuperseded, false),
+        "{}",
+        failure.message
+    );
 }
 
 /// A row as [`TestRedis`] holds it, field by field in hexadecimal.
 async fn row(redis: &TestRedis, key: &[u8]) -> Vec<(String, String)> {
     let fields: Vec<(Vec<u8>, Vec<u8>)> =
         redis::cmd("HGETALL").arg(key).query_async(&mut redis.connect().await).await.unwrap();
-    let mut fields: Vec<_> = fields.iter().map(|(field, value)| (hex::encode(field), hex::encode(value))).collect();
+    let mut fields: Vec<_> =
+        fields.iter().map(|(field, value)| (hex::encode(field), hex::encode(value))).collect();
     fields.sort();
     fields
 }
@@ -65,7 +71,8 @@ async fn rows_are_those_of_feast() {
     assert_eq!(result.summary.as_deref(), Some("3 entities online"));
     let mut key = format!("mlop:{{fraud/user_stats}}:5-{}:e:", digest.short(12)).into_bytes();
     key.extend(
-        hex::decode("010000000200000007000000757365725f69640400000008000000e9030000000000006672617564").unwrap(),
+        hex::decode("010000000200000007000000757365725f69640400000008000000e9030000000000006672617564")
+            .unwrap(),
     );
     let expected = [
         ("208cecde", "20e907"),
@@ -114,7 +121,10 @@ async fn two_generations_are_kept_and_no_more() {
     let keys = redis.keys().await;
     // Pointer and generations, and of each generation index, meta and one row.
     assert_eq!(keys.len(), 2 + 2 * 3, "{keys:?}");
-    assert!(keys.iter().any(|key| key.contains(":4-")) && keys.iter().any(|key| key.contains(":5-")), "{keys:?}");
+    assert!(
+        keys.iter().any(|key| key.contains(":4-")) && keys.iter().any(|key| key.contains(":5-")),
+        "{keys:?}"
+    );
 }
 
 fn schema() -> Schema {
@@ -138,12 +148,16 @@ async fn an_interrupted_load_is_finished_or_cleared_away() {
     let (first, second) = (Digest::of_bytes(b"1"), Digest::of_bytes(b"2"));
     let mut view = open(redis.server()).await;
     for _ in 0..3 {
-        let Claim::Load(mut load) = view.claim(1, &first, &schema()).await.unwrap() else { panic!("not served yet") };
+        let Claim::Load(mut load) = view.claim(1, &first, &schema()).await.unwrap() else {
+            panic!("not served yet")
+        };
         load.put(&rows(0)).await.unwrap();
         // Dropped: the pod is gone.
     }
     assert!(reader(&redis).view("user_stats").await.unwrap().is_none());
-    let Claim::Load(mut load) = view.claim(2, &second, &schema()).await.unwrap() else { panic!("not served yet") };
+    let Claim::Load(mut load) = view.claim(2, &second, &schema()).await.unwrap() else {
+        panic!("not served yet")
+    };
     assert!(!redis.keys().await.iter().any(|key| key.contains(":1-")), "the abandoned load is cleared away");
     load.put(&rows(0)).await.unwrap();
     load.finish().await.unwrap();
@@ -155,9 +169,13 @@ async fn a_load_loses_as_soon_as_a_higher_one_begins() {
     let Some(redis) = TestRedis::start().await else { return };
     let (first, second) = (Digest::of_bytes(b"1"), Digest::of_bytes(b"2"));
     let (mut late, mut early) = (open(redis.server()).await, open(redis.server()).await);
-    let Claim::Load(mut lower) = late.claim(1, &first, &schema()).await.unwrap() else { panic!("not served yet") };
+    let Claim::Load(mut lower) = late.claim(1, &first, &schema()).await.unwrap() else {
+        panic!("not served yet")
+    };
     lower.put(&rows(0)).await.unwrap();
-    let Claim::Load(mut higher) = early.claim(2, &second, &schema()).await.unwrap() else { panic!("not served yet") };
+    let Claim::Load(mut higher) = early.claim(2, &second, &schema()).await.unwrap() else {
+        panic!("not served yet")
+    };
     higher.put(&rows(0)).await.unwrap();
     superseded(lower.put(&rows(2)).await);
     superseded(lower.finish().await);
@@ -171,8 +189,12 @@ async fn twins_of_one_load_both_succeed() {
     let Some(redis) = TestRedis::start().await else { return };
     let digest = Digest::of_bytes(b"1");
     let (mut one, mut two) = (open(redis.server()).await, open(redis.server()).await);
-    let Claim::Load(mut first) = one.claim(1, &digest, &schema()).await.unwrap() else { panic!("not served yet") };
-    let Claim::Load(mut second) = two.claim(1, &digest, &schema()).await.unwrap() else { panic!("not served yet") };
+    let Claim::Load(mut first) = one.claim(1, &digest, &schema()).await.unwrap() else {
+        panic!("not served yet")
+    };
+    let Claim::Load(mut second) = two.claim(1, &digest, &schema()).await.unwrap() else {
+        panic!("not served yet")
+    };
     first.put(&rows(0)).await.unwrap();
     second.put(&rows(0)).await.unwrap();
     first.finish().await.unwrap();
@@ -188,7 +210,9 @@ async fn removing_a_view_leaves_nothing_and_stops_its_loads() {
     activate(&redis, &amount(2.0), 2).await.unwrap();
     let digest = Digest::of_bytes(b"3");
     let mut loading = open(redis.server()).await;
-    let Claim::Load(mut load) = loading.claim(3, &digest, &schema()).await.unwrap() else { panic!("not served yet") };
+    let Claim::Load(mut load) = loading.claim(3, &digest, &schema()).await.unwrap() else {
+        panic!("not served yet")
+    };
     load.put(&rows(0)).await.unwrap();
     let mut view = open(redis.server()).await;
     view.remove().await.unwrap();
@@ -246,7 +270,12 @@ async fn a_redis_that_is_not_there_or_refuses_is_named() {
     std::fs::write(&password_file, "wrong").unwrap();
     let wrong = Server { password_file: Some(password_file), ..redis.server() };
     let failure = View::open(wrong, user_stats()).await.err().expect("the password is wrong");
-    assert_eq!((failure.reason, failure.retryable), (Reason::OnlineStoreUnreachable, true), "{}", failure.message);
+    assert_eq!(
+        (failure.reason, failure.retryable),
+        (Reason::OnlineStoreUnreachable, true),
+        "{}",
+        failure.message
+    );
     assert!(failure.message.contains("password"), "{}", failure.message);
     let reader = reader(&redis);
     reader.ping().await.unwrap();

@@ -26,7 +26,8 @@ fn work(work: Work, redis_dir: &std::path::Path) -> (Option<i32>, ResultDocument
         attempt: 1,
     };
     let (scratch, log) = (Scratch::new(), Scratch::new());
-    fs::write(scratch.path().join("task.json"), serde_json::to_vec(&Task { subject, work }).unwrap()).unwrap();
+    fs::write(scratch.path().join("task.json"), serde_json::to_vec(&Task { subject, work }).unwrap())
+        .unwrap();
     let log = log.path().join("termination-log");
     let status = Command::new(BINARY)
         .env("MLOP_TASK_DIR", scratch.path())
@@ -43,10 +44,8 @@ fn work(work: Work, redis_dir: &std::path::Path) -> (Option<i32>, ResultDocument
 async fn a_task_ends_with_its_result() {
     let Some(mut redis) = TestRedis::start().await else { return };
     let folder = redis.password_file().parent().unwrap().to_owned();
-    let remove = Work::Deactivate {
-        view: user_stats(),
-        redis: Redis { address: redis.address(), password: true },
-    };
+    let remove =
+        Work::Deactivate { view: user_stats(), redis: Redis { address: redis.address(), password: true } };
     let (code, result) = work(remove.clone(), &folder);
     assert_eq!((code, result.summary.as_deref()), (Some(0), Some("removed")));
     redis.stop();

@@ -74,16 +74,26 @@ async fn answers_are_those_of_feast_with_true_statuses() {
     // Values and times are those that Feast's server was recorded with; it calls everything PRESENT.
     let usual = ["PRESENT", "OUTSIDE_MAX_AGE", "PRESENT", "NOT_FOUND"];
     let expected = BTreeMap::from([
-        ("user_id", json!({"values": [1001, 7, 8, 999_999], "statuses": vec!["PRESENT"; 4],
-            "event_timestamps": vec!["1970-01-01T00:00:00Z"; 4]})),
-        ("country", column(json!(["RO", "RO", null, null]), ["PRESENT", "OUTSIDE_MAX_AGE", "NULL_VALUE", "NOT_FOUND"])),
+        (
+            "user_id",
+            json!({"values": [1001, 7, 8, 999_999], "statuses": vec!["PRESENT"; 4],
+            "event_timestamps": vec!["1970-01-01T00:00:00Z"; 4]}),
+        ),
+        (
+            "country",
+            column(
+                json!(["RO", "RO", null, null]),
+                ["PRESENT", "OUTSIDE_MAX_AGE", "NULL_VALUE", "NOT_FOUND"],
+            ),
+        ),
         ("amount_avg", column(json!([1501.5, 10.5, 12.0, null]), usual)),
         ("is_vip", column(json!([true, true, true, null]), usual)),
         ("last_seen", column(json!([1_795_235_280, 1_795_235_280, 1_795_235_280, null]), usual)),
         ("emb", column(json!([[0.5, 1.5], [0.5, 1.5], [0.5, 1.5], null]), usual)),
         ("tx_count", column(json!([1001, 7, 8, null]), usual)),
     ]);
-    let expected: BTreeMap<_, _> = expected.into_iter().map(|(name, column)| (name.to_owned(), column)).collect();
+    let expected: BTreeMap<_, _> =
+        expected.into_iter().map(|(name, column)| (name.to_owned(), column)).collect();
     assert_eq!(by_name(&answer), expected);
 }
 
@@ -126,7 +136,11 @@ async fn errors_say_what_to_correct() {
         (400, r#"{"features":["#, "no request"),
     ] {
         let (status, answer) = post(&api, body).await;
-        assert_eq!((status.as_u16(), answer["status_code"].as_u64()), (code, Some(u64::from(code))), "{body}");
+        assert_eq!(
+            (status.as_u16(), answer["status_code"].as_u64()),
+            (code, Some(u64::from(code))),
+            "{body}"
+        );
         assert!(answer["error"].as_str().unwrap().contains(words), "{body}: {answer}");
     }
     let (status, answer) = post(&api, vec![b' '; (4 << 20) + 1]).await;
@@ -141,7 +155,8 @@ async fn health_and_metrics_tell_the_truth() {
     let Some(mut redis) = TestRedis::start().await else { return };
     activate(&redis, &recorded(), 1).await.unwrap();
     let api = api(&redis);
-    let body = json!({"features": ["user_stats:country"], "entities": {"user_id": [1001, 7, 8, 9]}}).to_string();
+    let body =
+        json!({"features": ["user_stats:country"], "entities": {"user_id": [1001, 7, 8, 9]}}).to_string();
     assert_eq!(post(&api, body.clone()).await.0, StatusCode::OK);
     assert_eq!(get(&api, "/health").await.0, StatusCode::OK);
     redis.stop();

@@ -278,7 +278,9 @@ mod tests {
 
     #[test]
     fn what_has_no_form_is_refused() {
-        for values in [vec![Value::Null], vec![Value::Int64(1), Value::Double(1.0)], vec![Value::List(vec![])]] {
+        for values in
+            [vec![Value::Null], vec![Value::Int64(1), Value::Double(1.0)], vec![Value::List(vec![])]]
+        {
             assert!(Value::List(values.clone()).encode().is_err(), "{values:?}");
         }
         for bytes in ["00", "29", "20e9", "1205524f", "120152ff", "9a0100", "20000000", "0801"] {

@@ -2,8 +2,8 @@
 
 use mlop_api::{Reason, result::Failure};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult,
-    aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError,
+    RedisResult, aio::MultiplexedConnection,
 };
 use std::{io, path::PathBuf, time::Duration};
 

@@ -6,11 +6,7 @@ use super::{
     keys::{Generation, ViewKeys},
     script::{self, Revision, Standing},
 };
-use mlop_api::{
-    Digest, Reason,
-    result::Failure,
-    task::ViewKey,
-};
+use mlop_api::{Digest, Reason, result::Failure, task::ViewKey};
 use redis::{RedisResult, aio::MultiplexedConnection};
 
 /// Keys that are deleted with one command.
@@ -143,7 +139,10 @@ impl View {
             Standing::Superseded { by } => format!("revision {by} is served or being loaded"),
             _ => "the view was removed from the online store meanwhile".to_owned(),
         };
-        Failure::terminal(Reason::ActivationSuperseded, format!("{view}: revision {revision} is not served: {why}"))
+        Failure::terminal(
+            Reason::ActivationSuperseded,
+            format!("{view}: revision {revision} is not served: {why}"),
+        )
     }
 }
 

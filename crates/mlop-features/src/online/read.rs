@@ -110,10 +110,14 @@ impl Reader {
             let (meta,): (Option<Vec<u8>>,) = self.ask(&pipeline).await?;
             // None when the pointer moved on in between.
             let Some(meta) = meta else { continue };
-            let flaw = |_| ReadError::Malformed { view: name.to_owned(), flaw: Malformed("its schema is no JSON") };
+            let flaw =
+                |_| ReadError::Malformed { view: name.to_owned(), flaw: Malformed("its schema is no JSON") };
             let schema = serde_json::from_slice(&meta).map_err(flaw)?;
             let served = Arc::new(Served { view: name.to_owned(), schema, keys, generation });
-            self.known.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), served.clone());
+            self.known
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(name.to_owned(), served.clone());
             return Ok(Some(served));
         }
         Err(ReadError::Lost(name.to_owned()))
@@ -192,7 +196,8 @@ impl Lookup {
         let mut fields = fields.into_iter();
         let Some(time) = fields.next().flatten() else { return Ok(None) };
         let time = decode_time(&time).map_err(malformed)?;
-        let values = fields.map(|value| Value::decode(value.as_deref().unwrap_or_default()).map_err(malformed));
+        let values =
+            fields.map(|value| Value::decode(value.as_deref().unwrap_or_default()).map_err(malformed));
         Ok(Some(Found { time, values: values.collect::<Result<_, _>>()? }))
     }
 }

@@ -56,11 +56,18 @@ pub async fn claim(redis: &mut MultiplexedConnection, revision: &Revision<'_>) -
     run(redis, revision, CLAIM).await
 }
 
-pub async fn move_pointer(redis: &mut MultiplexedConnection, revision: &Revision<'_>) -> RedisResult<Standing> {
+pub async fn move_pointer(
+    redis: &mut MultiplexedConnection,
+    revision: &Revision<'_>,
+) -> RedisResult<Standing> {
     run(redis, revision, MOVE).await
 }
 
-async fn run(redis: &mut MultiplexedConnection, revision: &Revision<'_>, step: &str) -> RedisResult<Standing> {
+async fn run(
+    redis: &mut MultiplexedConnection,
+    revision: &Revision<'_>,
+    step: &str,
+) -> RedisResult<Standing> {
     let script = Script::new(&format!("{STANDING}{step}"));
     let (word, other): (String, String) = script
         .key(revision.keys.pointer())

@@ -5,14 +5,17 @@ use crate::types;
 use datafusion::{
     common::{
         Column, DFSchema,
-        tree_node::{TreeNode, TreeNodeRecursion},
+        tree_node::{TreeNode, TreeNodeRecursion, TreeNodeVisitor},
     },
     execution::{context::SQLOptions, session_state::SessionState},
-    logical_expr::{Expr, LogicalPlan, Signature, Volatility},
+    logical_expr::{Expr, LogicalPlan, Signature, Volatility, WindowFunctionDefinition},
     sql::{parser::Statement, sqlparser::ast},
 };
 use mlop_api::{Reason, result::Failure};
 use std::collections::BTreeSet;
+
+/// Deepest nesting of an expression: the engine's work grows with its square.
+const DEPTH_MAX: usize = 500;
 
 /// Which columns of a table say what a row is about and since when it is true.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +46,7 @@ pub async fn plan(state: &SessionState, sql: &str) -> Result<LogicalPlan, Failur
         .with_allow_statements(false)
         .verify_plan(&plan)
         .map_err(planning_failed)?;
-    refuse_volatile(&plan)?;
+    check_expressions(&plan)?;
     Ok(plan)
 }
 
@@ -58,26 +61,42 @@ fn refuse_other_statements(statement: &Statement) -> Result<(), Failure> {
     Err(invalid(format!("spec.sql must be one SELECT, this is {verb}")))
 }
 
-fn refuse_volatile(plan: &LogicalPlan) -> Result<(), Failure> {
-    let mut volatile = None;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expression| {
-            expression.apply(|expression| match function(expression) {
-                Some((name, signature)) if signature.volatility != Volatility::Immutable => {
-                    volatile = Some(name.to_owned());
-                    Ok(TreeNodeRecursion::Stop)
-                }
-                _ => Ok(TreeNodeRecursion::Continue),
-            })
-        })
-    })
-    .map_err(planning_failed)?;
-    match volatile {
-        None => Ok(()),
-        Some(name) => Err(invalid(format!(
-            "spec.sql calls {name}(), which yields something else each time: the same inputs must give the same \
-             features. Compute from the tables' own columns instead"
-        ))),
+/// Looks at every expression of the plan and of its subqueries.
+fn check_expressions(plan: &LogicalPlan) -> Result<(), Failure> {
+    let mut check = Check { depth: 0, flaw: None };
+    plan.apply_with_subqueries(|node| node.apply_expressions(|expression| expression.visit(&mut check)))
+        .map_err(planning_failed)?;
+    check.flaw.map_or(Ok(()), |flaw| Err(invalid(flaw)))
+}
+
+struct Check {
+    depth: usize,
+    flaw: Option<String>,
+}
+
+impl<'n> TreeNodeVisitor<'n> for Check {
+    type Node = Expr;
+
+    fn f_down(&mut self, expression: &'n Expr) -> datafusion::error::Result<TreeNodeRecursion> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            self.flaw =
+                Some(format!("spec.sql has an expression that nests deeper than {DEPTH_MAX}: split it"));
+        }
+        if let Some((name, signature)) = function(expression)
+            && signature.volatility != Volatility::Immutable
+        {
+            self.flaw = Some(format!(
+                "spec.sql calls {name}(), which yields something else each time: the same inputs must give the same \
+                 features. Compute from the tables' own columns instead"
+            ));
+        }
+        Ok(if self.flaw.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    }
+
+    fn f_up(&mut self, _: &'n Expr) -> datafusion::error::Result<TreeNodeRecursion> {
+        self.depth -= 1;
+        Ok(TreeNodeRecursion::Continue)
     }
 }
 
@@ -86,8 +105,8 @@ fn function(expression: &Expr) -> Option<(&str, &Signature)> {
         Expr::ScalarFunction(call) => Some((call.func.name(), call.func.signature())),
         Expr::AggregateFunction(call) => Some((call.func.name(), call.func.signature())),
         Expr::WindowFunction(call) => match &call.fun {
-            datafusion::logical_expr::WindowFunctionDefinition::AggregateUDF(f) => Some((f.name(), f.signature())),
-            datafusion::logical_expr::WindowFunctionDefinition::WindowUDF(f) => Some((f.name(), f.signature())),
+            WindowFunctionDefinition::AggregateUDF(function) => Some((function.name(), function.signature())),
+            WindowFunctionDefinition::WindowUDF(function) => Some((function.name(), function.signature())),
         },
         _ => None,
     }
@@ -101,7 +120,9 @@ pub fn columns(schema: &DFSchema, roles: &Roles<'_>) -> Result<Vec<Expr>, Failur
         let (name, from) = (field.name(), field.data_type());
         check_name(name)?;
         if !names.insert(name.as_str()) {
-            return Err(invalid(format!("spec.sql yields two columns {name:?}: give one another name with AS")));
+            return Err(invalid(format!(
+                "spec.sql yields two columns {name:?}: give one another name with AS"
+            )));
         }
         let column = Expr::Column(Column::new(qualifier.cloned(), name));
         let column = stored(column, name, from).ok_or_else(|| {

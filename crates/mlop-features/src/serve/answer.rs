@@ -65,7 +65,12 @@ impl Column {
     }
 
     /// The feature at `place` of each row.
-    pub fn of_feature(rows: &[Option<Found>], place: usize, ttl_seconds: Option<u64>, now: Timestamp) -> Self {
+    pub fn of_feature(
+        rows: &[Option<Found>],
+        place: usize,
+        ttl_seconds: Option<u64>,
+        now: Timestamp,
+    ) -> Self {
         let mut column = Self::default();
         for row in rows {
             let value = row.as_ref().and_then(|row| row.values.get(place)).cloned().unwrap_or(Value::Null);

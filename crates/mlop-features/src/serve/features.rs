@@ -39,7 +39,12 @@ pub async fn answer(reader: &Reader, wanted: &Wanted, now: Timestamp) -> Result<
     Err(ApiError::unavailable("the views were replaced while they were read: try again"))
 }
 
-async fn lookup(reader: &Reader, view: &str, features: &[&Feature], wanted: &Wanted) -> Result<Lookup, ApiError> {
+async fn lookup(
+    reader: &Reader,
+    view: &str,
+    features: &[&Feature],
+    wanted: &Wanted,
+) -> Result<Lookup, ApiError> {
     let Some(served) = reader.view(view).await? else {
         let message = format!("no view {view:?} is online in namespace {:?}", reader.namespace());
         return Err(ApiError::not_found(message));
@@ -85,7 +90,9 @@ fn entity_keys(served: &Arc<Served>, wanted: &Wanted, project: &str) -> Result<V
 fn columns(wanted: &Wanted, lookups: &[Lookup], rows: &[Vec<Option<Found>>], now: Timestamp) -> Answer {
     let mut answer = Answer::with_entities(wanted);
     for feature in &wanted.features {
-        for (lookup, rows) in lookups.iter().zip(rows).filter(|(lookup, _)| lookup.served.view == feature.view) {
+        for (lookup, rows) in
+            lookups.iter().zip(rows).filter(|(lookup, _)| lookup.served.view == feature.view)
+        {
             let place = lookup.features.iter().position(|name| *name == feature.name);
             let ttl = lookup.served.schema.ttl_seconds;
             answer.push(&feature.shown, Column::of_feature(rows, place.unwrap_or(usize::MAX), ttl, now));

@@ -71,18 +71,22 @@ impl Request {
 
     fn checked(self) -> Result<Wanted, ApiError> {
         if let Some(service) = self.feature_service {
-            let message =
-                format!("there is no feature service {service:?}: name features as \"view:feature\" in \"features\"");
+            let message = format!(
+                "there is no feature service {service:?}: name features as \"view:feature\" in \"features\""
+            );
             return Err(ApiError::bad_request(message));
         }
         let entities: BTreeMap<_, _> = self.entities.into_iter().map(|(name, keys)| (name, keys.0)).collect();
         let lengths: BTreeMap<_, _> = entities.iter().map(|(name, keys)| (keys.len(), name)).collect();
         let rows = match (lengths.first_key_value(), lengths.last_key_value()) {
             (None, _) | (Some((0, _)), _) | (_, None) => {
-                return Err(ApiError::bad_request("\"entities\" must have at least one column with one value"));
+                return Err(ApiError::bad_request(
+                    "\"entities\" must have at least one column with one value",
+                ));
             }
             (Some((fewest, short)), Some((most, long))) if fewest != most => {
-                let message = format!("entity columns differ in length: {short:?} has {fewest}, {long:?} has {most}");
+                let message =
+                    format!("entity columns differ in length: {short:?} has {fewest}, {long:?} has {most}");
                 return Err(ApiError::bad_request(message));
             }
             (_, Some((rows, _))) => *rows,
@@ -92,8 +96,10 @@ impl Request {
             return Err(ambiguous(&feature.shown));
         }
         if rows * features.len() > VALUES_MAX {
-            let message =
-                format!("{rows} entities times {} features are more than {VALUES_MAX} values", features.len());
+            let message = format!(
+                "{rows} entities times {} features are more than {VALUES_MAX} values",
+                features.len()
+            );
             return Err(ApiError::new(axum::http::StatusCode::PAYLOAD_TOO_LARGE, message));
         }
         Ok(Wanted { features, entities, rows })
@@ -106,7 +112,8 @@ fn features(references: Vec<String>, full: bool) -> Result<Vec<Feature>, ApiErro
     }
     let mut features: Vec<Feature> = Vec::with_capacity(references.len());
     for reference in references {
-        let Some((view, name)) = reference.split_once(':').filter(|(view, name)| !view.is_empty() && !name.is_empty())
+        let Some((view, name)) =
+            reference.split_once(':').filter(|(view, name)| !view.is_empty() && !name.is_empty())
         else {
             return Err(ApiError::bad_request(format!("{reference:?} is not of the form \"view:feature\"")));
         };
@@ -140,7 +147,9 @@ impl<'de> Deserialize<'de> for Key {
                 Ok(Key::Number(number))
             }
             fn visit_u64<E: Error>(self, number: u64) -> Result<Key, E> {
-                i64::try_from(number).map(Key::Number).map_err(|_| E::custom(format!("{number} exceeds 64 bits")))
+                i64::try_from(number)
+                    .map(Key::Number)
+                    .map_err(|_| E::custom(format!("{number} exceeds 64 bits")))
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Key, E> {
                 Ok(Key::Text(text.to_owned()))
@@ -194,7 +203,9 @@ mod tests {
     #[test]
     fn features_have_the_names_that_were_asked_for() {
         for (full, shown) in [(false, "delay"), (true, "routes__delay")] {
-            let body = format!(r#"{{"features":["routes:delay"],"entities":{{"id":[1]}},"full_feature_names":{full}}}"#);
+            let body = format!(
+                r#"{{"features":["routes:delay"],"entities":{{"id":[1]}},"full_feature_names":{full}}}"#
+            );
             let wanted = Request::parse(body.as_bytes()).unwrap();
             let feature = Feature { view: "routes".into(), name: "delay".into(), shown: shown.into() };
             assert_eq!((wanted.features, wanted.rows), (vec![feature], 1));

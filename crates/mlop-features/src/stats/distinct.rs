@@ -32,8 +32,11 @@ impl Distinct {
         let sum: f64 = self.0.iter().map(|&rank| 0.5f64.powi(i32::from(rank))).sum();
         let raw = 0.7213 / (1.0 + 1.079 / registers) * registers * registers / sum;
         // Few values leave registers unused, whose number then says more.
-        let estimate =
-            if raw <= 2.5 * registers && unused > 0 { registers * (registers / unused as f64).ln() } else { raw };
+        let estimate = if raw <= 2.5 * registers && unused > 0 {
+            registers * (registers / unused as f64).ln()
+        } else {
+            raw
+        };
         estimate.round() as u64
     }
 }

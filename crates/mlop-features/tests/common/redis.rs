@@ -34,7 +34,10 @@ impl TestRedis {
         let process = match spawned {
             Ok(process) => process,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                assert!(std::env::var_os("CI").is_none(), "this test needs redis-server: install the package redis-server");
+                assert!(
+                    std::env::var_os("CI").is_none(),
+                    "this test needs redis-server: install the package redis-server"
+                );
                 eprintln!("left out: no redis-server here; install the package redis-server");
                 return None;
             }

@@ -36,7 +36,10 @@ pub fn users(rows: &[User]) -> RecordBatch {
         ("tx_count", Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.0)))),
         ("country", Arc::new(StringArray::from_iter(rows.iter().map(|row| row.3)))),
         ("is_vip", Arc::new(BooleanArray::from(vec![true; count]))),
-        ("emb", Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>((0..count).map(|_| embedding())))),
+        (
+            "emb",
+            Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>((0..count).map(|_| embedding()))),
+        ),
         ("last_seen", times((0..count).map(|_| 1_795_235_280))),
     ])
     .unwrap()
@@ -70,7 +73,11 @@ pub fn activation(store: &ObjectStoreHandle, digest: &Digest, revision: i64) -> 
 }
 
 /// Publishes `batch` and activates it as `revision`.
-pub async fn activate(redis: &TestRedis, batch: &RecordBatch, revision: i64) -> Result<ResultDocument, Failure> {
+pub async fn activate(
+    redis: &TestRedis,
+    batch: &RecordBatch,
+    revision: i64,
+) -> Result<ResultDocument, Failure> {
     let store = store();
     let digest = table(&store, batch).await;
     run(redis, &store, &activation(&store, &digest, revision)).await
