@@ -135,7 +135,7 @@ pub struct Metric {
     /// Name, for example `auc` or `rows`.
     #[schemars(length(min = 1, max = 100))]
     pub name: String,
-    /// Value as a decimal number, or NaN, Infinity, -Infinity.
+    /// Value as a decimal number (with an exponent if it is long), or NaN, Infinity, -Infinity.
     #[schemars(length(min = 1, max = 32))]
     pub value: String,
 }
@@ -147,7 +147,9 @@ impl Metric {
         } else if value.is_infinite() {
             if value > 0.0 { "Infinity".to_owned() } else { "-Infinity".to_owned() }
         } else {
-            value.to_string()
+            // Plain digits of 1e300 would be 301.
+            let plain = value.to_string();
+            if plain.len() <= 24 { plain } else { format!("{value:e}") }
         };
         Self { name: name.into(), value }
     }
@@ -184,4 +186,30 @@ pub(crate) fn text(max: u32) -> serde_json::Value {
 pub(crate) fn label_value() -> serde_json::Value {
     let pattern = "^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$";
     serde_json::json!({"type": "string", "maxLength": 63, "pattern": pattern})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_fits_a_metric_and_reads_back() {
+        let numbers = [
+            0.0,
+            -0.1,
+            0.7123456789012345,
+            336_776.0,
+            f64::MAX,
+            f64::MIN,
+            f64::MIN_POSITIVE,
+            5e-324,
+            f64::INFINITY,
+        ];
+        for number in numbers {
+            let metric = Metric::new("m", number);
+            assert!(metric.value.len() <= 32, "{}", metric.value);
+            assert_eq!(metric.number(), number);
+        }
+        assert!(Metric::new("m", f64::NAN).number().is_nan());
+    }
 }

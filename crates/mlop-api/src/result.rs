@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 
 /// Largest result in bytes.
 pub const LIMIT: usize = 2_048;
+/// What the status of a run has room for: see [`Output`](crate::status::Output).
+const METRICS_MAX: usize = 64;
+const METRIC_NAME_CHARS_MAX: usize = 100;
+const METRIC_VALUE_CHARS_MAX: usize = 32;
+const SUMMARY_CHARS_MAX: usize = 256;
 
 /// How one piece of work ended: an `error`, or none and the facts of its success.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -78,7 +83,7 @@ impl ResultDocument {
 
     /// The document as JSON of at most [`LIMIT`] bytes: drops metrics from the end, then shortens the message.
     pub fn to_message(&self) -> String {
-        let mut document = self.clone();
+        let mut document = self.clone().fitted();
         loop {
             let json = serde_json::to_string(&document).unwrap_or_default();
             if json.len() <= LIMIT {
@@ -96,7 +101,7 @@ impl ResultDocument {
         }
     }
 
-    /// Reads a termination message.
+    /// Reads a termination message, without what a status has no room for: the API server would refuse all of it.
     ///
     /// # Errors
     /// When the text is longer than [`LIMIT`] or not such a document: the pod was killed before it could report.
@@ -107,7 +112,19 @@ impl ResultDocument {
         // By way of a map: an array would be read as the fields in their order.
         let fields: serde_json::Map<_, _> =
             serde_json::from_str(text).map_err(|e| format!("the result is not readable: {e}"))?;
-        serde_json::from_value(fields.into()).map_err(|e| format!("the result is not readable: {e}"))
+        let document: Self =
+            serde_json::from_value(fields.into()).map_err(|e| format!("the result is not readable: {e}"))?;
+        Ok(document.fitted())
+    }
+
+    fn fitted(mut self) -> Self {
+        self.metrics.retain(|metric| {
+            (1..=METRIC_NAME_CHARS_MAX).contains(&metric.name.chars().count())
+                && (1..=METRIC_VALUE_CHARS_MAX).contains(&metric.value.chars().count())
+        });
+        self.metrics.truncate(METRICS_MAX);
+        self.summary = self.summary.map(|text| text.chars().take(SUMMARY_CHARS_MAX).collect());
+        self
     }
 }
 
@@ -148,6 +165,21 @@ mod tests {
         let read = ResultDocument::from_message(&text).unwrap();
         assert_eq!(read.digest, result.digest);
         assert_eq!(read.error.unwrap().reason, Reason::UserError);
+    }
+
+    #[test]
+    fn what_a_status_has_no_room_for_is_left_out() {
+        let metric = |name: String, value: &str| Metric { name, value: value.to_owned() };
+        let metrics =
+            [metric("n".repeat(101), "1"), metric(String::new(), "1"), metric("m".into(), &"1".repeat(33))];
+        let mut result = ResultDocument { metrics: metrics.into(), ..Default::default() };
+        result.metrics.extend((0..70).map(|i| metric(i.to_string(), "1")));
+        result.summary = Some("é".repeat(300));
+        let written = serde_json::to_string(&ResultDocument { summary: None, ..result.clone() }).unwrap();
+        let read = ResultDocument::from_message(&written).unwrap();
+        assert_eq!((read.metrics.len(), read.metrics[0].name.as_str()), (64, "0"));
+        let read = ResultDocument::from_message(&result.to_message()).unwrap();
+        assert_eq!(read.summary.unwrap().chars().count(), 256);
     }
 
     #[test]
