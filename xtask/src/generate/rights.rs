@@ -26,14 +26,14 @@ pub struct Rule {
 pub const READ: &[&str] = &["get", "list", "watch"];
 /// A child that is created once and then only deleted.
 const WORK: &[&str] = &["get", "list", "watch", "create", "delete"];
-/// A child that is kept as it should be.
-const KEEP: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
+/// A child that is kept as it should be. It goes with its owner, so nobody deletes it.
+const KEEP: &[&str] = &["get", "list", "watch", "create", "patch"];
 
 /// What every operator may do in the namespaces that it watches.
 pub const COMMON: &[Rule] = &[
     Rule { group: "mlop.dev", resources: &["objectstores"], verbs: READ },
     Rule { group: "", resources: &["pods"], verbs: WORK },
-    Rule { group: "", resources: &["events"], verbs: &["create", "patch"] },
+    Rule { group: "", resources: &["events"], verbs: &["create"] },
 ];
 
 /// On the runs of the operator, besides reading.
