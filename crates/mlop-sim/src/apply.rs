@@ -199,7 +199,10 @@ fn conflict(conflicts: &[(&Manager, Fields)]) -> Box<kube::core::Status> {
             "" => String::new(),
             name => format!(" with subresource \"{name}\""),
         };
-        let with = format!("\"{}\"{subresource} using {}", manager.name, manager.api_version);
+        let mut with = format!("\"{}\"{subresource}", manager.name);
+        if manager.operation == "Update" {
+            with = format!("{with} using {}", manager.api_version);
+        }
         let paths: Vec<String> = fields.iter().map(shown).collect();
         causes.extend(
             paths.iter().map(|path| cause("FieldManagerConflict", path, format!("conflict with {with}"))),

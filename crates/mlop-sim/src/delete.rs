@@ -89,6 +89,7 @@ impl Server {
         if options.dry_run || (!gone && new == *old) {
             return Ok(Written::object(200, Arc::new(new), false));
         }
+        self.unstored_status.remove(&key);
         if !gone {
             return Ok(Written::object(200, self.store.put(&key, new), true));
         }

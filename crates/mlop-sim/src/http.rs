@@ -329,10 +329,8 @@ impl Routed<'_> {
             (&Method::PUT, Some(name)) => server.update(ty, namespace, name, body, &options),
             (&Method::PATCH, Some(name)) if self.is_apply() => {
                 if self.call.param("fieldManager").is_none_or(str::is_empty) {
-                    return Err(status::bad_request(
-                        "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: \
-                        Required value: is required for apply patch",
-                    ));
+                    let message = "Required value: is required for apply patch";
+                    return Err(status::invalid_options("fieldManager", "FieldValueRequired", message));
                 }
                 server.apply(ty, namespace, name, body, &options)
             }

@@ -14,7 +14,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -27,6 +27,7 @@ use tokio::{
 
 use crate::{
     Sim,
+    background::with,
     delete::DeleteOptions,
     object::{Object, array, text},
     server::{Server, WriteOptions},
@@ -142,12 +143,6 @@ async fn run(
             return;
         }
     }
-}
-
-fn with<T>(server: &Weak<Mutex<Server>>, f: impl FnOnce(&mut Server) -> T) -> Option<T> {
-    let shared = server.upgrade()?;
-    let mut server = shared.lock().unwrap_or_else(PoisonError::into_inner);
-    Some(f(&mut server))
 }
 
 fn new_pods(server: &Server, seen: &mut BTreeSet<String>) -> Vec<(Key, Arc<Value>)> {

@@ -31,6 +31,7 @@
 //! - Memory limits: history is kept until [`Sim::compact`].
 
 mod apply;
+mod background;
 mod builtin;
 mod clock;
 pub mod conformance;

@@ -1,6 +1,6 @@
 //! The API server's rules for one write: what a client may set, what the server sets, and when nothing changes.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kube::core::response::Status;
 use serde_json::{Value, json};
@@ -25,6 +25,8 @@ pub(crate) struct Server {
     pub(crate) writes: Vec<Write>,
     /// How many uids and generated names were given out.
     issued: u64,
+    /// Objects whose status is a default that no write has stored yet: the next one changes them, whatever it says.
+    pub(crate) unstored_status: BTreeSet<Key>,
 }
 
 /// The part of an object that a write is for.
@@ -80,6 +82,7 @@ impl Server {
             clock: Clock::start(),
             writes: Vec::new(),
             issued: 0,
+            unstored_status: BTreeSet::new(),
         };
         for name in ["default", "kube-system"] {
             server.create_namespace(name);
@@ -137,7 +140,15 @@ impl Server {
         if options.dry_run {
             return Ok(Written::object(201, Arc::new(object), false));
         }
-        Ok(Written::object(201, self.store.put(&key, object), true))
+        Ok(self.put_new(ty, &key, object))
+    }
+
+    fn put_new(&mut self, ty: &ResourceType, key: &Key, object: Value) -> Written {
+        let by_default = matches!(ty.model, Model::Custom(_)) && ty.has_status && !object["status"].is_null();
+        if by_default {
+            self.unstored_status.insert(key.clone());
+        }
+        Written::object(201, self.store.put(key, object), true)
     }
 
     /// Writes `object` over the one of its name, as PUT does.
@@ -188,6 +199,7 @@ impl Server {
         if intent.meta()["managedFields"].as_array().is_some_and(|entries| !entries.is_empty()) {
             return Err(status::bad_request("metadata.managedFields must be nil"));
         }
+        check_fields(ty, name, &intent)?;
         let who = manager("Apply", ty, options);
         let now = self.clock.now_seconds().to_string();
         let ignored: &[&str] = match options.part {
@@ -240,7 +252,7 @@ impl Server {
         if options.dry_run {
             return Ok(Written::object(201, Arc::new(object), false));
         }
-        Ok(Written::object(201, self.store.put(&key(ty, namespace, name), object), true))
+        Ok(self.put_new(ty, &key(ty, namespace, name), object))
     }
 
     /// Puts `new` in the place of `old`. Every update ends here: what a request may not change is taken from `old`.
@@ -272,14 +284,15 @@ impl Server {
             }
         };
         new.copy_meta(old, "managedFields");
-        if new == **old && after.same_fields(&before) {
+        let key = key(ty, old.namespace(), &name);
+        if new == **old && after.same_fields(&before) && !self.unstored_status.contains(&key) {
             return Ok(Written::object(200, old.clone(), false));
         }
         after.write_to(&mut new);
         if options.dry_run {
             return Ok(Written::object(200, Arc::new(new), false));
         }
-        let key = key(ty, old.namespace(), &name);
+        self.unstored_status.remove(&key);
         if nothing_holds(ty, &new) {
             self.store.remove(&key);
             return Ok(Written::object(200, Arc::new(new), true));
@@ -407,6 +420,20 @@ fn check_type(ty: &ResourceType, object: &Value) -> Result<()> {
         return Err(status::bad_request(message));
     }
     Ok(())
+}
+
+/// Apply refuses what the schema of a custom type does not know, where other writes drop it.
+fn check_fields(ty: &ResourceType, name: &str, intent: &Value) -> Result<()> {
+    let Model::Custom(schema) = &ty.model else { return Ok(()) };
+    match schema.prune(&mut intent.clone()).first() {
+        None => Ok(()),
+        Some(path) => Err(status::unknown(format!(
+            "failed to create typed patch object ({}/{name}; {}, Kind={}): .{path}: field not declared in schema",
+            intent.namespace(),
+            ty.api_version(),
+            ty.kind
+        ))),
+    }
 }
 
 fn check_namespace(ty: &ResourceType, namespace: &str, object: &mut Value) -> Result<()> {

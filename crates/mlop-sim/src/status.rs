@@ -70,9 +70,22 @@ pub(crate) fn bad_request(message: impl Into<String>) -> Box<Status> {
     failure(400, "BadRequest", message.into())
 }
 
+/// A request parameter that is missing or wrong.
+pub(crate) fn invalid_options(field: &str, reason: &str, message: &str) -> Box<Status> {
+    let text = format!("PatchOptions.meta.k8s.io \"\" is invalid: {field}: {message}");
+    let causes = vec![cause(reason, field, message)];
+    let details = Some(StatusDetails { causes, ..about("PatchOptions", "meta.k8s.io", "") });
+    Box::new(Status { details, ..*failure(422, "Invalid", text) })
+}
+
 /// A patch that cannot be carried out on this object.
 pub(crate) fn unprocessable(message: impl Into<String>) -> Box<Status> {
     failure(422, "Invalid", message.into())
+}
+
+/// A failure that the real server has no reason for.
+pub(crate) fn unknown(message: String) -> Box<Status> {
+    failure(500, "", message)
 }
 
 pub(crate) fn internal(message: impl Into<String>) -> Box<Status> {

@@ -34,10 +34,10 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1800);
 #[derive(Debug)]
 pub(crate) struct WatchOptions {
     pub(crate) selector: Selector,
-    /// `None` and 0 start with the objects there are.
+    /// `None` and 0 begin with the objects there are; with bookmarks, one marks their end.
     pub(crate) resource_version: Option<u64>,
     pub(crate) bookmarks: bool,
-    /// Begin with the objects there are, and mark their end by a bookmark.
+    /// Begin with the objects there are, whatever the version.
     pub(crate) send_initial_events: bool,
     pub(crate) timeout: Option<Duration>,
 }
@@ -50,6 +50,8 @@ pub(crate) struct Watch {
     namespace: Option<String>,
     options: WatchOptions,
     form: Form,
+    /// Where it began.
+    start: u64,
     /// Changes up to here have been looked at.
     position: u64,
     lines: VecDeque<Bytes>,
@@ -76,6 +78,7 @@ impl Watch {
             ty,
             namespace,
             form,
+            start: options.resource_version.unwrap_or_default(),
             position: options.resource_version.unwrap_or_default(),
             lines: VecDeque::new(),
             next_bookmark: now,
@@ -115,7 +118,10 @@ impl Watch {
                 () = sleep_until(self.end) => return None,
                 () = sleep_until(self.next_bookmark), if self.options.bookmarks => {
                     self.schedule_bookmark();
-                    self.bookmark(false);
+                    // As long as nothing was written there is nothing to say.
+                    if self.position > self.start {
+                        self.bookmark(false);
+                    }
                 }
             }
         }
@@ -131,8 +137,9 @@ impl Watch {
         for object in initial(server, &self.ty, self.namespace.as_deref(), &self.options.selector).values() {
             self.event("ADDED", object);
         }
-        self.position = server.store.revision();
-        if self.options.send_initial_events && self.options.bookmarks {
+        self.start = server.store.revision();
+        self.position = self.start;
+        if self.options.bookmarks {
             self.bookmark(true);
         }
     }

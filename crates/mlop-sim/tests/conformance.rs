@@ -10,7 +10,7 @@ async fn the_simulator_conforms() {
     sim.register_crd(&conformance::crd().unwrap()).unwrap();
     let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": "conformance"}})).unwrap();
     sim.create(&namespace).unwrap();
-    let failures = conformance::run(sim.client(), "conformance").await;
+    let failures = conformance::run(&sim.client(), "conformance").await;
     assert!(
         failures.is_empty(),
         "{} of {} failed:\n{}",

@@ -23,6 +23,7 @@ pub(super) fn checks() -> Vec<Check> {
         update_of_an_old_version_conflicts,
         update_without_a_version_is_refused,
         update_of_another_uid_conflicts,
+        the_first_update_stores_the_default_of_status,
         update_to_the_same_changes_nothing,
         generation_follows_the_spec_alone,
         main_writes_leave_status,
@@ -178,17 +179,29 @@ async fn update_of_another_uid_conflicts(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn update_to_the_same_changes_nothing(bench: Bench) -> Outcome {
+/// A status that is there only by default is not stored at creation, but with the first write after it.
+async fn the_first_update_stores_the_default_of_status(bench: Bench) -> Outcome {
     let widget = bench.create("a", json!({"size": 1})).await?;
     let updated = bench.widgets().replace(&bench.name("a"), &PostParams::default(), &widget).await?;
+    ensure!(version(&updated) != version(&widget), "the version stays {}", version(&widget));
+    ensure!(updated.data == widget.data, "it became {}", updated.data);
+    ensure!(generation(&updated) == 1, "the generation is {}", generation(&updated));
+    Ok(())
+}
+
+async fn update_to_the_same_changes_nothing(bench: Bench) -> Outcome {
+    bench.create("a", json!({"size": 1})).await?;
+    let (api, name) = (bench.widgets(), bench.name("a"));
+    let resize = Patch::Merge(json!({"spec": {"size": 2}}));
+    let widget = api.patch(&name, &PatchParams::default(), &resize).await?;
+    let updated = api.replace(&name, &PostParams::default(), &widget).await?;
     ensure!(
         version(&updated) == version(&widget),
         "version {} became {}",
         version(&widget),
         version(&updated)
     );
-    let patch = Patch::Merge(json!({"spec": {"size": 1}}));
-    let patched = bench.widgets().patch(&bench.name("a"), &PatchParams::default(), &patch).await?;
+    let patched = api.patch(&name, &PatchParams::default(), &resize).await?;
     ensure!(
         version(&patched) == version(&widget),
         "a patch made {} of {}",

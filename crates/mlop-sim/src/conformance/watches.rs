@@ -99,7 +99,7 @@ async fn watches_from_zero_begin_with_what_is_there(bench: Bench) -> Outcome {
     first.sort();
     ensure!(first == ["ADDED a", "ADDED b"], "begins with {first:?}");
     bench.watched("c").await?;
-    expect(&mut events, &["ADDED c"]).await
+    expect(&mut events, &["BOOKMARK initial", "ADDED c"]).await
 }
 
 async fn watches_follow_a_label_selector(bench: Bench) -> Outcome {
@@ -133,6 +133,7 @@ async fn watches_end_in_time_after_a_bookmark(bench: Bench) -> Outcome {
     let start = Instant::now();
     let params = WatchParams::default().labels(&format!("watched={}", bench.tag())).timeout(6);
     let mut events = bench.watch_with(params, &bench.now().await?).await?;
+    bench.create("unwatched", json!({})).await?;
     expect(&mut events, &["BOOKMARK"]).await?;
     let rest = timeout(PATIENCE, events.collect::<Vec<_>>()).await?;
     ensure!(rest.iter().all(|event| matches!(event, Ok(WatchEvent::Bookmark(_)))), "then came {rest:?}");
