@@ -213,6 +213,8 @@ pub struct AliasWork {
     pub registered_model: String,
     pub version: String,
     pub alias: String,
-    /// The alias moves to this revision only if it is higher than the one that set it last.
+    /// UID of the Model: revisions of a Model that was created anew under its name count from one again.
+    pub owner: String,
+    /// The alias moves to this revision only if it is higher than the one by which the same owner set it last.
     pub revision: i64,
 }

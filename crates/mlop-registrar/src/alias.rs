@@ -24,16 +24,16 @@ const LOOKS_MAX: usize = 5;
 /// [`Reason::ActivationSuperseded`], terminal, when one has; [`Reason::TrackingUnreachable`], retryable;
 /// [`Reason::TrackingRefused`] with MLflow's words, for example when model or version do not exist.
 pub async fn activate<T: Transport>(mlflow: &Mlflow<T>, work: &AliasWork) -> Result<ResultDocument, Failure> {
-    let AliasWork { registered_model: name, alias, version, revision, .. } = work;
+    let AliasWork { registered_model: name, alias, version, owner, revision, .. } = work;
     let mut model = look(mlflow, work).await?;
-    let highest = claims(&model, alias).into_iter().next_back();
+    let highest = claims(&model, work).into_iter().next_back();
     if highest.as_ref().is_none_or(|highest| highest.revision < *revision) {
-        let claim = Pair::new(tags::alias_claim(alias, *revision), version);
+        let claim = Pair::new(tags::alias_claim(alias, owner, *revision), version);
         mlflow.tag_registered_model(name, &claim).await?;
         model = look(mlflow, work).await?;
     }
     for _ in 0..LOOKS_MAX {
-        let mut claims = claims(&model, alias);
+        let mut claims = claims(&model, work);
         let Some(highest) = claims.pop() else { break };
         if !model.aliases.iter().any(|set| set.alias == *alias && set.version == highest.version) {
             mlflow.set_alias(name, alias, &highest.version).await?;
@@ -43,8 +43,8 @@ pub async fn activate<T: Transport>(mlflow: &Mlflow<T>, work: &AliasWork) -> Res
         if highest.revision != *revision || highest.version != *version {
             return Err(superseded(work, &highest));
         }
-        for lower in claims {
-            mlflow.untag_registered_model(name, &tags::alias_claim(alias, lower.revision)).await?;
+        for outdated in outdated(&model, work) {
+            mlflow.untag_registered_model(name, &outdated).await?;
         }
         let summary = Some(format!("{alias} is version {version}"));
         return Ok(ResultDocument { summary, ..ResultDocument::default() });
@@ -66,9 +66,16 @@ struct Claim {
     version: String,
 }
 
-/// The claims of `alias`, highest last.
-fn claims(model: &RegisteredModel, alias: &str) -> Vec<Claim> {
-    let prefix = tags::alias_claims(alias);
+/// The tags of all other claims of the alias: lower ones, and those of a Model that had the name before.
+fn outdated(model: &RegisteredModel, work: &AliasWork) -> Vec<String> {
+    let ours = tags::alias_claim(&work.alias, &work.owner, work.revision);
+    let all = model.tags.iter().map(|tag| &tag.key).filter(|key| key.starts_with(&tags::alias_claims(&work.alias)));
+    all.filter(|key| **key != ours).cloned().collect()
+}
+
+/// The claims of the work's owner, highest last.
+fn claims(model: &RegisteredModel, work: &AliasWork) -> Vec<Claim> {
+    let prefix = format!("{}{}.", tags::alias_claims(&work.alias), work.owner);
     let mut claims: Vec<Claim> = model
         .tags
         .iter()
@@ -83,12 +90,11 @@ fn claims(model: &RegisteredModel, alias: &str) -> Vec<Claim> {
 
 fn superseded(work: &AliasWork, highest: &Claim) -> Failure {
     let AliasWork { registered_model, alias, version, revision, .. } = work;
-    let tag = tags::alias_claim(alias, highest.revision);
     Failure::terminal(
         Reason::ActivationSuperseded,
         format!(
             "revision {} gave the alias {alias} of {registered_model} to version {}; revision {revision} (version \
-             {version}) comes too late. If the Model was created anew, delete the tag {tag} in MLflow",
+             {version}) comes too late",
             highest.revision, highest.version
         ),
     )

@@ -23,10 +23,10 @@ pub fn root(kind: &str, name: &str) -> String {
     format!("mlop.root.{kind}.{name}")
 }
 
-/// On registered models: `revision` claims `alias` for the version that is the tag's value. The highest revision
-/// has it.
-pub fn alias_claim(alias: &str, revision: i64) -> String {
-    format!("{}{revision}", alias_claims(alias))
+/// On registered models: `revision` of `owner` claims `alias` for the version that is the tag's value. The highest
+/// revision has it.
+pub fn alias_claim(alias: &str, owner: &str, revision: i64) -> String {
+    format!("{}{owner}.{revision}", alias_claims(alias))
 }
 
 /// What the names of all claims of `alias` begin with.

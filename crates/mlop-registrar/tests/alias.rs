@@ -10,7 +10,7 @@
 
 mod support;
 
-use mlop_api::{Reason, result::Failure};
+use mlop_api::{Reason, result::Failure, task::AliasWork};
 use mlop_registrar::{alias, mlflow::Mlflow};
 use support::{At, Cut, Fake, alias_work};
 
@@ -36,7 +36,7 @@ async fn it_follows_revisions_and_not_versions() {
     activate(&mlflow, "1", 3).await.unwrap();
     assert_eq!(mlflow.alias("m", "champion").unwrap(), "1");
     let tags = mlflow.state.lock().unwrap().models["m"].tags.clone();
-    assert_eq!(tags.into_iter().collect::<Vec<_>>(), [("mlop.alias.champion.3".to_owned(), "1".to_owned())]);
+    assert_eq!(tags.into_iter().collect::<Vec<_>>(), [("mlop.alias.champion.uid.3".to_owned(), "1".to_owned())]);
 }
 
 #[tokio::test]
@@ -47,9 +47,20 @@ async fn a_late_revision_loses_and_a_repeated_one_succeeds() {
     for (version, revision) in [("3", 9), ("3", 10)] {
         let failure = activate(&mlflow, version, revision).await.unwrap_err();
         assert_eq!((failure.reason, failure.retryable), (Reason::ActivationSuperseded, false));
-        assert!(failure.message.contains("mlop.alias.champion.10"), "{}", failure.message);
+        assert!(failure.message.contains("revision 10 gave the alias"), "{}", failure.message);
     }
     assert_eq!(mlflow.alias("m", "champion").unwrap(), "2");
+}
+
+#[tokio::test]
+async fn a_model_that_was_created_anew_takes_the_alias_over() {
+    let mlflow = server(Fake::default()).await;
+    activate(&mlflow, "2", 10).await.unwrap();
+    let anew = AliasWork { owner: "another".into(), ..alias_work("m", "3", 1) };
+    alias::activate(&Mlflow::new(mlflow.clone()), &anew).await.unwrap();
+    assert_eq!(mlflow.alias("m", "champion").unwrap(), "3");
+    let tags = mlflow.state.lock().unwrap().models["m"].tags.clone();
+    assert_eq!(tags.into_iter().collect::<Vec<_>>(), [("mlop.alias.champion.another.1".to_owned(), "3".to_owned())]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use mlop_api::{
     registry::{Gate, Model, ModelVersion, ModelVersionIdentity, ModelVersionSpec, TrackingServer},
     run::{Execution, Lineage},
     status::{IntentStatus, Verdict},
-    task::{AliasWork, Task, Work},
+    task::{AliasWork, Subject, Task, Work},
 };
 use mlop_core::{
     Context, Error, Plan, Reconciler,
@@ -105,12 +105,13 @@ impl Intent for ModelIntent {
         };
         let parameters = json!({"alias": alias, "tracking": tracking, "registered": registered});
         let image = world.worker_image.clone();
-        let build = move |meta, subject, revision| {
+        let build = move |meta, subject: Subject, revision| {
             let work = Work::Alias(AliasWork {
                 tracking: tracking.clone(),
                 registered_model: registered.model.clone(),
                 version: registered.version.clone(),
                 alias: alias.clone(),
+                owner: subject.uid.clone(),
                 revision,
             });
             let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };

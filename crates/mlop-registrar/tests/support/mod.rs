@@ -143,6 +143,7 @@ pub fn alias_work(model: &str, version: &str, revision: i64) -> AliasWork {
         registered_model: model.into(),
         version: version.into(),
         alias: "champion".into(),
+        owner: "uid".into(),
         revision,
     }
 }
