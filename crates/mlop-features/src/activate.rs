@@ -52,10 +52,8 @@ pub async fn run(
     let mut view = View::open(server, work.view.clone()).await?;
     let table: TableManifest = mlop_artifact::manifest::read(store, &work.table.digest).await?;
     let schema = online_schema(work, &table.schema)?;
-    let online = match view.claim(work.revision, &work.table.digest, &schema).await? {
-        Claim::Served => {
-            return Ok(ResultDocument { summary: Some("online already".to_owned()), ..Default::default() });
-        }
+    let entities = match view.claim(work.revision, &work.table.digest, &schema).await? {
+        Claim::Served { entities } => entities,
         Claim::Load(load) => {
             let folder = scratch.join("table");
             table::download(store, &work.table.digest, &folder).await?;
@@ -63,8 +61,8 @@ pub async fn run(
         }
     };
     Ok(ResultDocument {
-        metrics: vec![Metric::new("entities", online as f64)],
-        summary: Some(format!("{} online", count(online, "entity", "entities"))),
+        metrics: vec![Metric::new("entities", entities as f64)],
+        summary: Some(format!("{} online", count(entities, "entity", "entities"))),
         ..ResultDocument::default()
     })
 }
@@ -116,7 +114,6 @@ struct Activation<'a> {
     load: Load<'a>,
     /// Rows that are not sent yet.
     waiting: Vec<Row>,
-    online: u64,
     /// Rows that nobody can ask for: a part of their entity or their time is missing.
     nameless: u64,
 }
@@ -130,7 +127,7 @@ struct Places {
 
 impl<'a> Activation<'a> {
     fn new(work: &'a ActivateWork, schema: &'a Schema, load: Load<'a>) -> Self {
-        Self { work, schema, load, waiting: Vec::with_capacity(BATCH_ENTITIES), online: 0, nameless: 0 }
+        Self { work, schema, load, waiting: Vec::with_capacity(BATCH_ENTITIES), nameless: 0 }
     }
 
     /// Loads all parts and moves the pointer; returns how many entities are online.
@@ -158,8 +155,7 @@ impl<'a> Activation<'a> {
         if self.nameless > 0 {
             tracing::warn!(rows = self.nameless, "left out: a part of the entity or the time is null");
         }
-        self.load.finish().await?;
-        Ok(self.online)
+        self.load.finish().await
     }
 
     fn prepare(&self, schema: &SchemaRef) -> Result<(Places, Newest), Failure> {
@@ -198,7 +194,6 @@ impl<'a> Activation<'a> {
             return Ok(());
         }
         self.load.put(&self.waiting).await?;
-        self.online += self.waiting.len() as u64;
         self.waiting.clear();
         Ok(())
     }

@@ -5,7 +5,7 @@ use arrow::{
     array::{Array, ArrayRef, AsArray},
     datatypes::{DataType, Date32Type, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType},
 };
-use jiff::{Timestamp, civil};
+use jiff::{Timestamp, tz::TimeZone};
 use mlop_api::{Reason, result::Failure};
 use std::{
     cmp::Ordering,
@@ -162,7 +162,7 @@ impl fmt::Display for Cell {
                 None => micros.fmt(f),
             },
             Self::Date(days) => match self.time() {
-                Some(time) => civil::Date::from(time.to_zoned(jiff::tz::TimeZone::UTC).date()).fmt(f),
+                Some(time) => time.to_zoned(TimeZone::UTC).date().fmt(f),
                 None => days.fmt(f),
             },
             Self::List(cells) => f.debug_list().entries(cells.iter().map(ToString::to_string)).finish(),

@@ -1,4 +1,11 @@
 //! Loading into a real Redis: what lies there, and which revision wins.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail like tests"
+)]
 
 mod common;
 
@@ -108,7 +115,7 @@ async fn only_a_higher_revision_is_served() {
     superseded(activate(&redis, &amount(5.0), 4).await);
     assert_eq!(redis.keys().await, keys, "a late revision leaves nothing behind");
     let again = activate(&redis, &amount(2.0), 4).await.unwrap();
-    assert_eq!(again.summary.as_deref(), Some("online already"));
+    assert_eq!(again.summary.as_deref(), Some("1 entity online"));
     assert_eq!(served_amount(&reader).await, 2.0);
 }
 
@@ -161,7 +168,7 @@ async fn an_interrupted_load_is_finished_or_cleared_away() {
     assert!(!redis.keys().await.iter().any(|key| key.contains(":1-")), "the abandoned load is cleared away");
     load.put(&rows(0)).await.unwrap();
     load.finish().await.unwrap();
-    assert!(matches!(view.claim(2, &second, &schema()).await.unwrap(), Claim::Served));
+    assert!(matches!(view.claim(2, &second, &schema()).await.unwrap(), Claim::Served { entities: 2 }));
 }
 
 #[tokio::test]

@@ -1,4 +1,11 @@
 //! The binary as pods run it: a task in a folder, a result in a file, and a server that ends when asked to.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail like tests"
+)]
 
 mod common;
 

@@ -1,4 +1,11 @@
 //! The online API over a real Redis: Feast's form, statuses, errors.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail like tests"
+)]
 
 mod common;
 

@@ -1,4 +1,11 @@
 //! The snapshot worker against a store in memory: what SQL it runs, what it refuses, and that it repeats its bytes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail like tests"
+)]
 
 mod common;
 

@@ -34,7 +34,7 @@ impl Server {
         }
         let address = self.tcp_address()?.into_connection_info()?.set_redis_settings(login);
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_connection_timeout(Some(CONNECT_TIMEOUT.min(self.response_timeout)))
             .set_response_timeout(Some(self.response_timeout));
         Client::open(address)?.get_multiplexed_async_connection_with_config(&config).await
     }

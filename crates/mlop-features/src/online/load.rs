@@ -29,8 +29,10 @@ pub struct View {
 
 /// Whether a load has to be done.
 pub enum Claim<'a> {
-    /// This table is being served under this revision.
-    Served,
+    /// This table is being served under this revision, with so many entities.
+    Served {
+        entities: u64,
+    },
     Load(Load<'a>),
 }
 
@@ -41,6 +43,7 @@ pub struct Load<'a> {
     digest: &'a Digest,
     generation: Generation,
     batches: u64,
+    entities: u64,
 }
 
 impl View {
@@ -64,9 +67,9 @@ impl View {
         schema: &Schema,
     ) -> Result<Claim<'a>, Failure> {
         let generation = Generation::new(revision, digest);
-        let mut load = Load { view: self, revision, digest, generation, batches: 0 };
+        let mut load = Load { view: self, revision, digest, generation, batches: 0, entities: 0 };
         match load.step(Step::Claim).await? {
-            Standing::Served => return Ok(Claim::Served),
+            Standing::Served { entities } => return Ok(Claim::Served { entities }),
             Standing::Ahead => {}
             lost => return Err(load.view.lost(revision, &lost)),
         }
@@ -158,7 +161,7 @@ impl Load<'_> {
             Revision { keys, number: self.revision, digest: self.digest, generation: &self.generation };
         let standing = match step {
             Step::Claim => script::claim(redis, &revision).await,
-            Step::Move => script::move_pointer(redis, &revision).await,
+            Step::Move => script::move_pointer(redis, &revision, self.entities).await,
         };
         standing.map_err(|error| server.failure(&error))
     }
@@ -202,28 +205,30 @@ impl Load<'_> {
         let (claimed,): (Option<i64>,) =
             pipeline.query_async(redis).await.map_err(|error| server.failure(&error))?;
         self.batches += 1;
+        self.entities += rows.len() as u64;
         match claimed {
             Some(claimed) if claimed == self.revision => Ok(()),
             other => {
                 let lost = other.map_or(Standing::Removed, |by| Standing::Superseded { by: by.to_string() });
-                self.abandon(&lost).await
+                Err(self.abandon(&lost).await?)
             }
         }
     }
 
-    /// Serves what was loaded from now on.
+    /// Serves what was loaded from now on; returns how many entities that are.
     ///
     /// # Errors
     /// `ActivationSuperseded` when a higher revision began to load; otherwise as Redis says.
-    pub async fn finish(mut self) -> Result<(), Failure> {
+    pub async fn finish(mut self) -> Result<u64, Failure> {
         match self.step(Step::Move).await? {
-            Standing::Ahead | Standing::Served => Ok(()),
-            lost => self.abandon(&lost).await,
+            Standing::Ahead | Standing::Served { .. } => Ok(self.entities),
+            lost => Err(self.abandon(&lost).await?),
         }
     }
 
-    /// Deletes what was loaded, unless a twin of this load made it the served generation before it lost.
-    async fn abandon(&mut self, standing: &Standing) -> Result<(), Failure> {
+    /// Deletes what was loaded, unless a twin of this load made it the served generation before it lost. Returns the
+    /// failure to report.
+    async fn abandon(&mut self, standing: &Standing) -> Result<Failure, Failure> {
         let deleted = async {
             if self.view.served().await?.as_ref() != Some(&self.generation) {
                 self.view.delete(&self.generation).await?;
@@ -231,7 +236,7 @@ impl Load<'_> {
             RedisResult::Ok(())
         };
         deleted.await.map_err(|error| self.view.server.failure(&error))?;
-        Err(self.view.lost(self.revision, standing))
+        Ok(self.view.lost(self.revision, standing))
     }
 }
 

@@ -7,9 +7,9 @@ use redis::{RedisResult, Script, aio::MultiplexedConnection};
 /// What stands in the way of a revision, told by both scripts.
 const STANDING: &str = r"
     local revision = tonumber(ARGV[1])
-    local current = redis.call('HMGET', KEYS[1], 'revision', 'digest', 'claimed')
+    local current = redis.call('HMGET', KEYS[1], 'revision', 'digest', 'claimed', 'entities')
     if current[1] and tonumber(current[1]) == revision and current[2] == ARGV[2] then
-        return {'served', current[1]}
+        return {'served', current[4]}
     end
     for _, other in ipairs({current[1], current[3]}) do
         if other and tonumber(other) > revision then return {'superseded', other} end
@@ -27,7 +27,7 @@ const CLAIM: &str = r"
 /// Serves the generation from now on, if its load was not removed meanwhile.
 const MOVE: &str = r"
     if not current[3] or tonumber(current[3]) ~= revision then return {'removed', ARGV[1]} end
-    redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'digest', ARGV[2], 'generation', ARGV[3])
+    redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'digest', ARGV[2], 'generation', ARGV[3], 'entities', ARGV[4])
     return {'moved', ARGV[1]}
 ";
 
@@ -36,8 +36,8 @@ const MOVE: &str = r"
 pub enum Standing {
     /// It may be loaded, or is served from now on.
     Ahead,
-    /// It was served before, with this digest.
-    Served,
+    /// It was served before, with this digest and so many entities.
+    Served { entities: u64 },
     /// Another table has this revision or a higher one.
     Superseded { by: String },
     /// The view was removed while it was loaded.
@@ -53,33 +53,36 @@ pub struct Revision<'a> {
 }
 
 pub async fn claim(redis: &mut MultiplexedConnection, revision: &Revision<'_>) -> RedisResult<Standing> {
-    run(redis, revision, CLAIM).await
+    run(redis, revision, CLAIM, 0).await
 }
 
 pub async fn move_pointer(
     redis: &mut MultiplexedConnection,
     revision: &Revision<'_>,
+    entities: u64,
 ) -> RedisResult<Standing> {
-    run(redis, revision, MOVE).await
+    run(redis, revision, MOVE, entities).await
 }
 
 async fn run(
     redis: &mut MultiplexedConnection,
     revision: &Revision<'_>,
     step: &str,
+    entities: u64,
 ) -> RedisResult<Standing> {
     let script = Script::new(&format!("{STANDING}{step}"));
-    let (word, other): (String, String) = script
+    let (word, detail): (String, String) = script
         .key(revision.keys.pointer())
         .key(revision.keys.generations())
         .arg(revision.number)
         .arg(revision.digest.as_str())
         .arg(&revision.generation.0)
+        .arg(entities)
         .invoke_async(redis)
         .await?;
     Ok(match word.as_str() {
-        "served" => Standing::Served,
-        "superseded" => Standing::Superseded { by: other },
+        "served" => Standing::Served { entities: detail.parse().unwrap_or_default() },
+        "superseded" => Standing::Superseded { by: detail },
         "removed" => Standing::Removed,
         _ => Standing::Ahead,
     })
