@@ -173,6 +173,11 @@ fn last_state(pod: &PodView) -> String {
     if all.is_empty() { String::new() } else { format!(": {all}") }
 }
 
+/// The kubelet alternates between the error and the announcement of a pause that quotes it: the error alone stays.
+fn pull_error(message: &str) -> &str {
+    message.split_once("ErrImagePull: ").map_or(message, |(_, error)| error)
+}
+
 /// What keeps a pod from starting, if it is more than the usual second.
 fn hold_up(pod: &PodView) -> Option<(Reason, String)> {
     let unscheduled = pod.status.conditions.iter().flatten().find(|c| {
