@@ -53,6 +53,8 @@ pub struct Writer {
     /// What is in the builders, and what in the row group, the builders included.
     batch: Extent,
     group: Extent,
+    /// Size at which a part ends.
+    part_bytes: u64,
     part: Option<OpenPart>,
     done: Vec<Part>,
     scratch: PathBuf,
@@ -96,6 +98,7 @@ impl Writer {
             columns: rules.iter().map(|rule| Builder::new(rule.kind)).collect(),
             batch: Extent::default(),
             group: Extent::default(),
+            part_bytes: PART_BYTES,
             part: None,
             done: Vec::new(),
             scratch: scratch.to_owned(),
@@ -152,7 +155,7 @@ impl Writer {
         self.group = Extent::default();
         let Some(part) = &mut self.part else { return Ok(()) };
         part.writer.flush().map_err(|error| unwritable(&error))?;
-        if part.writer.bytes_written() as u64 >= PART_BYTES { self.end_part() } else { Ok(()) }
+        if part.writer.bytes_written() as u64 >= self.part_bytes { self.end_part() } else { Ok(()) }
     }
 
     fn end_part(&mut self) -> Result<(), Failure> {
@@ -259,5 +262,48 @@ impl Builder {
             Self::Timestamp(builder) => Arc::new(builder.finish()),
             Self::Date(builder) => Arc::new(builder.finish()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mlop_api::dataset::Column;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+
+    /// Writes `rows` numbers in parts that end after `part_bytes`; returns rows of each row group of each part.
+    async fn groups(rows: u64, part_bytes: u64) -> Vec<Vec<i64>> {
+        let output = ObjectStoreHandle::in_memory("data");
+        let column: Column = serde_json::from_str(r#"{"name": "n", "type": "int64"}"#).unwrap();
+        let (store, runtime) = (output.clone(), Handle::current());
+        let write = move || {
+            let scratch = tempfile::tempdir().unwrap();
+            let rules = [Rule::new(&column).unwrap()];
+            let mut writer = Writer::new(&rules, scratch.path(), store, runtime).unwrap();
+            writer.part_bytes = part_bytes;
+            for row in 0..rows {
+                writer.add(&[Some(Value::Int(row as i64))], &Cells::new("", &[])).unwrap();
+            }
+            let parts = writer.finish().unwrap();
+            assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "parts leave the scratch disk");
+            parts
+        };
+        let parts = tokio::task::spawn_blocking(write).await.unwrap();
+        assert_eq!(parts.iter().map(|part| part.rows).sum::<u64>(), rows);
+        let mut groups = Vec::new();
+        for part in parts {
+            let file = SerializedFileReader::new(output.get(&part.path, 1 << 30).await.unwrap()).unwrap();
+            groups.push(file.metadata().row_groups().iter().map(|group| group.num_rows()).collect());
+        }
+        groups
+    }
+
+    #[tokio::test]
+    async fn row_groups_and_parts_end_at_fixed_sizes() {
+        let group = GROUP_ROWS as i64;
+        assert_eq!(groups(0, PART_BYTES).await, [vec![] as Vec<i64>]);
+        assert_eq!(groups(GROUP_ROWS, PART_BYTES).await, [vec![group]]);
+        assert_eq!(groups(2 * GROUP_ROWS + 1, PART_BYTES).await, [vec![group, group, 1]]);
+        assert_eq!(groups(2 * GROUP_ROWS + 1, 1).await, [vec![group], vec![group], vec![1]]);
     }
 }
