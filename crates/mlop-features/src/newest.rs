@@ -28,7 +28,7 @@ struct Last {
 }
 
 impl Newest {
-    /// For tables with the types of `batch`, whose entity lies in the columns `entities` and the time in `timestamp`.
+    /// For tables with this `schema`, whose entity lies in the columns `entities` and the time in `timestamp`.
     ///
     /// # Errors
     /// For types that have no order.

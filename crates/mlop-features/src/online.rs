@@ -1,7 +1,8 @@
 //! What lies in Redis.
 //!
 //! Every key of a view begins with `mlop:{<namespace>/<view>}:`, so that views never touch, and a cluster keeps a view
-//! on one node, where scripts can work. A *generation* is one loaded revision, called `<revision>-<12 hex of digest>`:
+//! on one node, where scripts can work. A *generation* is what was loaded under a revision, called
+//! `<revision>-<12 hex of a digest over table and schema>`:
 //!
 //! | key after the prefix | type | content |
 //! |---|---|---|
@@ -15,7 +16,7 @@
 //! is one HMGET of a small hash, and Feast's tools can read it. The index lets a generation be deleted without scanning
 //! the server's keys, at about a sixth of the memory of a set.
 //!
-//! The pointer only moves to a higher revision. A load writes beside what is served, moves the pointer in the end, and
+//! The pointer only moves to a higher revision, or to the same table under another schema (an edited ttl). A load writes beside what is served, moves the pointer in the end, and
 //! begins with deleting what is neither served nor its own; so there are never more than two generations, and the
 //! previous one stays for readers that are on their way. Batches are numbered and a table's rows are ordered, so a load
 //! that was interrupted is repeated over itself.

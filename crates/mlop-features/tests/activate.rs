@@ -76,7 +76,13 @@ async fn rows_are_those_of_feast() {
     let digest = table(&store, &recorded()).await;
     let result = run(&redis, &store, &activation(&store, &digest, 5)).await.unwrap();
     assert_eq!(result.summary.as_deref(), Some("3 entities online"));
-    let mut key = format!("mlop:{{fraud/user_stats}}:5-{}:e:", digest.short(12)).into_bytes();
+    let generation: String = redis::cmd("HGET")
+        .arg("mlop:{fraud/user_stats}:pointer")
+        .arg("generation")
+        .query_async(&mut redis.connect().await)
+        .await
+        .unwrap();
+    let mut key = format!("mlop:{{fraud/user_stats}}:{generation}:e:").into_bytes();
     key.extend(
         hex::decode("010000000200000007000000757365725f69640400000008000000e9030000000000006672617564")
             .unwrap(),
@@ -117,6 +123,22 @@ async fn only_a_higher_revision_is_served() {
     let again = activate(&redis, &amount(2.0), 4).await.unwrap();
     assert_eq!(again.summary.as_deref(), Some("1 entity online"));
     assert_eq!(served_amount(&reader).await, 2.0);
+}
+
+#[tokio::test]
+async fn an_edited_ttl_reaches_readers_under_the_same_revision() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let (store, reader) = (store(), reader(&redis));
+    let digest = table(&store, &amount(1.0)).await;
+    let mut work = activation(&store, &digest, 1);
+    for ttl_seconds in [Some(60), Some(120), None, Some(60)] {
+        work.ttl_seconds = ttl_seconds;
+        run(&redis, &store, &work).await.unwrap();
+        assert_eq!(served_amount(&reader).await, 1.0);
+        assert_eq!(reader.view("user_stats").await.unwrap().unwrap().schema.ttl_seconds, ttl_seconds);
+    }
+    // Pointer and generations, and of two generations index, meta and one row.
+    assert_eq!(redis.keys().await.len(), 2 + 2 * 3);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Measures the online API on loopback: `cargo test -p mlop-features --test latency -- --ignored --nocapture`.
+//! Measures the online API on loopback: `cargo test -p mlop-features --test latency -- --ignored --nocapture`. The
+//! variable MLOP_FEATURES names another binary to measure, such as an optimized one.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -58,7 +59,8 @@ async fn online_features() {
     let Some(redis) = TestRedis::start().await else { return };
     let rows: Vec<_> = (0..ENTITIES).map(|user| (Some(user), EARLY, user as f64, Some("RO"))).collect();
     activate(&redis, &users(&rows), 1).await.unwrap();
-    let mut server = Command::new(env!("CARGO_BIN_EXE_mlop-features"))
+    let binary = std::env::var("MLOP_FEATURES").unwrap_or(env!("CARGO_BIN_EXE_mlop-features").to_owned());
+    let mut server = Command::new(binary)
         .args(["serve", "--redis", &redis.address(), "--namespace", NAMESPACE, "--listen", "127.0.0.1:0"])
         .arg("--password-file")
         .arg(redis.password_file())

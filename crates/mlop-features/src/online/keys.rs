@@ -33,14 +33,14 @@ impl ViewKeys {
     }
 }
 
-/// The name of a loaded revision.
+/// The name of what is loaded under a revision: a table, with what readers have to know of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(pub String);
 
 impl Generation {
-    /// Two tables under one revision do not mix, even if that should never happen.
-    pub fn new(revision: i64, digest: &Digest) -> Self {
-        Self(format!("{revision}-{}", digest.short(12)))
+    /// The table `digest` with the schema `meta`: an edit of the ttl makes another generation of the same revision.
+    pub fn new(revision: i64, digest: &Digest, meta: &str) -> Self {
+        Self(format!("{revision}-{}", Digest::of_bytes(format!("{digest}{meta}").as_bytes()).short(12)))
     }
 }
 
@@ -51,9 +51,21 @@ mod tests {
     #[test]
     fn keys_carry_namespace_view_and_revision() {
         let keys = ViewKeys::new(&ViewKey { namespace: "prod".into(), name: "delays".into() });
-        let generation = Generation::new(7, &Digest::of_bytes(b""));
+        let generation = Generation("7-abc".into());
         assert_eq!(keys.pointer(), "mlop:{prod/delays}:pointer");
-        assert_eq!(keys.meta(&generation), "mlop:{prod/delays}:7-e3b0c44298fc:meta");
-        assert_eq!(keys.rows(&generation), b"mlop:{prod/delays}:7-e3b0c44298fc:e:");
+        assert_eq!(keys.meta(&generation), "mlop:{prod/delays}:7-abc:meta");
+        assert_eq!(keys.rows(&generation), b"mlop:{prod/delays}:7-abc:e:");
+    }
+
+    #[test]
+    fn another_revision_table_or_schema_is_another_generation() {
+        let (one, two) = (Digest::of_bytes(b"1"), Digest::of_bytes(b"2"));
+        let generation = Generation::new(7, &one, "{}");
+        assert_eq!(generation, Generation::new(7, &one, "{}"));
+        for other in
+            [Generation::new(8, &one, "{}"), Generation::new(7, &two, "{}"), Generation::new(7, &one, "[]")]
+        {
+            assert_ne!(generation, other);
+        }
     }
 }

@@ -29,7 +29,7 @@ pub struct View {
 
 /// Whether a load has to be done.
 pub enum Claim<'a> {
-    /// This table is being served under this revision, with so many entities.
+    /// This is being served already, with so many entities.
     Served {
         entities: u64,
     },
@@ -55,8 +55,8 @@ impl View {
         Ok(Self { server, redis, name, keys })
     }
 
-    /// Begins to load the table `digest` as `revision`: from now on lower revisions lose. Deletes every generation
-    /// that is neither served nor this one.
+    /// Begins to load the table `digest` as `revision`, described by `schema`: from now on lower revisions lose. Deletes
+    /// every generation that is neither served nor this one.
     ///
     /// # Errors
     /// `ActivationSuperseded` when another table has this revision or a higher one; otherwise as Redis says.
@@ -66,14 +66,17 @@ impl View {
         digest: &'a Digest,
         schema: &Schema,
     ) -> Result<Claim<'a>, Failure> {
-        let generation = Generation::new(revision, digest);
+        let meta = serde_json::to_string(schema).map_err(|error| {
+            Failure::terminal(Reason::WorkerFailed, format!("the view's schema has no JSON form: {error}"))
+        })?;
+        let generation = Generation::new(revision, digest, &meta);
         let mut load = Load { view: self, revision, digest, generation, batches: 0, entities: 0 };
         match load.step(Step::Claim).await? {
             Standing::Served { entities } => return Ok(Claim::Served { entities }),
             Standing::Ahead => {}
             lost => return Err(load.view.lost(revision, &lost)),
         }
-        load.begin(schema).await?;
+        load.begin(&meta).await?;
         Ok(Claim::Load(load))
     }
 
@@ -166,10 +169,7 @@ impl Load<'_> {
         standing.map_err(|error| server.failure(&error))
     }
 
-    async fn begin(&mut self, schema: &Schema) -> Result<(), Failure> {
-        let meta = serde_json::to_string(schema).map_err(|error| {
-            Failure::terminal(Reason::WorkerFailed, format!("the view's schema has no JSON form: {error}"))
-        })?;
+    async fn begin(&mut self, meta: &str) -> Result<(), Failure> {
         let begun = async {
             let served = self.view.served().await?;
             for other in self.view.generations().await? {

@@ -7,14 +7,14 @@ use redis::{RedisResult, Script, aio::MultiplexedConnection};
 /// What stands in the way of a revision, told by both scripts.
 const STANDING: &str = r"
     local revision = tonumber(ARGV[1])
-    local current = redis.call('HMGET', KEYS[1], 'revision', 'digest', 'claimed', 'entities')
-    if current[1] and tonumber(current[1]) == revision and current[2] == ARGV[2] then
-        return {'served', current[4]}
-    end
+    local current =
+        redis.call('HMGET', KEYS[1], 'revision', 'digest', 'claimed', 'entities', 'generation')
+    local same = current[1] and tonumber(current[1]) == revision
+    if same and current[5] == ARGV[3] then return {'served', current[4]} end
+    if same and current[2] ~= ARGV[2] then return {'superseded', current[1]} end
     for _, other in ipairs({current[1], current[3]}) do
         if other and tonumber(other) > revision then return {'superseded', other} end
     end
-    if current[1] and tonumber(current[1]) == revision then return {'superseded', current[1]} end
 ";
 
 /// Announces a load: from now on lower revisions lose.
@@ -36,7 +36,7 @@ const MOVE: &str = r"
 pub enum Standing {
     /// It may be loaded, or is served from now on.
     Ahead,
-    /// It was served before, with this digest and so many entities.
+    /// It is served already, with so many entities.
     Served { entities: u64 },
     /// Another table has this revision or a higher one.
     Superseded { by: String },
