@@ -9,10 +9,13 @@ use datafusion::{
     },
     execution::{context::SQLOptions, session_state::SessionState},
     logical_expr::{Expr, LogicalPlan, Signature, Volatility, WindowFunctionDefinition},
-    sql::{parser::Statement, sqlparser::ast},
+    sql::{
+        parser::Statement,
+        sqlparser::ast::{self, TableFactor, Visit, Visitor},
+    },
 };
 use mlop_api::{Reason, result::Failure};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 /// Deepest nesting of an expression: the engine's work grows with its square.
 const DEPTH_MAX: usize = 500;
@@ -54,11 +57,30 @@ fn refuse_other_statements(statement: &Statement) -> Result<(), Failure> {
     if let Statement::Statement(statement) = statement
         && matches!(**statement, ast::Statement::Query(_))
     {
-        return Ok(());
+        return match statement.visit(&mut Sampling) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => {
+                Err(invalid("spec.sql uses TABLESAMPLE: the same inputs must give the same features"))
+            }
+        };
     }
     let text = statement.to_string();
     let verb = text.split_whitespace().next().unwrap_or_default();
     Err(invalid(format!("spec.sql must be one SELECT, this is {verb}")))
+}
+
+/// Finds TABLESAMPLE, which the engine would ignore.
+struct Sampling;
+
+impl Visitor for Sampling {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
+        match table {
+            TableFactor::Table { sample: Some(_), .. } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
 }
 
 /// Looks at every expression of the plan and of its subqueries.
