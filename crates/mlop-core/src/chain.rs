@@ -61,6 +61,7 @@ pub struct Unusable {
 ///
 /// # Errors
 /// What is missing, in words, with the cause if the input knows one.
+#[expect(clippy::result_large_err, reason = "both sides are taken apart at once by the one caller per pass")]
 pub fn gate(state: &InputState) -> Result<Usable, Unusable> {
     let label = format!("{} {}", state.from.kind, state.from.name);
     let waiting = |message: String| Unusable { reason: Reason::WaitingForInputs, message, trouble: None };

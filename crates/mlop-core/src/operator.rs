@@ -73,8 +73,11 @@ pub struct Setup {
 /// The caches of all kinds that may be inputs.
 #[derive(Clone, Default)]
 pub struct Inputs {
-    stores: BTreeMap<(String, String), (ApiKind, Arc<Store<InputObject>>)>,
+    stores: BTreeMap<GroupKind, InputStore>,
 }
+
+type GroupKind = (String, String);
+type InputStore = (ApiKind, Arc<Store<InputObject>>);
 
 impl Setup {
     pub fn new(client: Client, settings: Settings, clock: Clock) -> Self {
@@ -246,7 +249,7 @@ impl Inputs {
         self.of(from).and_then(|(_, store)| store.get(&Key::new(namespace, &from.name)))
     }
 
-    fn of(&self, from: &ObjectRef) -> Option<&(ApiKind, Arc<Store<InputObject>>)> {
+    fn of(&self, from: &ObjectRef) -> Option<&InputStore> {
         self.stores.get(&(from.api_group.clone(), from.kind.clone()))
     }
 

@@ -192,7 +192,7 @@ fn hold_up(pod: &PodView) -> Option<(Reason, String)> {
         match waiting.reason.as_deref()? {
             "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => Some((
                 Reason::ImagePull,
-                format!("image {} of container {}: {message}", status.image, status.name),
+                format!("image {} of container {}: {}", status.image, status.name, pull_error(message)),
             )),
             "CreateContainerConfigError" | "CreateContainerError" => {
                 Some((Reason::SecretMissing, format!("container {} cannot be made: {message}", status.name)))

@@ -7,9 +7,10 @@ use k8s_openapi::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
             Capabilities, Container, ContainerPort, DownwardAPIVolumeFile, DownwardAPIVolumeSource,
-            EmptyDirVolumeSource, EnvVar, HTTPGetAction, KeyToPath, LocalObjectReference, ObjectFieldSelector, Pod,
-            PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-            SecretVolumeSource, SecurityContext, Service, ServicePort, ServiceSpec, Toleration, Volume, VolumeMount,
+            EmptyDirVolumeSource, EnvVar, HTTPGetAction, KeyToPath, LocalObjectReference,
+            ObjectFieldSelector, Pod, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+            ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Service, ServicePort,
+            ServiceSpec, Toleration, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -74,12 +75,19 @@ pub fn service(meta: ObjectMeta, ports: &[(&str, i32)]) -> Service {
         target_port: Some(IntOrString::String((*name).to_owned())),
         ..Default::default()
     });
-    let spec = ServiceSpec { selector: Some(selector(&name)), ports: Some(ports.collect()), ..Default::default() };
+    let spec =
+        ServiceSpec { selector: Some(selector(&name)), ports: Some(ports.collect()), ..Default::default() };
     Service { metadata: meta, spec: Some(spec), status: None }
 }
 
 /// A Deployment around a pod built with [`Builder::service`]; a new pod is ready before an old one goes.
-pub fn deployment(meta: ObjectMeta, replicas: i32, pod: Pod, progress_deadline_seconds: i32, recreate: bool) -> Deployment {
+pub fn deployment(
+    meta: ObjectMeta,
+    replicas: i32,
+    pod: Pod,
+    progress_deadline_seconds: i32,
+    recreate: bool,
+) -> Deployment {
     let name = meta.name.clone().unwrap_or_default();
     let mut template = pod.metadata;
     template.labels.get_or_insert_default().extend(selector(&name));
@@ -106,13 +114,28 @@ pub fn deployment(meta: ObjectMeta, replicas: i32, pod: Pod, progress_deadline_s
 
 /// A named container port.
 pub fn port(name: &str, port: i32) -> ContainerPort {
-    ContainerPort { name: Some(name.to_owned()), container_port: port, protocol: Some("TCP".to_owned()), ..Default::default() }
+    ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: port,
+        protocol: Some("TCP".to_owned()),
+        ..Default::default()
+    }
 }
 
 /// Asks `path` on the port `port` every `period_seconds`.
 pub fn probe(path: &str, port: &str, period_seconds: i32, failures: i32) -> Probe {
-    let get = HTTPGetAction { path: Some(path.to_owned()), port: IntOrString::String(port.to_owned()), ..Default::default() };
-    Probe { http_get: Some(get), period_seconds: Some(period_seconds), failure_threshold: Some(failures), timeout_seconds: Some(5), ..Default::default() }
+    let get = HTTPGetAction {
+        path: Some(path.to_owned()),
+        port: IntOrString::String(port.to_owned()),
+        ..Default::default()
+    };
+    Probe {
+        http_get: Some(get),
+        period_seconds: Some(period_seconds),
+        failure_threshold: Some(failures),
+        timeout_seconds: Some(5),
+        ..Default::default()
+    }
 }
 
 /// A variable with a value that is taken as it is.

@@ -207,10 +207,8 @@ pub fn plan<R: Run>(world: &World<R>, now: Timestamp) -> Plan<RunStatus> {
     let generation = meta.generation.unwrap_or_default();
     status.observed_generation = Some(generation);
     renew_budget(world, &mut status);
-    if let Some(failure) = status.failure.clone() {
-        if exhausted(world, &status, &failure) {
-            return give_up(world, status, &failure, generation, now);
-        }
+    if let Some(failure) = status.failure.clone().filter(|failure| exhausted(world, &status, failure)) {
+        return give_up(world, status, &failure, generation, now);
     }
     let attempt = status.attempts + 1;
     let pod = world.pods.iter().find(|pod| attempt_of(pod.as_ref()) == Some(attempt));
@@ -576,13 +574,18 @@ fn tidy<R: Run>(world: &World<R>, status: &RunStatus, now: Timestamp) -> Plan<Ru
 }
 
 /// Wakes the open runs that read or write an ObjectStore when it changes.
-pub fn wake_on_stores<K: RunResource>(stores: &Arc<Store<ObjectStore>>, runs: &Arc<Store<K>>, queue: &Arc<crate::queue::Queue>) {
+pub fn wake_on_stores<K: RunResource>(
+    stores: &Arc<Store<ObjectStore>>,
+    runs: &Arc<Store<K>>,
+    queue: &Arc<crate::queue::Queue>,
+) {
     let runs = Arc::clone(runs);
     crate::operator::wake(stores, queue, move |store| {
         let name = store.metadata.name.clone().unwrap_or_default();
         let namespace = store.metadata.namespace.clone().unwrap_or_default();
         let waits = |run: &K| {
-            let done = run.reported().is_some_and(|status| condition::is_true(&status.conditions, kinds::SUCCEEDED));
+            let done =
+                run.reported().is_some_and(|status| condition::is_true(&status.conditions, kinds::SUCCEEDED));
             !done && (run.store() == name || run.lineage().inputs.iter().any(|input| input.store == name))
         };
         runs.select(&namespace, waits).iter().map(|run| Key::of(run.meta())).collect()

@@ -69,7 +69,8 @@ struct Claim {
 /// The tags of all other claims of the alias: lower ones, and those of a Model that had the name before.
 fn outdated(model: &RegisteredModel, work: &AliasWork) -> Vec<String> {
     let ours = tags::alias_claim(&work.alias, &work.owner, work.revision);
-    let all = model.tags.iter().map(|tag| &tag.key).filter(|key| key.starts_with(&tags::alias_claims(&work.alias)));
+    let all =
+        model.tags.iter().map(|tag| &tag.key).filter(|key| key.starts_with(&tags::alias_claims(&work.alias)));
     all.filter(|key| **key != ours).cloned().collect()
 }
 

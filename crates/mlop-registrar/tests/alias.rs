@@ -36,7 +36,10 @@ async fn it_follows_revisions_and_not_versions() {
     activate(&mlflow, "1", 3).await.unwrap();
     assert_eq!(mlflow.alias("m", "champion").unwrap(), "1");
     let tags = mlflow.state.lock().unwrap().models["m"].tags.clone();
-    assert_eq!(tags.into_iter().collect::<Vec<_>>(), [("mlop.alias.champion.uid.3".to_owned(), "1".to_owned())]);
+    assert_eq!(
+        tags.into_iter().collect::<Vec<_>>(),
+        [("mlop.alias.champion.uid.3".to_owned(), "1".to_owned())]
+    );
 }
 
 #[tokio::test]
@@ -60,7 +63,10 @@ async fn a_model_that_was_created_anew_takes_the_alias_over() {
     alias::activate(&Mlflow::new(mlflow.clone()), &anew).await.unwrap();
     assert_eq!(mlflow.alias("m", "champion").unwrap(), "3");
     let tags = mlflow.state.lock().unwrap().models["m"].tags.clone();
-    assert_eq!(tags.into_iter().collect::<Vec<_>>(), [("mlop.alias.champion.another.1".to_owned(), "3".to_owned())]);
+    assert_eq!(
+        tags.into_iter().collect::<Vec<_>>(),
+        [("mlop.alias.champion.another.1".to_owned(), "3".to_owned())]
+    );
 }
 
 #[tokio::test]

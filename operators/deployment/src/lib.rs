@@ -7,11 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use kube::ResourceExt;
 use mlop_api::{
-    common::NamedInput,
-    dataset::ObjectStore,
-    deployment::ModelDeployment,
-    labels,
-    status::DeploymentStatus,
+    common::NamedInput, dataset::ObjectStore, deployment::ModelDeployment, labels, status::DeploymentStatus,
 };
 use mlop_core::{
     Context, Error, Plan, Reconciler, Setup,

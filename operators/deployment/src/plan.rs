@@ -105,10 +105,18 @@ impl Draft<'_> {
 
     fn input(&mut self, input: &Result<Usable, Unusable>) {
         match input {
-            Ok(_) => self.conditions().set(kinds::INPUTS_READY, Is::True, Reason::InputsReady, "the model is usable"),
+            Ok(_) => self.conditions().set(
+                kinds::INPUTS_READY,
+                Is::True,
+                Reason::InputsReady,
+                "the model is usable",
+            ),
             Err(problem) => {
                 let is = if problem.trouble.is_some() { Is::False } else { Is::Unknown };
-                let text = problem.trouble.as_ref().map_or_else(|| problem.message.clone(), |trouble| self.path(trouble));
+                let text = problem
+                    .trouble
+                    .as_ref()
+                    .map_or_else(|| problem.message.clone(), |trouble| self.path(trouble));
                 self.conditions().set(kinds::INPUTS_READY, is, problem.reason, &text);
             }
         }
@@ -152,12 +160,20 @@ impl Draft<'_> {
             generation,
             inputs: parents,
             run: model_version.clone(),
-            produced_at: before.filter(|_| !changed).map_or_else(|| format!("{:.6}", self.now), |artifact| artifact.produced_at),
+            produced_at: before
+                .filter(|_| !changed)
+                .map_or_else(|| format!("{:.6}", self.now), |artifact| artifact.produced_at),
             ..wanted.artifact.clone()
         });
-        let what = version.as_ref().map_or_else(|| model_version.clone(), |version| format!("version {version}"));
+        let what =
+            version.as_ref().map_or_else(|| model_version.clone(), |version| format!("version {version}"));
         self.status.summary = Some(format!("{what} on {ready} of {} pods", wanted.target.replicas));
-        self.status.serving = Some(Serving { digest: wanted.artifact.digest.clone(), model_version, version, ready_replicas: ready });
+        self.status.serving = Some(Serving {
+            digest: wanted.artifact.digest.clone(),
+            model_version,
+            version,
+            ready_replicas: ready,
+        });
         let object = self.observed.object.as_ref();
         self.status.url = Some(format!(
             "http://{}.{}.svc:{}/v2/models/{}/infer",
@@ -187,8 +203,15 @@ impl Draft<'_> {
                 let text = self.path(trouble);
                 self.conditions().set(kinds::UP_TO_DATE, Is::False, Reason::UpstreamFailed, &text);
             }
-            (None, Ok(_)) => self.conditions().set(kinds::UP_TO_DATE, Is::True, Reason::UpToDate, "the newest usable version is served"),
-            (None, Err(problem)) => self.conditions().set(kinds::UP_TO_DATE, Is::Unknown, problem.reason, &problem.message),
+            (None, Ok(_)) => self.conditions().set(
+                kinds::UP_TO_DATE,
+                Is::True,
+                Reason::UpToDate,
+                "the newest usable version is served",
+            ),
+            (None, Err(problem)) => {
+                self.conditions().set(kinds::UP_TO_DATE, Is::Unknown, problem.reason, &problem.message)
+            }
         }
     }
 
@@ -196,7 +219,8 @@ impl Draft<'_> {
     fn ready(&mut self, is: Is, reason: Reason, message: &str) {
         let generation = self.generation();
         let ready = self.observed.ready_replicas();
-        match self.status.artifact.as_ref().filter(|artifact| artifact.generation == generation && ready > 0) {
+        match self.status.artifact.as_ref().filter(|artifact| artifact.generation == generation && ready > 0)
+        {
             Some(artifact) => {
                 let message = format!("{} is served", artifact.run);
                 self.conditions().set(kinds::READY, Is::True, Reason::Ready, &message);
@@ -209,7 +233,9 @@ impl Draft<'_> {
     }
 
     fn rolling(&mut self, wanted: &Wanted<'_>, detail: &str) {
-        let held = self.observed.pods.iter().filter(|pod| pod.labels().get(labels::DIGEST).is_some_and(|d| d == wanted.artifact.digest.short(63)));
+        let held = self.observed.pods.iter().filter(|pod| {
+            pod.labels().get(labels::DIGEST).is_some_and(|d| d == wanted.artifact.digest.short(63))
+        });
         let held = held.filter_map(|pod| match mlop_core::outcome::of(pod) {
             mlop_core::outcome::Outcome::Starting(Some(held)) => Some(held),
             _ => None,
@@ -235,7 +261,8 @@ impl Draft<'_> {
         };
         let text = chain::path(&self.label(), &cause, None);
         if self.status.cause.as_ref() != Some(&cause) {
-            let note = mlop_core::plan::Note { warning: true, reason: Reason::RolloutFailed, message: text.clone() };
+            let note =
+                mlop_core::plan::Note { warning: true, reason: Reason::RolloutFailed, message: text.clone() };
             self.plan.events.push(note);
         }
         self.status.cause = Some(cause);
@@ -255,9 +282,14 @@ impl Draft<'_> {
     /// Nothing is to be changed: suspended, or there is nothing to serve yet.
     fn idle(&mut self, input: &Result<Usable, Unusable>) {
         match input {
-            Ok(_) => self.hold(Is::Unknown, Reason::Suspended, "spec.suspend is true: what is served stays", None),
+            Ok(_) => {
+                self.hold(Is::Unknown, Reason::Suspended, "spec.suspend is true: what is served stays", None)
+            }
             Err(problem) => {
-                let text = problem.trouble.as_ref().map_or_else(|| problem.message.clone(), |trouble| self.path(trouble));
+                let text = problem
+                    .trouble
+                    .as_ref()
+                    .map_or_else(|| problem.message.clone(), |trouble| self.path(trouble));
                 let is = if problem.trouble.is_some() { Is::False } else { Is::Unknown };
                 let cause = problem.trouble.as_ref().map(|trouble| trouble.cause.clone());
                 self.hold(is, problem.reason, &text, cause);

@@ -39,11 +39,15 @@ pub fn model_name(observed: &Observed) -> String {
 
 fn meta(observed: &Observed) -> ObjectMeta {
     let object = observed.object.name_any();
-    pod::child_meta(observed.object.as_ref(), name(&object), [
-        (labels::OPERATOR, observed.operator.clone()),
-        (labels::INTENT, object),
-        (labels::INTENT_KIND, "ModelDeployment".to_owned()),
-    ])
+    pod::child_meta(
+        observed.object.as_ref(),
+        name(&object),
+        [
+            (labels::OPERATOR, observed.operator.clone()),
+            (labels::INTENT, object),
+            (labels::INTENT_KIND, "ModelDeployment".to_owned()),
+        ],
+    )
 }
 
 pub fn service(observed: &Observed) -> Service {
@@ -51,7 +55,12 @@ pub fn service(observed: &Observed) -> Service {
 }
 
 /// The Deployment that serves `artifact`.
-pub fn deployment(observed: &Observed, target: &DeploymentTarget, artifact: &Artifact, store: &ObjectStore) -> Deployment {
+pub fn deployment(
+    observed: &Observed,
+    target: &DeploymentTarget,
+    artifact: &Artifact,
+    store: &ObjectStore,
+) -> Deployment {
     let object = observed.object.as_ref();
     let serving = [
         (labels::OPERATOR, observed.operator.clone()),
@@ -123,7 +132,10 @@ fn mlserver(observed: &Observed) -> Container {
         readiness_probe: Some(probe(&format!("/v2/models/{model}/ready"), "http", 1, 3)),
         liveness_probe: Some(probe("/v2/health/live", "http", 10, 12)),
         lifecycle: Some(Lifecycle {
-            pre_stop: Some(LifecycleHandler { sleep: Some(SleepAction { seconds: DRAIN_SECONDS }), ..Default::default() }),
+            pre_stop: Some(LifecycleHandler {
+                sleep: Some(SleepAction { seconds: DRAIN_SECONDS }),
+                ..Default::default()
+            }),
             ..Default::default()
         }),
         ..Default::default()

@@ -47,7 +47,8 @@ pub fn install(setup: &mut Setup) {
     }
 
     let sources = Sources { inputs: inputs.clone(), runs: Arc::clone(&snapshots), pods: Arc::clone(&pods) };
-    let reconciler = view::Views { sources, feature_stores: Arc::clone(&feature_stores), stores: Arc::clone(&stores) };
+    let reconciler =
+        view::Views { sources, feature_stores: Arc::clone(&feature_stores), stores: Arc::clone(&stores) };
     let view = setup.control(reconciler, &views);
     wake(&snapshots, &view, |snapshot| intent_key(snapshot, "FeatureView"));
     wake(&pods, &view, |pod| intent_key(pod, "FeatureView"));
@@ -59,7 +60,8 @@ pub fn install(setup: &mut Setup) {
         dependents.select(&key.namespace, uses).iter().map(|view| Key::of(&view.metadata)).collect()
     });
 
-    let runs = Runs { run: snapshot::Snapshot, pods: Arc::clone(&pods), jobs: None, stores: Arc::clone(&stores) };
+    let runs =
+        Runs { run: snapshot::Snapshot, pods: Arc::clone(&pods), jobs: None, stores: Arc::clone(&stores) };
     let snapshot = setup.control(runs, &snapshots);
     wake(&pods, &snapshot, |pod| run_key(pod, "FeatureSnapshot"));
     mlop_core::run::wake_on_stores(&stores, &snapshots, &snapshot);

@@ -96,19 +96,25 @@ impl Reconciler for Serving {
             servers.push(Server { name: "Redis", rollout: observed.redis.as_deref().map(workload::rollout) });
         }
         let plan = plan.apply(&observed.service(), why).apply(&observed.api(), why);
-        servers.push(Server { name: "the online API", rollout: observed.api.as_deref().map(workload::rollout) });
-        let address = format!("http://{}.{}.svc:{API_PORT}", api_name(&name), object.namespace().unwrap_or_default());
+        servers
+            .push(Server { name: "the online API", rollout: observed.api.as_deref().map(workload::rollout) });
+        let address =
+            format!("http://{}.{}.svc:{API_PORT}", api_name(&name), object.namespace().unwrap_or_default());
         connection::report(plan, &object.metadata, object.status.as_ref(), address, &servers, now)
     }
 }
 
 impl Observed {
     fn meta(&self, name: String) -> ObjectMeta {
-        pod::child_meta(self.object.as_ref(), name, [
-            (labels::OPERATOR, self.operator.clone()),
-            (labels::INTENT, self.object.name_any()),
-            (labels::INTENT_KIND, "FeatureStore".to_owned()),
-        ])
+        pod::child_meta(
+            self.object.as_ref(),
+            name,
+            [
+                (labels::OPERATOR, self.operator.clone()),
+                (labels::INTENT, self.object.name_any()),
+                (labels::INTENT_KIND, "FeatureStore".to_owned()),
+            ],
+        )
     }
 
     fn service(&self) -> Service {
@@ -143,15 +149,22 @@ impl Observed {
             .password(secret)
             .container(container)
             .build();
-        pod::deployment(self.meta(api_name(&object.name_any())), object.spec.api.replicas, template, 600, false)
+        pod::deployment(
+            self.meta(api_name(&object.name_any())),
+            object.spec.api.replicas,
+            template,
+            600,
+            false,
+        )
     }
 
     fn redis(&self, managed: &ManagedRedis) -> StatefulSet {
         let name = redis_name(&self.object.name_any());
-        let template = pod::Builder::service(ObjectMeta { labels: Some(pod::selector(&name)), ..Default::default() })
-            .scratch("tmp", Some("64Mi"), false)
-            .container(redis_container(managed))
-            .build();
+        let template =
+            pod::Builder::service(ObjectMeta { labels: Some(pod::selector(&name)), ..Default::default() })
+                .scratch("tmp", Some("64Mi"), false)
+                .container(redis_container(managed))
+                .build();
         let requests = BTreeMap::from([("storage".to_owned(), Quantity(managed.volume.clone()))]);
         let claim = PersistentVolumeClaim {
             metadata: ObjectMeta { name: Some("data".to_owned()), ..Default::default() },
@@ -176,7 +189,8 @@ impl Observed {
 
 /// Append-only persistence: after a restart the online values are those of before.
 fn redis_container(managed: &ManagedRedis) -> Container {
-    let key = SecretKeySelector { name: managed.secret_name.clone(), key: "password".to_owned(), optional: None };
+    let key =
+        SecretKeySelector { name: managed.secret_name.clone(), key: "password".to_owned(), optional: None };
     let password = EnvVar {
         name: "REDISCLI_AUTH".to_owned(),
         value: None,
@@ -184,8 +198,21 @@ fn redis_container(managed: &ManagedRedis) -> Container {
     };
     // The kubelet puts the password in for $(REDISCLI_AUTH).
     let command = [
-        "redis-server", "--protected-mode", "no", "--bind", "0.0.0.0", "--port", "6379", "--dir", "/data",
-        "--appendonly", "yes", "--save", "", "--requirepass", "$(REDISCLI_AUTH)",
+        "redis-server",
+        "--protected-mode",
+        "no",
+        "--bind",
+        "0.0.0.0",
+        "--port",
+        "6379",
+        "--dir",
+        "/data",
+        "--appendonly",
+        "yes",
+        "--save",
+        "",
+        "--requirepass",
+        "$(REDISCLI_AUTH)",
     ];
     let ping = ["sh", "-c", "redis-cli ping | grep -q PONG"].map(str::to_owned).to_vec();
     Container {
@@ -214,9 +241,16 @@ fn policy(meta: ObjectMeta) -> NetworkPolicy {
         pod_selector: Some(LabelSelector { match_labels: Some(ours), match_expressions: None }),
         ..Default::default()
     };
-    let port = NetworkPolicyPort { port: Some(IntOrString::Int(REDIS_PORT)), protocol: Some("TCP".to_owned()), end_port: None };
+    let port = NetworkPolicyPort {
+        port: Some(IntOrString::Int(REDIS_PORT)),
+        protocol: Some("TCP".to_owned()),
+        end_port: None,
+    };
     let spec = NetworkPolicySpec {
-        pod_selector: Some(LabelSelector { match_labels: Some(pod::selector(&name)), match_expressions: None }),
+        pod_selector: Some(LabelSelector {
+            match_labels: Some(pod::selector(&name)),
+            match_expressions: None,
+        }),
         policy_types: Some(vec!["Ingress".to_owned()]),
         ingress: Some(vec![NetworkPolicyIngressRule { from: Some(vec![peer]), ports: Some(vec![port]) }]),
         egress: None,

@@ -72,7 +72,8 @@ impl Reconciler for Views {
             (false, true) => intent::plan(world, now),
             (false, false) => {
                 let mut plan = intent::plan(world, now);
-                plan.applies.insert(0, finalizers(world, &[FINALIZER], "what is online must go with the view"));
+                plan.applies
+                    .insert(0, finalizers(world, &[FINALIZER], "what is online must go with the view"));
                 plan
             }
         }
@@ -101,9 +102,16 @@ impl Intent for ViewIntent {
     fn identity(world: &World<Self>) -> Result<Identity, Hold> {
         let spec = &world.object.spec;
         if let Some(input) = world.inputs.iter().find(|input| {
-            input.object.as_ref().and_then(|o| o.status.artifact.as_ref()).is_some_and(|a| a.media_type != MEDIA_TABLE)
+            input
+                .object
+                .as_ref()
+                .and_then(|o| o.status.artifact.as_ref())
+                .is_some_and(|a| a.media_type != MEDIA_TABLE)
         }) {
-            let message = format!("spec.inputs: {} ({} {}) is not a table", input.name, input.from.kind, input.from.name);
+            let message = format!(
+                "spec.inputs: {} ({} {}) is not a table",
+                input.name, input.from.kind, input.from.name
+            );
             return Err(Hold { reason: Reason::InvalidSpec, message, stalled: true });
         }
         feature_store(world)?;
@@ -121,23 +129,40 @@ impl Intent for ViewIntent {
         }
     }
 
-    fn run(world: &World<Self>, meta: ObjectMeta, lineage: Lineage, execution: Execution, _: &[Usable]) -> FeatureSnapshot {
+    fn run(
+        world: &World<Self>,
+        meta: ObjectMeta,
+        lineage: Lineage,
+        execution: Execution,
+        _: &[Usable],
+    ) -> FeatureSnapshot {
         let spec = &world.object.spec;
         let identity = FeatureSnapshotIdentity {
             lineage,
             sql: spec.sql.clone(),
             entities: spec.entities.clone(),
             timestamp: spec.timestamp.clone(),
-            store: world.extra.feature_store.as_ref().map(|store| store.spec.store.clone()).unwrap_or_default(),
+            store: world
+                .extra
+                .feature_store
+                .as_ref()
+                .map(|store| store.spec.store.clone())
+                .unwrap_or_default(),
         };
         FeatureSnapshot { metadata: meta, spec: FeatureSnapshotSpec { identity, execution }, status: None }
     }
 
     fn activation(world: &World<Self>, run: &FeatureSnapshot) -> Activation {
         let Ok(feature_store) = feature_store(world) else {
-            return Activation::Waiting(format!("FeatureStore {} does not exist", world.object.spec.feature_store));
+            return Activation::Waiting(format!(
+                "FeatureStore {} does not exist",
+                world.object.spec.feature_store
+            ));
         };
-        let ready = feature_store.status.as_ref().is_some_and(|status| condition::is_true(&status.conditions, kinds::READY));
+        let ready = feature_store
+            .status
+            .as_ref()
+            .is_some_and(|status| condition::is_true(&status.conditions, kinds::READY));
         let redis = redis(feature_store);
         let output = run.reported().and_then(|status| status.output.clone());
         let store = output.as_ref().and_then(|output| world.extra.stores.get(&output.store));
@@ -150,7 +175,12 @@ impl Intent for ViewIntent {
         }
         let spec = &world.object.spec;
         let parameters = json!({"entities": spec.entities, "timestamp": spec.timestamp, "ttl": spec.ttl, "redis": redis.address});
-        let table = task::Input { name: "table".to_owned(), digest: output.digest, media_type: output.media_type, store: pod::store(store) };
+        let table = task::Input {
+            name: "table".to_owned(),
+            digest: output.digest,
+            media_type: output.media_type,
+            store: pod::store(store),
+        };
         let work = ActivateWork {
             view: view_key(world),
             table,
@@ -160,7 +190,8 @@ impl Intent for ViewIntent {
             revision: 0,
             redis,
         };
-        let (image, store, resources) = (world.worker_image.clone(), Arc::clone(store), spec.resources.clone());
+        let (image, store, resources) =
+            (world.worker_image.clone(), Arc::clone(store), spec.resources.clone());
         let secret = redis_secret(feature_store).map(str::to_owned);
         let build = move |meta, subject, revision| {
             let work = Work::Activate(ActivateWork { revision, ..work.clone() });
@@ -236,14 +267,23 @@ fn finalizers(world: &World<ViewIntent>, list: &[&str], why: &str) -> Apply {
 fn clean_up(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
     let release = |why: &str| Plan { applies: vec![finalizers(world, &[], why)], ..Plan::idle() };
     let was_online = world.object.status.as_ref().is_some_and(|status| status.activation.is_some())
-        || world.pods.iter().any(|pod| pod.labels().get(labels::ROLE).is_some_and(|role| role == "activation"));
-    let Some(feature_store) = world.extra.feature_store.as_deref().filter(|store| store.metadata.deletion_timestamp.is_none()) else {
+        || world
+            .pods
+            .iter()
+            .any(|pod| pod.labels().get(labels::ROLE).is_some_and(|role| role == "activation"));
+    let Some(feature_store) =
+        world.extra.feature_store.as_deref().filter(|store| store.metadata.deletion_timestamp.is_none())
+    else {
         return release("the FeatureStore is gone");
     };
     if !was_online {
         return release("nothing of it was online");
     }
-    let attempts: Vec<_> = world.pods.iter().filter(|pod| pod.labels().get(labels::ROLE).is_some_and(|role| role == "cleanup")).collect();
+    let attempts: Vec<_> = world
+        .pods
+        .iter()
+        .filter(|pod| pod.labels().get(labels::ROLE).is_some_and(|role| role == "cleanup"))
+        .collect();
     if attempts.iter().any(|pod| matches!(outcome::of(pod), Outcome::Succeeded(_))) {
         return release("it is cleaned up");
     }
@@ -253,7 +293,10 @@ fn clean_up(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
     let last = attempts.iter().filter_map(|pod| outcome::ended_at(pod)).max();
     let due = last.and_then(|at| at.checked_add(CLEANUP_RETRY).ok()).unwrap_or(now);
     if attempts.len() >= CLEANUPS {
-        let message = format!("cleaning up the online store failed {CLEANUPS} times; what is left of view {} there is never read again", world.key().name);
+        let message = format!(
+            "cleaning up the online store failed {CLEANUPS} times; what is left of view {} there is never read again",
+            world.key().name
+        );
         return release("cleaning up was given up").event(true, Reason::CleanupAbandoned, message);
     }
     if due > now {
@@ -263,7 +306,11 @@ fn clean_up(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
     Plan { creates: vec![Create::of(&pod, "the view is being deleted")], ..Plan::idle() }
 }
 
-fn cleanup_pod(world: &World<ViewIntent>, feature_store: &FeatureStore, attempt: usize) -> k8s_openapi::api::core::v1::Pod {
+fn cleanup_pod(
+    world: &World<ViewIntent>,
+    feature_store: &FeatureStore,
+    attempt: usize,
+) -> k8s_openapi::api::core::v1::Pod {
     let key = world.key();
     let meta = world.child(format!("{}-cleanup-{attempt}", key.name), "cleanup");
     let subject = Subject {

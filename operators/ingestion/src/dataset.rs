@@ -63,7 +63,10 @@ impl Intent for DatasetIntent {
 
     fn identity(world: &World<Self>) -> Result<Identity, Hold> {
         let spec = &world.object.spec;
-        for name in [Some(&spec.store), spec.source.objects.as_ref().map(|objects| &objects.store)].into_iter().flatten() {
+        for name in [Some(&spec.store), spec.source.objects.as_ref().map(|objects| &objects.store)]
+            .into_iter()
+            .flatten()
+        {
             usable_store(&world.extra, name)?;
         }
         let listing = scan::newest(world).ok_or_else(|| scan::hold(world))?;
@@ -86,7 +89,13 @@ impl Intent for DatasetIntent {
         }
     }
 
-    fn run(world: &World<Self>, meta: ObjectMeta, lineage: Lineage, execution: Execution, _: &[Usable]) -> DatasetVersion {
+    fn run(
+        world: &World<Self>,
+        meta: ObjectMeta,
+        lineage: Lineage,
+        execution: Execution,
+        _: &[Usable],
+    ) -> DatasetVersion {
         let spec = &world.object.spec;
         let identity = DatasetVersionIdentity {
             listing: scan::newest(world).unwrap_or_else(|| lineage.input_digest.clone()),
@@ -107,7 +116,9 @@ pub fn usable_store<'a>(stores: &'a Stores, name: &str) -> Result<&'a ObjectStor
     let store = stores.get(name).ok_or_else(|| hold(format!("ObjectStore {name} does not exist")))?;
     let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     match condition::get(conditions, kinds::READY) {
-        Some(c) if c.status == "False" => Err(hold(format!("ObjectStore {name} is not ready: {}: {}", c.reason, c.message))),
+        Some(c) if c.status == "False" => {
+            Err(hold(format!("ObjectStore {name} is not ready: {}: {}", c.reason, c.message)))
+        }
         _ => Ok(store),
     }
 }

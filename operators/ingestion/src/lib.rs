@@ -29,7 +29,8 @@ pub fn install(setup: &mut Setup) {
     let probing = setup.control(object_store::Probing { pods: Arc::clone(&pods) }, &stores);
     wake(&pods, &probing, |pod| intent_key(pod, "ObjectStore"));
 
-    let sources = Sources { inputs: setup.watch_inputs(), runs: Arc::clone(&versions), pods: Arc::clone(&pods) };
+    let sources =
+        Sources { inputs: setup.watch_inputs(), runs: Arc::clone(&versions), pods: Arc::clone(&pods) };
     let dataset = setup.control(dataset::Datasets { sources, stores: Arc::clone(&stores) }, &datasets);
     wake(&versions, &dataset, |version| intent_key(version, "Dataset"));
     wake(&pods, &dataset, |pod| intent_key(pod, "Dataset"));
@@ -38,12 +39,14 @@ pub fn install(setup: &mut Setup) {
         let name = store.metadata.name.clone().unwrap_or_default();
         let namespace = store.metadata.namespace.clone().unwrap_or_default();
         let uses = |set: &Dataset| {
-            set.spec.store == name || set.spec.source.objects.as_ref().is_some_and(|objects| objects.store == name)
+            set.spec.store == name
+                || set.spec.source.objects.as_ref().is_some_and(|objects| objects.store == name)
         };
         dependents.select(&namespace, uses).iter().map(|set| Key::of(&set.metadata)).collect()
     });
 
-    let runs = Runs { run: version::Version, pods: Arc::clone(&pods), jobs: None, stores: Arc::clone(&stores) };
+    let runs =
+        Runs { run: version::Version, pods: Arc::clone(&pods), jobs: None, stores: Arc::clone(&stores) };
     let version = setup.control(runs, &versions);
     wake(&pods, &version, |pod| run_key(pod, "DatasetVersion"));
     mlop_core::run::wake_on_stores(&stores, &versions, &version);

@@ -64,11 +64,15 @@ impl Reconciler for Probing {
             return Plan::idle();
         }
         let others = observed.pods.iter().filter(|pod| pod.name_any() != observed.probe);
-        let plan = others.fold(Plan::idle(), |plan, pod| plan.delete(pod.as_ref(), "it probed an earlier spec"));
+        let plan =
+            others.fold(Plan::idle(), |plan, pod| plan.delete(pod.as_ref(), "it probed an earlier spec"));
         match observed.pods.iter().find(|pod| pod.name_any() == observed.probe) {
             Some(pod) => follow(observed, pod, plan, now),
             None if observed.is_checked() => plan,
-            None => Plan { creates: vec![observed.create()], ..report(observed, plan, Is::Unknown, Reason::Probing, "the bucket is being tried", now) },
+            None => Plan {
+                creates: vec![observed.create()],
+                ..report(observed, plan, Is::Unknown, Reason::Probing, "the bucket is being tried", now)
+            },
         }
     }
 }
@@ -84,14 +88,24 @@ impl Observed {
 
     fn create(&self) -> mlop_core::plan::Create {
         let key = Key::of(&self.object.metadata);
-        let meta = pod::child_meta(self.object.as_ref(), self.probe.clone(), [
-            (labels::OPERATOR, self.operator.clone()),
-            (labels::ROLE, "probe".to_owned()),
-            (labels::INTENT, key.name.clone()),
-            (labels::INTENT_KIND, "ObjectStore".to_owned()),
-        ]);
+        let meta = pod::child_meta(
+            self.object.as_ref(),
+            self.probe.clone(),
+            [
+                (labels::OPERATOR, self.operator.clone()),
+                (labels::ROLE, "probe".to_owned()),
+                (labels::INTENT, key.name.clone()),
+                (labels::INTENT_KIND, "ObjectStore".to_owned()),
+            ],
+        );
         let uid = self.object.uid().unwrap_or_default();
-        let subject = Subject { kind: "ObjectStore".to_owned(), namespace: key.namespace, name: key.name, uid, attempt: 1 };
+        let subject = Subject {
+            kind: "ObjectStore".to_owned(),
+            namespace: key.namespace,
+            name: key.name,
+            uid,
+            attempt: 1,
+        };
         let task = Task { subject, work: Work::Probe { store: pod::store(&self.object) } };
         let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };
         let pod = pod::Builder::once(meta)
@@ -104,12 +118,20 @@ impl Observed {
     }
 }
 
-fn follow(observed: &Observed, pod: &PodView, plan: Plan<ConnectionStatus>, now: Timestamp) -> Plan<ConnectionStatus> {
+fn follow(
+    observed: &Observed,
+    pod: &PodView,
+    plan: Plan<ConnectionStatus>,
+    now: Timestamp,
+) -> Plan<ConnectionStatus> {
     match outcome::of(pod) {
         Outcome::Running | Outcome::Starting(None) => plan,
-        Outcome::Starting(Some((reason, message))) => report(observed, plan, Is::Unknown, reason, &message, now),
+        Outcome::Starting(Some((reason, message))) => {
+            report(observed, plan, Is::Unknown, reason, &message, now)
+        }
         Outcome::Succeeded(_) => {
-            let plan = report(observed, plan, Is::True, Reason::Ready, "the bucket can be read and written", now);
+            let plan =
+                report(observed, plan, Is::True, Reason::Ready, "the bucket can be read and written", now);
             plan.delete(pod, "the probe has succeeded")
         }
         Outcome::Failed(ended) => {
@@ -124,7 +146,14 @@ fn follow(observed: &Observed, pod: &PodView, plan: Plan<ConnectionStatus>, now:
     }
 }
 
-fn report(observed: &Observed, plan: Plan<ConnectionStatus>, is: Is, reason: Reason, message: &str, now: Timestamp) -> Plan<ConnectionStatus> {
+fn report(
+    observed: &Observed,
+    plan: Plan<ConnectionStatus>,
+    is: Is,
+    reason: Reason,
+    message: &str,
+    now: Timestamp,
+) -> Plan<ConnectionStatus> {
     let mut status = observed.object.status.clone().unwrap_or_default();
     let generation = observed.object.metadata.generation.unwrap_or_default();
     status.observed_generation = Some(generation);

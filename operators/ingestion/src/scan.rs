@@ -42,7 +42,11 @@ pub fn newest(world: &Observed) -> Option<Digest> {
 pub fn hold(world: &Observed) -> Hold {
     match failure(world) {
         Some((_, failure)) => Hold { reason: failure.reason, message: failure.message, stalled: false },
-        None => Hold { reason: Reason::Scanning, message: "the source is being looked at for the first time".to_owned(), stalled: false },
+        None => Hold {
+            reason: Reason::Scanning,
+            message: "the source is being looked at for the first time".to_owned(),
+            stalled: false,
+        },
     }
 }
 
@@ -85,7 +89,9 @@ fn scans(world: &Observed) -> impl Iterator<Item = &Arc<PodView>> + Clone {
 
 /// Digest of what is asked for: an edit of the source makes earlier scans worthless.
 fn source_digest(dataset: &Dataset) -> Digest {
-    Digest::of_bytes(json!({"objects": dataset.spec.source.objects, "store": dataset.spec.store}).to_string().as_bytes())
+    Digest::of_bytes(
+        json!({"objects": dataset.spec.source.objects, "store": dataset.spec.store}).to_string().as_bytes(),
+    )
 }
 
 fn belongs(pod: &PodView, source: &Digest) -> bool {
@@ -94,10 +100,11 @@ fn belongs(pod: &PodView, source: &Digest) -> bool {
 
 fn seen(world: &Observed) -> Option<Scan> {
     let source = source_digest(&world.object);
-    let succeeded = scans(world).filter(|pod| belongs(pod, &source)).filter_map(|pod| match outcome::of(pod) {
-        Outcome::Succeeded(result) => Some((outcome::ended_at(pod), pod, result)),
-        _ => None,
-    });
+    let succeeded =
+        scans(world).filter(|pod| belongs(pod, &source)).filter_map(|pod| match outcome::of(pod) {
+            Outcome::Succeeded(result) => Some((outcome::ended_at(pod), pod, result)),
+            _ => None,
+        });
     let newest = succeeded.max_by_key(|(at, pod, _)| (*at, pod.name_any()));
     let from_pod = newest.and_then(|(_, _, result)| {
         Some(Scan {
@@ -138,7 +145,8 @@ fn name(world: &Observed, now: Timestamp) -> String {
 
 fn slot_end(dataset: &Dataset, now: Timestamp) -> Timestamp {
     let every = every(dataset);
-    Timestamp::from_second((now.as_second().div_euclid(every) + 1).saturating_mul(every)).unwrap_or(Timestamp::MAX)
+    Timestamp::from_second((now.as_second().div_euclid(every) + 1).saturating_mul(every))
+        .unwrap_or(Timestamp::MAX)
 }
 
 fn create(world: &Observed, name: String) -> Option<Create> {
@@ -147,7 +155,9 @@ fn create(world: &Observed, name: String) -> Option<Create> {
     let source = usable_store(&world.extra, &objects.store).ok()?;
     let output = usable_store(&world.extra, &spec.store).ok()?;
     let mut meta = world.child(name, "scan");
-    meta.labels.get_or_insert_default().insert(labels::DIGEST.to_owned(), source_digest(&world.object).short(63).to_owned());
+    meta.labels
+        .get_or_insert_default()
+        .insert(labels::DIGEST.to_owned(), source_digest(&world.object).short(63).to_owned());
     let subject = Subject {
         kind: "Dataset".to_owned(),
         namespace: world.key().namespace,
@@ -177,10 +187,16 @@ fn remember(world: &Observed, plan: &mut Plan<IntentStatus>, now: Timestamp) {
     let before = world.object.status.clone().unwrap_or_default();
     let mut status = plan.status.clone().unwrap_or_else(|| before.clone());
     // A listing that starts a run is recorded in the run; the status follows when the run has ended.
-    if let Some(scan) = seen(world).filter(|_| plan.creates.is_empty()) {
-        if status.scan.as_ref().is_none_or(|known| known.digest != scan.digest || known.source_digest != scan.source_digest) && plan.status.is_some() {
-            status.scan = Some(scan);
-        }
+    let is_news = |scan: &Scan| {
+        status
+            .scan
+            .as_ref()
+            .is_none_or(|known| known.digest != scan.digest || known.source_digest != scan.source_digest)
+    };
+    if let Some(scan) =
+        seen(world).filter(|scan| plan.creates.is_empty() && plan.status.is_some() && is_news(scan))
+    {
+        status.scan = Some(scan);
     }
     if let Some((_, failure)) = failure(world) {
         let message = format!("looking at the source failed: {}", failure.message);
@@ -188,7 +204,12 @@ fn remember(world: &Observed, plan: &mut Plan<IntentStatus>, now: Timestamp) {
         // Start from what was reported, not from what the intent has just put there: the transition time must stay.
         status.conditions.retain(|c| c.type_ != kinds::UP_TO_DATE);
         status.conditions.extend(condition::get(&before.conditions, kinds::UP_TO_DATE).cloned());
-        Conditions::new(&mut status.conditions, generation, now).set(kinds::UP_TO_DATE, Is::Unknown, Reason::ScanFailing, &message);
+        Conditions::new(&mut status.conditions, generation, now).set(
+            kinds::UP_TO_DATE,
+            Is::Unknown,
+            Reason::ScanFailing,
+            &message,
+        );
     }
     plan.status = (status != before).then_some(status);
 }
@@ -204,6 +225,8 @@ fn tidy(world: &Observed, plan: Plan<IntentStatus>) -> Plan<IntentStatus> {
         })
         .collect();
     ended.sort_by_key(|(_, at, pod)| std::cmp::Reverse((*at, pod.name_any())));
-    let superseded = [true, false].into_iter().flat_map(|success| ended.iter().filter(move |(s, _, _)| *s == success).skip(1));
+    let superseded = [true, false]
+        .into_iter()
+        .flat_map(|success| ended.iter().filter(move |(s, _, _)| *s == success).skip(1));
     superseded.fold(plan, |plan, (_, _, pod)| plan.delete(pod.as_ref(), "a newer scan has ended"))
 }

@@ -4,6 +4,10 @@ mod model;
 mod tracking;
 mod version;
 
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{PersistentVolumeClaim, Service},
+};
 use mlop_api::{
     dataset::ObjectStore,
     registry::{Model, ModelVersion, TrackingServer},
@@ -17,7 +21,6 @@ use mlop_core::{
     resource::PodView,
     run::Runs,
 };
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::{PersistentVolumeClaim, Service}};
 use std::sync::Arc;
 
 /// Name of the operator.

@@ -72,7 +72,13 @@ impl Intent for ModelIntent {
         Execution { resources, retry: object.spec.retry.clone(), ..Execution::default() }
     }
 
-    fn run(world: &World<Self>, meta: ObjectMeta, lineage: Lineage, execution: Execution, inputs: &[Usable]) -> ModelVersion {
+    fn run(
+        world: &World<Self>,
+        meta: ObjectMeta,
+        lineage: Lineage,
+        execution: Execution,
+        inputs: &[Usable],
+    ) -> ModelVersion {
         let identity = ModelVersionIdentity {
             lineage,
             tracking_server: world.object.spec.tracking_server.clone(),
@@ -86,7 +92,8 @@ impl Intent for ModelIntent {
         if object.spec.gates.is_empty() {
             return None;
         }
-        let judged: Vec<(bool, String)> = object.spec.gates.iter().map(|gate| judge(gate, &run.spec.identity.metrics)).collect();
+        let judged: Vec<(bool, String)> =
+            object.spec.gates.iter().map(|gate| judge(gate, &run.spec.identity.metrics)).collect();
         Some(Verdict {
             run: run.name_any(),
             gates_digest: Digest::of_json(&object.spec.gates).unwrap_or_else(|_| Digest::of_bytes(b"")),
@@ -97,11 +104,16 @@ impl Intent for ModelIntent {
 
     fn activation(world: &World<Self>, run: &ModelVersion) -> Activation {
         let alias = world.object.spec.alias.clone();
-        let Some(registered) = run.reported().and_then(|status| status.output.as_ref()?.registered.clone()) else {
+        let Some(registered) = run.reported().and_then(|status| status.output.as_ref()?.registered.clone())
+        else {
             return Activation::Waiting(format!("{} does not say how it is registered", run.name_any()));
         };
-        let Some(tracking) = world.extra.as_ref().and_then(|server| server.status.as_ref()?.address.clone()) else {
-            return Activation::Waiting(format!("TrackingServer {} has no address yet", world.object.spec.tracking_server));
+        let Some(tracking) = world.extra.as_ref().and_then(|server| server.status.as_ref()?.address.clone())
+        else {
+            return Activation::Waiting(format!(
+                "TrackingServer {} has no address yet",
+                world.object.spec.tracking_server
+            ));
         };
         let parameters = json!({"alias": alias, "tracking": tracking, "registered": registered});
         let image = world.worker_image.clone();
@@ -143,7 +155,9 @@ fn judge(gate: &Gate, metrics: &[Metric]) -> (bool, String) {
         (None, Some(max)) => format!("want at most {max}"),
         (None, None) => String::new(),
     };
-    let passed = !value.is_nan() && bound(&gate.min).is_none_or(|min| value >= min) && bound(&gate.max).is_none_or(|max| value <= max);
+    let passed = !value.is_nan()
+        && bound(&gate.min).is_none_or(|min| value >= min)
+        && bound(&gate.max).is_none_or(|max| value <= max);
     (passed, format!("gate {}: {} is {}, {wanted}", gate.name, gate.metric, metric.value))
 }
 
@@ -152,7 +166,12 @@ mod tests {
     use super::*;
 
     fn gate(min: Option<&str>, max: Option<&str>) -> Gate {
-        Gate { name: "quality".into(), metric: "auc".into(), min: min.map(Into::into), max: max.map(Into::into) }
+        Gate {
+            name: "quality".into(),
+            metric: "auc".into(),
+            min: min.map(Into::into),
+            max: max.map(Into::into),
+        }
     }
 
     #[test]

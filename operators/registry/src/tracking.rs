@@ -5,8 +5,8 @@ use k8s_openapi::{
     api::{
         apps::v1::Deployment,
         core::v1::{
-            Container, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, Service,
-            Volume, VolumeResourceRequirements,
+            Container, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource,
+            Service, Volume, VolumeResourceRequirements,
         },
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
@@ -72,7 +72,11 @@ impl Reconciler for Tracking {
             }
             (None, Some(existing)) => {
                 let namespace = existing.namespace.as_deref().unwrap_or(&key.namespace);
-                report(Plan::idle(), format!("http://{}.{namespace}.svc:{}", existing.service, existing.port), &[])
+                report(
+                    Plan::idle(),
+                    format!("http://{}.{namespace}.svc:{}", existing.service, existing.port),
+                    &[],
+                )
             }
             (None, None) => Plan::idle(),
         }
@@ -86,11 +90,15 @@ fn child(name: &str) -> String {
 impl Observed {
     fn meta(&self) -> ObjectMeta {
         let name = self.object.metadata.name.clone().unwrap_or_default();
-        pod::child_meta(self.object.as_ref(), child(&name), [
-            (labels::OPERATOR, self.operator.clone()),
-            (labels::INTENT, name),
-            (labels::INTENT_KIND, "TrackingServer".to_owned()),
-        ])
+        pod::child_meta(
+            self.object.as_ref(),
+            child(&name),
+            [
+                (labels::OPERATOR, self.operator.clone()),
+                (labels::INTENT, name),
+                (labels::INTENT_KIND, "TrackingServer".to_owned()),
+            ],
+        )
     }
 
     fn claim(&self, managed: &ManagedMlflow) -> PersistentVolumeClaim {
@@ -112,12 +120,29 @@ impl Observed {
     fn deployment(&self, managed: &ManagedMlflow) -> Deployment {
         let key = Key::of(&self.object.metadata);
         let (name, namespace) = (child(&key.name), key.namespace);
-        let hosts = [name.clone(), format!("{name}.{namespace}"), format!("{name}.{namespace}.svc"), format!("{name}.{namespace}.svc.cluster.local")];
-        let allowed = hosts.iter().flat_map(|host| [host.clone(), format!("{host}:*")]).collect::<Vec<_>>().join(",");
+        let hosts = [
+            name.clone(),
+            format!("{name}.{namespace}"),
+            format!("{name}.{namespace}.svc"),
+            format!("{name}.{namespace}.svc.cluster.local"),
+        ];
+        let allowed =
+            hosts.iter().flat_map(|host| [host.clone(), format!("{host}:*")]).collect::<Vec<_>>().join(",");
         let command = [
-            "mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "1",
-            "--backend-store-uri", "sqlite:////data/mlflow.db", "--artifacts-destination", "/data/artifacts",
-            "--allowed-hosts", &allowed,
+            "mlflow",
+            "server",
+            "--host",
+            "0.0.0.0",
+            "--port",
+            "5000",
+            "--workers",
+            "1",
+            "--backend-store-uri",
+            "sqlite:////data/mlflow.db",
+            "--artifacts-destination",
+            "/data/artifacts",
+            "--allowed-hosts",
+            &allowed,
         ];
         let container = Container {
             name: "mlflow".to_owned(),
@@ -137,7 +162,11 @@ impl Observed {
         };
         let claim = PersistentVolumeClaimVolumeSource { claim_name: name, read_only: None };
         let template = pod::Builder::service(ObjectMeta::default())
-            .volume(Volume { name: "data".to_owned(), persistent_volume_claim: Some(claim), ..Default::default() })
+            .volume(Volume {
+                name: "data".to_owned(),
+                persistent_volume_claim: Some(claim),
+                ..Default::default()
+            })
             .scratch("tmp", Some("1Gi"), false)
             .container(container)
             .build();

@@ -26,7 +26,8 @@ impl Run for Registering {
     const MEDIA_TYPE: &'static str = MEDIA_TREE;
 
     fn observe(&self, object: &ModelVersion) -> Self::Extra {
-        self.servers.get(&Key::new(object.namespace().unwrap_or_default(), &object.spec.identity.tracking_server))
+        self.servers
+            .get(&Key::new(object.namespace().unwrap_or_default(), &object.spec.identity.tracking_server))
     }
 
     fn attempt(world: &World<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, String> {
@@ -58,5 +59,7 @@ impl Run for Registering {
 fn address(server: Option<&TrackingServer>, name: &str) -> Result<String, String> {
     let server = server.ok_or_else(|| format!("TrackingServer {name} does not exist"))?;
     let status = server.status.as_ref().filter(|status| condition::is_true(&status.conditions, kinds::READY));
-    status.and_then(|status| status.address.clone()).ok_or_else(|| format!("TrackingServer {name} is not ready"))
+    status
+        .and_then(|status| status.address.clone())
+        .ok_or_else(|| format!("TrackingServer {name} is not ready"))
 }

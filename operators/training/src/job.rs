@@ -80,7 +80,13 @@ impl Intent for TrainingIntent {
         }
     }
 
-    fn run(world: &World<Self>, meta: ObjectMeta, lineage: Lineage, execution: Execution, _: &[Usable]) -> TrainingRun {
+    fn run(
+        world: &World<Self>,
+        meta: ObjectMeta,
+        lineage: Lineage,
+        execution: Execution,
+        _: &[Usable],
+    ) -> TrainingRun {
         let spec = &world.object.spec;
         let identity = TrainingRunIdentity {
             lineage,

@@ -34,7 +34,12 @@ pub fn install(setup: &mut Setup) {
     wake(&runs, &job, |run| intent_key(run, "TrainingJob"));
     inputs.wake(&jobs, &job, |object| references(&job::TrainingIntent::inputs(object)));
 
-    let training = Runs { run: run::Training, pods: Arc::clone(&pods), jobs: Some(Arc::clone(&attempts)), stores: Arc::clone(&stores) };
+    let training = Runs {
+        run: run::Training,
+        pods: Arc::clone(&pods),
+        jobs: Some(Arc::clone(&attempts)),
+        stores: Arc::clone(&stores),
+    };
     let run = setup.control(training, &runs);
     wake(&pods, &run, |pod| run_key(pod, "TrainingRun"));
     wake(&attempts, &run, |attempt| run_key(attempt, "TrainingRun"));

@@ -64,7 +64,11 @@ fn work(world: &World<Training>) -> Result<TrainWork, String> {
         input_digest: Some(identity.lineage.input_digest.clone()),
         image: identity.image.clone(),
         command: identity.command.clone(),
-        code: identity.code.iter().map(|(name, text)| (name.clone(), Digest::of_bytes(text.as_bytes()))).collect(),
+        code: identity
+            .code
+            .iter()
+            .map(|(name, text)| (name.clone(), Digest::of_bytes(text.as_bytes())))
+            .collect(),
         hyperparameters: identity.hyperparameters.clone(),
         seed: identity.seed,
         inputs: inputs.iter().map(|input| (input.name.clone(), input.digest.clone())).collect(),
@@ -87,7 +91,13 @@ fn small(memory: &str) -> Resources {
     Resources { cpu: "50m".to_owned(), memory: memory.to_owned(), gpu: 0 }
 }
 
-fn ours(world: &World<Training>, name: &str, args: &[&str], stores: &[&ObjectStore], mounts: &[VolumeMount]) -> Container {
+fn ours(
+    world: &World<Training>,
+    name: &str,
+    args: &[&str],
+    stores: &[&ObjectStore],
+    mounts: &[VolumeMount],
+) -> Container {
     let mut container = pod::worker(&world.worker_image, args, stores, &small("256Mi"));
     container.name = name.to_owned();
     container.volume_mounts.get_or_insert_default().extend_from_slice(mounts);
@@ -125,13 +135,17 @@ fn user(run: &TrainingRun, attempt: u32) -> Container {
         env: Some(environment(run, attempt)),
         volume_mounts: Some(mounts),
         resources: Some(pod::requirements(&run.spec.execution.resources)),
-        security_context: Some(SecurityContext { read_only_root_filesystem: Some(false), ..Default::default() }),
+        security_context: Some(SecurityContext {
+            read_only_root_filesystem: Some(false),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }
 
 fn environment(run: &TrainingRun, attempt: u32) -> Vec<EnvVar> {
-    let value = |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
+    let value =
+        |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
     let ours = [
         value("HOME", "/tmp".to_owned()),
         value("MLOP_INPUTS", "/mlop/inputs".to_owned()),
@@ -146,7 +160,11 @@ fn environment(run: &TrainingRun, attempt: u32) -> Vec<EnvVar> {
 
 fn variable(variable: &training::EnvVar) -> EnvVar {
     let from = variable.secret.as_ref().map(|secret| EnvVarSource {
-        secret_key_ref: Some(SecretKeySelector { name: secret.name.clone(), key: secret.key.clone(), optional: None }),
+        secret_key_ref: Some(SecretKeySelector {
+            name: secret.name.clone(),
+            key: secret.key.clone(),
+            optional: None,
+        }),
         ..Default::default()
     });
     EnvVar { name: variable.name.clone(), value: variable.value.as_deref().map(literal), value_from: from }

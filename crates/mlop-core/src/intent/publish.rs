@@ -151,10 +151,9 @@ impl<I: Intent> Draft<'_, I> {
                     self.record(verdict);
                 }
                 let revision = self.status.artifact.as_ref().map_or(0, |artifact| artifact.revision);
-                if let Some(digest) = activation {
-                    if self.status.activation.as_ref().is_none_or(|active| active.digest != digest) {
-                        self.status.activation = Some(ActivationRecord { digest, revision });
-                    }
+                let active = self.status.activation.as_ref().map(|active| &active.digest);
+                if activation.is_some() && activation.as_ref() != active {
+                    self.status.activation = activation.map(|digest| ActivationRecord { digest, revision });
                 }
                 self.current(findings);
             }

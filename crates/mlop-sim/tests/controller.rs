@@ -1,0 +1,157 @@
+//! What the controllers' common part promises, whatever a reconciler does.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use mlop_api::{Reason, contract::condition as kinds, dataset::ObjectStore, kinds, status::ConnectionStatus};
+use mlop_core::{
+    Clock, Context, Error, Plan, Reconciler, Settings, Setup,
+    condition::{self, Conditions, Is},
+    pod,
+};
+use mlop_sim::Sim;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+const NS: &str = "default";
+
+/// Reports Ready and makes a ConfigMap of the object's name, except for names that ask for trouble.
+struct Fragile;
+
+impl Reconciler for Fragile {
+    type Resource = ObjectStore;
+    type Status = ConnectionStatus;
+    type Observed = Arc<ObjectStore>;
+
+    async fn observe(&self, _: &Context, object: Arc<ObjectStore>) -> Result<Arc<ObjectStore>, Error> {
+        if object.name_any() == "hangs" {
+            std::future::pending::<()>().await;
+        }
+        Ok(object)
+    }
+
+    fn plan(object: &Arc<ObjectStore>, now: Timestamp) -> Plan<ConnectionStatus> {
+        assert!(object.name_any() != "panics", "as its name says");
+        let mut status = object.status.clone().unwrap_or_default();
+        let generation = object.metadata.generation.unwrap_or_default();
+        Conditions::new(&mut status.conditions, generation, now).settled();
+        Conditions::new(&mut status.conditions, generation, now).set(
+            kinds::READY,
+            Is::True,
+            Reason::Ready,
+            "done",
+        );
+        let child = ConfigMap {
+            metadata: pod::child_meta(object.as_ref(), object.name_any(), []),
+            ..Default::default()
+        };
+        let plan = Plan::report(status);
+        if object.name_any() == "conflicts" { plan.create(&child, "the test wants it") } else { plan }
+    }
+}
+
+fn start(leading: watch::Receiver<bool>) -> Sim {
+    let sim = Sim::new();
+    for crd in kinds::all() {
+        sim.register_crd(&crd).unwrap();
+    }
+    let clock_sim = sim.clone();
+    let clock: Clock = Arc::new(move || clock_sim.now());
+    let settings = Settings { operator: "mlop-test".into(), ..Default::default() };
+    let mut setup = Setup::new(sim.client(), settings, clock);
+    let stores = setup.watch::<ObjectStore>();
+    setup.control(Fragile, &stores);
+    tokio::spawn(setup.run(leading));
+    sim
+}
+
+fn object(sim: &Sim, name: &str) {
+    let object = serde_json::json!({
+        "apiVersion": "mlop.dev/v1alpha1", "kind": "ObjectStore",
+        "metadata": {"name": name, "namespace": NS},
+        "spec": {"endpoint": "http://s3:9000", "bucket": "files"},
+    });
+    sim.create::<ObjectStore>(&serde_json::from_value(object).unwrap()).unwrap();
+}
+
+fn conditions(sim: &Sim, name: &str) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
+    sim.get::<ObjectStore>(NS, name).unwrap().status.unwrap_or_default().conditions
+}
+
+fn is_ready(sim: &Sim, name: &str) -> bool {
+    condition::is_true(&conditions(sim, name), kinds::READY)
+}
+
+async fn seconds(n: u64) {
+    tokio::time::sleep(Duration::from_secs(n)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_costs_one_object_its_pass() {
+    let (_leading, is_leading) = watch::channel(true);
+    let sim = start(is_leading);
+    object(&sim, "panics");
+    object(&sim, "works");
+    seconds(5).await;
+    let stalled = condition::get(&conditions(&sim, "panics"), kinds::STALLED).cloned().unwrap();
+    assert_eq!(stalled.reason, "Panicked");
+    assert!(stalled.message.contains("as its name says"), "{}", stalled.message);
+    assert!(is_ready(&sim, "works"));
+    object(&sim, "later");
+    seconds(5).await;
+    assert!(is_ready(&sim, "later"), "the controller lives on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_hangs_is_given_up_and_holds_nobody_up() {
+    let (_leading, is_leading) = watch::channel(true);
+    let sim = start(is_leading);
+    object(&sim, "hangs");
+    object(&sim, "works");
+    seconds(2).await;
+    assert!(is_ready(&sim, "works"));
+    seconds(40).await;
+    let reconciling = condition::get(&conditions(&sim, "hangs"), kinds::RECONCILING).cloned().unwrap();
+    assert!(reconciling.message.contains("longer than 30 s"), "{}", reconciling.message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_leader_writes() {
+    let (leading, is_leading) = watch::channel(false);
+    let sim = start(is_leading);
+    object(&sim, "a");
+    seconds(60).await;
+    assert!(sim.writes().is_empty(), "{:?}", sim.writes());
+    leading.send_replace(true);
+    seconds(2).await;
+    assert!(is_ready(&sim, "a"), "on gaining the lease every object gets a pass");
+    leading.send_replace(false);
+    object(&sim, "b");
+    seconds(60).await;
+    assert!(!is_ready(&sim, "b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_child_is_left_alone_and_named() {
+    let (_leading, is_leading) = watch::channel(true);
+    let sim = start(is_leading);
+    let foreign = ConfigMap {
+        metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+            name: Some("conflicts".into()),
+            namespace: Some(NS.into()),
+            ..Default::default()
+        },
+        data: Some(BTreeMap::from([("whose".to_owned(), "somebody's".to_owned())])),
+        ..Default::default()
+    };
+    sim.create(&foreign).unwrap();
+    object(&sim, "conflicts");
+    seconds(5).await;
+    let stalled = condition::get(&conditions(&sim, "conflicts"), kinds::STALLED).cloned().unwrap();
+    assert_eq!(stalled.reason, "NameConflict");
+    let kept = sim.get::<ConfigMap>(NS, "conflicts").unwrap();
+    assert_eq!((kept.data, kept.metadata.owner_references), (foreign.data, None));
+    sim.delete::<ConfigMap>(NS, "conflicts").unwrap();
+    seconds(400).await;
+    assert!(is_ready(&sim, "conflicts"), "when the name is free the work goes on");
+}
