@@ -153,7 +153,10 @@ fn disruption(pod: &PodView) -> Option<Ended> {
             Some(Ended::disrupted(Reason::PodLost, format!("the pod's node went away ({reason})")))
         }
         _ => {
-            let deleted = pod.metadata.deletion_timestamp.is_some() && !matches!(reported(pod), Some(Ok(_)));
+            // A deletion ends the user's command by a signal: that is no error of the user's.
+            let stands = |result: ResultDocument| result.error.is_none_or(|failure| !failure.retryable);
+            let finished = reported(pod).is_some_and(|report| report.is_ok_and(stands));
+            let deleted = pod.metadata.deletion_timestamp.is_some() && !finished;
             deleted.then(|| Ended::disrupted(Reason::PodLost, "the pod was deleted before it had finished"))
         }
     }
