@@ -8,7 +8,7 @@ use mlop_api::{
     Reason,
     contract::condition::STALLED,
     labels,
-    status::DeadLetter,
+    status::{AttemptFailure, DeadLetter},
     training::{TrainingJob, TrainingRun},
 };
 use mlop_e2e::{
@@ -34,13 +34,12 @@ async fn a_training_that_fails_twice_succeeds_at_the_third_attempt() -> Result<(
     Scratch::run("thrice", async |scratch| {
         let code = format!("import os\nassert int(os.environ['MLOP_ATTEMPT']) == 3, 'not yet'\n{SAVE}");
         scratch.apply(&[STORES, &script(&code)]).await?;
+        let failure = failed_attempt(scratch, 2).await?;
+        ensure!(failure.reason == Reason::UserError.as_str() && failure.retryable, "{failure:?}");
+        ensure!(failure.message.contains("not yet"), "the last lines of the output: {}", failure.message);
         scratch.until("script", "ready", STAGE, TrainingJob::ready).await?;
         let run = only_run(scratch).await?;
-        let status = run.status().context("no status")?;
-        let failure = status.failure.as_ref().context("the run keeps its last failure")?;
-        ensure!(status.attempts == 3, "{status:?}");
-        ensure!(failure.attempt == 2 && failure.reason == Reason::UserError.as_str(), "{failure:?}");
-        ensure!(failure.message.contains("not yet"), "the last lines of the output: {}", failure.message);
+        ensure!(run.status().map(|status| status.attempts) == Some(3), "{}", run.describe());
         Ok(())
     })
     .await
@@ -107,15 +106,26 @@ async fn a_pod_deleted_in_the_middle_is_replaced() -> Result<()> {
         let pod = wait::any(&pods, config, "running training", Duration::from_secs(STAGE), running).await?;
         pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
 
+        let failure = failed_attempt(scratch, 1).await?;
+        ensure!(failure.reason == Reason::PodLost.as_str(), "{failure:?}");
         scratch.until("script", "ready", STAGE, TrainingJob::ready).await?;
         let run = only_run(scratch).await?;
-        let status = run.status().context("no status")?;
-        ensure!(status.attempts == 2, "{status:?}");
-        let failure = status.failure.as_ref().context("the run keeps its last failure")?;
-        ensure!(failure.reason == Reason::PodLost.as_str(), "{failure:?}");
+        ensure!(run.status().map(|status| status.attempts) == Some(2), "{}", run.describe());
         Ok(())
     })
     .await
+}
+
+/// Why the attempt of this number failed, as its run says before the next one ends.
+async fn failed_attempt(scratch: &Scratch, attempt: u32) -> Result<AttemptFailure> {
+    let failure =
+        |run: &TrainingRun| run.status()?.failure.clone().filter(|failure| failure.attempt == attempt);
+    let what = format!("run whose attempt {attempt} has failed");
+    let limit = Duration::from_secs(STAGE);
+    let runs = scratch.api::<TrainingRun>();
+    let run =
+        wait::any(&runs, watcher::Config::default(), &what, limit, |run| failure(run).is_some()).await?;
+    failure(&run).context("no failure")
 }
 
 async fn only_run(scratch: &Scratch) -> Result<TrainingRun> {
