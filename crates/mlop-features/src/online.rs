@@ -6,7 +6,7 @@
 //!
 //! | key after the prefix | type | content |
 //! |---|---|---|
-//! | `pointer` | hash | `revision`, `digest`, `generation` and number of `entities` being served; `claimed`, the highest revision that began to load |
+//! | `pointer` | hash | `revision`, `digest`, `generation` and number of `entities` being served; `claimed` and `claimant`, the highest revision that began to load and its generation |
 //! | `generations` | sorted set | every generation that may have keys, by revision |
 //! | `<generation>:meta` | string | the view's [schema](Schema) as JSON: readers need nothing else |
 //! | `<generation>:index` | hash | batch number to the entity keys of that batch, each after its length (4 bytes, little endian) |

@@ -214,6 +214,25 @@ async fn a_load_loses_as_soon_as_a_higher_one_begins() {
 }
 
 #[tokio::test]
+async fn of_two_schemas_under_one_revision_the_later_claim_wins() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let digest = Digest::of_bytes(b"1");
+    let edited = Schema { ttl_seconds: Some(60), ..schema() };
+    let (mut one, mut two) = (open(redis.server()).await, open(redis.server()).await);
+    let Claim::Load(mut before) = one.claim(1, &digest, &schema()).await.unwrap() else {
+        panic!("not served yet")
+    };
+    before.put(&rows(0)).await.unwrap();
+    let Claim::Load(mut after) = two.claim(1, &digest, &edited).await.unwrap() else {
+        panic!("not served yet")
+    };
+    after.put(&rows(0)).await.unwrap();
+    superseded(before.finish().await);
+    after.finish().await.unwrap();
+    assert_eq!(redis.keys().await.len(), 2 + 4, "only the served generation is left");
+}
+
+#[tokio::test]
 async fn twins_of_one_load_both_succeed() {
     let Some(redis) = TestRedis::start().await else { return };
     let digest = Digest::of_bytes(b"1");

@@ -55,8 +55,8 @@ impl View {
         Ok(Self { server, redis, name, keys })
     }
 
-    /// Begins to load the table `digest` as `revision`, described by `schema`: from now on lower revisions lose. Deletes
-    /// every generation that is neither served nor this one.
+    /// Begins to load the table `digest` as `revision`, described by `schema`: from now on lower revisions lose, and loads of
+    /// the same revision with another schema. Deletes every generation that is neither served nor this one.
     ///
     /// # Errors
     /// `ActivationSuperseded` when another table has this revision or a higher one; otherwise as Redis says.
@@ -186,13 +186,14 @@ impl Load<'_> {
     /// Writes the next rows. A table's rows come in the same batches each time.
     ///
     /// # Errors
-    /// `ActivationSuperseded` when a higher revision began to load; otherwise as Redis says.
+    /// `ActivationSuperseded` when another load was begun; otherwise as Redis says.
     pub async fn put(&mut self, rows: &[Row]) -> Result<(), Failure> {
         let View { redis, keys, server, .. } = &mut *self.view;
         let prefix = keys.rows(&self.generation);
         let mut pipeline = redis::pipe();
-        pipeline.cmd("HGET").arg(keys.pointer()).arg("claimed");
+        pipeline.cmd("HMGET").arg(keys.pointer()).arg("claimed").arg("claimant");
         // Before the rows, so that none is ever there that cannot be found again.
+        pipeline.cmd("ZADD").arg(keys.generations()).arg(self.revision).arg(&self.generation.0).ignore();
         let index = join(rows.iter().map(|row| row.entity_key.as_slice()));
         pipeline.cmd("HSET").arg(keys.index(&self.generation)).arg(self.batches).arg(index).ignore();
         for row in rows {
@@ -202,23 +203,21 @@ impl Load<'_> {
             }
             pipeline.ignore();
         }
-        let (claimed,): (Option<i64>,) =
+        let ((claimed, claimant),): ((Option<String>, Option<String>),) =
             pipeline.query_async(redis).await.map_err(|error| server.failure(&error))?;
         self.batches += 1;
         self.entities += rows.len() as u64;
-        match claimed {
-            Some(claimed) if claimed == self.revision => Ok(()),
-            other => {
-                let lost = other.map_or(Standing::Removed, |by| Standing::Superseded { by: by.to_string() });
-                Err(self.abandon(&lost).await?)
-            }
+        if claimant.as_ref() == Some(&self.generation.0) {
+            return Ok(());
         }
+        let lost = claimed.map_or(Standing::Removed, |by| Standing::Superseded { by });
+        Err(self.abandon(&lost).await?)
     }
 
     /// Serves what was loaded from now on; returns how many entities that are.
     ///
     /// # Errors
-    /// `ActivationSuperseded` when a higher revision began to load; otherwise as Redis says.
+    /// `ActivationSuperseded` when another load was begun; otherwise as Redis says.
     pub async fn finish(mut self) -> Result<u64, Failure> {
         match self.step(Step::Move).await? {
             Standing::Ahead | Standing::Served { .. } => Ok(self.entities),

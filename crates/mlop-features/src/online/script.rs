@@ -8,7 +8,7 @@ use redis::{RedisResult, Script, aio::MultiplexedConnection};
 const STANDING: &str = r"
     local revision = tonumber(ARGV[1])
     local current =
-        redis.call('HMGET', KEYS[1], 'revision', 'digest', 'claimed', 'entities', 'generation')
+        redis.call('HMGET', KEYS[1], 'revision', 'digest', 'claimed', 'entities', 'generation', 'claimant')
     local same = current[1] and tonumber(current[1]) == revision
     if same and current[5] == ARGV[3] then return {'served', current[4]} end
     if same and current[2] ~= ARGV[2] then return {'superseded', current[1]} end
@@ -17,16 +17,17 @@ const STANDING: &str = r"
     end
 ";
 
-/// Announces a load: from now on lower revisions lose.
+/// Announces a load: from now on lower revisions lose, and other generations of this one.
 const CLAIM: &str = r"
-    redis.call('HSET', KEYS[1], 'claimed', ARGV[1])
+    redis.call('HSET', KEYS[1], 'claimed', ARGV[1], 'claimant', ARGV[3])
     redis.call('ZADD', KEYS[2], ARGV[1], ARGV[3])
     return {'free', ARGV[1]}
 ";
 
-/// Serves the generation from now on, if its load was not removed meanwhile.
+/// Serves the generation from now on, if nobody else claimed the view and it was not removed meanwhile.
 const MOVE: &str = r"
-    if not current[3] or tonumber(current[3]) ~= revision then return {'removed', ARGV[1]} end
+    if current[3] == ARGV[1] and current[6] ~= ARGV[3] then return {'superseded', current[3]} end
+    if current[3] ~= ARGV[1] then return {'removed', ARGV[1]} end
     redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'digest', ARGV[2], 'generation', ARGV[3], 'entities', ARGV[4])
     return {'moved', ARGV[1]}
 ";
