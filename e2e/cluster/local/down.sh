@@ -35,6 +35,7 @@ done
 for f in /var/lib/cni/results/mlop-*-eth0; do
   id=${f#*/mlop-}; rm -f /var/lib/cni/results/*-"${id%-eth0}"-*
 done
+rm -f /var/lib/kubelet/device-plugins/kubelet.sock
 find /run/containerd /var/lib/cni /var/lib/kubelet -depth -type d -empty -delete
 [ -z "$(mounts)" ] || { echo "still mounted: $(mounts)"; exit 1; }
 rm -rf --one-file-system "$STATE"

@@ -33,9 +33,10 @@ pub fn run(args: &Args) -> Result<()> {
     let mut steps =
         Steps::new(containers.len() + usize::from(!crates.is_empty()) + usize::from(!args.no_load));
     let mut archives: Vec<Archive> = Vec::new();
+    let mut broken: Vec<&str> = Vec::new();
     if !crates.is_empty() {
         steps.run("mlop's programs", || {
-            archives = rust::build(&crates, &args.profile)?;
+            (archives, broken) = rust::build(&crates, &args.profile)?;
             Ok(Outcome::Done)
         })?;
     }
@@ -48,13 +49,17 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if args.no_load {
         archives.iter().for_each(|archive| note(&archive.path.display().to_string()));
-        return Ok(());
+    } else {
+        steps.run("load", || {
+            let loaded = cluster::load(cluster.as_ref(), &archives)?;
+            loaded.iter().for_each(|name| note(&format!("mlop.local/{name}:dev")));
+            Ok(if loaded.is_empty() { Outcome::Present } else { Outcome::Done })
+        })?;
     }
-    steps.run("load", || {
-        let loaded = cluster::load(cluster.as_ref(), &archives)?;
-        loaded.iter().for_each(|name| note(&format!("mlop.local/{name}:dev")));
-        Ok(if loaded.is_empty() { Outcome::Present } else { Outcome::Done })
-    })
+    if !broken.is_empty() {
+        bail!("{} did not compile, so there is no new image: cargo's errors are above", broken.join(", "));
+    }
+    Ok(())
 }
 
 impl Args {

@@ -3,7 +3,7 @@ use std::env::consts::ARCH;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::archive::{Archive, Entry, Image};
@@ -23,17 +23,18 @@ pub const CRATES: [&str; 9] = [
     "mlop-launcher",
 ];
 
-/// Builds the images of `crates`.
-pub fn build(crates: &[&str], profile: &str) -> Result<Vec<Archive>> {
+/// Builds the images of those `crates` that compile, and names the others.
+pub fn build(crates: &[&'static str], profile: &str) -> Result<(Vec<Archive>, Vec<&'static str>)> {
     let programs = compile(profile)?;
     let mut archives = Vec::new();
+    let mut broken = Vec::new();
     for name in crates {
-        let Some((_, program)) = programs.iter().find(|(built, _)| built == name) else {
-            bail!("{name} does not compile: see above, or `cargo check -p {name}`");
-        };
-        archives.push(image(name, program.clone())?);
+        match programs.iter().find(|(built, _)| built == name) {
+            Some((_, program)) => archives.push(image(name, program.clone())?),
+            None => broken.push(*name),
+        }
     }
-    Ok(archives)
+    Ok((archives, broken))
 }
 
 /// All programs that compile. It is always the same cargo call, whatever is wanted: another choice of packages would
