@@ -30,6 +30,9 @@ use std::{path::Path, sync::Arc};
 /// Rows that the engine handles at a time.
 const BATCH_ROWS: usize = 8_192;
 
+/// Memory that each sort sets aside for merging what it spilled; a query may have several sorts.
+const MERGE_BYTES_MAX: usize = 10 << 20;
+
 /// The tables that a query may read.
 pub struct Tables(SessionContext);
 
@@ -50,6 +53,7 @@ impl Tables {
         let config = SessionConfig::new()
             .with_target_partitions(1)
             .with_batch_size(BATCH_ROWS)
+            .with_sort_spill_reservation_bytes(MERGE_BYTES_MAX.min(memory / 8))
             .with_information_schema(false);
         Ok(Self(SessionContext::new_with_config_rt(config, runtime)))
     }
