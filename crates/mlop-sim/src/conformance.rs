@@ -27,8 +27,9 @@ mod watches;
 
 const GROUP: &str = "conformance.mlop.dev";
 const VERSION: &str = "conformance.mlop.dev/v1";
-/// How long anything that happens in the background may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything that happens in the background may take. (The real collector notices a new type after half a
+/// minute.)
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Why a check failed.
 type Failure = Box<dyn Error + Send + Sync>;
