@@ -11,7 +11,7 @@ mod common;
 
 use arrow::{
     array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, create_array},
-    datatypes::{DataType, Float64Type},
+    datatypes::{DataType, Float64Type, Int64Type},
 };
 use common::{Scratch, rows, store, table};
 use mlop_api::{
@@ -94,6 +94,22 @@ async fn a_window_over_the_past_yields_sorted_features() {
     assert_eq!(kinds, ["string", "string", "timestamp", "float64", "float64"]);
     let time = &manifest.columns[2];
     assert_eq!((time.min.as_deref(), time.distinct_estimate), (Some("1970-01-02T00:00:00Z"), 4));
+}
+
+#[tokio::test]
+async fn named_windows_and_distinct_rows_are_computed() {
+    let store = store();
+    let sql = "SELECT DISTINCT origin, dest, time_hour, avg(dep_delay) OVER past AS delay_30d, \
+        avg(CASE WHEN dep_delay > 4 THEN 1.0 WHEN dep_delay <= 4 THEN 0.0 END) OVER past AS late_30d, \
+        count(dep_delay) OVER past AS flights_30d FROM flights \
+        WINDOW past AS (PARTITION BY origin, dest ORDER BY time_hour \
+        RANGE BETWEEN INTERVAL '30' DAY PRECEDING AND INTERVAL '1' DAY PRECEDING)";
+    let result = snapshot(&store, &[("flights", &some_flights())], sql, MEMORY).await.unwrap();
+    assert_eq!(result.summary.as_deref(), Some("4 rows, 3 features"));
+    let table = rows(&store, result.digest.as_ref().unwrap()).await;
+    let late: Vec<_> = table["late_30d"].as_primitive::<Float64Type>().iter().collect();
+    assert_eq!(late, [None, None, Some(0.0), Some(1.0)]);
+    assert_eq!(table["flights_30d"].as_primitive::<Int64Type>().values(), &[0, 0, 1, 2]);
 }
 
 #[tokio::test]
