@@ -96,7 +96,7 @@ impl Server {
         let last = self.store.remove(&key);
         let body = match last {
             Some(last) if RETURNED.contains(&ty.qualified().as_str()) => Body::Object(Arc::new(last)),
-            _ => Body::Status(status::deleted(ty, name, old.uid())),
+            _ => Body::Status(Box::new(status::deleted(ty, name, old.uid()))),
         };
         Ok(Written { code: 200, body, changed: true })
     }

@@ -168,9 +168,9 @@ impl Life {
             return self.shut_down().await;
         }
         match self.outcome.end {
-            End::Unschedulable => self.status(|pod, now| unschedulable(pod, now)),
-            End::ImagePullBackOff => self.status(|pod, now| waiting(pod, now)),
-            _ => self.status(|pod, now| running(pod, now)),
+            End::Unschedulable => self.status(unschedulable),
+            End::ImagePullBackOff => self.status(waiting),
+            _ => self.status(running),
         }
         let lasting = matches!(self.outcome.end, End::Unschedulable | End::ImagePullBackOff | End::Never);
         if lasting {

@@ -30,6 +30,12 @@
 //! - More than one version of a custom type: the storage version is the one that is served.
 //! - Memory limits: history is kept until [`Sim::compact`].
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "objects are JSON here: reading a field that is not there gives null, and writing happens to decoded objects"
+)]
+
+mod admission;
 mod apply;
 mod background;
 mod builtin;

@@ -44,7 +44,7 @@ pub(crate) enum Model {
     /// A Rust type of k8s-openapi: decoding into it prunes and checks types.
     BuiltIn { decode: fn(Value) -> Result<Value, serde_json::Error>, default: fn(&mut Value) },
     /// The OpenAPI schema of a CustomResourceDefinition.
-    Custom(Schema),
+    Custom(Box<Schema>),
 }
 
 impl ResourceType {
@@ -101,9 +101,9 @@ impl ResourceType {
             has_status: version.subresources.as_ref().is_some_and(|sub| sub.status.is_some()),
             generation: Generation::Everything,
             selectable: selectable.map(|field| field.json_path.trim_start_matches('.').to_string()).collect(),
-            model: Model::Custom(
+            model: Model::Custom(Box::new(
                 Schema::new(schema).map_err(|error| format!("{}: {error}", spec.names.plural))?,
-            ),
+            )),
         })
     }
 }

@@ -15,6 +15,11 @@ use serde_json::{Map, Value};
 
 use crate::status::cause;
 
+thread_local! {
+    /// The functions that rules may call: the same for every schema, and slow to set up.
+    static VALIDATOR: Validator = Validator::new();
+}
+
 /// A structural schema with its patterns and rules compiled.
 #[derive(Debug)]
 pub(crate) struct Schema {

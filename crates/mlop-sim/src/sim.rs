@@ -183,7 +183,7 @@ fn encode<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Result<Value
 fn decode<K: DeserializeOwned>(written: Written) -> Result<K> {
     match written.body {
         Body::Object(object) => serde_json::from_value(Value::clone(&object)).map_err(undecodable),
-        Body::Status(status) => Err(Box::new(status)),
+        Body::Status(status) => Err(status),
     }
 }
 

@@ -1,5 +1,12 @@
 //! The simulator seen through kube's own client and watcher, in virtual time.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};

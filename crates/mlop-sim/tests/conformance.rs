@@ -1,5 +1,12 @@
 //! The simulator does what a real API server does.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use k8s_openapi::api::core::v1::Namespace;
 use mlop_sim::{Sim, conformance};
 use serde_json::json;

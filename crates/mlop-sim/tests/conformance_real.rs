@@ -3,6 +3,13 @@
 //! `MLOP_CONFORMANCE_KUBECONFIG` names the kubeconfig of a cluster with a controller manager. The test makes a
 //! namespace and a CRD of its own there and removes both.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::{env, time::Duration};
 
 use k8s_openapi::{
@@ -66,9 +73,9 @@ async fn set_up(client: &Client) -> String {
     let established = await_condition(crds, &name, conditions::is_crd_established());
     timeout(SETUP_MAX, established).await.expect("the CRD is established").unwrap();
     // The path is served a moment after the condition says so.
-    let widgets = format!("/apis/conformance.mlop.dev/v1/widgets");
+    let widgets = "/apis/conformance.mlop.dev/v1/widgets";
     let served = async {
-        while client.request_text(http::Request::get(&widgets).body(Vec::new()).unwrap()).await.is_err() {
+        while client.request_text(http::Request::get(widgets).body(Vec::new()).unwrap()).await.is_err() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };

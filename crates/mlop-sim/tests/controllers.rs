@@ -1,5 +1,12 @@
 //! Jobs and workloads through the stand-ins of their controllers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::time::Duration;
 
 use k8s_openapi::api::{
