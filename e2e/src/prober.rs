@@ -1,12 +1,12 @@
 //! Requests all the time, to see whether one fails.
 
 use crate::predict::{self, Request};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use std::{fmt, time::Duration};
 use tokio::{
-    sync::oneshot,
+    sync::{oneshot, watch},
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 /// Time between two requests.
@@ -19,6 +19,8 @@ const EXAMPLES: usize = 5;
 /// Sends requests until it is told to stop.
 pub struct Prober {
     stop: oneshot::Sender<()>,
+    /// How many different answers there were.
+    answers: watch::Receiver<usize>,
     task: JoinHandle<Report>,
 }
 
@@ -44,6 +46,7 @@ impl Prober {
         let kept = reqwest::Client::builder().timeout(LIMIT).build()?;
         let fresh = reqwest::Client::builder().timeout(LIMIT).pool_max_idle_per_host(0).build()?;
         let (stop, mut stopped) = oneshot::channel();
+        let (count, answers) = watch::channel(0);
         let task = tokio::spawn(async move {
             let mut ticks = interval(EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -53,10 +56,21 @@ impl Prober {
                     _ = &mut stopped => break,
                     _ = ticks.tick() => report.probe(client, &url, &request).await,
                 }
+                count.send_replace(report.answers.len());
             }
             report
         });
-        Ok(Self { stop, task })
+        Ok(Self { stop, answers, task })
+    }
+
+    /// Waits until there were `wanted` different answers.
+    ///
+    /// # Errors
+    /// After `limit`.
+    pub async fn answers(&mut self, wanted: usize, limit: Duration) -> Result<()> {
+        let seen = timeout(limit, self.answers.wait_for(|count| *count >= wanted)).await;
+        seen.with_context(|| format!("no {wanted} different answers within {} s", limit.as_secs()))??;
+        Ok(())
     }
 
     /// Ends it and tells how the requests went.

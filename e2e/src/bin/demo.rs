@@ -95,9 +95,10 @@ impl Demo {
     async fn july(&self, june: &Digest) -> Result<()> {
         let deployment: ModelDeployment = self.api().get("delay").await?;
         heading("July arrives; nobody does anything, and requests go on");
-        let prober = Prober::start(self.infer_url(&deployment).await?, self.request().await?)?;
+        let mut prober = Prober::start(self.infer_url(&deployment).await?, self.request().await?)?;
         flights::arrive(7..=7, &self.months, &self.raw).await?;
         self.follow(Some(june)).await?;
+        prober.answers(2, STAGE).await?;
         let report = prober.stop().await?;
         println!("\nmeanwhile: {report}");
         report.check()?;
