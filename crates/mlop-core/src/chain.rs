@@ -92,10 +92,8 @@ pub fn gate(state: &InputState) -> Result<Usable, Unusable> {
                 message: trouble.path.clone(),
                 trouble: Some(trouble),
             },
-            None => waiting(match ready {
-                Some(c) if c.status != "True" => format!("{label} is not ready: {}: {}", c.reason, c.message),
-                _ => format!("{label} has not published a result for its present spec yet"),
-            }),
+            // Why it is not ready is its own to say: repeating it would rewrite every status downstream.
+            None => waiting(format!("{label} is not ready yet")),
         }),
     }
 }

@@ -258,10 +258,21 @@ fn cut(text: &str) -> String {
 /// For example `auc=0.71, 3 files, 1.2 MB`.
 fn summary(metrics: &[Metric], files: usize, bytes: u64) -> String {
     let mut parts: Vec<String> =
-        metrics.iter().take(3).map(|metric| format!("{}={}", metric.name, metric.value)).collect();
+        metrics.iter().take(2).map(|metric| format!("{}={}", metric.name, short(metric.number()))).collect();
     parts.push(if files == 1 { "1 file".to_owned() } else { format!("{files} files") });
     parts.push(size(bytes));
     parts.join(", ")
+}
+
+/// A number for people: whole, or with about four digits.
+fn short(number: f64) -> String {
+    if !number.is_finite() || number == number.trunc() {
+        number.to_string()
+    } else if number.abs() < 0.001 {
+        format!("{number:.2e}")
+    } else {
+        format!("{number:.4}").trim_end_matches('0').to_owned()
+    }
 }
 
 /// A size for people, in decimal units.
@@ -282,8 +293,10 @@ mod tests {
 
     #[test]
     fn a_summary_is_one_short_line() {
-        let metrics: Vec<Metric> = ["auc", "f1", "loss", "x"].map(|name| Metric::new(name, 0.71)).into();
-        assert_eq!(summary(&metrics, 3, 1_230_000), "auc=0.71, f1=0.71, loss=0.71, 3 files, 1.2 MB");
+        let metrics =
+            [Metric::new("auc", 0.706_640_459), Metric::new("loss", 0.000_012_34), Metric::new("x", 1.0)];
+        assert_eq!(summary(&metrics, 3, 1_230_000), "auc=0.7066, loss=1.23e-5, 3 files, 1.2 MB");
+        assert_eq!(summary(&[Metric::new("rows", 12.0)], 3, 10), "rows=12, 3 files, 10 B");
         assert_eq!(summary(&[], 1, 999), "1 file, 999 B");
         assert_eq!(size(2_000_000_000_000), "2000.0 GB");
     }

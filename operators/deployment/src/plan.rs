@@ -132,8 +132,7 @@ impl Draft<'_> {
         match shown.map(workload::rollout) {
             Some(Rollout::Done) if ready > 0 => self.served(wanted, ready, input),
             Some(Rollout::Failed(message)) => self.failed(&wanted.artifact, &message),
-            Some(Rollout::Progressing(message)) => self.rolling(wanted, &message),
-            _ => self.rolling(wanted, "it has just begun"),
+            _ => self.rolling(wanted),
         }
     }
 
@@ -232,7 +231,7 @@ impl Draft<'_> {
         }
     }
 
-    fn rolling(&mut self, wanted: &Wanted<'_>, detail: &str) {
+    fn rolling(&mut self, wanted: &Wanted<'_>) {
         let held = self.observed.pods.iter().filter(|pod| {
             pod.labels().get(labels::DIGEST).is_some_and(|d| d == wanted.artifact.digest.short(63))
         });
@@ -242,7 +241,7 @@ impl Draft<'_> {
         });
         let (reason, message) = match held.into_iter().next() {
             Some((reason, message)) => (reason, message),
-            None => (Reason::RollingOut, format!("{} is being rolled out: {detail}", wanted.artifact.run)),
+            None => (Reason::RollingOut, format!("{} is being rolled out", wanted.artifact.run)),
         };
         self.status.cause = None;
         self.ready(Is::Unknown, reason, &message);

@@ -22,8 +22,9 @@ use mlop_api::{
 use serde_json::json;
 use std::sync::Arc;
 
-/// A run that ends within this time is not worth a write that says it is under way.
-const PROGRESS_AFTER: SignedDuration = SignedDuration::from_secs(2);
+/// A run that ends within this time is not worth a write that says it is under way. Creation times are whole
+/// seconds, so this is two to three.
+const PROGRESS_AFTER: SignedDuration = SignedDuration::from_secs(3);
 const HISTORY_MAX: usize = 5;
 const DEAD_LETTERS_MAX: usize = 5;
 const VERDICTS_MAX: usize = 10;
