@@ -9,11 +9,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 
 use crate::{
     delete::{DeleteOptions, FOREGROUND, ORPHAN, waits_for},
     object::{Object, text},
+    revisions::Revisions,
     server::{Server, WriteOptions},
     store::{Change, Key},
 };
@@ -22,14 +23,14 @@ use crate::{
 const LAG: Duration = Duration::from_millis(20);
 
 /// Sweeps after every change that can leave something to collect, until the server is gone.
-pub(crate) async fn run(server: Weak<Mutex<Server>>, mut revisions: watch::Receiver<u64>) {
-    let mut seen = *revisions.borrow_and_update();
+pub(crate) async fn run(server: Weak<Mutex<Server>>, mut revisions: Revisions) {
+    let mut seen = revisions.latest();
     while revisions.changed().await.is_ok() {
         sleep(LAG).await;
         let Some(shared) = server.upgrade() else { return };
         let mut server = shared.lock().unwrap_or_else(PoisonError::into_inner);
         let due = server.store.changes_since(seen).map_or(true, |mut changes| changes.any(matters));
-        seen = *revisions.borrow_and_update();
+        seen = revisions.latest();
         if due {
             sweep(&mut server);
         }

@@ -20,16 +20,14 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     Sim,
     background::with,
     delete::DeleteOptions,
     object::{Object, array, text},
+    revisions::Revisions,
     server::{Server, WriteOptions},
     store::Key,
 };
@@ -128,7 +126,7 @@ pub fn spawn(sim: &Sim, script: impl FnMut(&Pod) -> PodOutcome + Send + 'static)
 
 async fn run(
     server: Weak<Mutex<Server>>,
-    mut revisions: watch::Receiver<u64>,
+    mut revisions: Revisions,
     mut script: impl FnMut(&Pod) -> PodOutcome + Send,
 ) {
     let mut seen = BTreeSet::new();
@@ -161,7 +159,7 @@ struct Life {
 }
 
 impl Life {
-    async fn live(self, revisions: watch::Receiver<u64>) {
+    async fn live(self, revisions: Revisions) {
         let mut revisions = revisions;
         let start = Instant::now() + self.outcome.startup;
         if !self.until(start, &mut revisions).await {
@@ -187,7 +185,7 @@ impl Life {
     }
 
     /// Waits for a moment; false if the pod is deleted before.
-    async fn until(&self, moment: Instant, revisions: &mut watch::Receiver<u64>) -> bool {
+    async fn until(&self, moment: Instant, revisions: &mut Revisions) -> bool {
         tokio::select! {
             biased;
             () = self.deleted(revisions) => false,
@@ -196,7 +194,7 @@ impl Life {
     }
 
     /// Waits until the pod is being deleted, or is gone.
-    async fn deleted(&self, revisions: &mut watch::Receiver<u64>) {
+    async fn deleted(&self, revisions: &mut Revisions) {
         loop {
             let alive = with(&self.server, |server| self.pod(server).is_some_and(|pod| !pod.is_deleting()));
             if alive != Some(true) || revisions.changed().await.is_err() {

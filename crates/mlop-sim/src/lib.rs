@@ -51,6 +51,7 @@ mod object;
 mod patch;
 mod read;
 mod resource;
+mod revisions;
 mod schema;
 mod select;
 mod server;

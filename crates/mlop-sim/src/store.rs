@@ -6,9 +6,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
-use crate::{object::Object, status};
+use crate::{
+    object::Object,
+    revisions::{Revision, Revisions},
+    status,
+};
 
 /// The revision of an empty store. Earlier ones count as compacted, as on a server that has run for a while.
 const FIRST_REVISION: u64 = 1000;
@@ -38,7 +41,7 @@ pub(crate) struct Store {
     history: VecDeque<Change>,
     /// The oldest revision from which a watch can still start.
     compacted: u64,
-    revision: watch::Sender<u64>,
+    revision: Revision,
 }
 
 impl Store {
@@ -47,16 +50,16 @@ impl Store {
             objects: BTreeMap::new(),
             history: VecDeque::new(),
             compacted: FIRST_REVISION,
-            revision: watch::Sender::new(FIRST_REVISION),
+            revision: Revision::starting_at(FIRST_REVISION),
         }
     }
 
     pub(crate) fn revision(&self) -> u64 {
-        *self.revision.borrow()
+        self.revision.get()
     }
 
     /// Tells of every new revision.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+    pub(crate) fn subscribe(&self) -> Revisions {
         self.revision.subscribe()
     }
 
@@ -146,7 +149,7 @@ impl Store {
     fn record(&mut self, change: Change) {
         let revision = change.revision;
         self.history.push_back(change);
-        self.revision.send_replace(revision);
+        self.revision.set(revision);
     }
 }
 

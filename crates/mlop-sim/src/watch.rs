@@ -9,15 +9,13 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, stream};
 use serde_json::{Value, json};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     object::Object,
     read::{Form, initial},
     resource::ResourceType,
+    revisions::Revisions,
     select::Selector,
     server::Server,
     store::Change,
@@ -45,7 +43,7 @@ pub(crate) struct WatchOptions {
 /// An open watch.
 pub(crate) struct Watch {
     server: Weak<Mutex<Server>>,
-    revisions: watch::Receiver<u64>,
+    revisions: Revisions,
     ty: Arc<ResourceType>,
     namespace: Option<String>,
     options: WatchOptions,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 
 use super::{LAG, MANAGER, condition, set_status};
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     background::with,
     delete::DeleteOptions,
     object::{Object, array, object_at, text},
+    revisions::Revisions,
     server::{Server, WriteOptions},
 };
 
@@ -23,14 +24,14 @@ pub fn spawn_jobs(sim: &Sim) {
     tokio::spawn(run(Arc::downgrade(&sim.server), revisions));
 }
 
-async fn run(server: Weak<Mutex<Server>>, mut revisions: watch::Receiver<u64>) {
+async fn run(server: Weak<Mutex<Server>>, mut revisions: Revisions) {
     loop {
         with(&server, sync_all);
         if revisions.changed().await.is_err() {
             return;
         }
         sleep(LAG).await;
-        revisions.mark_unchanged();
+        revisions.latest();
     }
 }
 

@@ -7,13 +7,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use super::{condition, set_status};
-use crate::{Sim, background::with, object::Object, resource::ResourceType, server::Server, store::Key};
+use crate::{
+    Sim, background::with, object::Object, resource::ResourceType, revisions::Revisions, server::Server,
+    store::Key,
+};
 
 /// A rollout: what of an object's uid and generation becomes ready, and when that is.
 type Rollouts = BTreeMap<(Key, String, i64), Option<Instant>>;
@@ -28,7 +28,7 @@ pub fn spawn_workloads(sim: &Sim, delay: impl FnMut(&str) -> Option<Duration> + 
 
 async fn run(
     server: Weak<Mutex<Server>>,
-    mut revisions: watch::Receiver<u64>,
+    mut revisions: Revisions,
     mut delay: impl FnMut(&str) -> Option<Duration> + Send,
 ) {
     let mut rollouts = Rollouts::new();
