@@ -121,6 +121,30 @@ async fn the_same_run_has_the_same_trace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn watchers_of_one_event_act_in_one_order() {
+    async fn run() -> u64 {
+        let sim = Sim::new();
+        let mut followers = tokio::task::JoinSet::new();
+        for follower in 0..16 {
+            let api: Api<ConfigMap> = Api::namespaced(sim.client(), "default");
+            let mut seen = Box::pin(watcher(api.clone(), watcher::Config::default()).touched_objects());
+            followers.spawn(async move {
+                seen.next().await.unwrap().unwrap();
+                api.create(&PostParams::default(), &config_map(&format!("after-{follower}"))).await.unwrap();
+            });
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        sim.create(&config_map("first")).unwrap();
+        followers.join_all().await;
+        sim.trace_hash()
+    }
+    let first = run().await;
+    for _ in 0..8 {
+        assert_eq!(run().await, first);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn custom_types_are_served() {
     let sim = Sim::new();
     let crd: CustomResourceDefinition = serde_json::from_value(json!({
