@@ -42,6 +42,20 @@ pub fn show(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Cargo as a person would start it. `cargo run` tells xtask about xtask in variables that build scripts watch: with them,
+/// ring and all that depends on it would be compiled again.
+pub fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        let own =
+            ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix));
+        if own {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Whether `program` can be found on the `PATH`.
 pub fn found(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

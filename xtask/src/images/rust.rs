@@ -1,14 +1,14 @@
 //! Images of our own programs: one static binary each, and nothing else.
 use std::env::consts::ARCH;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::archive::{Archive, Entry, Image};
 use crate::cache::Inputs;
-use crate::paths;
+use crate::{paths, process};
 
 /// Operators and workers.
 pub const CRATES: [&str; 9] = [
@@ -40,7 +40,7 @@ pub fn build(crates: &[&'static str], profile: &str) -> Result<(Vec<Archive>, Ve
 /// All programs that compile. It is always the same cargo call, whatever is wanted: another choice of packages would
 /// give their dependencies other features, and compile them again.
 fn compile(profile: &str) -> Result<Vec<(String, PathBuf)>> {
-    let mut command = Command::new("cargo");
+    let mut command = process::cargo();
     command.args(["build", "--keep-going", "--message-format=json-render-diagnostics", "--profile", profile]);
     command.arg("--target").arg(format!("{ARCH}-unknown-linux-gnu"));
     command.arg("--target-dir").arg(paths::cache()?.join("target-images"));
