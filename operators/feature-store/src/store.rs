@@ -4,7 +4,9 @@ use crate::view::{redis, redis_secret, with_password};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, StatefulSet, StatefulSetSpec},
+        apps::v1::{
+            Deployment, StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
+        },
         core::v1::{
             Container, EnvVar, EnvVarSource, ExecAction, PersistentVolumeClaim, PersistentVolumeClaimSpec,
             PodTemplateSpec, Probe, SecretKeySelector, Service, VolumeResourceRequirements,
@@ -181,6 +183,11 @@ impl Observed {
             selector: LabelSelector { match_labels: Some(pod::selector(&name)), match_expressions: None },
             template: PodTemplateSpec { metadata: Some(template.metadata), spec: template.spec },
             volume_claim_templates: Some(vec![claim]),
+            // What is online can be loaded again from the snapshots: nothing is left when the store is deleted.
+            persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
+                when_deleted: Some("Delete".to_owned()),
+                when_scaled: Some("Retain".to_owned()),
+            }),
             ..Default::default()
         };
         StatefulSet { metadata: self.meta(name), spec: Some(spec), status: None }
