@@ -81,12 +81,13 @@ fn says_ready(status: &Upstream, digest: &Digest) -> bool {
     published && status.conditions.iter().any(|c| c.type_ == READY && c.status == "True")
 }
 
-/// When the first pod or Job whose name starts with `prefix` was created at or after `from`.
+/// When the first pod or Job whose name starts with `prefix` was created at or after `from`. The log has no name for a
+/// pod whose name the server makes up: such a one counts from when it is bound to its node.
 pub fn started_at(writes: &[Write], prefix: &str, from: Timestamp) -> Option<Timestamp> {
     let starts = |write: &&Write| {
         write.accepted
             && write.verb == "create"
-            && matches!(write.resource.as_str(), "pods" | "jobs")
+            && matches!(write.resource.as_str(), "pods" | "jobs" | "pods/binding")
             && write.name.starts_with(prefix)
             && write.at >= from
     };

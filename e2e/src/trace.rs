@@ -160,7 +160,7 @@ impl fmt::Display for Trace {
         for line in &self.lines {
             let indent = "  ".repeat(line.depth);
             let object = format!("{indent}{}", line.object);
-            writeln!(f, "{object:<46} {:<19} {}", format!("sha256:{}", line.digest.short(12)), line.detail)?;
+            writeln!(f, "{object:<51} {:<19} {}", format!("sha256:{}", line.digest.short(12)), line.detail)?;
         }
         Ok(())
     }
