@@ -149,11 +149,15 @@ pub fn path(here: &str, cause: &Cause, upstream: Option<&Trouble>) -> String {
     condition::truncated(&text, MESSAGE_BYTES_MAX)
 }
 
+/// Roots that a status has room for.
+const ROOTS_MAX: usize = 32;
+
 /// Where these inputs come from in the end. An input without roots is a root itself.
 pub fn roots(inputs: &[Usable]) -> Vec<Root> {
     let mut roots: Vec<Root> = inputs.iter().flat_map(roots_of).collect();
     roots.sort();
     roots.dedup();
+    roots.truncate(ROOTS_MAX);
     roots
 }
 

@@ -273,3 +273,24 @@ async fn suspension_holds_new_work_back() {
     world.sim.edit::<TrainingJob>(NS, "delay", |job| job.spec.suspend = false).unwrap();
     served(&world, "2").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_does_not_wait_for_a_run_that_gets_nowhere() {
+    let world = World::start();
+    let failure = Failure::transient(Reason::UserError, "exit code 1: a typo");
+    world.outside().failures.insert("train", vec![failure]);
+    world.apply(PIPELINE);
+    let retrying = |w: &World| {
+        w.sim.list::<TrainingRun>().iter().any(|run| run.status.as_ref().is_some_and(|s| s.attempts == 1))
+    };
+    world.until("the first attempt has failed", retrying).await;
+    world
+        .sim
+        .edit::<TrainingJob>(NS, "delay", |job| job.spec.command = vec!["python".into(), "mended.py".into()])
+        .unwrap();
+    served(&world, "1").await;
+    let runs = world.sim.list::<TrainingRun>();
+    assert_eq!(runs.len(), 1, "the run with the typo is gone");
+    assert_eq!(runs[0].spec.identity.command[1], "mended.py");
+    assert_eq!(world.done("train"), 2);
+}

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
-use mlop_api::{Reason, contract::condition as kinds, dataset::ObjectStore, kinds, status::ConnectionStatus};
+use mlop_api::{Reason, contract::condition as kinds, dataset::ObjectStore, status::ConnectionStatus};
 use mlop_core::{
     Clock, Context, Error, Plan, Reconciler, Settings, Setup,
     condition::{self, Conditions, Is},
@@ -52,7 +52,7 @@ impl Reconciler for Fragile {
 
 fn start(leading: watch::Receiver<bool>) -> Sim {
     let sim = Sim::new();
-    for crd in kinds::all() {
+    for crd in mlop_api::kinds::all() {
         sim.register_crd(&crd).unwrap();
     }
     let clock_sim = sim.clone();

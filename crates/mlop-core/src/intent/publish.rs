@@ -36,7 +36,7 @@ pub(super) fn render<I: Intent>(
     now: Timestamp,
 ) -> Plan<IntentStatus> {
     let before = world.object.reported().cloned().unwrap_or_default();
-    let mut draft = Draft { world, status: before.clone(), plan: Plan::idle(), now };
+    let mut draft = Draft { world, status: before.clone(), plan: Plan::idle(), now, wanted: None };
     draft.status.observed_generation = Some(world.generation());
     draft.inputs(&step, &findings);
     draft.step(step, &findings);
@@ -50,6 +50,8 @@ struct Draft<'a, I: Intent> {
     status: IntentStatus,
     plan: Plan<IntentStatus>,
     now: Timestamp,
+    /// The dead run that the present inputs want: the one that a new budget is for.
+    wanted: Option<String>,
 }
 
 impl<I: Intent> Draft<'_, I> {
@@ -132,8 +134,16 @@ impl<I: Intent> Draft<'_, I> {
                 self.progress(Reason::Running, &message, self.now);
                 self.plan.creates.push(*create);
             }
+            Step::Supersede(run) => {
+                let plan = std::mem::replace(&mut self.plan, Plan::idle());
+                self.plan =
+                    plan.delete(run.as_ref(), "what it was for has changed, and it had not got anywhere");
+            }
             Step::Busy { run, held_up, newer_waits } => self.busy(&run, held_up, newer_waits),
-            Step::Dead { run, reason, message } => self.dead(&run, reason, &message),
+            Step::Dead { run, reason, message } => {
+                self.dead(&run, reason, &message);
+                self.wanted = Some(run.name_any());
+            }
             Step::Rejected { run, verdict } => self.rejected(&run, verdict),
             Step::Activating { create, delete, reason, message, next } => {
                 self.status.cause = None;
@@ -381,12 +391,16 @@ impl<I: Intent> Draft<'_, I> {
         self.plan.events.push(crate::plan::Note { warning, reason, message: message.to_owned() });
     }
 
-    /// Brings the intent's execution into runs that have not succeeded.
+    /// Brings the intent's execution into the run that is active or wanted again. Runs that died for earlier inputs
+    /// stay dead.
     fn mirror_execution(&mut self) {
         let wanted = execution(self.world);
         for run in &self.world.runs {
-            let open = !matches!(run_state(run.as_ref()), RunState::Succeeded)
-                && run.meta().deletion_timestamp.is_none();
+            let open = match run_state(run.as_ref()) {
+                RunState::Active(_) => run.meta().deletion_timestamp.is_none(),
+                RunState::Dead(..) => self.wanted.as_deref() == Some(&run.name_any()),
+                RunState::Succeeded => false,
+            };
             if !open || I::is_mirrored(run, &wanted, &self.world.object) {
                 continue;
             }

@@ -42,6 +42,8 @@ pub(super) enum Step<I: Intent> {
         next: Next,
     },
     Start(Box<Create>),
+    /// A run for earlier inputs or an earlier spec is held up or between attempts: nothing of it is worth waiting for.
+    Supersede(Arc<I::Run>),
     /// A run works for us.
     Busy {
         run: Arc<I::Run>,
@@ -177,7 +179,12 @@ fn follow<I: Intent>(world: &World<I>, identity: &Identity, inputs: &[Usable], n
         RunState::Active(held_up) => Some((run, held_up)),
         _ => None,
     }) {
-        return Step::Busy { run: Arc::clone(run), held_up, newer_waits: true };
+        let works = held_up.is_none() || run.meta().deletion_timestamp.is_some();
+        return if works || pause(world, inputs, now).is_some() {
+            Step::Busy { run: Arc::clone(run), held_up, newer_waits: true }
+        } else {
+            Step::Supersede(Arc::clone(run))
+        };
     }
     pause(world, inputs, now).unwrap_or_else(|| Step::Start(Box::new(start(world, name, digest, inputs))))
 }
