@@ -39,12 +39,12 @@ pub(crate) async fn run(server: Weak<Mutex<Server>>, mut revisions: Revisions) {
 
 /// Whether something may have lost its owner, or may now be let go.
 fn matters(change: &Change) -> bool {
-    change.after.as_ref().is_none_or(|object| {
-        let was_deleting = change.before.as_ref().is_some_and(|before| before.is_deleting());
-        !object.owner_references().is_empty() && change.before.is_none()
-            || object.is_deleting()
-            || was_deleting
-    })
+    let Some(after) = &change.after else { return true };
+    let (owners, was_deleting) = match &change.before {
+        Some(before) => (before.owner_references(), before.is_deleting()),
+        None => (Default::default(), false),
+    };
+    after.owner_references() != owners || after.is_deleting() || was_deleting
 }
 
 fn sweep(server: &mut Server) {

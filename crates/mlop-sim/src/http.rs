@@ -27,6 +27,7 @@ use crate::{
     server::{Body, Part, Server, WriteOptions, Written},
     status::{self, Result},
     trace::Write,
+    url::{Target, query},
     watch::{Watch, WatchOptions},
 };
 
@@ -63,47 +64,6 @@ impl tower::Service<Request<ClientBody>> for Service {
 
 fn lock(server: &Mutex<Server>) -> MutexGuard<'_, Server> {
     server.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The path of a request, taken apart.
-#[derive(Debug)]
-struct Target {
-    group: String,
-    version: String,
-    namespace: Option<String>,
-    /// Empty for the discovery document of the group and version.
-    plural: String,
-    name: Option<String>,
-    subresource: Option<String>,
-}
-
-impl Target {
-    fn parse(path: &str) -> Option<Self> {
-        let mut parts = path.split('/').filter(|part| !part.is_empty());
-        let group = match parts.next()? {
-            "api" => String::new(),
-            "apis" => parts.next()?.to_string(),
-            _ => return None,
-        };
-        let version = parts.next()?.to_string();
-        let rest: Vec<&str> = parts.collect();
-        let (namespace, rest) = match rest.as_slice() {
-            ["namespaces", namespace, rest @ ..]
-                if !rest.is_empty() && !matches!(rest, ["status" | "finalize"]) =>
-            {
-                (Some(namespace.to_string()), rest)
-            }
-            rest => (None, rest),
-        };
-        let (plural, name, subresource) = match rest {
-            [] => ("", None, None),
-            [plural] => (*plural, None, None),
-            [plural, name] => (*plural, Some(name.to_string()), None),
-            [plural, name, subresource] => (*plural, Some(name.to_string()), Some(subresource.to_string())),
-            _ => return None,
-        };
-        Some(Self { group, version, namespace, plural: plural.into(), name, subresource })
-    }
 }
 
 /// One request, read but not yet understood.
@@ -350,37 +310,6 @@ impl Routed<'_> {
             _ => Err(status::method_not_allowed()),
         }
     }
-}
-
-fn query(query: &str) -> Vec<(String, String)> {
-    let decoded = |text: &str| percent_decoded(&text.replace('+', " "));
-    query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(name, value)| (decoded(name), decoded(value)))
-        .collect()
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        let hex: Option<u8> = (byte == b'%')
-            .then(|| rest.clone().take(2).map(char::from).collect::<String>())
-            .and_then(|digits| u8::from_str_radix(&digits, 16).ok());
-        match hex {
-            Some(decoded) => {
-                bytes.push(decoded);
-                rest = {
-                    rest.next();
-                    rest.next();
-                    rest
-                };
-            }
-            None => bytes.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn status_json(status: &kube::core::Status) -> Value {

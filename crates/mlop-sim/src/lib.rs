@@ -22,13 +22,20 @@
 //! Everything is decided by the order of requests and by tokio's time: with a paused, single-threaded runtime two runs
 //! of one test write the same objects with the same uids, versions and timestamps ([`Sim::trace_hash`]).
 //!
+//! How near it is to the real server is measured, not claimed: [`conformance`] runs against both.
+//!
 //! # What it does not do
 //! - Authentication, authorization, admission webhooks and policies, quotas: everything is allowed.
-//! - Defaults and validation of built-in kinds beyond the few in `builtin` and `validate`; their unknown fields are
-//!   dropped by decoding into the Rust type.
+//! - Defaults and validation of built-in kinds beyond those in `builtin` and `validate`. Their unknown fields are dropped
+//!   by decoding into the Rust type, in server-side apply too, where the real server refuses them; which of their lists
+//!   are maps is a table in `shape`. Services get no addresses.
 //! - Strategic merge patches, YAML bodies, `deletecollection`, subresources other than `status`.
-//! - More than one version of a custom type: the storage version is the one that is served.
-//! - Memory limits: history is kept until [`Sim::compact`].
+//! - More than one version of a custom type: the storage version is the one that is served. Formats, `oneOf`, `anyOf`,
+//!   `allOf` and `not` are not validated; CEL rules are, as far as the `kube-cel` crate knows them.
+//! - Serving CustomResourceDefinitions as objects: types are registered by the test.
+//! - Conflicts between replicas of the server, stale reads, delays: a request is answered at once and in order. Faults
+//!   belong into a layer around [`Sim::service`].
+//! - Limits: history is kept until [`Sim::compact`], and `managedFields` never merge into `ancient-changes`.
 
 #![expect(
     clippy::indexing_slicing,
@@ -46,6 +53,7 @@ mod delete;
 mod fields;
 mod gc;
 mod http;
+mod identity;
 pub mod kubelet;
 mod object;
 mod patch;
@@ -60,6 +68,7 @@ mod sim;
 mod status;
 mod store;
 mod trace;
+mod url;
 mod validate;
 mod watch;
 
