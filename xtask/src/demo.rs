@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::cluster::{Choice, Cluster};
-use crate::process;
 use crate::test::environment;
+use crate::{paths, process};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -18,7 +18,7 @@ pub fn run(args: &Args) -> Result<()> {
     let cluster = args.choice.cluster()?;
     prepare(cluster.as_ref())?;
     let mut demo = Command::new(env!("CARGO"));
-    demo.args(["run", "--quiet", "--package", "mlop-e2e", "--bin", "demo"]);
+    demo.args(["run", "--quiet", "--package", "mlop-e2e", "--bin", "demo"]).current_dir(paths::repository());
     environment(&mut demo, Some(cluster.as_ref()))?;
     process::show(&mut demo)
 }

@@ -172,7 +172,10 @@ fn installation(world: &World) -> Result<Count> {
 
 fn end_to_end(world: &World) -> Result<Count> {
     // One at a time: they share two cores, and some of them kill operators.
-    tests(&END_TO_END, &["--test-threads=1"], |command| environment(command, Some(world.cluster()?)))
+    tests(&END_TO_END, &["--test-threads=1"], |command| {
+        // The error says what was waited for; the stack of a wait says nothing.
+        environment(command.env("RUST_BACKTRACE", "0"), Some(world.cluster()?))
+    })
 }
 
 impl World {
