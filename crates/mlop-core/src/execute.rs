@@ -206,7 +206,7 @@ async fn patch(cx: &Context, subject: &Subject<'_>, step: &Apply, name: &str) ->
             cx.write_through(&step.kind, &applied);
             Ok(())
         }
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+        Err(kube::Error::Api(status)) if is_another(&status) => {
             Err(Error::Outdated(format!("{} {name} has changed", step.kind)))
         }
         Err(kube::Error::Api(status)) => {
@@ -215,6 +215,14 @@ async fn patch(cx: &Context, subject: &Subject<'_>, step: &Apply, name: &str) ->
         }
         Err(error) => Err(Error::api(verb, error)),
     }
+}
+
+/// The object that an apply was for is gone, or another one has its name: the server says so in three ways.
+fn is_another(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.is_not_found()
+        || status.is_conflict()
+        || causes.into_iter().any(|cause| cause.field == "metadata.uid")
 }
 
 /// Whether `live` has every field of `wanted` with the same value; fields that others or defaults added don't count.
@@ -279,7 +287,7 @@ pub(crate) async fn report<S: Serialize>(
             cx.write_through(&subject.kind, &written);
             Ok(())
         }
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+        Err(kube::Error::Api(status)) if is_another(&status) => {
             Err(Error::Gone(format!("{} {key}", subject.kind)))
         }
         Err(error) => Err(Error::api(format!("write the status of {} {key}", subject.kind), error)),
