@@ -17,7 +17,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let cluster = args.choice.cluster()?;
     prepare(cluster.as_ref())?;
-    let mut demo = Command::new(env!("CARGO"));
+    let mut demo = process::cargo();
     demo.args(["run", "--quiet", "--package", "mlop-e2e", "--bin", "demo"]).current_dir(paths::repository());
     environment(&mut demo, Some(cluster.as_ref()))?;
     process::show(&mut demo)

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::cluster::{Choice, Cluster};
+use crate::cluster::{Choice, Cluster, local};
 use crate::{paths, process};
 
 /// Version of cargo-deny that reads our deny.toml.
@@ -135,7 +135,7 @@ fn dependencies() -> Result<Count> {
     let root = paths::cache()?.join("tools").join(format!("cargo-deny-{CARGO_DENY}"));
     let program = root.join("bin/cargo-deny");
     if !program.exists() {
-        let mut install = Command::new(env!("CARGO"));
+        let mut install = process::cargo();
         install
             .args(["install", "--quiet", "--locked", "cargo-deny", "--version", CARGO_DENY, "--root"])
             .arg(&root);
@@ -149,11 +149,23 @@ fn dependencies() -> Result<Count> {
 }
 
 fn unit_tests() -> Result<Count> {
+    redis()?;
     // What needs a cluster is the next steps' concern.
     let here = ["--skip", "a_real_server"];
     let workspace = tests(&["--workspace", "--exclude", "mlop-e2e"], &here, |_| Ok(()))?;
     let e2e = tests(&["--package", "mlop-e2e", "--lib"], &[], |_| Ok(()))?;
     Ok(Count { passed: workspace.passed + e2e.passed, failed: workspace.failed + e2e.failed })
+}
+
+/// The online features are tested against a real Redis.
+fn redis() -> Result<()> {
+    if process::found("redis-server") {
+        return Ok(());
+    }
+    if !process::found("apt-get") {
+        bail!("`redis-server` is not on the PATH; the tests of mlop-features start one: install Redis");
+    }
+    local::install(&["redis-server"]).map(drop)
 }
 
 /// The suite that keeps the simulator honest, and the admission of the kinds, on a real API server.
@@ -200,7 +212,7 @@ fn xtask(args: &[&str], cluster: Option<&dyn Cluster>) -> Result<Count> {
 }
 
 fn cargo(args: &[&str]) -> Result<Count> {
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = process::cargo();
     command.args(args).current_dir(paths::repository());
     environment(&mut command, None)?;
     process::show(&mut command)?;
@@ -235,7 +247,7 @@ fn listed(what: &[&str]) -> Result<usize> {
 }
 
 fn cargo_test(what: &[&str], harness: &[&str]) -> Result<Command> {
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = process::cargo();
     // All of them run, also after one has failed.
     command.args(["test", "--quiet", "--no-fail-fast"]).args(what).arg("--").args(harness);
     environment(command.current_dir(paths::repository()), None)?;

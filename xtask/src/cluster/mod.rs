@@ -3,7 +3,7 @@ mod addons;
 mod current;
 mod kind;
 mod kubectl;
-mod local;
+pub mod local;
 
 use std::fs;
 use std::path::{Path, PathBuf};
