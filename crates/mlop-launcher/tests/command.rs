@@ -33,7 +33,7 @@ async fn what_the_command_leaves_becomes_the_artifact() {
     let metrics: Vec<_> = document.metrics.iter().map(|m| (m.name.as_str(), m.value.as_str())).collect();
     assert_eq!(metrics, [("auc", "0.71"), ("loss", "NaN"), ("lr", "0.1")]);
     let summary = document.summary.unwrap();
-    assert!(summary.starts_with("auc=0.71, loss=NaN, lr=0.1, 2 files, "), "{summary}");
+    assert!(summary.starts_with("auc=0.71, loss=NaN, 2 files, "), "{summary}");
     assert!(summary.contains("\"per_class\" is ignored"), "{summary}");
 
     let tree: TreeManifest = manifest::read(&run.store, &document.digest.unwrap()).await.unwrap();
