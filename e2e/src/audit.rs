@@ -1,40 +1,54 @@
-//! The API server's audit log: who wrote what, to the microsecond.
+//! The API server's audit log: who did what, to the microsecond.
 
+use crate::cluster::Cluster;
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
-use mlop_api::{
-    Digest,
-    contract::{Upstream, condition::READY},
-};
+use kube::Api;
+use mlop_api::{contract::Upstream, dataset::Dataset};
 use serde::Deserialize;
 use std::{
     env,
     fs::File,
     io::{BufRead, BufReader, Seek, SeekFrom},
     path::PathBuf,
+    process,
     time::Duration,
 };
+use tokio::time::{interval, timeout};
+
+/// Prefix of the users that operators are.
+const OPERATORS: &str = "system:serviceaccount:mlop-system:";
+/// How often the log is read while an entry is waited for: a file cannot be watched.
+const POLL: Duration = Duration::from_millis(20);
+/// Longest time until the log has what has been answered.
+const LAG: Duration = Duration::from_secs(10);
 
 /// The log from one moment on.
+#[derive(Clone)]
 pub struct AuditLog {
     path: PathBuf,
     start: u64,
 }
 
-/// One write that the API server answered.
+/// One request that the API server answered.
 #[derive(Clone, Debug)]
-pub struct Write {
+pub struct Entry {
+    pub received: Timestamp,
+    /// When it was answered; of a watch, when it began or ended.
     pub at: Timestamp,
     pub user: String,
     pub verb: String,
-    /// Plural name, with `/status` where that was written.
+    pub namespace: String,
+    /// Plural name, with the subresource after a slash.
     pub resource: String,
     pub name: String,
-    pub accepted: bool,
-    /// The status that was written, where the log keeps it.
+    /// HTTP status.
+    pub code: u16,
+    pub message: String,
+    /// The object's resource version after a write, where the log keeps the answer.
+    pub resource_version: Option<u64>,
+    /// The status that was written, where the log keeps the answer.
     pub status: Option<Upstream>,
-    /// The object's resource version after the write, where the log keeps it.
-    pub resource_version: Option<String>,
 }
 
 impl AuditLog {
@@ -43,74 +57,103 @@ impl AuditLog {
     /// # Errors
     /// When the file cannot be read.
     pub fn from_now() -> Result<Option<Self>> {
-        let Some(path) = env::var_os("MLOP_AUDIT_LOG").map(PathBuf::from) else { return Ok(None) };
-        let metadata = path.metadata().with_context(|| format!("MLOP_AUDIT_LOG={}", path.display()))?;
-        Ok(Some(Self { start: metadata.len(), path }))
+        let Some(mut log) = Self::whole()? else { return Ok(None) };
+        log.start = log.length()?;
+        Ok(Some(log))
     }
 
-    /// All writes in a namespace, in order of time.
+    /// The log that `MLOP_AUDIT_LOG` names, from the byte `MLOP_AUDIT_FROM` on or from its beginning; none when the
+    /// cluster keeps none.
+    ///
+    /// # Errors
+    /// When `MLOP_AUDIT_FROM` is no number.
+    pub fn whole() -> Result<Option<Self>> {
+        let Some(path) = env::var_os("MLOP_AUDIT_LOG").map(PathBuf::from) else { return Ok(None) };
+        let start = match env::var("MLOP_AUDIT_FROM") {
+            Ok(start) => start.parse().context("MLOP_AUDIT_FROM is a number of bytes")?,
+            Err(_) => 0,
+        };
+        Ok(Some(Self { path, start }))
+    }
+
+    /// Waits until the log has every request that was answered before this call.
+    ///
+    /// # Errors
+    /// When it does not get there: the cluster's policy leaves mlop's kinds out, or the path is another cluster's.
+    pub async fn catch_up(&self, cluster: &Cluster) -> Result<()> {
+        let end = self.length()?;
+        // A read of something that nobody else reads; the log keeps the order.
+        let mark = format!("mark-{}-{end}", process::id());
+        Api::<Dataset>::namespaced(cluster.client.clone(), "default").get_opt(&mark).await?;
+        let seen = async {
+            let mut polls = interval(POLL);
+            loop {
+                polls.tick().await;
+                if self.lines(end)?.any(|line| line.is_ok_and(|line| line.contains(&mark))) {
+                    return anyhow::Ok(());
+                }
+            }
+        };
+        let path = self.path.display();
+        timeout(LAG, seen).await.with_context(|| format!("{path} does not show a request of this moment"))?
+    }
+
+    /// The requests that `wanted` chooses, in order of their answers.
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub fn writes(&self, namespace: &str) -> Result<Vec<Write>> {
-        let mut file = File::open(&self.path).with_context(|| format!("reading {}", self.path.display()))?;
-        let rotated = file.metadata()?.len() < self.start;
-        file.seek(SeekFrom::Start(if rotated { 0 } else { self.start }))?;
-        let mut writes = Vec::new();
-        for line in BufReader::new(file).lines() {
+    pub fn entries(&self, wanted: impl Fn(&Entry) -> bool) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for line in self.lines(self.start)? {
             // The last line may still be being written.
             let Ok(event) = serde_json::from_str::<Event>(&line?) else { continue };
-            writes.extend(event.into_write(namespace));
+            entries.extend(event.into_entry().filter(&wanted));
         }
-        writes.sort_by_key(|write| write.at);
-        Ok(writes)
+        entries.sort_by_key(|entry| entry.at);
+        Ok(entries)
+    }
+
+    fn length(&self) -> Result<u64> {
+        let metadata = self.path.metadata();
+        Ok(metadata.with_context(|| format!("MLOP_AUDIT_LOG={}", self.path.display()))?.len())
+    }
+
+    /// The lines from a byte on, or all when the file has been begun anew since.
+    fn lines(&self, from: u64) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>> {
+        let mut file = File::open(&self.path).with_context(|| format!("reading {}", self.path.display()))?;
+        let rotated = file.metadata()?.len() < from;
+        file.seek(SeekFrom::Start(if rotated { 0 } else { from }))?;
+        Ok(BufReader::new(file).lines())
     }
 }
 
-/// When `name` (of the resource `plural`) first said that `digest` may be used.
-pub fn ready_at(writes: &[Write], plural: &str, name: &str, digest: &Digest) -> Option<Timestamp> {
-    let resource = format!("{plural}/status");
-    let mut of_object = writes.iter().filter(|w| w.accepted && w.resource == resource && w.name == name);
-    of_object
-        .find(|write| write.status.as_ref().is_some_and(|status| says_ready(status, digest)))
-        .map(|write| write.at)
-}
+impl Entry {
+    /// The operator whose request it is.
+    pub fn operator(&self) -> Option<&str> {
+        self.user.strip_prefix(OPERATORS)
+    }
 
-fn says_ready(status: &Upstream, digest: &Digest) -> bool {
-    let published = status.artifact.as_ref().is_some_and(|artifact| artifact.digest == *digest);
-    published && status.conditions.iter().any(|c| c.type_ == READY && c.status == "True")
-}
+    pub fn accepted(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
 
-/// When the first pod or Job whose name starts with `prefix` was created at or after `from`. The log has no name for a
-/// pod whose name the server makes up: such a one counts from when it is bound to its node.
-pub fn started_at(writes: &[Write], prefix: &str, from: Timestamp) -> Option<Timestamp> {
-    let starts = |write: &&Write| {
-        write.accepted
-            && write.verb == "create"
-            && matches!(write.resource.as_str(), "pods" | "jobs" | "pods/binding")
-            && write.name.starts_with(prefix)
-            && write.at >= from
-    };
-    writes.iter().find(starts).map(|write| write.at)
-}
-
-/// Time between two moments of the log; nothing when they are the other way round.
-pub fn between(from: Timestamp, to: Timestamp) -> Option<Duration> {
-    Duration::try_from(to.duration_since(from)).ok()
+    pub fn is_write(&self) -> bool {
+        matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {
-    stage: String,
     verb: String,
     user: User,
     #[serde(default)]
     object_ref: Option<ObjectRef>,
     #[serde(default)]
-    response_status: Option<ResponseStatus>,
+    response_status: ResponseStatus,
     #[serde(default)]
-    response_object: Option<Object>,
+    response_object: Object,
+    request_received_timestamp: Timestamp,
     stage_timestamp: Timestamp,
 }
 
@@ -119,119 +162,88 @@ struct User {
     username: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct ObjectRef {
-    #[serde(default)]
     resource: String,
-    #[serde(default)]
     namespace: String,
-    #[serde(default)]
     name: String,
-    #[serde(default)]
     subresource: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct ResponseStatus {
-    #[serde(default)]
     code: u16,
+    message: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Object {
-    #[serde(default)]
     metadata: Metadata,
-    /// Not every status is an mlop one.
-    #[serde(default)]
+    /// An object of any kind, or, of a refusal, the word `Failure`.
     status: serde_json::Value,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 struct Metadata {
-    #[serde(default)]
-    resource_version: Option<String>,
+    name: String,
+    resource_version: String,
 }
 
 impl Event {
-    fn into_write(self, namespace: &str) -> Option<Write> {
-        let object = self.object_ref.filter(|object| object.namespace == namespace)?;
-        let writes =
-            matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection");
-        if self.stage != "ResponseComplete" || !writes {
-            return None;
-        }
+    /// Nothing for requests without an object, such as those for versions and health.
+    fn into_entry(self) -> Option<Entry> {
+        let object = self.object_ref?;
+        let answer = self.response_object;
         let slash = if object.subresource.is_empty() { "" } else { "/" };
-        let (resource_version, status) = match self.response_object {
-            Some(object) => (object.metadata.resource_version, serde_json::from_value(object.status).ok()),
-            None => (None, None),
-        };
-        Some(Write {
+        Some(Entry {
+            received: self.request_received_timestamp,
             at: self.stage_timestamp,
             user: self.user.username,
             verb: self.verb,
+            namespace: object.namespace,
             resource: format!("{}{slash}{}", object.resource, object.subresource),
-            name: object.name,
-            accepted: self.response_status.is_some_and(|status| (200..300).contains(&status.code)),
-            status,
-            resource_version,
+            name: if object.name.is_empty() { answer.metadata.name } else { object.name },
+            code: self.response_status.code,
+            message: self.response_status.message,
+            resource_version: answer.metadata.resource_version.parse().ok(),
+            status: serde_json::from_value(answer.status).ok(),
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
-    const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000001";
-
-    fn line(at: &str, verb: &str, object: &str, rest: &str) -> String {
-        format!(
-            r#"{{"stage":"ResponseComplete","verb":"{verb}","user":{{"username":"system:serviceaccount:mlop-system:x"}},
-                "objectRef":{object},"responseStatus":{{"code":200}},"stageTimestamp":"{at}"{rest}}}"#
-        )
-        .replace('\n', "")
-    }
-
-    fn artifact() -> String {
-        format!(
-            r#"{{"digest":"{DIGEST}","store":"s","uri":"s3://b/k","mediaType":"m","revision":1,"generation":1,
-                "inputDigest":"{DIGEST}","run":"flights-0","producedAt":"2026-11-21T10:00:00Z"}}"#
-        )
+    /// A line of a log: an accepted request of the feature store's operator, at a time in milliseconds.
+    pub fn line(at: i64, verb: &str, resource: &str, name: &str, answer: Value) -> Entry {
+        let stamp = |millis| Timestamp::from_millisecond(1_800_000_000_000 + millis).unwrap().to_string();
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let line = json!({
+            "stage": "ResponseComplete", "verb": verb, "user": {"username": format!("{OPERATORS}mlop-feature-store")},
+            "objectRef": {"resource": resource, "subresource": subresource, "namespace": "n", "name": name},
+            "responseStatus": {"code": 200}, "responseObject": answer,
+            "requestReceivedTimestamp": stamp(at - 5), "stageTimestamp": stamp(at),
+        });
+        serde_json::from_value::<Event>(line).unwrap().into_entry().unwrap()
     }
 
     #[test]
-    fn the_hand_off_is_the_time_from_ready_to_the_next_pod() {
-        let ready = format!(
-            r#","responseObject":{{"metadata":{{"resourceVersion":"7"}},"status":{{"artifact":{},"conditions":[
-                {{"type":"Ready","status":"True","reason":"Ready","message":"","lastTransitionTime":"2026-11-21T10:00:00Z"}}]}}}}"#,
-            artifact().replace('\n', "")
-        )
-        .replace('\n', "");
-        let status = r#"{"resource":"datasets","namespace":"n","name":"flights","subresource":"status"}"#;
-        let pod = |name: &str| format!(r#"{{"resource":"pods","namespace":"n","name":"{name}"}}"#);
-        let log = [
-            line("2026-11-21T10:00:00.000000Z", "create", &pod("route-1-1"), ""),
-            line("2026-11-21T10:00:01.000000Z", "patch", status, &ready),
-            line("2026-11-21T10:00:01.020000Z", "create", &pod("route-1-2"), ""),
-        ];
-        let parse = |line: &String| serde_json::from_str::<Event>(line).unwrap().into_write("n").unwrap();
-        let writes: Vec<Write> = log.iter().map(parse).collect();
-        let digest = Digest::try_from(DIGEST.to_owned()).unwrap();
-        let from = ready_at(&writes, "datasets", "flights", &digest).unwrap();
-        let to = started_at(&writes, "route-1-", from).unwrap();
-        assert_eq!(between(from, to), Some(Duration::from_millis(20)));
-        assert_eq!(between(to, from), None);
+    fn an_entry_has_the_made_up_name_and_the_version_of_the_answer() {
+        let answer = json!({"metadata": {"name": "delay-mdep-x1", "resourceVersion": "7"}, "status": {}});
+        let entry = line(0, "create", "pods", "", answer);
+        assert_eq!((entry.name.as_str(), entry.resource_version), ("delay-mdep-x1", Some(7)));
+        assert_eq!(entry.operator(), Some("mlop-feature-store"));
     }
 
     #[test]
-    fn reads_and_other_namespaces_are_left_out() {
-        let object = r#"{"resource":"pods","namespace":"n","name":"p"}"#;
-        let event = |verb: &str| {
-            serde_json::from_str::<Event>(&line("2026-11-21T10:00:00Z", verb, object, "")).unwrap()
-        };
-        assert!(event("get").into_write("n").is_none());
-        assert!(event("create").into_write("other").is_none());
-        assert!(event("create").into_write("n").is_some());
+    fn a_refusal_is_an_entry_too() {
+        let entry = line(0, "create", "pods", "p", json!({"kind": "Status", "status": "Failure"}));
+        assert!(entry.status.is_none() && entry.resource_version.is_none());
     }
 }

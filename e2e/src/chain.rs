@@ -1,18 +1,30 @@
-//! The stages of a chain: what each has made, how soon it started, and what it wrote.
+//! The stages of a chain: what each has made, waited for one after the other.
 
 use crate::{
-    audit::{self, AuditLog, Write},
+    audit::{AuditLog, Entry},
+    cluster::Cluster,
+    hand_off::{self, HandOff},
+    scratch::Scratch,
     state::{Intent, Kind as _},
     wait,
 };
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use kube::{Api, Resource as _, ResourceExt as _};
-use mlop_api::{Digest, contract::InputRecord, deployment::ModelDeployment};
-use std::{collections::BTreeMap, time::Duration};
+use mlop_api::{Digest, deployment::ModelDeployment};
+use serde::Serialize;
+use std::time::Duration;
 
 /// Where the operators run.
 pub const OPERATORS: &str = "mlop-system";
+/// The kinds of a chain, and the operator of each.
+pub const STAGES: [(&str, &str); 5] = [
+    ("Dataset", "mlop-ingestion"),
+    ("FeatureView", "mlop-feature-store"),
+    ("TrainingJob", "mlop-training"),
+    ("Model", "mlop-registry"),
+    ("ModelDeployment", "mlop-deployment"),
+];
 
 /// What one stage has made.
 #[derive(Clone, Debug)]
@@ -25,14 +37,29 @@ pub struct Stage {
     pub run: Option<(String, String)>,
     pub digest: Digest,
     pub summary: String,
-    inputs: Vec<(String, String, Digest)>,
+    /// What had to be ready before its pods could start.
+    pub needs: Vec<Need>,
+}
+
+/// An object that a stage builds on.
+#[derive(Clone, Debug)]
+pub struct Need {
+    pub plural: String,
+    pub name: String,
+    /// What it has to have published; nothing for a connection.
+    pub digest: Option<Digest>,
 }
 
 impl Stage {
     /// The stage of an intent that has published an artifact.
-    pub fn of<K: Intent>(object: &K) -> Option<Self> {
+    pub fn of<K: Intent + Serialize>(object: &K) -> Option<Self> {
         let artifact = object.artifact()?;
         let status = Intent::status(object)?;
+        let inputs = artifact.inputs.iter().map(|input| Need {
+            plural: plural(&input.kind),
+            name: input.object.clone(),
+            digest: Some(input.digest.clone()),
+        });
         Some(Self {
             kind: K::kind(&()).into_owned(),
             plural: K::plural(&()).into_owned(),
@@ -40,7 +67,7 @@ impl Stage {
             run: Some((artifact.run.clone(), K::Run::plural(&()).into_owned())),
             digest: artifact.digest.clone(),
             summary: status.summary.clone().unwrap_or_default(),
-            inputs: artifact.inputs.iter().map(input).collect(),
+            needs: inputs.chain(tracking_server(object)).collect(),
         })
     }
 
@@ -49,6 +76,7 @@ impl Stage {
         let status = deployment.status.as_ref()?;
         let serving = status.serving.as_ref()?;
         let from = &deployment.spec.from;
+        let digest = Some(serving.digest.clone());
         Some(Self {
             kind: "ModelDeployment".to_owned(),
             plural: "modeldeployments".to_owned(),
@@ -56,130 +84,157 @@ impl Stage {
             run: None,
             digest: serving.digest.clone(),
             summary: status.summary.clone().unwrap_or_default(),
-            inputs: vec![(plural(&from.kind), from.name.clone(), serving.digest.clone())],
+            needs: vec![Need { plural: plural(&from.kind), name: from.name.clone(), digest }],
         })
     }
 
-    /// When the last of its inputs became usable.
-    fn called_at(&self, writes: &[Write]) -> Option<Timestamp> {
-        self.inputs
-            .iter()
-            .map(|(plural, name, digest)| audit::ready_at(writes, plural, name, digest))
-            .max()?
-    }
-
     /// What the names of its pods and Jobs start with.
-    fn pods(&self) -> String {
+    pub fn pods(&self) -> String {
         match &self.run {
             Some((run, _)) => format!("{run}-"),
             None => format!("{}-mdep-", self.name),
         }
     }
 
-    /// Time from the last input's `Ready` to the creation of the first pod or Job; none for the head of a chain.
-    pub fn hand_off(&self, writes: &[Write]) -> Option<Duration> {
-        let from = self.called_at(writes)?;
-        audit::between(from, audit::started_at(writes, &self.pods(), from)?)
-    }
-
-    /// The operators' writes for it until it said `Ready`: how often each, by verb and resource. Events are left out.
-    pub fn writes(&self, writes: &[Write]) -> BTreeMap<String, usize> {
-        let until = audit::ready_at(writes, &self.plural, &self.name, &self.digest);
-        let from = self.called_at(writes);
-        let within =
-            |at: Timestamp| from.is_none_or(|from| at >= from) && until.is_none_or(|until| at <= until);
-        let operators = format!("system:serviceaccount:{OPERATORS}:");
-        let mut counts = BTreeMap::new();
-        let ours = writes.iter().filter(|write| write.user.starts_with(&operators) && within(write.at));
-        for write in ours.filter(|write| self.concerns(write)) {
-            *counts.entry(format!("{} {}", write.verb, write.resource)).or_default() += 1;
-        }
-        counts
-    }
-
-    fn concerns(&self, write: &Write) -> bool {
-        let (base, _) = write.resource.split_once('/').unwrap_or((&write.resource, ""));
-        match base {
-            "pods" | "jobs" => write.name.starts_with(&self.pods()),
-            plural if plural == self.plural => write.name == self.name,
-            plural => self.run.as_ref().is_some_and(|(run, runs)| plural == runs && write.name == *run),
-        }
+    /// Whether its operator asked for something about it, its runs, pods, Jobs or servers. Events are left out.
+    pub fn concerns(&self, entry: &Entry) -> bool {
+        let its =
+            STAGES.iter().any(|(kind, operator)| *kind == self.kind && entry.operator() == Some(operator));
+        let rest = entry.name.strip_prefix(&self.name);
+        its && entry.resource != "events" && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 }
 
-/// Waits for one stage after the other, and prints each as a row of a table.
-pub struct Follower<'a> {
-    pub audit: Option<&'a AuditLog>,
-    pub namespace: &'a str,
+/// The one connection that is waited for before a pod is made: others are ready before the chain's data is.
+fn tracking_server<K: Intent + Serialize>(object: &K) -> Option<Need> {
+    let object = serde_json::to_value(object).ok()?;
+    let name = object.pointer("/spec/trackingServer")?.as_str()?.to_owned();
+    Some(Need { plural: "trackingservers".to_owned(), name, digest: None })
+}
+
+/// One way through the chain: waits for one stage after the other, and prints each as a row of a table.
+pub struct Pass {
+    cluster: Cluster,
+    /// It must have begun before the chain's objects were made, so that it shows when each became ready.
+    audit: Option<AuditLog>,
+    namespace: String,
     /// Longest time of one stage.
-    pub limit: Duration,
+    limit: Duration,
+    /// The newest entry of the log when the pass began.
+    begin: Timestamp,
+    pub stages: Vec<Stage>,
 }
 
-impl Follower<'_> {
-    pub fn header(&self) {
-        print_row(["STAGE", "VERSION", "DIGEST", "HAND-OFF", "WRITES", "RESULT"]);
+impl Pass {
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn begin(scratch: &Scratch, audit: Option<&AuditLog>, limit: Duration) -> Result<Self> {
+        let mut pass = Self {
+            cluster: scratch.cluster.clone(),
+            audit: audit.cloned(),
+            namespace: scratch.namespace.clone(),
+            limit,
+            begin: Timestamp::UNIX_EPOCH,
+            stages: Vec::new(),
+        };
+        pass.begin = pass.entries().await?.last().map_or(pass.begin, |entry| entry.at);
+        Ok(pass)
     }
 
     /// The head of a chain, once it has published something other than `before`.
     ///
     /// # Errors
     /// After the limit.
-    pub async fn head<K: Intent>(&self, api: &Api<K>, name: &str, before: Option<&Digest>) -> Result<Stage> {
+    pub async fn head<K: Intent + Serialize>(
+        &mut self,
+        api: &Api<K>,
+        name: &str,
+        before: Option<&Digest>,
+    ) -> Result<Stage> {
         let other = |object: &K| object.artifact().is_some_and(|artifact| Some(&artifact.digest) != before);
         let object =
             wait::until(api, name, "ready with new data", self.limit, |o| o.ready() && other(o)).await?;
-        self.report(Stage::of(&object).context("no artifact")?)
+        self.report(Stage::of(&object).context("no artifact")?).await
     }
 
     /// The next stage, once it has made something from what `from` published.
     ///
     /// # Errors
     /// After the limit.
-    pub async fn after<K: Intent>(&self, api: &Api<K>, name: &str, from: &Stage) -> Result<Stage> {
+    pub async fn after<K: Intent + Serialize>(
+        &mut self,
+        api: &Api<K>,
+        name: &str,
+        from: &Stage,
+    ) -> Result<Stage> {
         let follows = |object: &K| {
             let inputs = object.artifact().map_or(&[][..], |artifact| &artifact.inputs);
             object.ready()
                 && inputs.iter().any(|input| input.kind == from.kind && input.digest == from.digest)
         };
         let object = wait::until(api, name, "ready with what came before it", self.limit, follows).await?;
-        self.report(Stage::of(&object).context("no artifact")?)
+        self.report(Stage::of(&object).context("no artifact")?).await
     }
 
     /// The deployment, once it serves what `model` published and nothing else.
     ///
     /// # Errors
     /// After the limit.
-    pub async fn serving(&self, api: &Api<ModelDeployment>, name: &str, model: &Stage) -> Result<Stage> {
+    pub async fn serving(&mut self, api: &Api<ModelDeployment>, name: &str, model: &Stage) -> Result<Stage> {
         let serves = |object: &ModelDeployment| {
             object.ready() && Stage::serving(object).is_some_and(|stage| stage.digest == model.digest)
         };
         let object = wait::until(api, name, "serving the new model", self.limit, serves).await?;
-        self.report(Stage::serving(&object).context("nothing is served")?)
+        self.report(Stage::serving(&object).context("nothing is served")?).await
     }
 
-    fn report(&self, stage: Stage) -> Result<Stage> {
-        let writes = self.audit.map(|log| log.writes(self.namespace)).transpose()?.unwrap_or_default();
-        let hand_off = stage.hand_off(&writes).map(|time| format!("{:.1} ms", time.as_secs_f64() * 1e3));
-        let count: usize = stage.writes(&writes).values().sum();
+    /// How long each stage took to begin after what it needs was ready; empty when the cluster keeps no audit log.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn hand_offs(&self) -> Result<Vec<HandOff>> {
+        let entries = self.entries().await?;
+        Ok(self.stages.iter().filter_map(|stage| HandOff::of(stage, &entries)).collect())
+    }
+
+    /// What the operators wrote for each stage, with the reason of each write.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn writes(&self) -> Result<String> {
+        let entries = self.entries().await?;
+        Ok(self.stages.iter().map(|stage| hand_off::writes(stage, &entries, self.begin)).collect())
+    }
+
+    async fn report(&mut self, stage: Stage) -> Result<Stage> {
+        let hand_off = HandOff::of(&stage, &self.entries().await?);
         print_row([
             &stage.kind,
             stage.run.as_ref().map_or(stage.name.as_str(), |(run, _)| run),
             stage.digest.short(12),
-            &hand_off.unwrap_or_else(|| "-".to_owned()),
-            &count.to_string(),
+            &hand_off.map_or_else(|| "-".to_owned(), |hand_off| hand_off::millis(hand_off.time())),
             &stage.summary,
         ]);
+        self.stages.push(stage.clone());
         Ok(stage)
+    }
+
+    /// All writes in the namespace that have been answered by now.
+    async fn entries(&self) -> Result<Vec<Entry>> {
+        let Some(audit) = &self.audit else { return Ok(Vec::new()) };
+        audit.catch_up(&self.cluster).await?;
+        audit.entries(|entry| entry.namespace == self.namespace && entry.is_write() && entry.accepted())
     }
 }
 
-fn print_row(cells: [&str; 6]) {
-    let [stage, version, digest, hand_off, writes, result] = cells;
-    println!("{stage:<16} {version:<27} {digest:<13} {hand_off:>9} {writes:>7}  {result}");
+/// The head of the table of stages.
+pub fn print_header() {
+    print_row(["STAGE", "VERSION", "DIGEST", "HAND-OFF", "RESULT"]);
 }
 
-fn input(record: &InputRecord) -> (String, String, Digest) {
-    (plural(&record.kind), record.object.clone(), record.digest.clone())
+fn print_row(cells: [&str; 5]) {
+    let [stage, version, digest, hand_off, result] = cells;
+    println!("{stage:<16} {version:<27} {digest:<13} {hand_off:>9}  {result}");
 }
 
 /// The plural of any kind of mlop.

@@ -1,14 +1,20 @@
 //! The flights of 2013 from New York, month by month.
 
-use crate::s3::Bucket;
+use crate::scratch::Scratch;
 use anyhow::{Context as _, Result, bail};
-use std::{env, ops::RangeInclusive, path::PathBuf};
+use std::{
+    env,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
 use tokio::{fs, process::Command};
 
-/// Folder of the months in the bucket `raw`.
-pub const FOLDER: &str = "flights";
-/// The pipeline that learns from them.
-pub const PIPELINE: &str = include_str!("../pipelines/flights.yaml");
+const PIPELINE: &str = include_str!("../pipelines/flights.yaml");
+
+/// The pipeline that learns from them, with its folders in the buckets as the namespace has them.
+pub fn pipeline(namespace: &str) -> String {
+    PIPELINE.replace("prefix: flights/", &format!("prefix: {namespace}/"))
+}
 
 /// Downloads and cuts the data, once per machine, and returns the folder with the months.
 ///
@@ -24,15 +30,15 @@ pub async fn prepare() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Puts months (1 to 12) into the bucket.
+/// Puts months (1 to 12) where the pipeline of this namespace finds them.
 ///
 /// # Errors
 /// As the disk and the store say.
-pub async fn arrive(months: RangeInclusive<u32>, folder: &std::path::Path, raw: &Bucket) -> Result<()> {
+pub async fn arrive(months: RangeInclusive<u32>, folder: &Path, scratch: &Scratch) -> Result<()> {
     for month in months {
         let file = format!("2013-{month:02}.csv.gz");
         let content = fs::read(folder.join(&file)).await.with_context(|| format!("reading {file}"))?;
-        raw.put(&format!("{FOLDER}/{file}"), content).await?;
+        scratch.raw.put(&format!("{}/{file}", scratch.namespace), content).await?;
     }
     Ok(())
 }

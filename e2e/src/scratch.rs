@@ -1,4 +1,4 @@
-//! A namespace for one test.
+//! A namespace for one test, or for the demo.
 
 use crate::{cluster::Cluster, s3::Bucket, state::Kind, wait};
 use anyhow::{Context as _, Result};
@@ -29,14 +29,7 @@ impl Scratch {
     /// # Errors
     /// What `test` returned, or what kept it from starting.
     pub async fn run(name: &str, test: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
-        let cluster = Cluster::connect().await?;
-        let scratch = Self {
-            namespace: format!("e2e-{name}"),
-            raw: Bucket::open(&cluster, "raw").await?,
-            store: Bucket::open(&cluster, "mlop").await?,
-            cluster,
-        };
-        scratch.prepare().await?;
+        let scratch = Self::open(&format!("e2e-{name}")).await?;
         let outcome = test(&scratch).await;
         if outcome.is_err() {
             eprintln!("{}", scratch.picture().await);
@@ -45,6 +38,22 @@ impl Scratch {
             scratch.namespaces().delete(&scratch.namespace, &DeleteParams::background()).await?;
         }
         outcome
+    }
+
+    /// The namespace, new and empty, and its folders, empty too.
+    ///
+    /// # Errors
+    /// When no cluster answers, or what was there does not go away.
+    pub async fn open(namespace: &str) -> Result<Self> {
+        let cluster = Cluster::connect().await?;
+        let scratch = Self {
+            namespace: namespace.to_owned(),
+            raw: Bucket::open(&cluster, "raw").await?,
+            store: Bucket::open(&cluster, "mlop").await?,
+            cluster,
+        };
+        scratch.prepare().await?;
+        Ok(scratch)
     }
 
     pub fn api<K: Kind>(&self) -> Api<K> {
@@ -106,6 +115,7 @@ impl Scratch {
     async fn prepare(&self) -> Result<()> {
         let namespaces = self.namespaces();
         if namespaces.get_opt(&self.namespace).await?.is_some() {
+            println!("removing the namespace {} of an earlier run", self.namespace);
             namespaces.delete(&self.namespace, &DeleteParams::background()).await?;
         }
         let name = format!("metadata.name={}", self.namespace);
@@ -121,7 +131,7 @@ impl Scratch {
                 bucket.delete(&key).await?;
             }
         }
-        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted", "mlop.dev/test": "true"});
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
         let namespace =
             serde_json::from_value(json!({"metadata": {"name": self.namespace, "labels": labels}}))?;
         namespaces.create(&PostParams::default(), &namespace).await?;

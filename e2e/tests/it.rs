@@ -7,6 +7,8 @@
 mod chain;
 #[path = "it/data.rs"]
 mod data;
+#[path = "it/flights.rs"]
+mod flights;
 #[path = "it/operators.rs"]
 mod operators;
 #[path = "it/support.rs"]

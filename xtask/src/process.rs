@@ -1,7 +1,8 @@
 //! Running other programs, with errors that say what was run and what it said last.
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -38,6 +39,32 @@ pub fn show(command: &mut Command) -> Result<()> {
     let status = command.stdin(Stdio::null()).status().with_context(|| not_started(command))?;
     if !status.success() {
         bail!("{} failed ({status})", line(command));
+    }
+    Ok(())
+}
+
+/// Runs `command` with its output shown as it comes, line by line, and each line given to `see`. The error has the last.
+pub fn echo(command: &mut Command, mut see: impl FnMut(&str)) -> Result<()> {
+    let (output, input) = std::io::pipe().context("cannot make a pipe")?;
+    command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
+    let child = command.spawn();
+    // The pipe ends when all its writers are gone: the command holds two of them.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = child.with_context(|| not_started(command))?;
+    let mut last = VecDeque::new();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        eprintln!("{line}");
+        see(&line);
+        last.push_back(line);
+        if last.len() > LAST_LINES {
+            last.pop_front();
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        let last = last.iter().fold(String::new(), |text, line| text + "\n  " + line);
+        bail!("{} failed ({status}){last}", line(command));
     }
     Ok(())
 }
@@ -85,4 +112,24 @@ fn line(command: &Command) -> String {
     let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
     let words: Vec<_> = words.into_iter().map(OsStr::to_string_lossy).collect();
     format!("`{}`", words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_failed_program_said_last_is_in_the_error() {
+        let mut lines = 0;
+        let script = "for i in $(seq 40); do echo line $i; done; echo why >&2; exit 3";
+        let error = echo(Command::new("sh").args(["-c", script]), |_| lines += 1).unwrap_err().to_string();
+        assert_eq!(lines, 41);
+        assert!(error.ends_with("\n  line 40\n  why") && !error.contains("line 10\n"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let error = echo(&mut Command::new("no-such-program"), |_| ()).unwrap_err();
+        assert!(error.to_string().contains("no-such-program"));
+    }
 }

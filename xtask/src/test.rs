@@ -1,7 +1,9 @@
 //! `cargo xtask test`: everything that must hold before a change lands, from fast to slow.
+mod suite;
+
 use std::env;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::fs;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -24,14 +26,17 @@ pub struct Args {
 /// Something that must hold.
 struct Step {
     name: &'static str,
-    /// Whether it needs a cluster, and what it counts for when there is none.
     place: Place,
-    check: fn(&World) -> Result<Count>,
+    check: fn(&World) -> Result<Report>,
 }
 
 enum Place {
     Here,
-    Cluster { left_out: fn() -> Result<usize> },
+    /// It needs a cluster, and these steps before it. Where it cannot run it counts for so many checks.
+    Cluster {
+        after: &'static [&'static str],
+        count: fn() -> Result<usize>,
+    },
 }
 
 /// What steps work with.
@@ -39,14 +44,20 @@ struct World {
     cluster: Option<Box<dyn Cluster>>,
 }
 
-/// How many things were checked.
-#[derive(Clone, Copy, Default)]
-struct Count {
+/// What came of a step.
+#[derive(Default)]
+struct Report {
     passed: usize,
     failed: usize,
+    left_out: usize,
+    /// The last lines of what failed.
+    said: Vec<String>,
 }
 
-const ONE: Count = Count { passed: 1, failed: 0 };
+const ONE: Report = Report { passed: 1, failed: 0, left_out: 0, said: Vec::new() };
+
+const CLUSTER: &str = "cluster";
+const INSTALLATION: &str = "installation";
 
 const STEPS: [Step; 10] = [
     Step { name: "format", place: Place::Here, check: |_| cargo(&["fmt", "--all", "--check"]) },
@@ -55,24 +66,31 @@ const STEPS: [Step; 10] = [
     Step { name: "generated files", place: Place::Here, check: |_| xtask(&["generate", "--check"], None) },
     Step { name: "unit and simulator tests", place: Place::Here, check: |_| unit_tests() },
     Step {
-        name: "cluster",
-        place: Place::Cluster { left_out: || Ok(1) },
+        name: CLUSTER,
+        place: Place::Cluster { after: &[], count: || Ok(1) },
         check: |world| on_cluster(world, &["cluster", "up"]),
     },
     Step {
         name: "conformance",
-        place: Place::Cluster { left_out: || listed(&CONFORMANCE) },
+        place: Place::Cluster { after: &[CLUSTER], count: || suite::listed(&CONFORMANCE) },
         check: conformance,
     },
     Step {
         name: "charts",
-        place: Place::Cluster { left_out: || Ok(1) },
+        place: Place::Cluster { after: &[], count: || Ok(1) },
         check: |_| xtask(&["charts"], None),
     },
-    Step { name: "installation", place: Place::Cluster { left_out: || Ok(1) }, check: installation },
+    Step {
+        name: INSTALLATION,
+        place: Place::Cluster { after: &[CLUSTER], count: || Ok(1) },
+        check: installation,
+    },
     Step {
         name: "end-to-end tests",
-        place: Place::Cluster { left_out: || listed(&END_TO_END) },
+        place: Place::Cluster {
+            after: &[CLUSTER, INSTALLATION],
+            count: || Ok(suite::listed(&END_TO_END)? + suite::listed(&CONDUCT)?),
+        },
         check: end_to_end,
     },
 ];
@@ -80,6 +98,8 @@ const STEPS: [Step; 10] = [
 const CONFORMANCE: [&str; 8] =
     ["--package", "mlop-sim", "--test", "conformance_real", "--package", "mlop-api", "--test", "admission"];
 const END_TO_END: [&str; 4] = ["--package", "mlop-e2e", "--test", "it"];
+/// What the operators did meanwhile.
+const CONDUCT: [&str; 4] = ["--package", "mlop-e2e", "--test", "conduct"];
 
 pub fn run(args: &Args) -> Result<()> {
     let begin = now();
@@ -90,48 +110,67 @@ pub fn run(args: &Args) -> Result<()> {
         Err(error) => (None, format!("{error:#}")),
     };
     let world = World { cluster };
-    let (mut total, mut left_out, mut problems) = (Count::default(), 0, Vec::new());
+    let (mut total, mut problems) = (Report::default(), Vec::new());
     for step in STEPS.iter().filter(chosen) {
-        if let (Place::Cluster { left_out: count }, None) = (&step.place, &world.cluster) {
-            let count = count()?;
-            eprintln!("== {}: left out ({count})", step.name);
-            left_out += count;
-            continue;
-        }
-        eprintln!("== {}", step.name);
-        let start = now();
-        let outcome = (step.check)(&world);
-        let seconds = start.elapsed().as_secs_f64();
-        let count = outcome.unwrap_or_else(|error| {
-            eprintln!("{error:#}");
-            Count { passed: 0, failed: 1 }
-        });
-        eprintln!("== {}: {} passed, {} failed, {seconds:.1} s", step.name, count.passed, count.failed);
-        total.passed += count.passed;
-        total.failed += count.failed;
-        if count.failed > 0 {
-            problems.push(step.name);
+        let failed: Vec<&str> = problems.iter().map(|(name, _)| *name).collect();
+        let report = step.outcome(&world, &failed);
+        total.passed += report.passed;
+        total.failed += report.failed;
+        total.left_out += report.left_out;
+        if report.failed > 0 {
+            problems.push((step.name, report.said));
         }
     }
-    if left_out > 0 {
-        eprintln!("no cluster can run here, so {left_out} checks were left out: {obstacle}");
+    for (name, said) in &problems {
+        eprintln!("\nfailed: {name}\n  {}", said.join("\n  "));
     }
-    problems.iter().for_each(|name| eprintln!("failed: {name}"));
+    if world.cluster.is_none() && total.left_out > 0 {
+        eprintln!("no cluster can run here, so {} checks were left out: {obstacle}", total.left_out);
+    }
     let minutes = begin.elapsed().as_secs_f64() / 60.0;
-    println!("{} passed, {} failed, {left_out} left out in {minutes:.1} min", total.passed, total.failed);
+    let Report { passed, failed, left_out, .. } = total;
+    println!("{passed} passed, {failed} failed, {left_out} left out in {minutes:.1} min");
     let in_ci = env::var("CI").is_ok_and(|value| value == "true");
-    if total.failed > 0 || (in_ci && left_out > 0) {
+    if failed > 0 || (in_ci && left_out > 0) {
         bail!("not everything holds: see above");
     }
     Ok(())
 }
 
-fn clippy() -> Result<Count> {
+impl Step {
+    /// Runs it, if it can run. `failed` are the names of those before it that failed.
+    fn outcome(&self, world: &World, failed: &[&str]) -> Report {
+        let start = now();
+        eprintln!("== {}", self.name);
+        let report = self.run(world, failed).unwrap_or_else(|error| {
+            let said: Vec<String> = format!("{error:#}").lines().map(str::to_owned).collect();
+            Report { failed: 1, said, ..Report::default() }
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        let Report { passed, failed, left_out, .. } = report;
+        eprintln!("== {}: {passed} passed, {failed} failed, {left_out} left out, {seconds:.1} s", self.name);
+        report
+    }
+
+    fn run(&self, world: &World, failed: &[&str]) -> Result<Report> {
+        let Place::Cluster { after, count } = &self.place else { return (self.check)(world) };
+        if world.cluster.is_none() {
+            return Ok(Report { left_out: count()?, ..Report::default() });
+        }
+        if let Some(before) = after.iter().find(|name| failed.contains(name)) {
+            let said = vec![format!("not run, because the step {before} failed")];
+            return Ok(Report { failed: count()?, said, ..Report::default() });
+        }
+        (self.check)(world)
+    }
+}
+
+fn clippy() -> Result<Report> {
     cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"])
 }
 
 /// Licences, sources and duplicate versions. Known vulnerabilities need a database from the network: not here.
-fn dependencies() -> Result<Count> {
+fn dependencies() -> Result<Report> {
     let root = paths::cache()?.join("tools").join(format!("cargo-deny-{CARGO_DENY}"));
     let program = root.join("bin/cargo-deny");
     if !program.exists() {
@@ -140,21 +179,21 @@ fn dependencies() -> Result<Count> {
             .args(["install", "--quiet", "--locked", "cargo-deny", "--version", CARGO_DENY, "--root"])
             .arg(&root);
         environment(&mut install, None)?;
-        process::show(&mut install)?;
+        process::echo(&mut install, |_| ())?;
     }
     let mut deny = Command::new(program);
     deny.args(["--workspace", "check", "bans", "licenses", "sources"]).current_dir(paths::repository());
-    process::show(&mut deny)?;
+    process::echo(&mut deny, |_| ())?;
     Ok(ONE)
 }
 
-fn unit_tests() -> Result<Count> {
+fn unit_tests() -> Result<Report> {
     redis()?;
     // What needs a cluster is the next steps' concern.
     let here = ["--skip", "a_real_server"];
-    let workspace = tests(&["--workspace", "--exclude", "mlop-e2e"], &here, |_| Ok(()))?;
-    let e2e = tests(&["--package", "mlop-e2e", "--lib"], &[], |_| Ok(()))?;
-    Ok(Count { passed: workspace.passed + e2e.passed, failed: workspace.failed + e2e.failed })
+    let workspace = suite::run(&["--workspace", "--exclude", "mlop-e2e"], &here, |_| Ok(()))?;
+    let e2e = suite::run(&["--package", "mlop-e2e", "--lib"], &[], |_| Ok(()))?;
+    Ok(workspace.and(e2e))
 }
 
 /// The online features are tested against a real Redis.
@@ -169,25 +208,46 @@ fn redis() -> Result<()> {
 }
 
 /// The suite that keeps the simulator honest, and the admission of the kinds, on a real API server.
-fn conformance(world: &World) -> Result<Count> {
+fn conformance(world: &World) -> Result<Report> {
     let cluster = world.cluster()?;
-    tests(&CONFORMANCE, &[], |command| {
+    suite::run(&CONFORMANCE, &[], |command| {
         command.env("MLOP_CONFORMANCE_KUBECONFIG", cluster.kubeconfig()?);
         Ok(())
     })
 }
 
-fn installation(world: &World) -> Result<Count> {
+fn installation(world: &World) -> Result<Report> {
     on_cluster(world, &["images"])?;
     on_cluster(world, &["install"])
 }
 
-fn end_to_end(world: &World) -> Result<Count> {
+fn end_to_end(world: &World) -> Result<Report> {
+    let cluster = world.cluster()?;
+    let log = cluster.audit_log()?;
+    let length = |log| fs::metadata(log).map_or(0, |metadata| metadata.len());
+    let begin = log.as_ref().map(length);
     // One at a time: they share two cores, and some of them kill operators.
-    tests(&END_TO_END, &["--test-threads=1"], |command| {
-        // The error says what was waited for; the stack of a wait says nothing.
-        environment(command.env("RUST_BACKTRACE", "0"), Some(world.cluster()?))
-    })
+    let tests =
+        suite::run(&END_TO_END, &["--test-threads=1"], |command| environment(command, Some(cluster)))?;
+    let Some(begin) = begin else {
+        return Ok(tests.and(Report { left_out: suite::listed(&CONDUCT)?, ..Report::default() }));
+    };
+    let conduct = suite::run(&CONDUCT, &[], |command| {
+        environment(command.env("MLOP_AUDIT_FROM", begin.to_string()), Some(cluster))
+    })?;
+    Ok(tests.and(conduct))
+}
+
+impl Report {
+    fn and(mut self, other: Self) -> Self {
+        self.said.extend(other.said);
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            left_out: self.left_out + other.left_out,
+            said: self.said,
+        }
+    }
 }
 
 impl World {
@@ -196,67 +256,27 @@ impl World {
     }
 }
 
-fn on_cluster(world: &World, args: &[&str]) -> Result<Count> {
+fn on_cluster(world: &World, args: &[&str]) -> Result<Report> {
     xtask(args, Some(world.cluster()?))
 }
 
-fn xtask(args: &[&str], cluster: Option<&dyn Cluster>) -> Result<Count> {
+fn xtask(args: &[&str], cluster: Option<&dyn Cluster>) -> Result<Report> {
     let mut command = Command::new(env::current_exe()?);
     command.args(args);
     if let Some(cluster) = cluster {
         command.env("MLOP_CLUSTER", cluster.provider().name());
     }
     environment(&mut command, None)?;
-    process::show(&mut command)?;
+    process::echo(&mut command, |_| ())?;
     Ok(ONE)
 }
 
-fn cargo(args: &[&str]) -> Result<Count> {
+fn cargo(args: &[&str]) -> Result<Report> {
     let mut command = process::cargo();
     command.args(args).current_dir(paths::repository());
     environment(&mut command, None)?;
-    process::show(&mut command)?;
+    process::echo(&mut command, |_| ())?;
     Ok(ONE)
-}
-
-/// Runs `cargo test`, shows what it says, and adds up its results.
-fn tests(what: &[&str], harness: &[&str], prepare: impl FnOnce(&mut Command) -> Result<()>) -> Result<Count> {
-    let mut command = cargo_test(what, harness)?;
-    prepare(&mut command)?;
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
-    let mut count = Count::default();
-    for line in BufReader::new(child.stdout.take().context("cargo has no output")?).lines() {
-        let line = line?;
-        println!("{line}");
-        if let Some(result) = line.strip_prefix("test result: ") {
-            count.passed += number_before(result, " passed");
-            count.failed += number_before(result, " failed");
-        }
-    }
-    let status = child.wait()?;
-    if !status.success() && count.failed == 0 {
-        bail!("cargo test {} ended before its tests did ({status})", what.join(" "));
-    }
-    Ok(count)
-}
-
-/// How many tests there are, without running them.
-fn listed(what: &[&str]) -> Result<usize> {
-    let list = process::output(&mut cargo_test(what, &["--list", "--format=terse"])?)?;
-    Ok(list.lines().filter(|line| line.ends_with(": test")).count())
-}
-
-fn cargo_test(what: &[&str], harness: &[&str]) -> Result<Command> {
-    let mut command = process::cargo();
-    // All of them run, also after one has failed.
-    command.args(["test", "--quiet", "--no-fail-fast"]).args(what).arg("--").args(harness);
-    environment(command.current_dir(paths::repository()), None)?;
-    Ok(command)
-}
-
-fn number_before(text: &str, word: &str) -> usize {
-    let before = text.split_once(word).map_or("", |(before, _)| before);
-    before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// What the programs that we start find: one place for what cargo builds, outside of the checkout, and the cluster as
@@ -278,16 +298,4 @@ pub fn environment(command: &mut Command, cluster: Option<&dyn Cluster>) -> Resu
 #[allow(clippy::disallowed_methods, reason = "measures for people; nothing is decided by it")]
 fn now() -> Instant {
     Instant::now()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_of_cargo_are_read() {
-        let line = "FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s";
-        assert_eq!((number_before(line, " passed"), number_before(line, " failed")), (12, 3));
-        assert_eq!(number_before("nothing of the kind", " passed"), 0);
-    }
 }

@@ -25,6 +25,9 @@ use mlop_api::{
     training::{TrainingJob, TrainingRun},
 };
 use mlop_e2e::{
+    audit::AuditLog,
+    chain::Pass,
+    hand_off,
     predict::{self, Request},
     prober::Prober,
     scratch::Scratch,
@@ -41,7 +44,9 @@ const QUIET: Duration = Duration::from_secs(30);
 #[tokio::test(flavor = "multi_thread")]
 async fn new_data_becomes_a_new_served_model_without_a_failed_request() -> Result<()> {
     Scratch::run("follow", async |scratch| {
+        let audit = AuditLog::from_now()?;
         let first = support::serve(scratch).await?;
+        let old = support::digest(&scratch.api::<Dataset>().get("points").await?)?;
         let first = (support::served(&first)?, support::infer_url(scratch, &first).await?);
         let near = |value: f64, wanted: f64| (value - wanted).abs() < 1e-6;
         ensure!(near(support::predict(scratch).await?, 20.0), "v = 2 x");
@@ -54,16 +59,28 @@ async fn new_data_becomes_a_new_served_model_without_a_failed_request() -> Resul
 
         nothing_is_written(scratch).await?;
 
+        let mut pass = Pass::begin(scratch, audit.as_ref(), Duration::from_secs(STAGE)).await?;
         let mut prober = Prober::start(first.1, Request::new([("x", 10.0)]))?;
         scratch.arrive("points/1.csv", &support::points(0, 3.0)).await?;
         support::refresh(scratch, "1").await?;
-        let new = |d: &ModelDeployment| d.ready() && support::served(d).is_ok_and(|digest| digest != first.0);
-        scratch.until("slope", "serving the new model", support::CHAIN_SECONDS, new).await?;
+        let data = pass.head(&scratch.api::<Dataset>(), "points", Some(&old)).await?;
+        let means = pass.after(&scratch.api::<FeatureView>(), "means", &data).await?;
+        let fit = pass.after(&scratch.api::<TrainingJob>(), "fit", &means).await?;
+        let model = pass.after(&scratch.api::<Model>(), "slope", &fit).await?;
+        let new = pass.serving(&scratch.api(), "slope", &model).await?;
+        ensure!(new.digest != first.0, "the new data made a new model");
         prober.answers(2, Duration::from_secs(STAGE)).await?;
         let report = prober.stop().await?;
         report.check()?;
         let answers: Vec<f64> = report.answers.iter().flatten().copied().collect();
         ensure!(matches!(answers[..], [old, new] if near(old, 20.0) && near(new, 30.0)), "{answers:?}");
+
+        if audit.is_some() {
+            let hand_offs = pass.hand_offs().await?;
+            ensure!(hand_offs.len() == 4, "one for each edge: {hand_offs:?}");
+            println!("{}{}", hand_off::table(&hand_offs), pass.writes().await?);
+            hand_off::check(&hand_offs)?;
+        }
         Ok(())
     })
     .await

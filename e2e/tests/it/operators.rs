@@ -10,21 +10,12 @@ use mlop_api::{
     registry::ModelVersion, training::TrainingRun,
 };
 use mlop_e2e::{
-    chain::OPERATORS,
+    chain::{OPERATORS, STAGES},
     scratch::Scratch,
     state::{Kind as _, Run},
     trace, wait,
 };
 use std::time::Duration;
-
-/// The kind of the intent whose pods show that a stage is at work, and the operator that leads it.
-const STAGES: [(&str, &str); 5] = [
-    ("Dataset", "mlop-ingestion"),
-    ("FeatureView", "mlop-feature-store"),
-    ("TrainingJob", "mlop-training"),
-    ("Model", "mlop-registry"),
-    ("ModelDeployment", "mlop-deployment"),
-];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operator_killed_while_its_stage_runs_loses_and_repeats_nothing() -> Result<()> {

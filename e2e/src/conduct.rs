@@ -1,0 +1,122 @@
+//! What operators must never do, checked on the audit log of whatever they did.
+
+use crate::audit::Entry;
+use std::fmt::Write as _;
+
+/// Operators' accepted writes that changed nothing; leases are renewed for the sake of the write.
+///
+/// All objects are counted by one revision that every change raises. So an answer whose resource version had been
+/// reached before the request came in is that of an object that the request left as it was.
+pub fn idle_writes(entries: &[Entry]) -> Vec<&Entry> {
+    let mut newest = 0;
+    let reached: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| {
+            newest = newest.max(entry.resource_version?);
+            Some((entry.at, newest))
+        })
+        .collect();
+    let before = |entry: &Entry| {
+        let count = reached.partition_point(|(at, _)| *at < entry.received);
+        count.checked_sub(1).and_then(|last| reached.get(last)).map_or(0, |(_, version)| *version)
+    };
+    let idle = |entry: &&Entry| {
+        let kept = entry.resource_version.is_some_and(|version| version <= before(entry));
+        entry.operator().is_some() && entry.is_write() && entry.resource != "leases" && kept
+    };
+    entries.iter().filter(|entry| entry.accepted()).filter(idle).collect()
+}
+
+/// Operators' requests that were refused for want of rights. That nothing is created in a namespace that is being
+/// deleted is not their fault.
+pub fn refusals(entries: &[Entry]) -> Vec<&Entry> {
+    let refused =
+        |entry: &&Entry| entry.code == 403 && !entry.message.contains("because it is being terminated");
+    entries.iter().filter(|entry| entry.operator().is_some()).filter(refused).collect()
+}
+
+/// Operators' requests about Secrets, whatever the answer.
+pub fn secrets(entries: &[Entry]) -> Vec<&Entry> {
+    let about = |entry: &&Entry| entry.resource.split('/').next() == Some("secrets");
+    entries.iter().filter(|entry| entry.operator().is_some()).filter(about).collect()
+}
+
+/// The entries, one a line.
+pub fn list(entries: &[&Entry]) -> String {
+    entries.iter().fold(String::new(), |mut text, entry| {
+        let Entry { at, user, verb, resource, namespace, name, code, message, .. } = entry;
+        writeln!(text, "{at} {user} {verb} {resource} {namespace}/{name}: {code} {message}").ok();
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::tests::line;
+    use serde_json::json;
+
+    fn version(number: u64) -> serde_json::Value {
+        json!({"metadata": {"resourceVersion": number.to_string()}})
+    }
+
+    #[test]
+    fn a_write_that_leaves_the_version_as_it_was_is_found() {
+        let log = [
+            line(0, "patch", "datasets/status", "a", version(10)),
+            line(10, "create", "pods", "p", version(11)),
+            line(20, "patch", "datasets/status", "a", version(10)),
+            line(30, "patch", "datasets/status", "a", version(12)),
+        ];
+        assert_eq!(idle_writes(&log).iter().map(|entry| entry.at).collect::<Vec<_>>(), [log[2].at]);
+    }
+
+    #[test]
+    fn somebody_elses_write_between_two_of_ours_hides_nothing() {
+        let log = [
+            line(0, "patch", "datasets/status", "a", version(10)),
+            // A user's edit of `a`, of which the log has no answer, took version 11.
+            line(10, "update", "leases", "l", version(12)),
+            line(20, "patch", "datasets/status", "a", version(11)),
+        ];
+        assert_eq!(idle_writes(&log).len(), 1);
+    }
+
+    #[test]
+    fn writes_at_the_same_time_may_be_answered_in_any_order() {
+        let log = [
+            line(10, "patch", "datasets/status", "a", version(11)),
+            line(12, "patch", "models/status", "b", version(10)),
+        ];
+        assert!(idle_writes(&log).is_empty());
+    }
+
+    #[test]
+    fn leases_refusals_and_other_users_are_not_idle_writes() {
+        let mut other = line(20, "patch", "datasets/status", "a", version(10));
+        other.user = "admin".to_owned();
+        let log = [
+            line(0, "patch", "datasets/status", "a", version(10)),
+            line(10, "update", "leases", "l", version(10)),
+            other,
+            line(30, "create", "pods", "p", json!({"kind": "Status", "status": "Failure"})),
+        ];
+        assert!(idle_writes(&log).is_empty());
+    }
+
+    #[test]
+    fn a_refusal_counts_unless_the_namespace_goes_away() {
+        let mut refused = line(0, "list", "configmaps", "", json!({}));
+        refused.code = 403;
+        let mut late = refused.clone();
+        late.message =
+            "unable to create new content in namespace n because it is being terminated".to_owned();
+        assert_eq!(refusals(&[refused, late]).len(), 1);
+    }
+
+    #[test]
+    fn a_look_at_a_secret_is_found() {
+        let log = [line(0, "get", "secrets", "s3", json!({})), line(1, "get", "pods", "p", json!({}))];
+        assert_eq!(secrets(&log).len(), 1);
+    }
+}
