@@ -13,6 +13,8 @@ mod progress;
 mod test;
 mod tools;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 #[derive(Parser)]
@@ -35,14 +37,25 @@ enum Task {
     Charts,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Task::parse() {
-        Task::Cluster(command) => cluster::run(&command),
-        Task::Images(args) => images::run(&args),
-        Task::Install(args) => install::run(&args),
-        Task::Demo(args) => demo::run(&args),
-        Task::Test(args) => test::run(&args),
-        Task::Generate(args) => generate::run(&args),
+fn main() -> ExitCode {
+    match run(&Task::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Without the stack that an error returned from here would bring along.
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &Task) -> anyhow::Result<()> {
+    match task {
+        Task::Cluster(command) => cluster::run(command),
+        Task::Images(args) => images::run(args),
+        Task::Install(args) => install::run(args),
+        Task::Demo(args) => demo::run(args),
+        Task::Test(args) => test::run(args),
+        Task::Generate(args) => generate::run(args),
         Task::Charts => charts::run(),
     }
 }

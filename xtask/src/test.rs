@@ -282,6 +282,8 @@ fn cargo(args: &[&str]) -> Result<Report> {
 /// What the programs that we start find: one place for what cargo builds, outside of the checkout, and the cluster as
 /// `cargo xtask cluster env` prints it.
 pub fn environment(command: &mut Command, cluster: Option<&dyn Cluster>) -> Result<()> {
+    // An error says what went wrong; the stack of a program that waits for others says nothing.
+    command.env("RUST_BACKTRACE", "0");
     if env::var_os("CARGO_TARGET_DIR").is_none() {
         command.env("CARGO_TARGET_DIR", paths::cache()?.join("target"));
     }

@@ -1,13 +1,15 @@
 //! Images of our own programs: one static binary each, and nothing else.
 use std::env::consts::ARCH;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::archive::{Archive, Entry, Image};
 use crate::cache::Inputs;
+use crate::generate::rights::OPERATORS;
 use crate::{paths, process};
 
 /// Operators and workers.
@@ -23,6 +25,11 @@ pub const CRATES: [&str; 9] = [
     "mlop-launcher",
 ];
 
+/// The profile that is published; others are larger for the sake of the time to compile.
+const RELEASED: &str = "release";
+/// What an operator's image may weigh, in bytes.
+const OPERATOR_LIMIT: u64 = 15 << 20;
+
 /// Builds the images of those `crates` that compile, and names the others.
 pub fn build(crates: &[&'static str], profile: &str) -> Result<(Vec<Archive>, Vec<&'static str>)> {
     let programs = compile(profile)?;
@@ -30,7 +37,13 @@ pub fn build(crates: &[&'static str], profile: &str) -> Result<(Vec<Archive>, Ve
     let mut broken = Vec::new();
     for name in crates {
         match programs.iter().find(|(built, _)| built == name) {
-            Some((_, program)) => archives.push(image(name, program.clone())?),
+            Some((_, program)) => {
+                let archive = image(name, program.clone())?;
+                if profile == RELEASED && OPERATORS.iter().any(|operator| operator.chart == *name) {
+                    check_size(&archive)?;
+                }
+                archives.push(archive);
+            }
             None => broken.push(*name),
         }
     }
@@ -59,6 +72,16 @@ fn program(message: &str) -> Option<(String, PathBuf)> {
     Some((name.to_owned(), path.into()))
 }
 
+fn check_size(archive: &Archive) -> Result<()> {
+    let size = fs::metadata(&archive.path)?.len();
+    ensure!(
+        size <= OPERATOR_LIMIT,
+        "the image {} has {size} bytes; an operator's may have {OPERATOR_LIMIT}: see what was added to it with cargo bloat",
+        archive.name
+    );
+    Ok(())
+}
+
 fn image(name: &str, program: PathBuf) -> Result<Archive> {
     let mut inputs = Inputs::new("program");
     inputs.file(&program)?;
@@ -78,6 +101,18 @@ fn image(name: &str, program: PathBuf) -> Result<Archive> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_operator_that_grew_too_large_is_told() {
+        let path = std::env::temp_dir().join(format!("xtask-size-{}", std::process::id()));
+        let archive = Archive { name: "mlop-x".into(), key: String::new(), path: path.clone() };
+        let file = fs::File::create(&path).unwrap();
+        file.set_len(OPERATOR_LIMIT).unwrap();
+        assert!(check_size(&archive).is_ok());
+        file.set_len(OPERATOR_LIMIT + 1).unwrap();
+        assert!(check_size(&archive).unwrap_err().to_string().contains("mlop-x"));
+        fs::remove_file(path).unwrap();
+    }
 
     #[test]
     fn only_messages_about_programs_count() {
