@@ -1,0 +1,192 @@
+//! The stages of the model: FeatureViews that decide with the real `intent::plan`, below one Dataset.
+
+use crate::shared::Shared;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use mlop_api::{
+    Digest,
+    common::{Consistency, Flow, NamedInput},
+    dataset::Dataset,
+    features::{FeatureSnapshot, FeatureSnapshotIdentity, FeatureSnapshotSpec, FeatureView},
+    run::{Execution, Lineage},
+};
+use mlop_core::{
+    chain::{InputState, Usable},
+    intent::{Hold, Identity, Intent, World},
+    resource::{ApiKind, InputObject},
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The stages in the order of the chain.
+pub const STAGES: [&str; 4] = ["a", "b", "c", "d"];
+pub const SOURCE: &str = "s";
+
+/// Who feeds whom. The first two stages feed the third, which feeds the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Both inputs come from the source.
+    Diamond,
+    /// The second input is made from the first.
+    Nested,
+}
+
+impl Shape {
+    /// Names of what a stage consumes.
+    pub fn inputs(self, stage: usize) -> &'static [&'static str] {
+        match (stage, self) {
+            (0, _) | (1, Self::Diamond) => &[SOURCE],
+            (1, Self::Nested) => &["a"],
+            (2, _) => &["a", "b"],
+            _ => &["c"],
+        }
+    }
+
+    /// The stages that consume `name`, with the position of the input.
+    pub fn consumers(self, name: &str) -> impl Iterator<Item = (usize, usize)> {
+        (0..STAGES.len()).filter_map(move |stage| {
+            self.inputs(stage).iter().position(|input| *input == name).map(|input| (stage, input))
+        })
+    }
+}
+
+/// The time of every pass: long enough after every creation that work under way is reported.
+pub fn now() -> Timestamp {
+    Timestamp::from_second(1_000_000).expect("a valid time")
+}
+
+fn created() -> Option<Time> {
+    Some(Time(Timestamp::UNIX_EPOCH))
+}
+
+/// The intent under test. What differs between the real kinds (listings, gates, activation) is left out.
+pub struct Stage;
+
+impl Intent for Stage {
+    type Resource = FeatureView;
+    type Run = FeatureSnapshot;
+    type Extra = ();
+
+    fn flow(object: &FeatureView) -> &dyn Flow {
+        &object.spec
+    }
+
+    fn inputs(object: &FeatureView) -> Vec<NamedInput> {
+        object.spec.inputs.clone()
+    }
+
+    fn consistency(object: &FeatureView) -> Consistency {
+        object.spec.consistency
+    }
+
+    fn identity(world: &World<Self>) -> Result<Identity, Hold> {
+        Ok(Identity { spec: json!({"sql": world.object.spec.sql}), digests: Vec::new() })
+    }
+
+    fn execution(_: &FeatureView) -> Execution {
+        Execution::default()
+    }
+
+    fn run(
+        world: &World<Self>,
+        meta: ObjectMeta,
+        lineage: Lineage,
+        execution: Execution,
+        _: &[Usable],
+    ) -> FeatureSnapshot {
+        let spec = &world.object.spec;
+        let identity = FeatureSnapshotIdentity {
+            lineage,
+            sql: spec.sql.clone(),
+            entities: spec.entities.clone(),
+            timestamp: spec.timestamp.clone(),
+            store: "files".to_owned(),
+        };
+        FeatureSnapshot { metadata: meta, spec: FeatureSnapshotSpec { identity, execution }, status: None }
+    }
+}
+
+/// What a stage's controller decides on.
+pub fn world(
+    object: &Shared<FeatureView>,
+    inputs: &[Option<Shared<InputObject>>],
+    runs: &[Shared<FeatureSnapshot>],
+) -> World<Stage> {
+    let states = Stage::inputs(object).into_iter().zip(inputs).map(|(input, object)| InputState {
+        kind: Some(kind_of(&input.from.name)),
+        name: input.name,
+        from: input.from,
+        object: object.as_ref().map(Shared::arc),
+    });
+    World {
+        inputs: states.collect(),
+        object: object.arc(),
+        runs: runs.iter().map(Shared::arc).collect::<Vec<Arc<_>>>(),
+        pods: Vec::new(),
+        cycle: None,
+        operator: "mlop-model".to_owned(),
+        worker_image: "worker".to_owned(),
+        extra: (),
+    }
+}
+
+fn kind_of(name: &str) -> ApiKind {
+    if name == SOURCE { ApiKind::of::<Dataset>() } else { ApiKind::of::<FeatureView>() }
+}
+
+/// A stage as the user creates it. `born` counts the objects that had its name before, from 1.
+pub fn view(shape: Shape, stage: usize, born: u8) -> Value {
+    let name = STAGES[stage];
+    let inputs = shape.inputs(stage).iter().map(|input| {
+        json!({"name": input, "from": {"kind": if *input == SOURCE { "Dataset" } else { "FeatureView" }, "name": input}})
+    });
+    json!({
+        "apiVersion": "mlop.dev/v1alpha1",
+        "kind": "FeatureView",
+        "metadata": {"name": name, "namespace": "default", "uid": format!("{name}-{born}"), "generation": 1,
+            "creationTimestamp": created()},
+        "spec": {"inputs": inputs.collect::<Vec<_>>(), "sql": "1", "entities": ["e"], "timestamp": "t",
+            "featureStore": "features", "keep": 1},
+    })
+}
+
+/// The source: always ready, at a version of its data, perhaps unable to read newer data.
+pub fn source(version: u8, revision: u8, failing: bool) -> Value {
+    let digest = source_digest(version);
+    let at = created();
+    let condition = |kind: &str, is: bool| {
+        json!({"type": kind, "status": if is { "True" } else { "False" }, "reason": "Ready",
+            "message": "m", "observedGeneration": 1, "lastTransitionTime": at})
+    };
+    let cause = failing
+        .then(|| json!({"kind": "Dataset", "name": SOURCE, "reason": "SchemaMismatch", "message": "no"}));
+    json!({
+        "metadata": {"name": SOURCE, "namespace": "default", "uid": "s-1", "generation": 1},
+        "status": {
+            "observedGeneration": 1,
+            "artifact": {"digest": digest, "store": "files", "uri": "s3://files", "mediaType": "table",
+                "revision": revision, "generation": 1, "inputDigest": digest, "run": "s-run", "inputs": [],
+                "roots": [], "producedAt": "2026-01-01T00:00:00.000000Z"},
+            "cause": cause,
+            "conditions": [condition("Ready", true), condition("UpToDate", !failing)],
+        },
+    })
+}
+
+pub fn source_digest(version: u8) -> Digest {
+    Digest::of_bytes(format!("source {version}").as_bytes())
+}
+
+/// What a stage makes: the ground truth that statuses are measured by.
+///
+/// Two of them forget something, so that equal outputs come about: the first stage does not tell the source's
+/// versions 2 and 3 apart, the third makes the same of both its SQLs.
+pub fn output<'a>(stage: usize, sql: &str, inputs: impl Iterator<Item = &'a Digest>) -> Digest {
+    let coarse = |digest: &Digest| {
+        let digest = digest.clone();
+        if stage == 0 && digest == source_digest(3) { source_digest(2) } else { digest }
+    };
+    let inputs: Vec<_> = inputs.map(coarse).collect();
+    let sql = if stage == 2 { "any" } else { sql };
+    Digest::of_bytes(format!("{stage} {sql} {inputs:?}").as_bytes())
+}
