@@ -78,9 +78,11 @@ pub(crate) fn keep_what_the_server_owns(ty: &ResourceType, old: &Value, new: &mu
     if new.uid().is_empty() {
         new.copy_meta(old, "uid");
     }
-    for field in ["resourceVersion", "creationTimestamp", "generation", "selfLink", "managedFields"] {
+    for field in ["resourceVersion", "creationTimestamp", "generation", "selfLink"] {
         new.copy_meta(old, field);
     }
+    // Who owns what is worked out from both states, and written last.
+    new.meta_mut().remove("managedFields");
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "name", "namespace", "generateName"] {
         new.copy_meta(old, field);
     }

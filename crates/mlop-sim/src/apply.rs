@@ -144,9 +144,10 @@ pub(crate) struct Apply<'a> {
 }
 
 impl Apply<'_> {
-    /// The object that `live` becomes, and its managers; 409 when others own what would change.
-    pub(crate) fn to(&self, live: &Value) -> status::Result<(Value, Managers)> {
-        let mut managers = Managers::of(live);
+    /// The object that `live` with these managers becomes, and its managers then; 409 when others own what would
+    /// change.
+    pub(crate) fn to(&self, live: &Value, managers: &Managers) -> status::Result<(Value, Managers)> {
+        let mut managers = managers.clone();
         let last = managers.0.remove(self.who).unwrap_or_else(Owned::nothing);
         let mut intended = Fields::of(self.intent, self.shape);
         let merged = merge(live, self.intent, self.shape);

@@ -31,6 +31,8 @@ use crate::{
 
 /// From a change to what a controller makes of it.
 const LAG: Duration = Duration::from_millis(50);
+/// From a refusal to the next try.
+const RETRY: Duration = Duration::from_secs(10);
 /// The field manager of these controllers.
 const MANAGER: &str = "kube-controller-manager";
 

@@ -10,6 +10,7 @@ use crate::{
     resource::ResourceType,
     server::{Body, Server, Written, key, nothing_holds},
     status::{self, Result},
+    stored::Stored,
 };
 
 /// Keeps an owner until its dependents are gone.
@@ -86,8 +87,8 @@ impl Server {
 
         let gone = nothing_holds(ty, &new);
         let key = key(ty, namespace, name);
-        if options.dry_run || (!gone && new == *old) {
-            return Ok(Written::object(200, Arc::new(new), false));
+        if options.dry_run || (!gone && new == **old) {
+            return Ok(Written::object(200, Arc::new(Stored::new(new)), false));
         }
         self.unstored_status.remove(&key);
         if !gone {
@@ -95,7 +96,7 @@ impl Server {
         }
         let last = self.store.remove(&key);
         let body = match last {
-            Some(last) if RETURNED.contains(&ty.qualified().as_str()) => Body::Object(Arc::new(last)),
+            Some(last) if RETURNED.contains(&&*ty.resource) => Body::Object(Arc::new(Stored::new(last))),
             _ => Body::Status(Box::new(status::deleted(ty, name, old.uid()))),
         };
         Ok(Written { code: 200, body, changed: true })
@@ -128,7 +129,7 @@ const RETURNED: &[&str] = &["pods", "services", "serviceaccounts"];
 
 /// Only pods have time to end, and only while they run.
 fn grace(ty: &ResourceType, object: &Value, options: &DeleteOptions) -> i64 {
-    if ty.qualified() != "pods" || builtin::pod_ends_at_once(object) {
+    if *ty.resource != *"pods" || builtin::pod_ends_at_once(object) {
         return 0;
     }
     let asked = options.grace_seconds.or(object["spec"]["terminationGracePeriodSeconds"].as_i64());

@@ -3,7 +3,6 @@
 //! Both run a little after a change, as their controllers do: a dependent outlives its owner for a moment.
 
 use std::{
-    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -12,28 +11,29 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{
+    background::with,
     delete::{DeleteOptions, FOREGROUND, ORPHAN, waits_for},
+    news::News,
     object::{Object, text},
-    revisions::Revisions,
     server::{Server, WriteOptions},
     store::{Change, Key},
+    stored::Stored,
 };
 
 /// From a change to the sweep it causes.
 const LAG: Duration = Duration::from_millis(20);
 
-/// Sweeps after every change that can leave something to collect, until the server is gone.
-pub(crate) async fn run(server: Weak<Mutex<Server>>, mut revisions: Revisions) {
-    let mut seen = revisions.latest();
-    while revisions.changed().await.is_ok() {
+/// Starts the collector of `server`; it ends with it.
+pub(crate) fn spawn(server: &Arc<Mutex<Server>>) {
+    let news = server.lock().unwrap_or_else(PoisonError::into_inner).store.subscribe(matters);
+    tokio::spawn(run(Arc::downgrade(server), news));
+}
+
+async fn run(server: Weak<Mutex<Server>>, mut news: News) {
+    while news.next().await.is_ok() {
         sleep(LAG).await;
-        let Some(shared) = server.upgrade() else { return };
-        let mut server = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = server.store.changes_since(seen).map_or(true, |mut changes| changes.any(matters));
-        seen = revisions.latest();
-        if due {
-            sweep(&mut server);
-        }
+        news.catch_up();
+        with(&server, sweep);
     }
 }
 
@@ -48,29 +48,33 @@ fn matters(change: &Change) -> bool {
 }
 
 fn sweep(server: &mut Server) {
-    let objects: Vec<(Key, Arc<Value>)> =
-        server.store.iter().map(|(key, object)| (key.clone(), object.clone())).collect();
-    let uids: BTreeSet<&str> = objects.iter().map(|(_, object)| object.uid()).collect();
+    let concerns = |object: &Value| !object.owner_references().is_empty() || object.is_deleting();
+    let objects = owned(server.store.iter().filter(|(_, object)| concerns(object)));
     for (key, object) in &objects {
-        collect(server, key, object, &uids);
+        collect(server, key, object);
     }
     for (key, object) in &objects {
         if waits_for(object, ORPHAN) {
-            orphan(server, key, object, &objects);
+            orphan(server, key, object);
         } else if waits_for(object, FOREGROUND) {
-            foreground(server, key, object, &objects);
+            foreground(server, key, object);
         }
-        if key.resource == "namespaces" && object.is_deleting() {
-            empty_namespace(server, key, &objects);
+        if &*key.resource == "namespaces" && object.is_deleting() {
+            empty_namespace(server, key);
         }
     }
 }
 
+/// Copies of the keys, so that the server can change meanwhile.
+fn owned<'a>(objects: impl Iterator<Item = (&'a Key, &'a Arc<Stored>)>) -> Vec<(Key, Arc<Stored>)> {
+    objects.map(|(key, object)| (key.clone(), object.clone())).collect()
+}
+
 /// Deletes an object none of whose owners exists, or drops the references to those that do not.
-fn collect(server: &mut Server, key: &Key, object: &Value, uids: &BTreeSet<&str>) {
+fn collect(server: &mut Server, key: &Key, object: &Value) {
     let owners = object.owner_references();
     let (present, absent): (Vec<&Value>, Vec<&Value>) =
-        owners.iter().partition(|owner| owner_exists(server, key, owner, uids));
+        owners.iter().partition(|owner| owner_exists(server, key, owner));
     if absent.is_empty() {
         return;
     }
@@ -85,10 +89,7 @@ fn collect(server: &mut Server, key: &Key, object: &Value, uids: &BTreeSet<&str>
 }
 
 /// The owner is looked up where the reference can point: in the namespace of the dependent, or cluster-wide.
-fn owner_exists(server: &Server, key: &Key, owner: &Value, uids: &BTreeSet<&str>) -> bool {
-    if !uids.contains(text(&owner["uid"])) {
-        return false;
-    }
+fn owner_exists(server: &Server, key: &Key, owner: &Value) -> bool {
     let Some(ty) = server.types.by_kind(text(&owner["apiVersion"]), text(&owner["kind"])) else {
         return false;
     };
@@ -100,9 +101,9 @@ fn is_owned_by(object: &Value, owner: &Value) -> bool {
     object.owner_references().iter().any(|reference| text(&reference["uid"]) == owner.uid())
 }
 
-fn orphan(server: &mut Server, key: &Key, owner: &Value, objects: &[(Key, Arc<Value>)]) {
-    for (dependent, _) in objects.iter().filter(|(_, object)| is_owned_by(object, owner)) {
-        edit(server, dependent, |object| {
+fn orphan(server: &mut Server, key: &Key, owner: &Value) {
+    for (dependent, _) in owned(server.store.iter().filter(|(_, object)| is_owned_by(object, owner))) {
+        edit(server, &dependent, |object| {
             let kept: Vec<Value> = object
                 .owner_references()
                 .iter()
@@ -119,9 +120,9 @@ fn orphan(server: &mut Server, key: &Key, owner: &Value, objects: &[(Key, Arc<Va
     release(server, key, ORPHAN);
 }
 
-fn foreground(server: &mut Server, key: &Key, owner: &Value, objects: &[(Key, Arc<Value>)]) {
-    for (dependent, object) in objects.iter().filter(|(_, object)| is_owned_by(object, owner)) {
-        delete(server, dependent, object);
+fn foreground(server: &mut Server, key: &Key, owner: &Value) {
+    for (dependent, object) in owned(server.store.iter().filter(|(_, object)| is_owned_by(object, owner))) {
+        delete(server, &dependent, &object);
     }
     let blocks = |object: &Value| {
         let mut references = object.owner_references().iter();
@@ -133,9 +134,9 @@ fn foreground(server: &mut Server, key: &Key, owner: &Value, objects: &[(Key, Ar
 }
 
 /// Deletes what is in a namespace that goes away, and lets it go once it is empty.
-fn empty_namespace(server: &mut Server, namespace: &Key, objects: &[(Key, Arc<Value>)]) {
-    for (key, object) in objects.iter().filter(|(key, _)| key.namespace == namespace.name) {
-        delete(server, key, object);
+fn empty_namespace(server: &mut Server, namespace: &Key) {
+    for (key, object) in owned(server.store.iter().filter(|(key, _)| key.namespace == namespace.name)) {
+        delete(server, &key, &object);
     }
     if !server.store.iter().any(|(key, _)| key.namespace == namespace.name) {
         edit(server, namespace, |object| object["spec"]["finalizers"] = json!([]));

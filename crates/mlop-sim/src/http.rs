@@ -31,12 +31,17 @@ use crate::{
     watch::{Watch, WatchOptions},
 };
 
-type Frames = Pin<Box<dyn futures::Stream<Item = std::result::Result<Frame<Bytes>, Infallible>> + Send>>;
-/// A response of the simulator: whole, or an endless watch.
+/// The frames of a response.
+pub type Frames = Pin<Box<dyn futures::Stream<Item = std::result::Result<Frame<Bytes>, Infallible>> + Send>>;
+
+/// A response of the simulator. A whole document is one frame. A watch has one frame for each event, and each frame
+/// is one JSON document and a line feed: a layer may drop, repeat, hold back or rewrite frames without looking for
+/// the ends of lines. (`ResponseBody` is a `Stream` of its frames, and is made of one.)
 pub type ResponseBody = StreamBody<Frames>;
 
 /// The server as a `tower` service. All requests pass through [`call`](tower::Service::call): layers that delay,
-/// fail or record them go around it.
+/// fail or record them go around it. A watch is a GET with `watch=true` (or `1`) in its query that is answered
+/// with 200; its frames come when the body is polled, and it ends by ending its body.
 #[derive(Clone)]
 pub struct Service {
     pub(crate) server: Arc<Mutex<Server>>,
@@ -112,15 +117,35 @@ impl Call {
     fn answer(&self, shared: &Arc<Mutex<Server>>) -> Response<ResponseBody> {
         let mut server = lock(shared);
         if self.method == Method::GET && self.flag("watch") {
-            return match self.route(&server).and_then(|routed| routed.watch(shared, &server)) {
-                Ok(watch) => respond(200, Box::pin(watch.into_stream().map(|line| Ok(Frame::data(line))))),
-                Err(failure) => whole(failure.code, &status_json(&failure)),
+            return match self.route(&server).and_then(|routed| routed.watch(shared, &mut server)) {
+                Ok(watch) => {
+                    respond(200, JSON, Box::pin(watch.into_stream().map(|line| Ok(Frame::data(line)))))
+                }
+                Err(failure) => self.refuse(&server, &failure),
             };
         }
         match self.document(&mut server) {
-            Ok((code, document)) => whole(code, &document),
-            Err(failure) => whole(failure.code, &status_json(&failure)),
+            Ok((code, document)) => whole(code, JSON, document),
+            Err(failure) => self.refuse(&server, &failure),
         }
+    }
+
+    fn refuse(&self, server: &Server, failure: &kube::core::Status) -> Response<ResponseBody> {
+        if self.is_unknown(server) {
+            return whole(404, "text/plain; charset=utf-8", Bytes::from_static(b"404 page not found\n"));
+        }
+        whole(failure.code, JSON, status::json(failure).to_string().into())
+    }
+
+    /// Whether no part of the real server feels responsible for this path, not even to answer with a `Status`: a
+    /// custom type that is not registered (any more), for one.
+    fn is_unknown(&self, server: &Server) -> bool {
+        let Some(Target { group, version, plural, .. }) = Target::parse(&self.path) else { return true };
+        let served = match server.types.get(&plural, &group) {
+            Some(ty) => ty.version == version,
+            None => plural.is_empty() && server.types.discovery(&group, &version).is_some(),
+        };
+        !served && !server.types.is_built_in(&group, &version)
     }
 
     fn route(&self, server: &Server) -> Result<Routed<'_>> {
@@ -139,30 +164,24 @@ impl Call {
     }
 
     /// The answer to anything but a watch.
-    fn document(&self, server: &mut Server) -> Result<(u16, Value)> {
+    fn document(&self, server: &mut Server) -> Result<(u16, Bytes)> {
         if self.path == "/version" {
-            return Ok((
-                200,
-                json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0-mlop-sim", "gitCommit": "",
-                "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}),
-            ));
+            let version = json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0-mlop-sim", "gitCommit": "",
+                "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
+            return Ok((200, version.to_string().into()));
         }
         if let Some(target) = Target::parse(&self.path).filter(|target| target.plural.is_empty()) {
             let document = server.types.discovery(&target.group, &target.version);
-            return document.map(|document| (200, document)).ok_or_else(status::no_such_resource);
+            return document.map(|d| (200, d.to_string().into())).ok_or_else(status::no_such_resource);
         }
         let routed = self.route(server)?;
         if self.method == Method::GET {
             return routed.read(server);
         }
-        let write = routed.traced(server);
-        let (code, body) = match write {
-            Ok(written) => (written.code, written.body),
-            Err(failure) => return Err(failure),
-        };
+        let Written { code, body, .. } = routed.traced(server)?;
         Ok(match body {
             Body::Object(object) => (code, self.form.of(&object)),
-            Body::Status(status) => (code, status_json(&status)),
+            Body::Status(status) => (code, status::json(&status).to_string().into()),
         })
     }
 
@@ -181,7 +200,7 @@ impl Routed<'_> {
         self.namespace.as_deref().unwrap_or_default()
     }
 
-    fn read(&self, server: &Server) -> Result<(u16, Value)> {
+    fn read(&self, server: &Server) -> Result<(u16, Bytes)> {
         let form = self.call.form;
         match &self.name {
             Some(name) => Ok((200, form.of(&*server.find(&self.ty, self.namespace(), name)?))),
@@ -218,7 +237,7 @@ impl Routed<'_> {
         })
     }
 
-    fn watch(&self, shared: &Arc<Mutex<Server>>, server: &Server) -> Result<Watch> {
+    fn watch(&self, shared: &Arc<Mutex<Server>>, server: &mut Server) -> Result<Watch> {
         let options = WatchOptions {
             selector: self.selector()?,
             resource_version: self.resource_version()?,
@@ -239,7 +258,7 @@ impl Routed<'_> {
         let write = Write {
             time: server.clock.now().to_string(),
             verb: self.verb().into(),
-            resource: self.ty.qualified(),
+            resource: self.ty.resource.to_string(),
             namespace: self.namespace().into(),
             name: self.name.clone().unwrap_or(created),
             subresource: if self.status { "status".into() } else { String::new() },
@@ -312,24 +331,16 @@ impl Routed<'_> {
     }
 }
 
-fn status_json(status: &kube::core::Status) -> Value {
-    let mut document = serde_json::to_value(status).unwrap_or_default();
-    document["kind"] = json!("Status");
-    document["apiVersion"] = json!("v1");
-    document["metadata"] = json!({});
-    document
+const JSON: &str = "application/json";
+
+fn whole(code: u16, content_type: &'static str, document: Bytes) -> Response<ResponseBody> {
+    respond(code, content_type, Box::pin(futures::stream::iter([Ok(Frame::data(document))])))
 }
 
-fn whole(code: u16, document: &Value) -> Response<ResponseBody> {
-    let bytes = Bytes::from(document.to_string());
-    respond(code, Box::pin(futures::stream::iter([Ok(Frame::data(bytes))])))
-}
-
-fn respond(code: u16, frames: Frames) -> Response<ResponseBody> {
+fn respond(code: u16, content_type: &'static str, frames: Frames) -> Response<ResponseBody> {
     let mut response = Response::new(StreamBody::new(frames));
     *response.status_mut() =
         http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    let json = header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
     response
 }

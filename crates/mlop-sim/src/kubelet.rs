@@ -13,23 +13,28 @@
 //! ```
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
 use k8s_openapi::api::core::v1::Pod;
+use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
 
 use crate::{
     Sim,
     background::with,
     delete::DeleteOptions,
+    news::News,
     object::{Object, array, text},
-    revisions::Revisions,
     server::{Server, WriteOptions},
-    store::Key,
+    store::{Change, Key},
+    stored::Stored,
 };
 
 /// From a pod's creation to its start, unless the outcome says otherwise.
@@ -118,51 +123,83 @@ impl PodOutcome {
     }
 }
 
-/// Starts the kubelet of `sim`. It asks `script` once for every pod that it sees first, and ends with the server.
+/// Starts the kubelet of `sim`. It asks `script` once for every pod that it begins to run, and ends with the server.
 pub fn spawn(sim: &Sim, script: impl FnMut(&Pod) -> PodOutcome + Send + 'static) {
-    let revisions = sim.lock().store.subscribe();
-    tokio::spawn(run(Arc::downgrade(&sim.server), revisions, script));
+    let created = |change: &Change| change.before.is_none() && &*change.key.resource == "pods";
+    let news = sim.lock().store.subscribe(created);
+    tokio::spawn(run(Arc::downgrade(&sim.server), news, script));
 }
 
-async fn run(
-    server: Weak<Mutex<Server>>,
-    mut revisions: Revisions,
-    mut script: impl FnMut(&Pod) -> PodOutcome + Send,
-) {
-    let mut seen = BTreeSet::new();
+/// The pods that the kubelet has, by uid.
+type Lives = BTreeMap<String, JoinHandle<()>>;
+
+async fn run(server: Weak<Mutex<Server>>, mut news: News, mut script: impl FnMut(&Pod) -> PodOutcome + Send) {
+    let mut lives = Lives::new();
     loop {
-        for (key, pod) in with(&server, |server| new_pods(server, &mut seen)).unwrap_or_default() {
-            let Ok(typed) = serde_json::from_value::<Pod>(Value::clone(&pod)) else { continue };
-            let outcome = script(&typed);
-            let life = Life { server: server.clone(), key, uid: pod.uid().to_string(), outcome };
-            tokio::spawn(life.live(revisions.clone()));
+        lives.retain(|_, life| !life.is_finished());
+        for (key, pod) in with(&server, |server| unknown_pods(server, &lives)).unwrap_or_default() {
+            let Ok(typed) = Pod::deserialize(&**pod) else { continue };
+            // What a pod would do that is only there to be stopped is nobody's business.
+            let outcome = if pod.is_deleting() { PodOutcome::run_forever() } else { script(&typed) };
+            let uid = pod.uid().to_string();
+            let Some(life) = with(&server, |state| Life::new(&server, state, key, &uid, outcome)) else {
+                return;
+            };
+            lives.insert(uid, tokio::spawn(life.live()));
         }
-        if revisions.changed().await.is_err() {
+        if news.next().await.is_err() {
             return;
         }
     }
 }
 
-fn new_pods(server: &Server, seen: &mut BTreeSet<String>) -> Vec<(Key, Arc<Value>)> {
-    let pods = server.store.list("pods", None);
-    let new =
-        pods.filter(|(_, pod)| text(&pod["status"]["phase"]) == "Pending" && seen.insert(pod.uid().into()));
-    new.map(|(key, pod)| (key.clone(), pod.clone())).collect()
+/// Pods that should run, or be stopped, and are not known. After a backup was restored these can be old ones.
+fn unknown_pods(server: &Server, lives: &Lives) -> Vec<(Key, Arc<Stored>)> {
+    let unknown = |pod: &Value| {
+        let stopped = pod.is_deleting() && pod.meta()["deletionGracePeriodSeconds"] == 0;
+        let ended = matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed");
+        !stopped && !ended && !lives.contains_key(pod.uid())
+    };
+    let pods = server.store.list("pods", None).filter(|(_, pod)| unknown(pod));
+    pods.map(|(key, pod)| (key.clone(), pod.clone())).collect()
 }
 
 /// One pod, from its start to its end.
 struct Life {
     server: Weak<Mutex<Server>>,
+    news: News,
     key: Key,
     uid: String,
     outcome: PodOutcome,
+    /// The node and the status that were written last.
+    reported: Option<(Value, Value)>,
+    /// How often the server had restarted when that was written.
+    restarts: u64,
 }
 
 impl Life {
-    async fn live(self, revisions: Revisions) {
-        let mut revisions = revisions;
+    fn new(
+        shared: &Weak<Mutex<Server>>,
+        server: &mut Server,
+        key: Key,
+        uid: &str,
+        outcome: PodOutcome,
+    ) -> Self {
+        let own = key.clone();
+        Self {
+            server: shared.clone(),
+            news: server.store.subscribe(move |change| change.key == own),
+            key,
+            uid: uid.into(),
+            outcome,
+            reported: None,
+            restarts: server.store.restarts(),
+        }
+    }
+
+    async fn live(mut self) {
         let start = Instant::now() + self.outcome.startup;
-        if !self.until(start, &mut revisions).await {
+        if !self.until(start).await {
             return self.shut_down().await;
         }
         match self.outcome.end {
@@ -172,42 +209,58 @@ impl Life {
         }
         let lasting = matches!(self.outcome.end, End::Unschedulable | End::ImagePullBackOff | End::Never);
         if lasting {
-            self.deleted(&mut revisions).await;
+            self.deleted().await;
             return self.shut_down().await;
         }
-        if !self.until(start + self.outcome.runtime, &mut revisions).await {
+        if !self.until(start + self.outcome.runtime).await {
             return self.shut_down().await;
         }
         let (end, container) = (self.outcome.end.clone(), self.outcome.container.clone());
         self.status(|pod, now| ended(pod, now, &end, container.as_deref()));
-        self.deleted(&mut revisions).await;
+        self.deleted().await;
         self.remove();
     }
 
     /// Waits for a moment; false if the pod is deleted before.
-    async fn until(&self, moment: Instant, revisions: &mut Revisions) -> bool {
+    async fn until(&mut self, moment: Instant) -> bool {
         tokio::select! {
             biased;
-            () = self.deleted(revisions) => false,
+            () = self.deleted() => false,
             () = sleep_until(moment) => true,
         }
     }
 
     /// Waits until the pod is being deleted, or is gone.
-    async fn deleted(&self, revisions: &mut Revisions) {
+    async fn deleted(&mut self) {
+        let server = self.server.clone();
         loop {
-            let alive = with(&self.server, |server| self.pod(server).is_some_and(|pod| !pod.is_deleting()));
-            if alive != Some(true) || revisions.changed().await.is_err() {
+            let alive = with(&server, |server| self.is_wanted(server));
+            if alive != Some(true) || self.news.next().await.is_err() {
                 return;
             }
         }
     }
 
-    fn pod(&self, server: &Server) -> Option<Arc<Value>> {
+    /// Whether the pod is to go on. A server that has restarted is told again how far it is.
+    fn is_wanted(&mut self, server: &mut Server) -> bool {
+        let Some(pod) = self.pod(server) else { return false };
+        if self.restarts != server.store.restarts() {
+            self.restarts = server.store.restarts();
+            if let Some((node, status)) = &self.reported {
+                let mut new = Value::clone(&pod);
+                new["spec"]["nodeName"] = node.clone();
+                new["status"] = status.clone();
+                write(server, &pod, new);
+            }
+        }
+        !pod.is_deleting()
+    }
+
+    fn pod(&self, server: &Server) -> Option<Arc<Stored>> {
         server.store.get(&self.key).filter(|pod| pod.uid() == self.uid).cloned()
     }
 
-    async fn shut_down(&self) {
+    async fn shut_down(&mut self) {
         sleep(SHUTDOWN).await;
         let killed = End::Fail { exit_code: EXIT_SIGTERM, reason: "Error".into(), message: String::new() };
         self.status(|pod, now| {
@@ -218,31 +271,41 @@ impl Life {
         self.remove();
     }
 
+    /// Lets go of a pod that is being deleted.
     fn remove(&self) {
         with(&self.server, |server| {
             let Some(ty) = server.types.get("pods", "").cloned() else { return };
+            if !self.pod(server).is_some_and(|pod| pod.is_deleting()) {
+                return;
+            }
             let options = DeleteOptions {
                 uid: Some(self.uid.clone()),
                 grace_seconds: Some(0),
                 ..DeleteOptions::default()
             };
-            // A pod that is gone already is what this is for.
+            // The pod was there a moment ago, and nothing else stands in the way.
             let _ = server.delete(&ty, &self.key.namespace, &self.key.name, &options);
         });
     }
 
-    fn status(&self, change: impl FnOnce(&mut Value, &str)) {
-        with(&self.server, |server| {
-            let (Some(ty), Some(old)) = (server.types.get("pods", "").cloned(), self.pod(server)) else {
-                return;
-            };
+    fn status(&mut self, change: impl FnOnce(&mut Value, &str)) {
+        let reported = with(&self.server, |server| {
+            let old = self.pod(server)?;
             let now = server.clock.now_seconds().to_string();
             let mut new = Value::clone(&old);
             change(&mut new, &now);
-            // The status written here is valid for every pod that was admitted.
-            let _ = server.replace(&ty, &old, new, None, &WriteOptions::direct("kubelet"));
+            let reported = (new["spec"]["nodeName"].clone(), new["status"].clone());
+            write(server, &old, new);
+            Some(reported)
         });
+        self.reported = reported.flatten();
     }
+}
+
+fn write(server: &mut Server, old: &Arc<Stored>, new: Value) {
+    let Some(ty) = server.types.get("pods", "").cloned() else { return };
+    // The status written here is valid for every pod that was admitted.
+    let _ = server.replace(&ty, old, new, None, &WriteOptions::direct("kubelet"));
 }
 
 fn condition(pod: &mut Value, kind: &str, status: bool, reason: &str, now: &str) {

@@ -17,7 +17,8 @@
 //! [`Sim::client`] gives a `kube::Client` whose requests never leave the process; [`Sim::service`] is the `tower`
 //! service behind it, for tests that put layers around it. Custom types are served after [`Sim::register_crd`].
 //! A [`kubelet`] ends pods by a script, [`controllers`] stand in for those of Jobs, Deployments and StatefulSets, and
-//! the garbage collector always runs.
+//! the garbage collector always runs. What can happen to a whole cluster is there too: [`Sim::restore`] of an old
+//! backup, [`Sim::remove_crd`], [`Sim::terminate_namespace`], [`Sim::set_quota`].
 //!
 //! Everything is decided by the order of requests and by tokio's time: with a paused, single-threaded runtime two runs
 //! of one test write the same objects with the same uids, versions and timestamps ([`Sim::trace_hash`]).
@@ -25,7 +26,8 @@
 //! How near it is to the real server is measured, not claimed: [`conformance`] runs against both.
 //!
 //! # What it does not do
-//! - Authentication, authorization, admission webhooks and policies, quotas: everything is allowed.
+//! - Authentication, authorization, admission webhooks and policies: everything is allowed. Quotas are
+//!   numbers ([`Sim::set_quota`]), not `ResourceQuota` objects.
 //! - Defaults and validation of built-in kinds beyond those in `builtin` and `validate`. Their unknown fields are dropped
 //!   by decoding into the Rust type, in server-side apply too, where the real server refuses them; which of their lists
 //!   are maps is a table in `shape`. Services get no addresses.
@@ -50,16 +52,19 @@ mod clock;
 pub mod conformance;
 pub mod controllers;
 mod delete;
+mod disasters;
 mod fields;
 mod gc;
 mod http;
 mod identity;
 pub mod kubelet;
+mod news;
 mod object;
 mod patch;
+mod quota;
 mod read;
 mod resource;
-mod revisions;
+mod rules;
 mod schema;
 mod select;
 mod server;
@@ -67,11 +72,13 @@ mod shape;
 mod sim;
 mod status;
 mod store;
+mod stored;
 mod trace;
 mod url;
 mod validate;
 mod watch;
 
-pub use http::{ResponseBody, Service};
+pub use disasters::Snapshot;
+pub use http::{Frames, ResponseBody, Service};
 pub use sim::Sim;
 pub use trace::Write;

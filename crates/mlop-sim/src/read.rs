@@ -1,16 +1,18 @@
 //! Lists: selection, pages, and the state at an earlier revision.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use serde_json::{Value, json};
+use bytes::Bytes;
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::json;
 
 use crate::{
-    object::as_object,
     resource::{Model, ResourceType},
     select::Selector,
     server::Server,
     status::{self, Result},
     store::Key,
+    stored::Stored,
 };
 
 /// In which form objects are answered.
@@ -22,14 +24,61 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    pub(crate) fn of(self, object: &Value) -> Value {
+    pub(crate) fn of(self, object: &Stored) -> Bytes {
         match self {
-            Form::Full => object.clone(),
+            Form::Full => object.json().clone(),
             Form::Metadata => json!({
                 "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"],
-            }),
+            })
+            .to_string()
+            .into(),
         }
     }
+}
+
+/// An object as an item of a list.
+struct Item<'a> {
+    object: &'a Stored,
+    form: Form,
+    /// Items of built-in lists do not repeat their type, as those of the real server.
+    typed: bool,
+}
+
+impl Serialize for Item<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if self.form == Form::Metadata {
+            map.serialize_entry("kind", "PartialObjectMetadata")?;
+            map.serialize_entry("apiVersion", "meta.k8s.io/v1")?;
+            map.serialize_entry("metadata", &self.object["metadata"])?;
+            return map.end();
+        }
+        for (name, value) in self.object.as_object().into_iter().flatten() {
+            if self.typed || !matches!(name.as_str(), "kind" | "apiVersion") {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List<'a> {
+    kind: String,
+    api_version: String,
+    metadata: ListMeta,
+    items: Vec<Item<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListMeta {
+    resource_version: String,
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining_item_count: Option<usize>,
 }
 
 /// What a list request asks for.
@@ -50,33 +99,34 @@ impl Server {
         namespace: Option<&str>,
         options: &ListOptions,
         form: Form,
-    ) -> Result<Value> {
+    ) -> Result<Bytes> {
         let (revision, start) = self.list_position(options)?;
-        let objects = self.store.list_at(&ty.qualified(), namespace, revision)?;
-        let matching: Vec<(&Key, &Arc<Value>)> = objects
-            .iter()
+        let objects = self.store.list_at(&ty.resource, namespace, revision)?;
+        let matching: Vec<(&Key, &Arc<Stored>)> = objects
+            .into_iter()
             .filter(|(key, object)| {
                 start.as_ref().is_none_or(|start| (&key.namespace, &key.name) > (&start.0, &start.1))
                     && options.selector.matches(object)
             })
             .collect();
         let page = options.limit.filter(|limit| *limit > 0).unwrap_or(matching.len());
-        let mut metadata = json!({"resourceVersion": revision.to_string()});
-        if matching.len() > page
-            && let Some((last, _)) = page.checked_sub(1).and_then(|last| matching.get(last))
-        {
-            metadata["continue"] = json!(token(revision, last));
-            if options.selector.is_empty() {
-                metadata["remainingItemCount"] = json!(matching.len() - page);
-            }
-        }
-        let items: Vec<Value> =
-            matching.iter().take(page).map(|(_, object)| list_item(ty, form.of(object), form)).collect();
+        let last = page.checked_sub(1).filter(|_| matching.len() > page).and_then(|last| matching.get(last));
+        let metadata = ListMeta {
+            resource_version: revision.to_string(),
+            token: last.map(|(last, _)| token(revision, last)),
+            remaining_item_count: last
+                .filter(|_| options.selector.is_empty())
+                .map(|_| matching.len().saturating_sub(page)),
+        };
+        let typed = matches!(ty.model, Model::Custom(_));
+        let items = matching.iter().take(page).map(|(_, object)| Item { object, form, typed }).collect();
         let (kind, api_version) = match form {
             Form::Full => (format!("{}List", ty.kind), ty.api_version()),
             Form::Metadata => ("PartialObjectMetadataList".into(), "meta.k8s.io/v1".into()),
         };
-        Ok(json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items}))
+        let list = List { kind, api_version, metadata, items };
+        let text = serde_json::to_vec(&list).map_err(|error| status::internal(error.to_string()))?;
+        Ok(text.into())
     }
 
     /// The revision to list at, and the key after which the page begins.
@@ -85,7 +135,10 @@ impl Server {
         if let Some(token) = &options.token {
             let (revision, start) =
                 parse_token(token).ok_or_else(|| status::bad_request("continue key is not valid"))?;
-            return Ok((revision, Some(start)));
+            return match revision > current {
+                true => Err(status::too_large_resource_version(revision, current)),
+                false => Ok((revision, Some(start))),
+            };
         }
         match options.resource_version {
             Some(wanted) if wanted > current => Err(status::too_large_resource_version(wanted, current)),
@@ -93,16 +146,6 @@ impl Server {
             _ => Ok((current, None)),
         }
     }
-}
-
-/// Items of built-in lists do not repeat their type, as those of the real server.
-fn list_item(ty: &ResourceType, mut item: Value, form: Form) -> Value {
-    if form == Form::Full && matches!(ty.model, Model::BuiltIn { .. }) {
-        let item = as_object(&mut item);
-        item.remove("kind");
-        item.remove("apiVersion");
-    }
-    item
 }
 
 fn token(revision: u64, last: &Key) -> String {
@@ -113,16 +156,4 @@ fn parse_token(token: &str) -> Option<(u64, (String, String))> {
     let (revision, rest) = token.split_once(':')?;
     let (namespace, name) = rest.split_once(':')?;
     Some((revision.parse().ok()?, (namespace.into(), name.into())))
-}
-
-/// The objects of one resource that a selector matches, as a watch's initial events.
-pub(crate) fn initial(
-    server: &Server,
-    ty: &ResourceType,
-    namespace: Option<&str>,
-    selector: &Selector,
-) -> BTreeMap<Key, Arc<Value>> {
-    let resource = ty.qualified();
-    let objects = server.store.list(&resource, namespace).filter(|(_, object)| selector.matches(object));
-    objects.map(|(key, object)| (key.clone(), object.clone())).collect()
 }

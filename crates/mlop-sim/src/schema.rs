@@ -6,36 +6,26 @@
 
 use std::collections::BTreeMap;
 
-use kube::core::{
-    cel::{CompiledSchema, Validator, compile_schema},
-    response::StatusCause,
-};
+use kube::core::response::StatusCause;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::status::cause;
-
-thread_local! {
-    /// The functions that rules may call: the same for every schema, and slow to set up.
-    static VALIDATOR: Validator = Validator::new();
-}
+use crate::{rules::Rules, status::cause};
 
 /// A structural schema with its patterns and rules compiled.
 #[derive(Debug)]
 pub(crate) struct Schema {
     root: Value,
     patterns: BTreeMap<String, Regex>,
-    rules: CompiledSchema,
-    has_rules: bool,
+    rules: Option<Rules>,
 }
 
 impl Schema {
     pub(crate) fn new(root: Value) -> Result<Self, String> {
         let mut patterns = BTreeMap::new();
         collect_patterns(&root, &mut patterns)?;
-        let rules = compile_schema(&root);
-        let has_rules = has_rules(&root);
-        Ok(Self { root, patterns, rules, has_rules })
+        let rules = Rules::of(&root);
+        Ok(Self { root, patterns, rules })
     }
 
     pub(crate) fn root(&self) -> &Value {
@@ -67,29 +57,13 @@ impl Schema {
     pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<StatusCause> {
         let mut check = Check { patterns: &self.patterns, causes: Vec::new() };
         check.value(&self.root, object, old, "");
-        if self.has_rules {
+        if let Some(rules) = &self.rules {
             match check.causes.iter().any(blocks_rules) {
                 true => check.causes.push(cause("FieldValueInvalid", "<nil>", RULES_LEFT_OUT)),
-                false => check.causes.extend(self.broken_rules(object, old)),
+                false => check.causes.extend(rules.broken(object, old)),
             }
         }
         check.causes
-    }
-
-    /// The CEL rules that `object` breaks.
-    fn broken_rules(&self, object: &Value, old: Option<&Value>) -> Vec<StatusCause> {
-        let Err(errors) = Validator::new().validate_compiled(&self.rules, object, old) else {
-            return Vec::new();
-        };
-        let mut causes: Vec<StatusCause> = errors
-            .into_iter()
-            .map(|error| {
-                let reason = error.reason.as_deref().unwrap_or("FieldValueInvalid");
-                cause(reason, &error.field_path, format!("Invalid value: {}", error.message))
-            })
-            .collect();
-        causes.sort_by(|a, b| (&a.field, &a.message).cmp(&(&b.field, &b.message)));
-        causes
     }
 }
 
@@ -107,14 +81,6 @@ fn blocks_rules(error: &StatusCause) -> bool {
             | "FieldValueTooMany"
             | "FieldValueTypeInvalid"
     )
-}
-
-fn has_rules(schema: &Value) -> bool {
-    match schema {
-        Value::Object(map) => map.contains_key("x-kubernetes-validations") || map.values().any(has_rules),
-        Value::Array(items) => items.iter().any(has_rules),
-        _ => false,
-    }
 }
 
 fn collect_patterns(schema: &Value, patterns: &mut BTreeMap<String, Regex>) -> Result<(), String> {

@@ -12,10 +12,12 @@ use crate::{
     apply::{Apply, Manager, Managers},
     clock::Clock,
     object::{Object, as_object},
+    quota::Quotas,
     resource::{Generation, Model, ResourceType, Types},
     shape::Shape,
     status::{self, Result, cause},
     store::{Key, Store},
+    stored::Stored,
     trace::Write,
     validate,
 };
@@ -24,6 +26,7 @@ use crate::{
 pub(crate) struct Server {
     pub(crate) store: Store,
     pub(crate) types: Types,
+    pub(crate) quotas: Quotas,
     pub(crate) clock: Clock,
     pub(crate) writes: Vec<Write>,
     /// How many uids and generated names were given out.
@@ -67,12 +70,12 @@ pub(crate) struct Written {
 /// What a request is answered with.
 #[derive(Debug)]
 pub(crate) enum Body {
-    Object(Arc<Value>),
+    Object(Arc<Stored>),
     Status(Box<Status>),
 }
 
 impl Written {
-    pub(crate) fn object(code: u16, object: Arc<Value>, changed: bool) -> Self {
+    pub(crate) fn object(code: u16, object: Arc<Stored>, changed: bool) -> Self {
         Self { code, body: Body::Object(object), changed }
     }
 }
@@ -82,6 +85,7 @@ impl Server {
         let mut server = Self {
             store: Store::new(),
             types: Types::built_in(),
+            quotas: Quotas::default(),
             clock: Clock::start(),
             writes: Vec::new(),
             issued: 0,
@@ -100,7 +104,7 @@ impl Server {
         let _ = self.create(&ty, "", object, &WriteOptions::direct("mlop-sim"));
     }
 
-    pub(crate) fn find(&self, ty: &ResourceType, namespace: &str, name: &str) -> Result<Arc<Value>> {
+    pub(crate) fn find(&self, ty: &ResourceType, namespace: &str, name: &str) -> Result<Arc<Stored>> {
         self.store.get(&key(ty, namespace, name)).cloned().ok_or_else(|| status::not_found(ty, name))
     }
 
@@ -128,6 +132,7 @@ impl Server {
         if !causes.is_empty() {
             return Err(status::invalid(ty, &name, causes));
         }
+        self.check_quota(ty, namespace, &object)?;
         let key = key(ty, namespace, &name);
         if self.store.get(&key).is_some() {
             return Err(status::already_exists(ty, &name));
@@ -141,7 +146,7 @@ impl Server {
         }
         Managers::default().updated(&who, &empty, &written, Shape::of(ty), &now).write_to(&mut object);
         if options.dry_run {
-            return Ok(Written::object(201, Arc::new(object), false));
+            return Ok(Written::object(201, Arc::new(Stored::new(object)), false));
         }
         Ok(self.put_new(ty, &key, object))
     }
@@ -219,7 +224,7 @@ impl Server {
         check_namespace(ty, namespace, &mut intent)?;
         let shape = Shape::of(ty);
         let apply = Apply { who: &who, intent: &intent, shape, force: options.force, ignored, now: &now };
-        let (object, managers) = apply.to(&old)?;
+        let (object, managers) = apply.to(&old, old.managers())?;
         self.replace(ty, &old, object, Some(managers), options)
     }
 
@@ -243,7 +248,8 @@ impl Server {
         let ignored: &[&str] = if ty.has_status { &["status"] } else { &[] };
         let shape = Shape::of(ty);
         let empty = json!({"metadata": {}});
-        let (_, managers) = Apply { who, intent: &intent, shape, force: true, ignored, now }.to(&empty)?;
+        let apply = Apply { who, intent: &intent, shape, force: true, ignored, now };
+        let (_, managers) = apply.to(&empty, &Managers::default())?;
         let dry_run = WriteOptions { dry_run: true, ..options.clone() };
         let Written { body: Body::Object(object), .. } =
             self.create(ty, namespace, intent.clone(), &dry_run)?
@@ -253,7 +259,7 @@ impl Server {
         let mut object = Value::clone(&object);
         managers.write_to(&mut object);
         if options.dry_run {
-            return Ok(Written::object(201, Arc::new(object), false));
+            return Ok(Written::object(201, Arc::new(Stored::new(object)), false));
         }
         Ok(self.put_new(ty, &key(ty, namespace, name), object))
     }
@@ -262,7 +268,7 @@ impl Server {
     pub(crate) fn replace(
         &mut self,
         ty: &ResourceType,
-        old: &Arc<Value>,
+        old: &Arc<Stored>,
         mut new: Value,
         managers: Option<Managers>,
         options: &WriteOptions,
@@ -277,28 +283,24 @@ impl Server {
             return Err(status::invalid(ty, &name, causes));
         }
         self.set_generation(ty, old, &mut new);
-        let before = Managers::of(old);
-        let now = self.clock.now_seconds().to_string();
-        let after = match managers {
-            Some(managers) => managers,
-            None => {
-                let who = manager("Update", ty, options);
-                before.clone().updated(&who, old, &new, Shape::of(ty), &now)
-            }
-        };
-        new.copy_meta(old, "managedFields");
+        let managers = managers.unwrap_or_else(|| {
+            let who = manager("Update", ty, options);
+            let now = self.clock.now_seconds().to_string();
+            old.managers().clone().updated(&who, old, &new, Shape::of(ty), &now)
+        });
         let key = key(ty, old.namespace(), &name);
-        if new == **old && after.same_fields(&before) && !self.unstored_status.contains(&key) {
+        let same = same_content(&new, old) && managers.same_fields(old.managers());
+        if same && !self.unstored_status.contains(&key) {
             return Ok(Written::object(200, old.clone(), false));
         }
-        after.write_to(&mut new);
+        managers.write_to(&mut new);
         if options.dry_run {
-            return Ok(Written::object(200, Arc::new(new), false));
+            return Ok(Written::object(200, Arc::new(Stored::new(new)), false));
         }
         self.unstored_status.remove(&key);
         if nothing_holds(ty, &new) {
             self.store.remove(&key);
-            return Ok(Written::object(200, Arc::new(new), true));
+            return Ok(Written::object(200, Arc::new(Stored::new(new)), true));
         }
         Ok(Written::object(200, self.store.put(&key, new), true))
     }
@@ -308,14 +310,12 @@ impl Server {
             Generation::Never => return,
             Generation::Spec => old["spec"] != new["spec"],
             Generation::Everything => {
-                let mut ignored = vec!["metadata", "apiVersion", "kind"];
-                ignored.extend(ty.has_status.then_some("status"));
-                let counted = |object: &Value| {
-                    let fields = object.as_object().into_iter().flatten();
-                    let counted = fields.filter(|(name, _)| !ignored.contains(&name.as_str()));
-                    counted.map(|(name, value)| (name.clone(), value.clone())).collect::<Value>()
+                let counts = |name: &str| match name {
+                    "metadata" | "apiVersion" | "kind" => false,
+                    "status" => !ty.has_status,
+                    _ => true,
                 };
-                counted(old) != counted(new)
+                !fields(old, counts).eq(fields(new, counts))
             }
         };
         let generation = old.generation() + i64::from(moved);
@@ -348,7 +348,7 @@ impl WriteOptions {
 
 pub(crate) fn key(ty: &ResourceType, namespace: &str, name: &str) -> Key {
     let namespace = if ty.namespaced { namespace } else { "" };
-    Key { resource: ty.qualified(), namespace: namespace.into(), name: name.into() }
+    Key { resource: ty.resource.clone(), namespace: namespace.into(), name: name.into() }
 }
 
 /// Whether an object that is being deleted has nothing left to wait for.
@@ -357,6 +357,17 @@ pub(crate) fn nothing_holds(ty: &ResourceType, object: &Value) -> bool {
         ty.kind == "Namespace" && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
     let graceful = object.meta()["deletionGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds > 0);
     object.is_deleting() && object.finalizers().is_empty() && !graceful && !content
+}
+
+/// Whether both say the same, whoever owns it.
+fn same_content(a: &Value, b: &Value) -> bool {
+    let (content, meta) = (|name: &str| name != "metadata", |name: &str| name != "managedFields");
+    fields(a, content).eq(fields(b, content)) && fields(a.meta(), meta).eq(fields(b.meta(), meta))
+}
+
+/// The fields of an object that `counts` picks by name.
+fn fields(object: &Value, counts: impl Fn(&str) -> bool) -> impl Iterator<Item = (&String, &Value)> {
+    object.as_object().into_iter().flatten().filter(move |(name, _)| counts(name))
 }
 
 fn manager(operation: &str, ty: &ResourceType, options: &WriteOptions) -> Manager {

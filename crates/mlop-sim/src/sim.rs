@@ -35,10 +35,8 @@ impl Sim {
     /// collector runs on it, and its time is the server's.
     #[expect(clippy::new_without_default, reason = "a default that needs a runtime would surprise")]
     pub fn new() -> Self {
-        let server = Server::new();
-        let revisions = server.store.subscribe();
-        let server = Arc::new(Mutex::new(server));
-        tokio::spawn(gc::run(Arc::downgrade(&server), revisions));
+        let server = Arc::new(Mutex::new(Server::new()));
+        gc::spawn(&server);
         Self { server }
     }
 
@@ -92,7 +90,7 @@ impl Sim {
     {
         let server = self.lock();
         let object = server.find(&*typed::<K>(&server).ok()?, namespace, name).ok()?;
-        serde_json::from_value(Value::clone(&object)).ok()
+        K::deserialize(&**object).ok()
     }
 
     /// All objects of a type in all namespaces, by namespace and name. Undecodable ones are left out.
@@ -102,9 +100,8 @@ impl Sim {
     {
         let server = self.lock();
         let Ok(ty) = typed::<K>(&server) else { return Vec::new() };
-        let resource = ty.qualified();
-        let objects = server.store.list(&resource, None).map(|(_, object)| Value::clone(object));
-        objects.filter_map(|object| serde_json::from_value(object).ok()).collect()
+        let objects = server.store.list(&ty.resource, None);
+        objects.filter_map(|(_, object)| K::deserialize(&***object).ok()).collect()
     }
 
     /// Creates an object, in `default` if it names no namespace.
@@ -134,7 +131,7 @@ impl Sim {
         let mut server = self.lock();
         let ty = typed::<K>(&server)?;
         let old = server.find(&ty, namespace, name)?;
-        let mut object: K = serde_json::from_value(Value::clone(&old)).map_err(undecodable)?;
+        let mut object = K::deserialize(&**old).map_err(undecodable)?;
         change(&mut object);
         let new = encode::<K>(&object)?;
         decode(server.replace(&ty, &old, new, None, &WriteOptions::direct(TEST_MANAGER))?)
@@ -159,7 +156,7 @@ impl Sim {
         K: Resource<DynamicType = ()>,
     {
         let server = self.lock();
-        typed::<K>(&server).map_or(0, |ty| server.store.list(&ty.qualified(), None).count())
+        typed::<K>(&server).map_or(0, |ty| server.store.list(&ty.resource, None).count())
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Server> {
@@ -182,7 +179,7 @@ fn encode<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Result<Value
 
 fn decode<K: DeserializeOwned>(written: Written) -> Result<K> {
     match written.body {
-        Body::Object(object) => serde_json::from_value(Value::clone(&object)).map_err(undecodable),
+        Body::Object(object) => K::deserialize(&**object).map_err(undecodable),
         Body::Status(status) => Err(status),
     }
 }

@@ -1,6 +1,7 @@
 //! Failures as the `metav1.Status` that the real server answers with.
 
 use kube::core::response::{Status, StatusCause, StatusDetails, StatusSummary};
+use serde_json::{Value, json};
 
 use crate::resource::ResourceType;
 
@@ -16,6 +17,15 @@ fn failure(code: u16, reason: &str, message: String) -> Box<Status> {
         reason: reason.into(),
         details: None,
     })
+}
+
+/// As the document that it is answered as.
+pub(crate) fn json(status: &Status) -> Value {
+    let mut document = serde_json::to_value(status).unwrap_or_default();
+    document["kind"] = json!("Status");
+    document["apiVersion"] = json!("v1");
+    document["metadata"] = json!({});
+    document
 }
 
 fn about(kind: &str, group: &str, name: &str) -> StatusDetails {
@@ -40,17 +50,17 @@ pub(crate) fn no_such_resource() -> Box<Status> {
 }
 
 pub(crate) fn not_found(ty: &ResourceType, name: &str) -> Box<Status> {
-    let message = format!("{} \"{name}\" not found", ty.qualified());
+    let message = format!("{} \"{name}\" not found", ty.resource);
     Box::new(Status { details: about_resource(ty, name), ..*failure(404, "NotFound", message) })
 }
 
 pub(crate) fn already_exists(ty: &ResourceType, name: &str) -> Box<Status> {
-    let message = format!("{} \"{name}\" already exists", ty.qualified());
+    let message = format!("{} \"{name}\" already exists", ty.resource);
     Box::new(Status { details: about_resource(ty, name), ..*failure(409, "AlreadyExists", message) })
 }
 
 pub(crate) fn conflict(ty: &ResourceType, name: &str, why: &str) -> Box<Status> {
-    let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", ty.qualified());
+    let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", ty.resource);
     Box::new(Status { details: about_resource(ty, name), ..*failure(409, "Conflict", message) })
 }
 
@@ -61,7 +71,7 @@ pub(crate) fn apply_conflict(message: String, causes: Vec<StatusCause>) -> Box<S
 }
 
 pub(crate) fn forbidden(ty: &ResourceType, name: &str, why: &str, causes: Vec<StatusCause>) -> Box<Status> {
-    let message = format!("{} \"{name}\" is forbidden: {why}", ty.qualified());
+    let message = format!("{} \"{name}\" is forbidden: {why}", ty.resource);
     let details = about_resource(ty, name).map(|details| StatusDetails { causes, ..details });
     Box::new(Status { details, ..*failure(403, "Forbidden", message) })
 }

@@ -6,40 +6,51 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use super::{LAG, MANAGER, condition, set_status};
+use super::{LAG, MANAGER, RETRY, condition, set_status};
 use crate::{
     Sim,
     background::with,
     delete::DeleteOptions,
+    news::News,
     object::{Object, array, object_at, text},
-    revisions::Revisions,
     server::{Server, WriteOptions},
+    store::Change,
+    stored::Stored,
 };
 
 /// Starts the Job controller of `sim`; it ends with the server.
 pub fn spawn_jobs(sim: &Sim) {
-    let revisions = sim.lock().store.subscribe();
-    tokio::spawn(run(Arc::downgrade(&sim.server), revisions));
+    let wants = |change: &Change| matches!(&*change.key.resource, "jobs.batch" | "pods");
+    let news = sim.lock().store.subscribe(wants);
+    tokio::spawn(run(Arc::downgrade(&sim.server), news));
 }
 
-async fn run(server: Weak<Mutex<Server>>, mut revisions: Revisions) {
+async fn run(server: Weak<Mutex<Server>>, mut news: News) {
     loop {
-        with(&server, sync_all);
-        if revisions.changed().await.is_err() {
+        let Some(complete) = with(&server, sync_all) else { return };
+        let changed = news.next();
+        let ended = match complete {
+            true => changed.await.is_err(),
+            false => timeout(RETRY, changed).await.is_ok_and(|changed| changed.is_err()),
+        };
+        if ended {
             return;
         }
         sleep(LAG).await;
-        revisions.latest();
+        news.catch_up();
     }
 }
 
-fn sync_all(server: &mut Server) {
-    let jobs: Vec<Arc<Value>> = server.store.list("jobs.batch", None).map(|(_, job)| job.clone()).collect();
+/// Whether every Job has the pods that it should have.
+fn sync_all(server: &mut Server) -> bool {
+    let jobs: Vec<Arc<Stored>> = server.store.list("jobs.batch", None).map(|(_, job)| job.clone()).collect();
+    let mut complete = true;
     for job in jobs.iter().filter(|job| !job.is_deleting() && !is_finished(job)) {
-        sync(server, job);
+        complete &= sync(server, job);
     }
+    complete
 }
 
 fn is_finished(job: &Value) -> bool {
@@ -50,7 +61,7 @@ fn is_finished(job: &Value) -> bool {
 /// The pods of a Job, by how they stand.
 #[derive(Default)]
 struct Pods {
-    active: Vec<Arc<Value>>,
+    active: Vec<Arc<Stored>>,
     terminating: i64,
     failed: i64,
     succeeded: i64,
@@ -88,7 +99,9 @@ fn index_of(pod: &Value) -> Option<i64> {
     text(&pod.meta()["annotations"]["batch.kubernetes.io/job-completion-index"]).parse().ok()
 }
 
-fn sync(server: &mut Server, job: &Value) {
+/// Whether the Job has the pods that it should have.
+fn sync(server: &mut Server, job: &Value) -> bool {
+    let mut complete = true;
     let spec = &job["spec"];
     let parallelism = spec["parallelism"].as_i64().unwrap_or(1);
     let completions = spec["completions"].as_i64().unwrap_or(parallelism);
@@ -117,10 +130,11 @@ fn sync(server: &mut Server, job: &Value) {
             false => (0..wanted).map(|_| None).collect(),
         };
         for index in indexes {
-            create_pod(server, job, index);
+            complete &= create_pod(server, job, index);
         }
     }
     report(server, job, conditions, &now);
+    complete
 }
 
 fn stop(server: &mut Server, pods: &Pods) {
@@ -132,8 +146,9 @@ fn stop(server: &mut Server, pods: &Pods) {
     }
 }
 
-fn create_pod(server: &mut Server, job: &Value, index: Option<i64>) {
-    let Some(ty) = server.types.get("pods", "").cloned() else { return };
+/// Whether it was accepted: a quota may be used up, or the namespace go away.
+fn create_pod(server: &mut Server, job: &Value, index: Option<i64>) -> bool {
+    let Some(ty) = server.types.get("pods", "").cloned() else { return false };
     let suffix = server.suffix();
     let mut pod = job["spec"]["template"].clone();
     pod["apiVersion"] = json!("v1");
@@ -161,8 +176,7 @@ fn create_pod(server: &mut Server, job: &Value, index: Option<i64>) {
             }
         }
     }
-    // What the server refuses (a namespace that goes away) is tried again with the next change.
-    let _ = server.create(&ty, job.namespace(), pod, &WriteOptions::direct(MANAGER));
+    server.create(&ty, job.namespace(), pod, &WriteOptions::direct(MANAGER)).is_ok()
 }
 
 fn report(server: &mut Server, job: &Value, conditions: Vec<Value>, now: &str) {

@@ -11,34 +11,41 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{condition, set_status};
 use crate::{
-    Sim, background::with, object::Object, resource::ResourceType, revisions::Revisions, server::Server,
-    store::Key,
+    Sim,
+    background::with,
+    news::News,
+    object::Object,
+    resource::ResourceType,
+    server::Server,
+    store::{Change, Key},
+    stored::Stored,
 };
 
-/// A rollout: what of an object's uid and generation becomes ready, and when that is.
-type Rollouts = BTreeMap<(Key, String, i64), Option<Instant>>;
+/// The rollout of every object: of which uid and generation it is, and when that is ready.
+type Rollouts = BTreeMap<Key, (String, i64, Option<Instant>)>;
 
 /// Starts the controllers of Deployments and StatefulSets; they end with the server.
 ///
 /// Each generation of an object becomes ready after what `delay` gives for its name; with `None` it never does.
 pub fn spawn_workloads(sim: &Sim, delay: impl FnMut(&str) -> Option<Duration> + Send + 'static) {
-    let revisions = sim.lock().store.subscribe();
-    tokio::spawn(run(Arc::downgrade(&sim.server), revisions, delay));
+    let wants = |change: &Change| matches!(&*change.key.resource, "deployments.apps" | "statefulsets.apps");
+    let news = sim.lock().store.subscribe(wants);
+    tokio::spawn(run(Arc::downgrade(&sim.server), news, delay));
 }
 
 async fn run(
     server: Weak<Mutex<Server>>,
-    mut revisions: Revisions,
+    mut news: News,
     mut delay: impl FnMut(&str) -> Option<Duration> + Send,
 ) {
     let mut rollouts = Rollouts::new();
     loop {
         with(&server, |server| sync_all(server, &mut rollouts, &mut delay));
         let now = Instant::now();
-        let next = rollouts.values().flatten().filter(|at| **at > now).min().copied();
+        let next = rollouts.values().filter_map(|(_, _, due)| *due).filter(|due| *due > now).min();
         tokio::select! {
             biased;
-            changed = revisions.changed() => if changed.is_err() { return },
+            news = news.next() => if news.is_err() { return },
             () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
         }
     }
@@ -47,17 +54,21 @@ async fn run(
 fn sync_all(server: &mut Server, rollouts: &mut Rollouts, delay: &mut impl FnMut(&str) -> Option<Duration>) {
     for plural in ["deployments", "statefulsets"] {
         let Some(ty) = server.types.get(plural, "apps").cloned() else { continue };
-        let objects: Vec<(Key, Arc<Value>)> = server
+        let objects: Vec<(Key, Arc<Stored>)> = server
             .store
-            .list(&ty.qualified(), None)
+            .list(&ty.resource, None)
             .map(|(key, object)| (key.clone(), object.clone()))
             .collect();
         for (key, object) in objects.iter().filter(|(_, object)| !object.is_deleting()) {
-            let rollout = (key.clone(), object.uid().to_string(), object.generation());
-            let due = *rollouts
-                .entry(rollout)
-                .or_insert_with(|| delay(&key.name).map(|delay| Instant::now() + delay));
-            let ready = due.is_some_and(|due| due <= Instant::now());
+            let mut rollout = || {
+                let due = delay(&key.name).map(|delay| Instant::now() + delay);
+                (object.uid().to_string(), object.generation(), due)
+            };
+            let current = rollouts.entry(key.clone()).or_insert_with(&mut rollout);
+            if current.0 != object.uid() || current.1 != object.generation() {
+                *current = rollout();
+            }
+            let ready = current.2.is_some_and(|due| due <= Instant::now());
             report(server, &ty, object, ready);
         }
     }
