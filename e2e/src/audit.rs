@@ -47,6 +47,8 @@ pub struct Entry {
     pub message: String,
     /// The object's resource version after a write, where the log keeps the answer.
     pub resource_version: Option<u64>,
+    /// Whether nothing keeps the object in the answer from going away: a write that let go of it has no new version.
+    pub gone: bool,
     /// The status that was written, where the log keeps the answer.
     pub status: Option<Upstream>,
 }
@@ -191,6 +193,8 @@ struct Object {
 struct Metadata {
     name: String,
     resource_version: String,
+    deletion_timestamp: Option<Timestamp>,
+    finalizers: Vec<String>,
 }
 
 impl Event {
@@ -210,6 +214,7 @@ impl Event {
             code: self.response_status.code,
             message: self.response_status.message,
             resource_version: answer.metadata.resource_version.parse().ok(),
+            gone: answer.metadata.deletion_timestamp.is_some() && answer.metadata.finalizers.is_empty(),
             status: serde_json::from_value(answer.status).ok(),
         })
     }

@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 use mlop_api::{Digest, deployment::ModelDeployment};
 use serde::Serialize;
 use std::time::Duration;
@@ -30,11 +30,9 @@ pub const STAGES: [(&str, &str); 5] = [
 #[derive(Clone, Debug)]
 pub struct Stage {
     pub kind: String,
-    /// Plural of the kind, as in requests.
-    pub plural: String,
     pub name: String,
-    /// The run that made it, and its kind's plural; none for a stage without runs.
-    pub run: Option<(String, String)>,
+    /// The run that made it; none for a stage without runs.
+    pub run: Option<String>,
     pub digest: Digest,
     pub summary: String,
     /// What had to be ready before its pods could start.
@@ -44,7 +42,7 @@ pub struct Stage {
 /// An object that a stage builds on.
 #[derive(Clone, Debug)]
 pub struct Need {
-    pub plural: String,
+    pub kind: String,
     pub name: String,
     /// What it has to have published; nothing for a connection.
     pub digest: Option<Digest>,
@@ -56,15 +54,14 @@ impl Stage {
         let artifact = object.artifact()?;
         let status = Intent::status(object)?;
         let inputs = artifact.inputs.iter().map(|input| Need {
-            plural: plural(&input.kind),
+            kind: input.kind.clone(),
             name: input.object.clone(),
             digest: Some(input.digest.clone()),
         });
         Some(Self {
             kind: K::kind(&()).into_owned(),
-            plural: K::plural(&()).into_owned(),
             name: object.name_any(),
-            run: Some((artifact.run.clone(), K::Run::plural(&()).into_owned())),
+            run: Some(artifact.run.clone()),
             digest: artifact.digest.clone(),
             summary: status.summary.clone().unwrap_or_default(),
             needs: inputs.chain(tracking_server(object)).collect(),
@@ -79,21 +76,25 @@ impl Stage {
         let digest = Some(serving.digest.clone());
         Some(Self {
             kind: "ModelDeployment".to_owned(),
-            plural: "modeldeployments".to_owned(),
             name: deployment.name_any(),
             run: None,
             digest: serving.digest.clone(),
             summary: status.summary.clone().unwrap_or_default(),
-            needs: vec![Need { plural: plural(&from.kind), name: from.name.clone(), digest }],
+            needs: vec![Need { kind: from.kind.clone(), name: from.name.clone(), digest }],
         })
     }
 
     /// What the names of its pods and Jobs start with.
     pub fn pods(&self) -> String {
         match &self.run {
-            Some((run, _)) => format!("{run}-"),
+            Some(run) => format!("{run}-"),
             None => format!("{}-mdep-", self.name),
         }
+    }
+
+    /// What it has when it is done.
+    pub fn done(&self) -> Need {
+        Need { kind: self.kind.clone(), name: self.name.clone(), digest: Some(self.digest.clone()) }
     }
 
     /// Whether its operator asked for something about it, its runs, pods, Jobs or servers. Events are left out.
@@ -109,7 +110,7 @@ impl Stage {
 fn tracking_server<K: Intent + Serialize>(object: &K) -> Option<Need> {
     let object = serde_json::to_value(object).ok()?;
     let name = object.pointer("/spec/trackingServer")?.as_str()?.to_owned();
-    Some(Need { plural: "trackingservers".to_owned(), name, digest: None })
+    Some(Need { kind: "TrackingServer".to_owned(), name, digest: None })
 }
 
 /// One way through the chain: waits for one stage after the other, and prints each as a row of a table.
@@ -210,7 +211,7 @@ impl Pass {
         let hand_off = HandOff::of(&stage, &self.entries().await?);
         print_row([
             &stage.kind,
-            stage.run.as_ref().map_or(stage.name.as_str(), |(run, _)| run),
+            stage.run.as_deref().unwrap_or(&stage.name),
             stage.digest.short(12),
             &hand_off.map_or_else(|| "-".to_owned(), |hand_off| hand_off::millis(hand_off.time())),
             &stage.summary,
@@ -235,9 +236,4 @@ pub fn print_header() {
 fn print_row(cells: [&str; 5]) {
     let [stage, version, digest, hand_off, result] = cells;
     println!("{stage:<16} {version:<27} {digest:<13} {hand_off:>9}  {result}");
-}
-
-/// The plural of any kind of mlop.
-fn plural(kind: &str) -> String {
-    format!("{}s", kind.to_lowercase())
 }

@@ -22,7 +22,8 @@ pub fn idle_writes(entries: &[Entry]) -> Vec<&Entry> {
     };
     let idle = |entry: &&Entry| {
         let kept = entry.resource_version.is_some_and(|version| version <= before(entry));
-        entry.operator().is_some() && entry.is_write() && entry.resource != "leases" && kept
+        let let_go = entry.gone && entry.verb != "delete";
+        entry.operator().is_some() && entry.is_write() && entry.resource != "leases" && kept && !let_go
     };
     entries.iter().filter(|entry| entry.accepted()).filter(idle).collect()
 }
@@ -102,6 +103,25 @@ mod tests {
             line(30, "create", "pods", "p", json!({"kind": "Status", "status": "Failure"})),
         ];
         assert!(idle_writes(&log).is_empty());
+    }
+
+    #[test]
+    fn the_last_finalizer_ends_an_object_and_a_second_deletion_does_nothing() {
+        let going = |finalizers: &[&str]| {
+            json!({"metadata": {
+                "resourceVersion": "10", "deletionTimestamp": "2026-11-21T10:00:00Z", "finalizers": finalizers,
+            }})
+        };
+        let log = [
+            line(0, "delete", "pods", "p", going(&[])),
+            line(10, "patch", "featureviews", "f", going(&[])),
+            line(20, "patch", "featureviews", "f", going(&["mlop.dev/online-cleanup"])),
+            line(30, "delete", "pods", "p", going(&[])),
+        ];
+        assert_eq!(
+            idle_writes(&log).iter().map(|entry| entry.at).collect::<Vec<_>>(),
+            [log[2].at, log[3].at]
+        );
     }
 
     #[test]

@@ -39,8 +39,8 @@ impl HandOff {
         };
         let started = entries.iter().filter(starts).find(|entry| entry.at >= after)?.at;
         let (ready, need) = ready(stage, entries, started)?;
-        let from = format!("{} {}", need.plural, need.name);
-        Some(Self { stage: format!("{} {}", stage.plural, stage.name), from, ready, started })
+        let from = format!("{} {}", need.kind, need.name);
+        Some(Self { stage: format!("{} {}", stage.kind, stage.name), from, ready, started })
     }
 
     pub fn time(&self) -> Duration {
@@ -56,7 +56,7 @@ fn ready<'a>(stage: &'a Stage, entries: &[Entry], until: Timestamp) -> Option<(T
 
 /// When `need` last became usable. That it still is, is no news.
 fn became_ready(need: &Need, entries: &[Entry], until: Timestamp) -> Option<Timestamp> {
-    let resource = format!("{}/status", need.plural);
+    let resource = format!("{}s/status", need.kind.to_lowercase());
     let mut since = None;
     for entry in entries.iter().filter(|entry| entry.resource == resource && entry.name == need.name) {
         let usable = entry.status.as_ref().is_some_and(|status| is_usable(status, need));
@@ -112,25 +112,28 @@ pub fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
 
-/// The operators' writes for a stage since its needs were ready or, if that is later, since `begin`: when each came
-/// and what it says that the one before did not. Events are left out.
+/// The operators' writes for a stage, from when its needs were ready or, if that is later, from `begin`, until it was
+/// ready itself: when each came, and what a status says that it did not say before. Events are left out.
 pub fn writes(stage: &Stage, entries: &[Entry], begin: Timestamp) -> String {
-    let from = ready(stage, entries, Timestamp::MAX).map_or(begin, |(at, _)| at.max(begin));
-    let mut said: BTreeMap<(&str, &str), &Upstream> = BTreeMap::new();
+    let until = became_ready(&stage.done(), entries, Timestamp::MAX).unwrap_or(Timestamp::MAX);
+    let from = ready(stage, entries, until).map_or(begin, |(at, _)| at.max(begin));
+    let its: Vec<_> = entries.iter().filter(|entry| stage.concerns(entry) && entry.at <= until).collect();
+    // The head of a chain needs nothing: its time begins with its first write.
+    let first = its.iter().find(|entry| entry.at > from && stage.needs.is_empty());
+    let zero = first.map_or(from, |entry| entry.at);
+    let mut said: BTreeMap<&str, &Upstream> = BTreeMap::new();
     let (mut lines, mut count) = (String::new(), 0);
-    for entry in entries.iter().filter(|entry| stage.concerns(entry)) {
-        let before = match &entry.status {
-            Some(status) => said.insert((&entry.resource, &entry.name), status),
-            None => None,
-        };
+    for entry in its {
+        let status = entry.status.as_ref().filter(|_| entry.resource.ends_with("/status"));
+        let before = status.and_then(|status| said.insert(&entry.name, status));
         if entry.at <= from {
             continue;
         }
         count += 1;
-        let after = millis(Duration::try_from(entry.at.duration_since(from)).unwrap_or_default());
-        let news = entry.status.as_ref().map_or_else(String::new, |status| news(status, before));
+        let after = millis(Duration::try_from(entry.at.duration_since(zero)).unwrap_or_default());
+        let news = status.map_or_else(String::new, |status| news(status, before));
         let Entry { verb, resource, name, .. } = entry;
-        writeln!(lines, "  {after:>11}  {verb:<6} {resource:<27} {name:<30} {news}").ok();
+        writeln!(lines, "  {after:>11}  {verb:<6} {resource:<23} {name:<30} {news}").ok();
     }
     format!("{} {}: {count} writes\n{lines}", stage.kind, stage.name)
 }
@@ -189,16 +192,15 @@ mod tests {
     }
 
     fn stage(run: Option<&str>, needs: &[(&str, Option<u8>)]) -> Stage {
-        let need = |(plural, number): &(&str, Option<u8>)| Need {
-            plural: (*plural).to_owned(),
+        let need = |(kind, number): &(&str, Option<u8>)| Need {
+            kind: (*kind).to_owned(),
             name: "flights".to_owned(),
             digest: number.map(digest),
         };
         Stage {
             kind: "FeatureView".to_owned(),
-            plural: "featureviews".to_owned(),
             name: "route".to_owned(),
-            run: run.map(|run| (run.to_owned(), "featuresnapshots".to_owned())),
+            run: run.map(str::to_owned),
             digest: digest(9),
             summary: String::new(),
             needs: needs.iter().map(need).collect(),
@@ -217,7 +219,7 @@ mod tests {
             line(1020, "create", "pods", "route-2-1", json!({})),
             line(5000, "create", "pods", "route-2-2", json!({})),
         ];
-        assert_eq!(time(&stage(Some("route-2"), &[("datasets", Some(1))]), &log), Some(20));
+        assert_eq!(time(&stage(Some("route-2"), &[("Dataset", Some(1))]), &log), Some(20));
     }
 
     #[test]
@@ -229,7 +231,7 @@ mod tests {
             line(130, "create", "jobs", "route-2-1", json!({})),
             line(140, "patch", "datasets/status", "flights", published(2, "True")),
         ];
-        let stage = stage(Some("route-2"), &[("datasets", Some(1)), ("trackingservers", None)]);
+        let stage = stage(Some("route-2"), &[("Dataset", Some(1)), ("TrackingServer", None)]);
         assert_eq!(time(&stage, &log), Some(30));
     }
 
@@ -243,7 +245,7 @@ mod tests {
             line(200, "patch", "datasets/status", "flights", published(1, "True")),
             line(240, "create", "pods", "route-mdep-z", json!({})),
         ];
-        assert_eq!(time(&stage(None, &[("datasets", Some(1))]), &log), Some(40));
+        assert_eq!(time(&stage(None, &[("Dataset", Some(1))]), &log), Some(40));
     }
 
     #[test]
@@ -252,7 +254,7 @@ mod tests {
             line(0, "patch", "datasets/status", "flights", published(1, "False")),
             line(10, "create", "pods", "route-2-1", json!({})),
         ];
-        assert_eq!(time(&stage(Some("route-2"), &[("datasets", Some(1))]), &log), None);
+        assert_eq!(time(&stage(Some("route-2"), &[("Dataset", Some(1))]), &log), None);
     }
 
     #[test]
@@ -281,8 +283,9 @@ mod tests {
             line(20, "patch", "featureviews/status", "route", published(8, "False")),
             line(30, "patch", "featureviews/status", "route", published(9, "True")),
             line(40, "patch", "featureviews/status", "other", published(9, "True")),
+            line(50, "delete", "pods", "route-1-1", json!({})),
         ];
-        let text = writes(&stage(Some("route-2"), &[("datasets", Some(1))]), &log, Timestamp::MIN);
+        let text = writes(&stage(Some("route-2"), &[("Dataset", Some(1))]), &log, Timestamp::MIN);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 4, "{text}");
         assert!(lines[0].ends_with("3 writes") && lines[3].contains("Ready=True, artifact"), "{text}");

@@ -226,9 +226,10 @@ fn end_to_end(world: &World) -> Result<Report> {
     let log = cluster.audit_log()?;
     let length = |log| fs::metadata(log).map_or(0, |metadata| metadata.len());
     let begin = log.as_ref().map(length);
-    // One at a time: they share two cores, and some of them kill operators.
-    let tests =
-        suite::run(&END_TO_END, &["--test-threads=1"], |command| environment(command, Some(cluster)))?;
+    // One at a time: they share two cores, and some of them kill operators. Each takes long enough for a line.
+    let tests = suite::run(&END_TO_END, &["--test-threads=1", "--format=pretty"], |command| {
+        environment(command, Some(cluster))
+    })?;
     let Some(begin) = begin else {
         return Ok(tests.and(Report { left_out: suite::listed(&CONDUCT)?, ..Report::default() }));
     };

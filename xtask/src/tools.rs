@@ -72,7 +72,10 @@ pub fn build(tool: &GoTool) -> Result<(Program, bool)> {
     let built = cache::entry(&path, |part| {
         note(&format!("building {} from Go modules", tool.name));
         let mut command = Command::new("go");
-        command.args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"]).arg(part).arg(tool.package);
+        command
+            .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"])
+            .arg(part)
+            .arg(tool.package);
         process::run(command.env("CGO_ENABLED", "0").current_dir(&module))
     })?;
     link(tool.name, &path)?;
