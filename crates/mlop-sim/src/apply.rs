@@ -1,11 +1,11 @@
 //! Server-side apply: who owns which field, and what becomes of an object when a manager states its intent anew.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
 use crate::{
-    fields::{Difference, Fields, Path, shown},
+    fields::{Difference, Fields},
     object::{Object, array, text},
     shape::{Part, Shape, Step},
     status::{self, cause},
@@ -23,7 +23,7 @@ pub(crate) struct Manager {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Owned {
-    fields: Fields,
+    fields: Arc<Fields>,
     time: String,
 }
 
@@ -40,7 +40,7 @@ impl Managers {
                 api_version: text(&entry["apiVersion"]).into(),
                 subresource: text(&entry["subresource"]).into(),
             };
-            let fields = Fields::decode(&entry["fieldsV1"]);
+            let fields = Fields::decode(&entry["fieldsV1"]).into();
             (manager, Owned { fields, time: text(&entry["time"]).into() })
         });
         Self(entries.collect())
@@ -72,20 +72,17 @@ impl Managers {
         shape: Shape<'_>,
         now: &str,
     ) -> Self {
-        let mut difference = Difference::between(before, after, shape);
-        for fields in [&mut difference.added, &mut difference.removed, &mut difference.modified] {
-            fields.drop(is_unowned);
-        }
+        let difference = Difference::between(before, after, shape).owned();
         for owned in self.0.values_mut() {
-            owned.fields.subtract(&difference.added);
-            owned.fields.subtract(&difference.modified);
-            owned.fields.subtract(&difference.removed);
+            owned.lose(&difference.added);
+            owned.lose(&difference.modified);
+            owned.lose(&difference.removed);
         }
         let mut taken = difference.added;
         taken.extend(&difference.modified);
         if !taken.is_empty() {
             let owned = self.0.entry(who.clone()).or_insert_with(Owned::nothing);
-            owned.fields.extend(&taken);
+            Arc::make_mut(&mut owned.fields).extend(&taken);
             owned.time = now.into();
         }
         self.0.retain(|_, owned| !owned.fields.is_empty());
@@ -95,7 +92,13 @@ impl Managers {
 
 impl Owned {
     fn nothing() -> Self {
-        Self { fields: Fields::default(), time: String::new() }
+        Self { fields: Arc::default(), time: String::new() }
+    }
+
+    fn lose(&mut self, fields: &Fields) {
+        if self.fields.meets(fields) {
+            Arc::make_mut(&mut self.fields).subtract(fields);
+        }
     }
 }
 
@@ -108,27 +111,6 @@ fn entry(manager: &Manager, owned: &Owned) -> Value {
         entry["subresource"] = json!(manager.subresource);
     }
     entry
-}
-
-/// Fields that identify an object or that the server writes: nobody owns them.
-fn is_unowned(path: &[Step]) -> bool {
-    match path {
-        [Step::Field(root)] => matches!(root.as_str(), "apiVersion" | "kind" | "metadata"),
-        [Step::Field(root), Step::Field(field), ..] if root == "metadata" => matches!(
-            field.as_str(),
-            "name"
-                | "namespace"
-                | "uid"
-                | "resourceVersion"
-                | "generation"
-                | "creationTimestamp"
-                | "deletionTimestamp"
-                | "deletionGracePeriodSeconds"
-                | "selfLink"
-                | "managedFields"
-        ),
-        _ => false,
-    }
 }
 
 /// One apply: `who` says what it wants of an object.
@@ -153,25 +135,24 @@ impl Apply<'_> {
         let merged = merge(live, self.intent, self.shape);
         let mut kept = intended.clone();
         managers.0.values().for_each(|owned| kept.extend(&owned.fields));
-        let merged = without(&merged, self.shape, &last.fields, &kept, &mut Vec::new());
+        let merged = without(&merged, self.shape, Some(&last.fields), Some(&kept));
 
-        let ignored = |path: &[Step]| match path.first() {
-            Some(Step::Field(root)) => self.ignored.contains(&root.as_str()),
-            _ => false,
-        };
-        let mut difference = Difference::between(live, &merged, self.shape);
-        for fields in [&mut difference.added, &mut difference.modified, &mut difference.removed] {
-            fields.drop(|path| is_unowned(path) || ignored(path));
+        let mut difference = Difference::between(live, &merged, self.shape).owned();
+        intended.forget_unowned();
+        for root in self.ignored {
+            intended.forget_root(root);
+            for fields in [&mut difference.added, &mut difference.modified, &mut difference.removed] {
+                fields.forget_root(root);
+            }
         }
         let mut changed = difference.modified;
         changed.extend(&difference.added);
         self.take(&mut managers, &changed)?;
-        managers.0.values_mut().for_each(|owned| owned.fields.subtract(&difference.removed));
+        managers.0.values_mut().for_each(|owned| owned.lose(&difference.removed));
 
-        intended.drop(|path| is_unowned(path) || ignored(path));
-        let same = intended == last.fields && merged == *live;
+        let same = intended == *last.fields && merged == *live;
         let time = if same { last.time } else { self.now.to_string() };
-        managers.0.insert(self.who.clone(), Owned { fields: intended, time });
+        managers.0.insert(self.who.clone(), Owned { fields: intended.into(), time });
         managers.0.retain(|_, owned| !owned.fields.is_empty());
         Ok((merged, managers))
     }
@@ -187,7 +168,7 @@ impl Apply<'_> {
         if !conflicts.is_empty() && !self.force {
             return Err(conflict(&conflicts));
         }
-        managers.0.values_mut().for_each(|owned| owned.fields.subtract(changed));
+        managers.0.values_mut().for_each(|owned| owned.lose(changed));
         Ok(())
     }
 }
@@ -204,7 +185,7 @@ fn conflict(conflicts: &[(&Manager, Fields)]) -> Box<kube::core::Status> {
         if manager.operation == "Update" {
             with = format!("{with} using {}", manager.api_version);
         }
-        let paths: Vec<String> = fields.iter().map(shown).collect();
+        let paths = fields.shown();
         causes.extend(
             paths.iter().map(|path| cause("FieldManagerConflict", path, format!("conflict with {with}"))),
         );
@@ -226,13 +207,15 @@ fn merge(live: &Value, intent: &Value, shape: Shape<'_>) -> Value {
         None => part.value.clone(),
     };
     if live.is_object() {
-        let mut merged = live.clone();
-        for part in &new {
-            if let Step::Field(name) = &part.step {
-                merged[name.as_str()] = merged_with(part);
-            }
-        }
-        return merged;
+        let kept = old.iter().filter(|old| new.iter().all(|new| new.step != old.step));
+        let kept = kept.map(|part| (&part.step, part.value.clone()));
+        let fields = kept.chain(new.iter().map(|part| (&part.step, merged_with(part))));
+        return fields
+            .filter_map(|(step, value)| match step {
+                Step::Field(name) => Some((name.clone(), value)),
+                Step::Key(_) | Step::Member(_) => None,
+            })
+            .collect();
     }
     // Items keep the order of the intent; what only the live list has stays before the next common item.
     let mut merged = Vec::new();
@@ -252,16 +235,16 @@ fn merge(live: &Value, intent: &Value, shape: Shape<'_>) -> Value {
 }
 
 /// `value` without what was owned in `last` and nobody keeps.
-fn without(value: &Value, shape: Shape<'_>, last: &Fields, kept: &Fields, path: &mut Path) -> Value {
-    let Some(parts) = shape.parts(value) else { return value.clone() };
+fn without(value: &Value, shape: Shape<'_>, last: Option<&Fields>, kept: Option<&Fields>) -> Value {
+    let Some(parts) = shape.parts(value).filter(|_| last.is_some()) else { return value.clone() };
     let mut remaining = Vec::new();
     for part in parts {
-        path.push(part.step.clone());
-        let owned = last.contains(path) || (part.declared && last.reaches(path));
-        if !owned || kept.reaches(path) {
-            remaining.push((part.step, without(part.value, part.shape, last, kept, path)));
+        let last = last.and_then(|last| last.below(&part.step));
+        let kept = kept.and_then(|kept| kept.below(&part.step));
+        let owned = last.is_some_and(|last| last.is_owned() || part.declared);
+        if !owned || kept.is_some() {
+            remaining.push((part.step, without(part.value, part.shape, last, kept)));
         }
-        path.pop();
     }
     if value.is_array() {
         return remaining.into_iter().map(|(_, item)| item).collect();

@@ -39,6 +39,9 @@ const MANAGER: &str = "kube-controller-manager";
 /// Writes `status` over what an object has, if that is a change.
 fn set_status(server: &mut Server, ty: &ResourceType, namespace: &str, name: &str, status: Value) {
     let Ok(old) = server.find(ty, namespace, name) else { return };
+    if old["status"] == status {
+        return;
+    }
     let mut new = Value::clone(&old);
     new["status"] = status;
     // Refused only if the object was invalid before; then its status stays as it is.

@@ -92,7 +92,7 @@ impl Server {
         }
         self.unstored_status.remove(&key);
         if !gone {
-            return Ok(Written::object(200, self.store.put(&key, new), true));
+            return Ok(Written::object(200, self.store.put(&key, new, old.managers().clone()), true));
         }
         let last = self.store.remove(&key);
         let body = match last {

@@ -1,130 +1,177 @@
 //! Sets of field paths: what a manager owns, and what two states of an object differ in.
 
-use std::{collections::BTreeSet, fmt::Write};
+use std::{collections::BTreeMap, fmt::Write};
 
 use serde_json::{Map, Value, json};
 
-use crate::{
-    object::{as_object, object_at},
-    shape::{Part, Shape, Step},
-};
+use crate::shape::{Part, Shape, Step};
 
-pub(crate) type Path = Vec<Step>;
-
-/// A set of paths. A path stands for the value there, not for what lies below it.
+/// A set of paths, as the tree that they make. A path stands for the value there, not for what lies below it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Fields(BTreeSet<Path>);
+pub(crate) struct Fields {
+    /// Whether the path that leads here is in the set.
+    owned: bool,
+    /// What lies below; never empty sets.
+    below: BTreeMap<Step, Fields>,
+}
 
 impl Fields {
     /// What applying `value` owns: its leaves, its list items and the keys of its free maps.
     pub(crate) fn of(value: &Value, shape: Shape<'_>) -> Self {
-        let mut fields = Self::default();
-        fields.add_owned(value, shape, &mut Vec::new());
+        let parts = shape.parts(value).unwrap_or_default();
+        let mut fields = Self { owned: parts.is_empty(), ..Self::default() };
+        for Part { step, value, shape, declared } in parts {
+            let mut below = Self::of(value, shape);
+            below.owned |= !declared;
+            fields.attach(step, below);
+        }
         fields
     }
 
-    fn add_owned(&mut self, value: &Value, shape: Shape<'_>, path: &mut Path) {
-        match shape.parts(value) {
-            Some(parts) if !parts.is_empty() => {
-                for Part { step, value, shape, declared } in parts {
-                    path.push(step);
-                    if !declared {
-                        self.0.insert(path.clone());
-                    }
-                    self.add_owned(value, shape, path);
-                    path.pop();
-                }
-            }
-            _ => {
-                self.0.insert(path.clone());
-            }
-        }
+    /// Every path from here down through `value`.
+    fn all(value: &Value, shape: Shape<'_>) -> Self {
+        let parts = shape.parts(value).unwrap_or_default().into_iter();
+        let below = parts.map(|part| (part.step, Self::all(part.value, part.shape))).collect();
+        Self { owned: true, below }
     }
 
-    /// Adds every path from `path` down through `value`.
-    fn add_all(&mut self, value: &Value, shape: Shape<'_>, path: &mut Path) {
-        self.0.insert(path.clone());
-        for Part { step, value, shape, .. } in shape.parts(value).unwrap_or_default() {
-            path.push(step);
-            self.add_all(value, shape, path);
-            path.pop();
+    fn attach(&mut self, step: Step, below: Fields) {
+        if !below.is_empty() {
+            self.below.insert(step, below);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        !self.owned && self.below.is_empty()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Path> {
-        self.0.iter()
+    /// Whether the path that leads here is in the set.
+    pub(crate) fn is_owned(&self) -> bool {
+        self.owned
     }
 
-    pub(crate) fn contains(&self, path: &Path) -> bool {
-        self.0.contains(path)
-    }
-
-    /// Whether it has `path` or anything below it.
-    pub(crate) fn reaches(&self, path: &Path) -> bool {
-        self.0.range(path.clone()..).next().is_some_and(|first| first.starts_with(path))
+    /// The paths that go on with `step`, if there are any.
+    pub(crate) fn below(&self, step: &Step) -> Option<&Fields> {
+        self.below.get(step)
     }
 
     pub(crate) fn extend(&mut self, other: &Fields) {
-        self.0.extend(other.0.iter().cloned());
+        self.owned |= other.owned;
+        for (step, fields) in &other.below {
+            match self.below.get_mut(step) {
+                Some(own) => own.extend(fields),
+                None => self.attach(step.clone(), fields.clone()),
+            }
+        }
     }
 
     pub(crate) fn subtract(&mut self, other: &Fields) {
-        self.0.retain(|path| !other.0.contains(path));
+        self.owned &= !other.owned;
+        for (step, fields) in &other.below {
+            if let Some(own) = self.below.get_mut(step) {
+                own.subtract(fields);
+                if own.is_empty() {
+                    self.below.remove(step);
+                }
+            }
+        }
     }
 
-    /// Forgets the paths for which `drop` holds.
-    pub(crate) fn drop(&mut self, drop: impl Fn(&[Step]) -> bool) {
-        self.0.retain(|path| !drop(path));
+    /// Whether any path is in both sets.
+    pub(crate) fn meets(&self, other: &Fields) -> bool {
+        (self.owned && other.owned)
+            || other.below.iter().any(|(step, fields)| self.below(step).is_some_and(|own| own.meets(fields)))
     }
 
     pub(crate) fn intersection(&self, other: &Fields) -> Fields {
-        Self(self.0.intersection(&other.0).cloned().collect())
+        let mut common = Self { owned: self.owned && other.owned, ..Self::default() };
+        for (step, fields) in &other.below {
+            if let Some(own) = self.below(step) {
+                common.attach(step.clone(), own.intersection(fields));
+            }
+        }
+        common
+    }
+
+    /// Forgets a top-level field and all below it.
+    pub(crate) fn forget_root(&mut self, name: &str) {
+        self.below.remove(&Step::Field(name.into()));
+    }
+
+    /// Forgets what identifies an object or is written by the server: nobody owns that.
+    pub(crate) fn forget_unowned(&mut self) {
+        for name in ["apiVersion", "kind"] {
+            self.forget_root(name);
+        }
+        let metadata = Step::Field("metadata".into());
+        let Some(fields) = self.below.get_mut(&metadata) else { return };
+        fields.owned = false;
+        for name in UNOWNED_METADATA {
+            fields.forget_root(name);
+        }
+        if fields.is_empty() {
+            self.below.remove(&metadata);
+        }
+    }
+
+    /// Every path, as messages show it: `.spec.containers[name="main"].image`.
+    pub(crate) fn shown(&self) -> Vec<String> {
+        let mut shown = Vec::new();
+        self.show(String::new(), &mut shown);
+        shown
+    }
+
+    fn show(&self, path: String, shown: &mut Vec<String>) {
+        if self.owned {
+            shown.push(path.clone());
+        }
+        for (step, fields) in &self.below {
+            let mut path = path.clone();
+            show_step(step, &mut path);
+            fields.show(path, shown);
+        }
     }
 
     /// Reads the `fieldsV1` of a managedFields entry.
     pub(crate) fn decode(fields: &Value) -> Self {
         let mut set = Self::default();
-        set.decode_into(fields, &mut Vec::new());
-        set
-    }
-
-    fn decode_into(&mut self, fields: &Value, path: &mut Path) {
-        let Some(map) = fields.as_object() else { return };
-        if !path.is_empty() && (map.is_empty() || map.contains_key(".")) {
-            self.0.insert(path.clone());
-        }
-        for (name, fields) in map {
+        for (name, fields) in fields.as_object().into_iter().flatten() {
             let step = match name.split_once(':') {
                 Some(("f", field)) => Step::Field(field.into()),
                 Some(("k", key)) => Step::Key(key.into()),
                 Some(("v", member)) => Step::Member(member.into()),
                 _ => continue,
             };
-            path.push(step);
-            self.decode_into(fields, path);
-            path.pop();
+            let mut below = Self::decode(fields);
+            below.owned = fields.as_object().is_some_and(|map| map.is_empty() || map.contains_key("."));
+            set.attach(step, below);
         }
+        set
     }
 
     /// Writes it as the `fieldsV1` of a managedFields entry.
     pub(crate) fn encode(&self) -> Value {
-        let mut root = json!({});
-        for path in &self.0 {
-            let mut map: &mut Map<String, Value> = as_object(&mut root);
-            for step in path {
-                map = object_at(map, &encoded(step));
-            }
-            if self.0.range(path.clone()..).nth(1).is_some_and(|next| next.starts_with(path)) {
-                map.insert(".".into(), json!({}));
-            }
+        let mut map: Map<String, Value> =
+            self.below.iter().map(|(step, fields)| (encoded(step), fields.encode())).collect();
+        if self.owned && !map.is_empty() {
+            map.insert(".".into(), json!({}));
         }
-        root
+        Value::Object(map)
     }
 }
+
+const UNOWNED_METADATA: &[&str] = &[
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+    "managedFields",
+];
 
 fn encoded(step: &Step) -> String {
     match step {
@@ -134,27 +181,17 @@ fn encoded(step: &Step) -> String {
     }
 }
 
-/// A path as messages show it: `.spec.containers[name="main"].image`.
-pub(crate) fn shown(path: &Path) -> String {
-    let mut text = String::new();
-    for step in path {
-        // Writing to a string cannot fail.
-        let _ = match step {
-            Step::Field(field) => write!(text, ".{field}"),
-            Step::Member(member) => write!(text, "[={member}]"),
-            Step::Key(key) => {
-                let key: Value = serde_json::from_str(key).unwrap_or_default();
-                let pairs: Vec<String> = key
-                    .as_object()
-                    .into_iter()
-                    .flatten()
-                    .map(|(name, value)| format!("{name}={value}"))
-                    .collect();
-                write!(text, "[{}]", pairs.join(","))
-            }
-        };
-    }
-    text
+fn show_step(step: &Step, text: &mut String) {
+    // Writing to a string cannot fail.
+    let _ = match step {
+        Step::Field(field) => write!(text, ".{field}"),
+        Step::Member(member) => write!(text, "[={member}]"),
+        Step::Key(key) => {
+            let key: Value = serde_json::from_str(key).unwrap_or_default();
+            let pairs = key.as_object().into_iter().flatten().map(|(name, value)| format!("{name}={value}"));
+            write!(text, "[{}]", pairs.collect::<Vec<_>>().join(","))
+        }
+    };
 }
 
 /// What makes `after` of `before`.
@@ -168,32 +205,38 @@ pub(crate) struct Difference {
 impl Difference {
     pub(crate) fn between(before: &Value, after: &Value, shape: Shape<'_>) -> Self {
         let mut difference = Self::default();
-        difference.compare(before, after, shape, &mut Vec::new());
+        if before == after {
+            return difference;
+        }
+        let (Some(old), Some(new)) = (shape.parts(before), shape.parts(after)) else {
+            difference.modified = Fields::all(after, shape);
+            return difference;
+        };
+        for Part { step, value, shape, .. } in &old {
+            match new.iter().find(|part| part.step == *step) {
+                Some(part) => difference.attach(step, Self::between(value, part.value, *shape)),
+                None => difference.removed.attach(step.clone(), Fields::all(value, *shape)),
+            }
+        }
+        for Part { step, value, shape, .. } in new {
+            if old.iter().all(|part| part.step != step) {
+                difference.added.attach(step, Fields::all(value, shape));
+            }
+        }
         difference
     }
 
-    fn compare(&mut self, before: &Value, after: &Value, shape: Shape<'_>, path: &mut Path) {
-        if before == after {
-            return;
+    fn attach(&mut self, step: &Step, below: Difference) {
+        self.added.attach(step.clone(), below.added);
+        self.removed.attach(step.clone(), below.removed);
+        self.modified.attach(step.clone(), below.modified);
+    }
+
+    /// Leaves out what nobody owns.
+    pub(crate) fn owned(mut self) -> Self {
+        for fields in [&mut self.added, &mut self.removed, &mut self.modified] {
+            fields.forget_unowned();
         }
-        let (Some(old), Some(new)) = (shape.parts(before), shape.parts(after)) else {
-            self.modified.add_all(after, shape, path);
-            return;
-        };
-        for Part { step, value, shape, .. } in &old {
-            path.push(step.clone());
-            match new.iter().find(|part| part.step == *step) {
-                Some(part) => self.compare(value, part.value, *shape, path),
-                None => self.removed.add_all(value, *shape, path),
-            }
-            path.pop();
-        }
-        for Part { step, value, shape, .. } in &new {
-            if old.iter().all(|part| part.step != *step) {
-                path.push(step.clone());
-                self.added.add_all(value, *shape, path);
-                path.pop();
-            }
-        }
+        self
     }
 }

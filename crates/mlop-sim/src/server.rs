@@ -144,19 +144,20 @@ impl Server {
         if ty.has_status && options.part != Part::Whole {
             as_object(&mut written).remove("status");
         }
-        Managers::default().updated(&who, &empty, &written, Shape::of(ty), &now).write_to(&mut object);
+        let managers = Managers::default().updated(&who, &empty, &written, Shape::of(ty), &now);
+        managers.write_to(&mut object);
         if options.dry_run {
             return Ok(Written::object(201, Arc::new(Stored::new(object)), false));
         }
-        Ok(self.put_new(ty, &key, object))
+        Ok(self.put_new(ty, &key, object, managers))
     }
 
-    fn put_new(&mut self, ty: &ResourceType, key: &Key, object: Value) -> Written {
+    fn put_new(&mut self, ty: &ResourceType, key: &Key, object: Value, managers: Managers) -> Written {
         let by_default = matches!(ty.model, Model::Custom(_)) && ty.has_status && !object["status"].is_null();
         if by_default {
             self.unstored_status.insert(key.clone());
         }
-        Written::object(201, self.store.put(key, object), true)
+        Written::object(201, self.store.put(key, object, managers), true)
     }
 
     /// Writes `object` over the one of its name, as PUT does.
@@ -261,7 +262,7 @@ impl Server {
         if options.dry_run {
             return Ok(Written::object(201, Arc::new(Stored::new(object)), false));
         }
-        Ok(self.put_new(ty, &key(ty, namespace, name), object))
+        Ok(self.put_new(ty, &key(ty, namespace, name), object, managers))
     }
 
     /// Puts `new` in the place of `old`. Every update ends here: what a request may not change is taken from `old`.
@@ -302,7 +303,7 @@ impl Server {
             self.store.remove(&key);
             return Ok(Written::object(200, Arc::new(Stored::new(new)), true));
         }
-        Ok(Written::object(200, self.store.put(&key, new), true))
+        Ok(Written::object(200, self.store.put(&key, new, managers), true))
     }
 
     fn set_generation(&self, ty: &ResourceType, old: &Value, new: &mut Value) {

@@ -8,6 +8,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    apply::Managers,
     news::{News, Subscribers},
     object::Object,
     status,
@@ -155,9 +156,9 @@ impl Store {
     }
 
     /// Writes `object` under a new revision, which becomes its resource version.
-    pub(crate) fn put(&mut self, key: &Key, mut object: Value) -> Arc<Stored> {
+    pub(crate) fn put(&mut self, key: &Key, mut object: Value, managers: Managers) -> Arc<Stored> {
         self.next(&mut object);
-        let after = Arc::new(Stored::new(object));
+        let after = Arc::new(Stored::managed(object, managers));
         let before = self.objects.insert(key.clone(), after.clone());
         self.record(key.clone(), before, Some(after.clone()));
         after

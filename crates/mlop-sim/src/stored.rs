@@ -20,6 +20,11 @@ impl Stored {
         Self { value, json: OnceLock::new(), managers: OnceLock::new() }
     }
 
+    /// An object whose managers are known, as well as in its metadata.
+    pub(crate) fn managed(value: Value, managers: Managers) -> Self {
+        Self { managers: managers.into(), ..Self::new(value) }
+    }
+
     /// The object as JSON text.
     pub(crate) fn json(&self) -> &Bytes {
         self.json.get_or_init(|| Bytes::from(self.value.to_string()))
