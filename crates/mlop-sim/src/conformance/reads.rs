@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use kube::{
-    ResourceExt,
-    api::{DeleteParams, ListParams, VersionMatch},
+    Api, ResourceExt,
+    api::{DeleteParams, DynamicObject, ListParams, VersionMatch},
+    core::{ApiResource, GroupVersionKind},
 };
 use serde_json::json;
 
-use super::{Bench, Check, Failure, Outcome, ensure, list, refusal, version};
+use super::{Bench, Check, Failure, GROUP, Outcome, ensure, list, refusal, version};
 
 pub(super) fn checks() -> Vec<Check> {
     list![
@@ -20,6 +21,7 @@ pub(super) fn checks() -> Vec<Check> {
         lists_of_a_future_version_are_refused,
         lists_have_a_version,
         metadata_alone_is_answered_when_asked_for,
+        types_that_are_not_there_are_not_found,
     ]
 }
 
@@ -136,5 +138,21 @@ async fn metadata_alone_is_answered_when_asked_for(bench: Bench) -> Outcome {
     let params = ListParams::default().labels(&format!("check={}", bench.label()));
     let list = bench.widgets().list_metadata(&params).await?;
     ensure!(list.items.len() == 1, "the list has {}", list.items.len());
+    Ok(())
+}
+
+async fn types_that_are_not_there_are_not_found(bench: Bench) -> Outcome {
+    let gadgets = |group: &str| -> Api<DynamicObject> {
+        let gadget = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", "Gadget"));
+        Api::namespaced_with(bench.client.clone(), &bench.namespace, &gadget)
+    };
+    // Nobody feels responsible for a custom type that is not there, so nobody answers with a `Status`.
+    let custom = gadgets(GROUP).list(&ListParams::default()).await;
+    let status = refusal(custom, 404, "Failed to parse error data")?;
+    ensure!(status.message == "404 page not found", "message {:?}", status.message);
+    let built_in = gadgets("").list(&ListParams::default()).await;
+    let status = refusal(built_in, 404, "NotFound")?;
+    let wanted = "the server could not find the requested resource";
+    ensure!(status.message == wanted, "message {:?}", status.message);
     Ok(())
 }
