@@ -3,16 +3,18 @@
 use crate::shared::Shared;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::ResourceExt;
 use mlop_api::{
     Digest,
     common::{Consistency, Flow, NamedInput},
     dataset::Dataset,
     features::{FeatureSnapshot, FeatureSnapshotIdentity, FeatureSnapshotSpec, FeatureView},
     run::{Execution, Lineage},
+    status::Verdict,
 };
 use mlop_core::{
     chain::{InputState, Usable},
-    intent::{Hold, Identity, Intent, World},
+    intent::{Activation, Hold, Identity, Intent, World},
     resource::{ApiKind, InputObject},
 };
 use serde_json::{Value, json};
@@ -59,8 +61,14 @@ fn created() -> Option<Time> {
     Some(Time(Timestamp::UNIX_EPOCH))
 }
 
-/// The intent under test. What differs between the real kinds (listings, gates, activation) is left out.
+/// The intent under test. What differs between the real kinds (listings, gates, activation) is left out of the search;
+/// the annotations below stand for it.
 pub struct Stage;
+
+/// A stage with this annotation has nothing outside that could be activated yet.
+pub const WAITS: &str = "waits";
+/// A stage with this annotation rejects every result.
+pub const REJECTS: &str = "rejects";
 
 impl Intent for Stage {
     type Resource = FeatureView;
@@ -103,6 +111,20 @@ impl Intent for Stage {
             store: "files".to_owned(),
         };
         FeatureSnapshot { metadata: meta, spec: FeatureSnapshotSpec { identity, execution }, status: None }
+    }
+
+    fn judge(object: &FeatureView, run: &FeatureSnapshot) -> Option<Verdict> {
+        object.annotations().contains_key(REJECTS).then(|| Verdict {
+            run: run.name_any(),
+            gates_digest: Digest::of_bytes(b"gates"),
+            passed: false,
+            message: "never good enough".to_owned(),
+        })
+    }
+
+    fn activation(world: &World<Self>, _: &FeatureSnapshot) -> Activation {
+        let waits = world.object.annotations().contains_key(WAITS);
+        if waits { Activation::Waiting("not there yet".to_owned()) } else { Activation::None }
     }
 }
 
