@@ -1,23 +1,33 @@
-//! The HTTP stack: observation, bounded retry, authentication, transport.
+//! The HTTP stack: bounded retry, a limit on concurrency, authentication, transport.
 //!
-//! Built by hand, because kube's default retries for minutes behind a pass's back, has no bound on concurrency, and
-//! would put a layer that is added later outside its own retry.
+//! Built by hand, because kube's default retries for minutes behind a pass's back, has no bound on concurrency, waits
+//! for ever for an answer, and would put a layer that is added later outside its own retry.
 
-use http::Request;
+use crate::retry;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header::RETRY_AFTER};
 use hyper_util::rt::TokioExecutor;
 use kube::{
     Client, Config,
-    client::{Body, ConfigExt, retry::RetryPolicy},
+    client::{Body, ConfigExt},
 };
 use std::time::Duration;
-use tower::{BoxError, ServiceBuilder, limit::ConcurrencyLimitLayer, retry::RetryLayer};
+use tokio::time::Sleep;
+use tower::{
+    BoxError, Service, ServiceBuilder,
+    limit::ConcurrencyLimitLayer,
+    retry::{Policy, RetryLayer},
+    timeout::TimeoutLayer,
+};
 
-/// Requests under way at the same time; watches count too.
+/// Requests under way at the same time; watches count only until they are answered.
 const CONCURRENCY: usize = 64;
-const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
 const RETRIES: u32 = 4;
+/// Longest wait that a server may ask for before a retry; a pass has to end in time.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A request that is not answered within this time is given up; a watch is answered when it begins.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client for the cluster that `config` names.
 ///
@@ -29,11 +39,69 @@ pub fn connect(mut config: Config) -> anyhow::Result<Client> {
     let transport: hyper_util::client::legacy::Client<_, Body> =
         hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(https);
     let service = ServiceBuilder::new()
+        .map_err(BoxError::from)
         .layer(config.base_uri_layer())
-        .layer(RetryLayer::new(RetryPolicy::new(RETRY_DELAY_MIN, RETRY_DELAY_MAX, RETRIES, true)?))
-        .layer(ConcurrencyLimitLayer::new(CONCURRENCY))
         .option_layer(config.auth_layer()?)
         .map_err(BoxError::from)
         .service_fn(move |request: Request<Body>| transport.request(request));
-    Ok(Client::new(service, config.default_namespace))
+    Ok(over(service, config.default_namespace))
+}
+
+/// A client whose requests go to `transport`, below the retries and limits of every operator.
+pub fn over<S, B>(transport: S, default_namespace: impl Into<String>) -> Client
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let service = ServiceBuilder::new()
+        .layer(RetryLayer::new(Retries::default()))
+        .layer(ConcurrencyLimitLayer::new(CONCURRENCY))
+        .layer(TimeoutLayer::new(ANSWER_TIMEOUT))
+        .service(transport);
+    Client::new(service, default_namespace)
+}
+
+/// Repeats a request that the server was too busy for. Every request of ours may be repeated: creations are
+/// recognised by name, the rest says what it expects.
+#[derive(Clone, Default)]
+struct Retries {
+    done: u32,
+}
+
+impl<B> Policy<Request<Body>, Response<B>, BoxError> for Retries {
+    type Future = Sleep;
+
+    fn retry(
+        &mut self,
+        request: &mut Request<Body>,
+        result: &mut Result<Response<B>, BoxError>,
+    ) -> Option<Sleep> {
+        let response = result.as_ref().ok().filter(|response| is_busy(response.status()))?;
+        if self.done >= RETRIES {
+            return None;
+        }
+        self.done += 1;
+        let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let asked = asked.map_or(Duration::ZERO, Duration::from_secs).min(RETRY_AFTER_MAX);
+        Some(tokio::time::sleep(retry::request_delay(self.done, request.uri().path()).max(asked)))
+    }
+
+    fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
+        let mut copy = Request::new(request.body().try_clone()?);
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.version_mut() = request.version();
+        *copy.headers_mut() = request.headers().clone();
+        *copy.extensions_mut() = request.extensions().clone();
+        Some(copy)
+    }
+}
+
+fn is_busy(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    )
 }

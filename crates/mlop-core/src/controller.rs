@@ -89,11 +89,28 @@ pub struct Controller<R: Reconciler> {
     kind: ApiKind,
     /// Passes that failed in a row, per object.
     failures: Mutex<BTreeMap<Key, u32>>,
+    outage: Mutex<Option<Outage>>,
+}
+
+/// The API server does not answer. One pass at a time finds out whether it is back; the others wait for it, each
+/// without a growing delay of its own.
+#[derive(Clone, Copy)]
+struct Outage {
+    failures: u32,
+    until: Instant,
 }
 
 impl<R: Reconciler> Controller<R> {
     pub fn new(reconciler: R, cx: Arc<Context>, store: Arc<Store<R::Resource>>, queue: Arc<Queue>) -> Self {
-        Self { reconciler, cx, store, queue, kind: ApiKind::of::<R::Resource>(), failures: Mutex::default() }
+        Self {
+            reconciler,
+            cx,
+            store,
+            queue,
+            kind: ApiKind::of::<R::Resource>(),
+            failures: Mutex::default(),
+            outage: Mutex::default(),
+        }
     }
 
     /// Never returns. On gaining the lease every object gets a pass; without it nothing is done.
@@ -103,6 +120,8 @@ impl<R: Reconciler> Controller<R> {
         loop {
             let depth = i64::try_from(self.queue.depth()).unwrap_or(i64::MAX);
             self.cx.metrics.depth.get_or_create(&self.label()).set(depth);
+            let outage = *self.outage();
+            let limit = if outage.is_some() { 1 } else { CONCURRENCY };
             tokio::select! {
                 biased;
                 Some(key) = passes.next() => self.queue.done(&key),
@@ -111,9 +130,12 @@ impl<R: Reconciler> Controller<R> {
                         self.store.keys().into_iter().for_each(|key| self.queue.wake(key));
                     }
                 }
-                key = self.queue.next(), if passes.len() < CONCURRENCY => {
-                    passes.push(self.isolated(key));
-                }
+                key = async {
+                    if let Some(outage) = outage {
+                        tokio::time::sleep_until(outage.until).await;
+                    }
+                    self.queue.next().await
+                }, if passes.len() < limit => passes.push(self.isolated(key)),
             }
         }
     }
@@ -163,6 +185,12 @@ impl<R: Reconciler> Controller<R> {
     }
 
     async fn schedule(&self, key: &Key, outcome: Result<Next, Error>) {
+        if let Err(error) = &outcome
+            && error.is_outage()
+        {
+            return self.wait_for_server(key, error);
+        }
+        *self.outage() = None;
         match outcome {
             Ok(next) => {
                 self.failures().remove(key);
@@ -184,6 +212,21 @@ impl<R: Reconciler> Controller<R> {
                 self.queue.wake_at(key.clone(), Instant::now() + delay);
             }
         }
+    }
+
+    fn wait_for_server(&self, key: &Key, error: &Error) {
+        let now = Instant::now();
+        let mut outage = self.outage();
+        let failures = match *outage {
+            // Passes that began together fail together: that is one failure.
+            Some(outage) if now < outage.until => outage.failures,
+            Some(outage) => outage.failures.saturating_add(1),
+            None => 1,
+        };
+        let delay = retry::outage_delay(failures, &self.kind.kind);
+        *outage = Some(Outage { failures, until: now + delay });
+        tracing::warn!(object = %key, kind = %self.kind, %error, failures, ?delay, "the API server does not answer");
+        self.queue.wake(key.clone());
     }
 
     /// Writes the status as it is plus the reason of the failure, so that an earlier good state stays visible.
@@ -211,6 +254,10 @@ impl<R: Reconciler> Controller<R> {
 
     fn failures(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, u32>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outage(&self) -> std::sync::MutexGuard<'_, Option<Outage>> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn label(&self) -> ControllerLabel {

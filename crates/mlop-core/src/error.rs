@@ -33,6 +33,18 @@ impl Error {
         Self::Api { verb: verb.into(), source: Box::new(source) }
     }
 
+    /// Whether the API server could not be reached or had no capacity: then no other request would succeed either.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => matches!(status.code, 429 | 503 | 504),
+                kube::Error::SerdeError(_) | kube::Error::BuildRequest(_) => false,
+                _ => true,
+            },
+            _ => false,
+        }
+    }
+
     /// What the status says about it, and whether only a change by someone helps.
     pub fn report(&self) -> Option<(Reason, bool)> {
         match self {

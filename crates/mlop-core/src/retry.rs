@@ -10,6 +10,13 @@ use std::time::Duration;
 /// First and longest delay after a failed pass.
 const PASS_DELAY_MIN: Duration = Duration::from_millis(200);
 const PASS_DELAY_MAX: Duration = Duration::from_secs(300);
+/// First and longest delay before a request is repeated.
+const REQUEST_DELAY_MIN: Duration = Duration::from_millis(50);
+const REQUEST_DELAY_MAX: Duration = Duration::from_secs(2);
+/// First and longest delay before the API server is tried again that could not be reached. Short, because everything
+/// waits for it, and harmless, because only one request at a time is made meanwhile.
+const OUTAGE_DELAY_MIN: Duration = Duration::from_millis(200);
+const OUTAGE_DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// Delay before the attempt that follows `failures` failed ones (at least one), as the user asked for, plus up to
 /// a tenth by `seed`.
@@ -21,8 +28,21 @@ pub fn attempt_delay(retry: &Retry, failures: u32, seed: &str) -> Duration {
 
 /// Delay after the `failures`-th failed pass over one object (at least one): full jitter over the upper half.
 pub fn pass_delay(failures: u32, seed: &str) -> Duration {
-    let base = nth(PASS_DELAY_MIN, 2.0, PASS_DELAY_MAX, failures);
-    base.mul_f64(0.5 + unit(seed, failures) / 2.0)
+    spread(nth(PASS_DELAY_MIN, 2.0, PASS_DELAY_MAX, failures), seed, failures)
+}
+
+/// Delay before the `n`-th repetition of a request (at least one).
+pub fn request_delay(n: u32, seed: &str) -> Duration {
+    spread(nth(REQUEST_DELAY_MIN, 2.0, REQUEST_DELAY_MAX, n), seed, n)
+}
+
+/// Delay after the API server could not be reached `failures` times in a row (at least one).
+pub fn outage_delay(failures: u32, seed: &str) -> Duration {
+    spread(nth(OUTAGE_DELAY_MIN, 2.0, OUTAGE_DELAY_MAX, failures), seed, failures)
+}
+
+fn spread(base: Duration, seed: &str, n: u32) -> Duration {
+    base.mul_f64(0.5 + unit(seed, n) / 2.0)
 }
 
 fn nth(initial: Duration, factor: f64, max: Duration, n: u32) -> Duration {

@@ -3,12 +3,16 @@
 //! A cache is fed by a watch and by our own writes: what the API server answered to a write is in the cache before
 //! the pass ends, so that no controller acts on a state older than its own last write.
 
-use crate::{queue::Key, resource::ApiKind};
+use crate::{queue::Key, resource::ApiKind, retry};
 use futures::{StreamExt, stream::SelectAll};
 use kube::{
     Api, Resource,
     core::DeserializeGuard,
-    runtime::watcher::{self, Event, watcher},
+    runtime::{
+        WatchStreamExt,
+        utils::Backoff,
+        watcher::{self, Event, watcher},
+    },
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,8 +20,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// A dead connection is noticed after this time at the latest; the default would be five minutes.
 const WATCH_TIMEOUT_SECONDS: u32 = 45;
@@ -152,6 +157,39 @@ fn is_newer(
     }
 }
 
+/// Pauses of one watch after errors. A new try begins with an event of the watcher itself, so that it is no sign of
+/// recovery: only time without errors is.
+struct Pauses {
+    seed: String,
+    failures: u32,
+    last: Option<Instant>,
+}
+
+impl Pauses {
+    const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+    fn of(kind: &ApiKind) -> Self {
+        Self { seed: kind.to_string(), failures: 0, last: None }
+    }
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        if self.last.is_some_and(|last| last.elapsed() > Self::FORGET_AFTER) {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.last = Some(Instant::now());
+        Some(retry::outage_delay(self.failures, &self.seed))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {}
+}
+
 /// The API of a kind in one namespace, or in all.
 pub type Scoped<K> = (Option<String>, Api<DeserializeGuard<K>>);
 
@@ -170,7 +208,7 @@ where
     let mut listed: BTreeMap<Option<String>, BTreeSet<Key>> = BTreeMap::new();
     let mut streams = SelectAll::new();
     for (scope, api) in scopes {
-        let paced = kube::runtime::WatchStreamExt::default_backoff(watcher(api, config.clone()));
+        let paced = watcher(api, config.clone()).backoff(Pauses::of(&kind));
         streams.push(paced.map(move |event| (scope.clone(), event)).boxed());
     }
     while let Some((scope, event)) = streams.next().await {

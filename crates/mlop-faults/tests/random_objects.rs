@@ -1,6 +1,7 @@
 //! Random custom resources of every kind that users write, through admission to all operators.
 //!
 //! `MLOP_RANDOM_OBJECTS` says how many there are of each kind; an optimised build has time for 10,000.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test bed fails as tests do")]
 
 use mlop_faults::generate;
 

@@ -7,8 +7,6 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-mod world;
-
 use mlop_api::{
     Reason,
     contract::condition as kinds,
@@ -21,10 +19,11 @@ use mlop_api::{
     training::{TrainingJob, TrainingRun},
 };
 use mlop_core::condition;
+use mlop_faults::{
+    scenario::PIPELINE,
+    world::{NS, World},
+};
 use std::time::Duration;
-use world::{NS, World};
-
-const PIPELINE: &str = include_str!("pipeline.yaml");
 
 fn deployment(world: &World) -> DeploymentStatus {
     world.get::<ModelDeployment>("delay").status.unwrap_or_default()
@@ -80,7 +79,8 @@ async fn the_same_start_gives_the_same_trace() {
 #[tokio::test(start_paused = true)]
 async fn new_data_flows_through_and_old_data_starts_nothing() {
     let world = World::start();
-    first(&world).await;
+    world.apply(&PIPELINE.replace("every: 24h", "every: 1m"));
+    served(&world, "1").await;
     let quiet = |w: &World| {
         w.sim
             .writes()
@@ -95,7 +95,7 @@ async fn new_data_flows_through_and_old_data_starts_nothing() {
     assert!(world.done("scan") >= 10);
     assert_eq!(world.done("version"), 1);
 
-    world.outside().bucket = "february".into();
+    world.arrive("february");
     served(&world, "2").await;
     assert_eq!((world.done("version"), world.done("train")), (2, 2));
     let model = world.get::<Model>("delay").status.unwrap();
@@ -106,7 +106,7 @@ async fn new_data_flows_through_and_old_data_starts_nothing() {
 async fn no_write_changes_nothing() {
     let world = World::start();
     first(&world).await;
-    world.outside().bucket = "february".into();
+    world.arrive("february");
     served(&world, "2").await;
     let idle: Vec<_> =
         world.sim.writes().into_iter().filter(|write| write.code < 300 && !write.changed).collect();
@@ -119,7 +119,7 @@ async fn a_failure_is_explained_downstream_while_the_old_model_serves() {
     first(&world).await;
     let failure = Failure::terminal(Reason::SchemaMismatch, "column \"dep_delay\" is missing in in/2.csv");
     world.outside().failures.insert("version", vec![failure]);
-    world.outside().bucket = "broken".into();
+    world.arrive("broken");
     world.until("the deployment names the cause", |w| deployment(w).cause.is_some()).await;
     let status = deployment(&world);
     let cause = status.cause.unwrap();
@@ -136,7 +136,7 @@ async fn a_failure_is_explained_downstream_while_the_old_model_serves() {
     assert!(is_ready(&world), "the old model keeps serving");
     assert_eq!(served_version(&world).as_deref(), Some("1"));
 
-    world.outside().bucket = "mended".into();
+    world.arrive("mended");
     served(&world, "2").await;
     assert_eq!(deployment(&world).cause, None);
 }
@@ -201,7 +201,7 @@ async fn a_failed_gate_keeps_the_version_out() {
     let world = World::start();
     first(&world).await;
     world.outside().auc = 0.6;
-    world.outside().bucket = "february".into();
+    world.arrive("february");
     let gate_failed = |w: &World| {
         w.get::<Model>("delay").status.is_some_and(|s| s.cause.is_some_and(|c| c.reason == "GateFailed"))
     };
@@ -221,7 +221,7 @@ async fn a_pin_brings_the_earlier_model_back() {
     let world = World::start();
     first(&world).await;
     let earlier = world.get::<Model>("delay").status.unwrap().artifact.unwrap().run;
-    world.outside().bucket = "february".into();
+    world.arrive("february");
     served(&world, "2").await;
     world.sim.edit::<Model>(NS, "delay", |model| model.spec.pin = Some(earlier)).unwrap();
     served(&world, "1").await;
@@ -252,7 +252,7 @@ async fn the_old_model_serves_when_the_new_one_does_not_start() {
     let world = World::start();
     first(&world).await;
     world.outside().broken_rollout = true;
-    world.outside().bucket = "february".into();
+    world.arrive("february");
     world
         .until("the new version is rolled out", |w| {
             condition::get(&deployment(w).conditions, kinds::UP_TO_DATE)
@@ -268,7 +268,7 @@ async fn suspension_holds_new_work_back() {
     let world = World::start();
     first(&world).await;
     world.sim.edit::<TrainingJob>(NS, "delay", |job| job.spec.suspend = true).unwrap();
-    world.outside().bucket = "february".into();
+    world.arrive("february");
     world.until("the features follow", |w| w.done("snapshot") == 2).await;
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(world.done("train"), 1);

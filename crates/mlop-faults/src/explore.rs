@@ -1,0 +1,249 @@
+//! One plan for every write, every notification and every piece of work of a run without faults.
+
+use crate::{
+    oracle,
+    plan::{Fault, Injection, Plan, Point},
+    scenario::{self, Scenario},
+    world::World,
+};
+use serde_json::Value;
+use std::{collections::BTreeMap, future::Future, time::Duration};
+use tokio::time::{Instant, sleep};
+
+/// How long nothing may be written after everything has settled.
+const QUIET: Duration = Duration::from_secs(180);
+/// Time to settle after the last goal and the last fault: clean-up of earlier activations, late passes, the longest
+/// pause after a failed pass.
+const SETTLE: Duration = Duration::from_secs(330);
+/// After this time the pods of finished runs are gone.
+const LOGS_KEPT: Duration = Duration::from_secs(3_700);
+/// Requests of one operator in one run; a run without faults makes a few hundred.
+const REQUESTS_MAX: u64 = 4_000;
+
+/// A run without faults: where faults can strike, and what must come of it.
+pub struct Reference {
+    pub scenario: Scenario,
+    pub points: Vec<Point>,
+    end: Value,
+    published: Value,
+    done: BTreeMap<&'static str, u32>,
+    moves: BTreeMap<String, u32>,
+    created: BTreeMap<(String, String), u32>,
+}
+
+/// What came of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Violations, each beginning with its oracle's name; none: it holds.
+    pub failures: Vec<String>,
+    pub trace: u64,
+    /// Faults whose point never came: the plan does not fit the code any more.
+    pub unused: usize,
+}
+
+/// Runs something in its own virtual time.
+pub fn in_virtual_time<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.expect("a runtime without input and output").block_on(future)
+}
+
+impl Reference {
+    /// Plays the scenario without faults.
+    ///
+    /// # Errors
+    /// What does not hold even so.
+    pub fn of(scenario: Scenario) -> Result<Self, String> {
+        in_virtual_time(async {
+            let world = World::start();
+            scenario.play(&world).await?;
+            let points = world.injector.points();
+            sleep(LOGS_KEPT).await;
+            let writes = writes(&world);
+            sleep(Duration::from_secs(3_600)).await;
+            let more = writes_since(&world, writes);
+            if let Some(write) = more.first() {
+                return Err(format!("quiet: {write} within an hour in which nothing changed"));
+            }
+            let mut failures = invariants(&world);
+            failures.extend(idle_writes(&world));
+            if let Some(failure) = failures.first() {
+                return Err(failure.clone());
+            }
+            let outside = world.outside();
+            Ok(Self {
+                scenario,
+                points,
+                end: oracle::end_state(&world),
+                published: oracle::published_state(&world),
+                done: outside.done.clone(),
+                moves: by_kind(&outside.moves),
+                created: world.injector.ledger().created,
+            })
+        })
+    }
+
+    /// Every plan with one fault.
+    pub fn plans(&self) -> Vec<Plan> {
+        let mut plans = Vec::new();
+        for point in &self.points {
+            let faults = match point {
+                Point::Write(write) => Fault::AT_WRITES
+                    .iter()
+                    .chain(Fault::OF_THE_WORLD)
+                    .filter(|fault| fits(**fault, &write.verb, &write.kind))
+                    .collect::<Vec<_>>(),
+                Point::Notification(_) => Fault::AT_NOTIFICATIONS.iter().collect(),
+                Point::Work(_) => Fault::AT_WORK.iter().collect(),
+                Point::Millisecond(_) => continue,
+            };
+            plans.extend(faults.into_iter().map(|fault| Plan {
+                scenario: self.scenario,
+                faults: vec![Injection { at: point.clone(), fault: *fault }],
+            }));
+        }
+        plans
+    }
+
+    /// Carries a plan out and judges it.
+    pub fn judge(&self, plan: &Plan) -> Verdict {
+        in_virtual_time(async {
+            let world = World::under(plan.faults.clone());
+            let played = self.scenario.play(&world).await;
+            settle(&world).await;
+            let mut failures = Vec::from_iter(played.err());
+            let before = writes(&world);
+            sleep(QUIET).await;
+            let late = writes_since(&world, before);
+            failures.extend(late.first().map(|write| format!("quiet: {write} after everything had settled")));
+            failures.extend(invariants(&world));
+            failures.extend(self.compare(plan, &world));
+            Verdict { failures, trace: world.sim.trace_hash(), unused: world.injector.pending().len() }
+        })
+    }
+
+    fn compare(&self, plan: &Plan, world: &World) -> Vec<String> {
+        let mut failures = Vec::new();
+        if self.scenario.leaves_nothing() {
+            let left = scenario::leftovers(world);
+            if !left.is_empty() {
+                failures.push(format!("nothing leaked: {} left", left.join(", ")));
+            }
+            return failures;
+        }
+        let changed = plan.faults.iter().any(|injection| injection.fault.changes_objects());
+        let difference = if changed {
+            oracle::difference(&self.published, &oracle::published_state(world))
+        } else {
+            oracle::difference(&self.end, &oracle::end_state(world))
+        };
+        failures.extend(difference.map(|difference| format!("end state: {difference}")));
+        if changed {
+            return failures;
+        }
+        let outside = world.outside();
+        if outside.done != self.done {
+            failures
+                .push(format!("exactly once: pods by work {:?} instead of {:?}", outside.done, self.done));
+        }
+        if by_kind(&outside.moves) != self.moves {
+            failures.push(format!(
+                "exactly once: pointers moved {:?} instead of {:?}",
+                outside.moves, self.moves
+            ));
+        }
+        let created = world.injector.ledger().created;
+        if let Some((object, times)) =
+            created.iter().find(|(object, times)| self.created.get(object) != Some(times))
+        {
+            let usual = self.created.get(object).copied().unwrap_or_default();
+            failures.push(format!("creations: {object:?} {times} times instead of {usual}"));
+        }
+        failures
+    }
+}
+
+/// Names without uids.
+fn by_kind(moves: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
+    let mut sum = BTreeMap::new();
+    for (name, count) in moves {
+        let stem: Vec<&str> = name.split(' ').take(2).collect();
+        *sum.entry(stem.join(" ")).or_default() += count;
+    }
+    sum
+}
+
+/// Faults that would have no meaning there.
+fn fits(fault: Fault, verb: &str, kind: &str) -> bool {
+    match fault {
+        Fault::NameTaken | Fault::QuotaExceeded => verb == "create",
+        Fault::Deleted => verb != "create",
+        // Nobody would notice the loss or the edit of a message.
+        Fault::ChildDeleted | Fault::ChildEdited => verb != "delete" && kind != "events",
+        Fault::Restored | Fault::InputRecreated | Fault::UpstreamFlaps | Fault::AllCrash => kind != "events",
+        _ => true,
+    }
+}
+
+/// Waits until the last fault is over and its consequences too.
+async fn settle(world: &World) {
+    if let Some(end) = world.injector.last_fault() {
+        let rest = end.saturating_duration_since(Instant::now());
+        sleep(rest).await;
+    }
+    sleep(SETTLE).await;
+}
+
+fn writes(world: &World) -> usize {
+    world.sim.writes().len()
+}
+
+fn writes_since(world: &World, before: usize) -> Vec<String> {
+    let of_operators = |write: &&mlop_sim::Write| write.field_manager != "somebody";
+    let all = world.sim.writes();
+    let late = all.iter().skip(before).filter(of_operators);
+    late.map(|w| format!("{} of {} {} {}", w.verb, w.resource, w.name, w.subresource)).collect()
+}
+
+/// Writes that changed nothing. With faults there are some: a write whose answer was lost is made again.
+fn idle_writes(world: &World) -> Vec<String> {
+    let all = world.sim.writes();
+    let idle = all.iter().filter(|write| write.code < 300 && !write.changed);
+    idle.map(|w| format!("quiet: {} of {} {} {} changed nothing", w.verb, w.resource, w.name, w.subresource))
+        .collect()
+}
+
+/// What must hold after any plan.
+fn invariants(world: &World) -> Vec<String> {
+    let ledger = world.injector.ledger();
+    let mut failures = ledger.violations.clone();
+    failures.extend(world.ended().into_iter().map(|what| format!("process truth: {what}")));
+    for (by, requests) in ledger.requests {
+        if requests > REQUESTS_MAX {
+            failures.push(format!("bounded pressure: {by} made {requests} requests"));
+        }
+    }
+    let panicked = world.sim.list::<k8s_openapi::api::core::v1::Event>();
+    failures.extend(
+        panicked
+            .into_iter()
+            .filter(|event| event.reason.as_deref() == Some("Panicked"))
+            .map(|event| format!("no panic: {}", event.message.unwrap_or_default())),
+    );
+    failures
+}
+
+/// The smallest plan that still fails, by leaving out one fault after the other.
+pub fn shrink(reference: &Reference, plan: &Plan) -> Plan {
+    let mut smallest = plan.clone();
+    let mut index = 0;
+    while index < smallest.faults.len() {
+        let mut smaller = smallest.clone();
+        smaller.faults.remove(index);
+        if reference.judge(&smaller).failures.is_empty() {
+            index += 1;
+        } else {
+            smallest = smaller;
+        }
+    }
+    smallest
+}

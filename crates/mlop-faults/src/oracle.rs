@@ -1,0 +1,209 @@
+//! What must hold, whatever goes wrong. Each oracle has a name, which a failure begins with.
+
+use crate::{inject::Call, world::World};
+use kube::Resource;
+use mlop_api::{
+    contract::condition as conditions,
+    dataset::{Dataset, DatasetVersion, ObjectStore},
+    deployment::ModelDeployment,
+    features::{FeatureSnapshot, FeatureStore, FeatureView},
+    registry::{Model, ModelVersion, TrackingServer},
+    status::IntentStatus,
+    training::{TrainingJob, TrainingRun},
+};
+use mlop_core::{condition, controller::Reports, run::RunResource, store::Cached};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the layer has seen of an operator's requests, judged on the way.
+#[derive(Clone, Default)]
+pub struct Ledger {
+    pub violations: Vec<String>,
+    /// Requests by operator.
+    pub requests: BTreeMap<String, u64>,
+    /// Objects that were created, by kind and name, and how often.
+    pub created: BTreeMap<(String, String), u32>,
+    /// Artifacts that somebody may consume: kind, name, digest.
+    published: BTreeSet<(String, String, String)>,
+    /// Highest generation and revision that were reported, by uid.
+    reported: BTreeMap<String, (i64, i64)>,
+}
+
+/// Kinds of runs, by plural.
+const RUNS: [&str; 4] = ["datasetversions", "featuresnapshots", "trainingruns", "modelversions"];
+
+impl Ledger {
+    pub fn asked(&mut self, by: &str) {
+        *self.requests.entry(by.to_owned()).or_default() += 1;
+    }
+
+    /// The server is an older one: numbers may go back once.
+    pub fn restored(&mut self) {
+        self.reported.clear();
+    }
+
+    /// A write was accepted.
+    pub fn accepted(&mut self, call: &Call) {
+        let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+        match call.verb {
+            // Nobody counts on Events: they tell the same again when it happens again.
+            "create" if call.kind == "events" => {}
+            "create" => {
+                *self.created.entry((call.kind.clone(), call.name.clone())).or_default() += 1;
+                if RUNS.contains(&call.kind.as_str()) {
+                    self.consumed(call, &body);
+                }
+            }
+            "delete" if body["preconditions"]["uid"].is_null() => {
+                self.violation(
+                    "identity",
+                    format!("{} {} was deleted whatever its uid", call.kind, call.name),
+                );
+            }
+            "apply" if body["metadata"]["uid"].is_null() => {
+                let what = format!("{} {} {}", call.kind, call.name, call.subresource);
+                self.violation("identity", format!("{what} was applied whatever its uid"));
+            }
+            "apply" if call.subresource == "status" => self.status(call, &body),
+            _ => {}
+        }
+    }
+
+    fn violation(&mut self, oracle: &str, what: String) {
+        self.violations.push(format!("{oracle}: {what}"));
+    }
+
+    /// A run may consume only what was published.
+    fn consumed(&mut self, call: &Call, body: &Value) {
+        let inputs = body["spec"]["identity"]["inputs"].as_array().cloned().unwrap_or_default();
+        for input in inputs {
+            let text = |name: &str| input[name].as_str().unwrap_or_default().to_owned();
+            let artifact = (text("kind"), text("object"), text("digest"));
+            if !self.published.contains(&artifact) {
+                let (kind, name, digest) = artifact;
+                let what = format!("{} {} consumes {digest} of {kind} {name}", call.kind, call.name);
+                self.violation("gate safety", format!("{what}, which was never published"));
+            }
+        }
+    }
+
+    fn status(&mut self, call: &Call, body: &Value) {
+        let (uid, status) = (body["metadata"]["uid"].as_str().unwrap_or_default(), &body["status"]);
+        let generation = status["observedGeneration"].as_i64().unwrap_or_default();
+        let revision = status["artifact"]["revision"].as_i64().unwrap_or_default();
+        let before = self.reported.get(uid).copied().unwrap_or_default();
+        if generation < before.0 || revision < before.1 {
+            let what =
+                format!("{} {} went from {before:?} to {:?}", call.kind, call.name, (generation, revision));
+            self.violation("monotonic status", format!("{what} (generation, revision)"));
+        }
+        self.reported.insert(uid.to_owned(), (generation, revision));
+        let ready = status["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|condition| condition["type"] == conditions::READY && condition["status"] == "True");
+        if let Some(digest) = status["artifact"]["digest"].as_str().filter(|_| ready) {
+            let kind = body["kind"].as_str().unwrap_or_default().to_owned();
+            self.published.insert((kind, call.name.clone(), digest.to_owned()));
+        }
+    }
+}
+
+/// Where everything stands, as far as it must be the same with and without faults.
+pub fn end_state(world: &World) -> Value {
+    let mut objects = intents_and_connections(world);
+    objects.extend(runs::<DatasetVersion>(world));
+    objects.extend(runs::<FeatureSnapshot>(world));
+    objects.extend(runs::<TrainingRun>(world));
+    objects.extend(runs::<ModelVersion>(world));
+    Value::Array(objects)
+}
+
+/// The same without runs: which of them there are depends on what was deleted or tried on the way.
+pub fn published_state(world: &World) -> Value {
+    Value::Array(intents_and_connections(world))
+}
+
+fn intents_and_connections(world: &World) -> Vec<Value> {
+    let mut objects = Vec::new();
+    objects.extend(intents::<Dataset>(world));
+    objects.extend(intents::<FeatureView>(world));
+    objects.extend(intents::<TrainingJob>(world));
+    objects.extend(intents::<Model>(world));
+    for store in world.sim.list::<ObjectStore>() {
+        objects.push(object(&store, brief(store.status.clone().map(|s| s.conditions).unwrap_or_default())));
+    }
+    for store in world.sim.list::<FeatureStore>() {
+        objects.push(object(&store, brief(store.status.clone().map(|s| s.conditions).unwrap_or_default())));
+    }
+    for server in world.sim.list::<TrackingServer>() {
+        objects.push(object(&server, brief(server.status.clone().map(|s| s.conditions).unwrap_or_default())));
+    }
+    for deployment in world.sim.list::<ModelDeployment>() {
+        let status = deployment.status.clone().unwrap_or_default();
+        let serving = status.serving.map(|serving| (serving.version, serving.digest));
+        let state =
+            json!({"conditions": brief(status.conditions), "serving": serving, "cause": status.cause});
+        objects.push(object(&deployment, state));
+    }
+    objects
+}
+
+fn object<K: Resource<DynamicType = ()>>(object: &K, state: Value) -> Value {
+    json!({"kind": K::kind(&()), "name": object.meta().name, "state": state})
+}
+
+fn brief(list: Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>) -> Value {
+    list.into_iter().map(|c| json!([c.type_, c.status, c.reason])).collect()
+}
+
+fn intents<K>(world: &World) -> Vec<Value>
+where
+    K: Cached + Resource<DynamicType = ()> + Reports<Status = IntentStatus>,
+{
+    let state = |intent: &K| {
+        let status = intent.reported().cloned().unwrap_or_default();
+        let artifact =
+            status.artifact.map(|artifact| json!([artifact.digest, artifact.run, artifact.generation]));
+        object(
+            intent,
+            json!({
+                "artifact": artifact, "conditions": brief(status.conditions), "cause": status.cause,
+                "deadLetters": status.dead_letters.len(), "registered": status.registered,
+                "metrics": status.metrics, "summary": status.summary,
+            }),
+        )
+    };
+    world.sim.list::<K>().iter().map(state).collect()
+}
+
+fn runs<R: RunResource>(world: &World) -> Vec<Value> {
+    let state = |run: &R| {
+        let status = run.reported().cloned().unwrap_or_default();
+        let done = condition::is_true(&status.conditions, conditions::SUCCEEDED);
+        object(run, json!({"succeeded": done, "output": status.output.map(|output| output.digest)}))
+    };
+    world.sim.list::<R>().iter().map(state).collect()
+}
+
+/// The first difference of two end states, for people.
+pub fn difference(wanted: &Value, found: &Value) -> Option<String> {
+    let rows = |value: &Value| -> BTreeMap<String, String> {
+        let objects = value.as_array().cloned().unwrap_or_default();
+        let row = |object: Value| {
+            let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
+            (format!("{} {}", text("kind"), text("name")), object["state"].to_string())
+        };
+        objects.into_iter().map(row).collect()
+    };
+    let (wanted, found) = (rows(wanted), rows(found));
+    for (label, state) in &wanted {
+        match found.get(label) {
+            None => return Some(format!("{label} is missing")),
+            Some(other) if other != state => return Some(format!("{label} is {other} instead of {state}")),
+            _ => {}
+        }
+    }
+    found.keys().find(|label| !wanted.contains_key(*label)).map(|label| format!("{label} should not exist"))
+}

@@ -1,0 +1,139 @@
+//! What users do while things go wrong.
+
+use crate::world::{NS, World};
+use mlop_api::{
+    contract::condition as kinds,
+    dataset::{Dataset, DatasetVersion, ObjectStore},
+    deployment::ModelDeployment,
+    features::{FeatureSnapshot, FeatureStore, FeatureView},
+    registry::{Model, ModelVersion, TrackingServer},
+    training::{TrainingJob, TrainingRun},
+};
+use mlop_core::condition;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+pub const PIPELINE: &str = include_str!("pipeline.yaml");
+/// How long a goal may take, faults included: outages and back-off of some minutes are no failure.
+const PATIENCE: Duration = Duration::from_secs(1_800);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Scenario {
+    /// The pipeline is applied and becomes a served model; new data becomes a second one.
+    NewData,
+    /// After that the model is pinned to the earlier version, and released.
+    Pin,
+    /// The pipeline is applied, becomes a served model, and is deleted.
+    Deletion,
+}
+
+impl Scenario {
+    pub const ALL: [Self; 3] = [Self::NewData, Self::Pin, Self::Deletion];
+
+    /// Plays the users until the last goal is met.
+    ///
+    /// # Errors
+    /// The goal that was not met in time.
+    pub async fn play(self, world: &World) -> Result<(), String> {
+        world.apply(PIPELINE);
+        served(world, "1").await?;
+        if self == Self::Deletion {
+            return delete(world).await;
+        }
+        world.arrive("february");
+        served(world, "2").await?;
+        if self == Self::Pin {
+            let earlier = world.sim.list::<ModelVersion>().into_iter().find_map(|version| {
+                let registered = version.status.as_ref()?.output.as_ref()?.registered.as_ref()?;
+                (registered.version == "1").then(|| version.metadata.name.clone()).flatten()
+            });
+            let earlier = earlier.ok_or("goal: the first ModelVersion is kept")?;
+            pin(world, Some(earlier));
+            served(world, "1").await?;
+            pin(world, None);
+            served(world, "2").await?;
+        }
+        Ok(())
+    }
+
+    /// The oracle of an end state that does not need to be compared.
+    pub fn leaves_nothing(self) -> bool {
+        self == Self::Deletion
+    }
+}
+
+fn pin(world: &World, run: Option<String>) {
+    // Whoever deletes it meanwhile creates it anew as it was then; the goal shows whether the pin is in effect.
+    let _ = world.sim.edit::<Model>(NS, "delay", |model| model.spec.pin = run);
+}
+
+async fn served(world: &World, version: &str) -> Result<(), String> {
+    let holds = |world: &World| {
+        let Some(deployment) = world.sim.get::<ModelDeployment>(NS, "delay") else { return false };
+        let status = deployment.status.unwrap_or_default();
+        condition::is_true(&status.conditions, kinds::READY)
+            && condition::is_true(&status.conditions, kinds::UP_TO_DATE)
+            && status.serving.is_some_and(|serving| serving.version.as_deref() == Some(version))
+    };
+    goal(world, &format!("version {version} is served"), holds).await
+}
+
+async fn goal(world: &World, what: &str, holds: impl Fn(&World) -> bool) -> Result<(), String> {
+    if world.within(PATIENCE, holds).await {
+        return Ok(());
+    }
+    Err(format!("stable reconciliation: not within {} s: {what}", PATIENCE.as_secs()))
+}
+
+async fn delete(world: &World) -> Result<(), String> {
+    let sim = &world.sim;
+    // A fault may have deleted one of them already.
+    for name in ["flights", "routes", "delay", "files", "features", "mlflow"] {
+        let _ = sim.delete::<ModelDeployment>(NS, name);
+        let _ = sim.delete::<Model>(NS, name);
+        let _ = sim.delete::<TrainingJob>(NS, name);
+        let _ = sim.delete::<FeatureView>(NS, name);
+        let _ = sim.delete::<Dataset>(NS, name);
+    }
+    let gone = goal(world, "nothing of the pipeline is left", |world| leftovers(world).is_empty()).await;
+    gone.map_err(|error| format!("{error}: {}", leftovers(world).join(", ")))?;
+    let _ = sim.delete::<FeatureStore>(NS, "features");
+    let _ = sim.delete::<TrackingServer>(NS, "mlflow");
+    let _ = sim.delete::<ObjectStore>(NS, "files");
+    goal(world, "no connection is left", |world| {
+        leftovers(world).is_empty()
+            && world.sim.count::<FeatureStore>() + world.sim.count::<ObjectStore>() == 0
+            && world.sim.count::<k8s_openapi::api::core::v1::Pod>() == 0
+    })
+    .await
+}
+
+/// What should have gone with the pipeline.
+pub fn leftovers(world: &World) -> Vec<String> {
+    let sim = &world.sim;
+    let counts = [
+        ("Dataset", sim.count::<Dataset>()),
+        ("DatasetVersion", sim.count::<DatasetVersion>()),
+        ("FeatureView", sim.count::<FeatureView>()),
+        ("FeatureSnapshot", sim.count::<FeatureSnapshot>()),
+        ("TrainingJob", sim.count::<TrainingJob>()),
+        ("TrainingRun", sim.count::<TrainingRun>()),
+        ("Model", sim.count::<Model>()),
+        ("ModelVersion", sim.count::<ModelVersion>()),
+        ("ModelDeployment", sim.count::<ModelDeployment>()),
+        ("Job", sim.count::<k8s_openapi::api::batch::v1::Job>()),
+        ("Deployment of a model", deployments(world)),
+    ];
+    let mut left: Vec<_> =
+        counts.iter().filter(|(_, n)| *n > 0).map(|(kind, n)| format!("{n} {kind}")).collect();
+    left.extend(world.outside().pointers.keys().filter(|name| name.starts_with("view ")).cloned());
+    left
+}
+
+fn deployments(world: &World) -> usize {
+    let all = world.sim.list::<k8s_openapi::api::apps::v1::Deployment>();
+    all.iter()
+        .filter(|deployment| deployment.metadata.name.as_deref().is_some_and(|name| name.ends_with("-mdep")))
+        .count()
+}

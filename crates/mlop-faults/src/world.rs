@@ -1,0 +1,504 @@
+//! The five operators on a simulated API server, each a process that can die, and workers that do their tasks by
+//! computing digests.
+
+use crate::{
+    inject::{Command, Connection, Injector, RECREATION},
+    plan::{Fault, Injection},
+};
+use kube::Resource;
+use mlop_api::{
+    Digest, Reason,
+    common::Metric,
+    dataset::{self, Dataset},
+    deployment, features, kinds, labels, registry,
+    result::{Failure, Registered, ResultDocument},
+    task::{Task, Work},
+    training,
+};
+use mlop_core::{Clock, Settings, Setup, client};
+use mlop_sim::{
+    Sim, controllers,
+    kubelet::{self, PodOutcome},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt::Debug,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::AbortHandle,
+    time::sleep,
+};
+
+pub const NS: &str = "default";
+/// How long a process that died takes to be there again.
+const RESTART: Duration = Duration::from_secs(1);
+/// How long two instances believe that they lead.
+const SECOND_LEADER: Duration = Duration::from_secs(60);
+/// How far a restored server goes back, at least.
+const BACKUP_EVERY: Duration = Duration::from_secs(10);
+
+/// One operator, as it is started.
+struct Operator {
+    name: &'static str,
+    input_kinds: &'static [&'static str],
+    install: fn(&mut Setup),
+}
+
+const OPERATORS: [Operator; 5] = [
+    Operator { name: mlop_ingestion::NAME, input_kinds: &[], install: mlop_ingestion::install },
+    Operator {
+        name: mlop_feature_store::NAME,
+        input_kinds: &["Dataset", "FeatureView"],
+        install: mlop_feature_store::install,
+    },
+    Operator {
+        name: mlop_training::NAME,
+        input_kinds: &["Dataset", "FeatureView", "TrainingJob"],
+        install: mlop_training::install,
+    },
+    Operator { name: mlop_registry::NAME, input_kinds: &["TrainingJob"], install: mlop_registry::install },
+    Operator { name: mlop_deployment::NAME, input_kinds: &["Model"], install: mlop_deployment::install },
+];
+
+/// What workers find outside the cluster, and how they are to behave.
+#[derive(Default)]
+pub struct Outside {
+    /// What is in the bucket.
+    pub bucket: String,
+    /// What the training measures.
+    pub auc: f64,
+    /// Failures that the next pods of a kind of work meet, first one first.
+    pub failures: BTreeMap<&'static str, Vec<Failure>>,
+    /// Registered versions, in order of their registration.
+    pub versions: Vec<Digest>,
+    /// Pods that began, by kind of work.
+    pub done: BTreeMap<&'static str, u32>,
+    /// The revision that a pointer outside shows, by what it is and whose.
+    pub pointers: BTreeMap<String, i64>,
+    /// How often a pointer moved.
+    pub moves: BTreeMap<String, u32>,
+    /// The model of this digest never becomes ready.
+    pub broken_rollout: bool,
+}
+
+pub struct World {
+    pub sim: Sim,
+    pub outside: Arc<Mutex<Outside>>,
+    pub injector: Arc<Injector>,
+    processes: Arc<Processes>,
+}
+
+/// The running instances of the operators.
+struct Processes {
+    sim: Sim,
+    injector: Arc<Injector>,
+    running: Mutex<BTreeMap<String, AbortHandle>>,
+    /// Operators that ended by themselves, which none may.
+    ended: Mutex<Vec<String>>,
+}
+
+impl World {
+    /// Starts everything, without faults. Objects of mlop may be created at once.
+    pub fn start() -> Self {
+        Self::under(Vec::new())
+    }
+
+    /// Starts everything under faults.
+    pub fn under(faults: Vec<Injection>) -> Self {
+        let restores = faults.iter().any(|injection| injection.fault == Fault::Restored);
+        let sim = Sim::new();
+        for crd in kinds::all() {
+            sim.register_crd(&crd).unwrap();
+        }
+        let (commands, orders) = mpsc::unbounded_channel();
+        let injector = Injector::new(sim.clone(), faults, commands);
+        let outside =
+            Arc::new(Mutex::new(Outside { bucket: "january".into(), auc: 0.75, ..Default::default() }));
+        let processes = Arc::new(Processes {
+            sim: sim.clone(),
+            injector: Arc::clone(&injector),
+            running: Mutex::default(),
+            ended: Mutex::default(),
+        });
+        let world = Self { sim: sim.clone(), outside: Arc::clone(&outside), injector, processes };
+        let (pods, injector) = (Arc::clone(&outside), Arc::clone(&world.injector));
+        kubelet::spawn(&sim, move |pod| work(pod, &mut lock(&pods), &injector));
+        controllers::spawn_jobs(&sim);
+        let stuck = Arc::clone(&outside);
+        controllers::spawn_workloads(&sim, move |name| {
+            let broken = lock(&stuck).broken_rollout && name.ends_with("-mdep");
+            (!broken).then_some(Duration::from_secs(2))
+        });
+        for operator in &OPERATORS {
+            world.processes.start(operator);
+        }
+        tokio::spawn(supervise(Arc::clone(&world.processes), outside, orders, restores));
+        world
+    }
+
+    /// Creates the objects of a YAML text.
+    pub fn apply(&self, yaml: &str) {
+        for document in yaml.split("\n---\n") {
+            let value: Value = serde_saphyr::from_str(document).unwrap();
+            create(&self.sim, value).unwrap();
+        }
+    }
+
+    /// New data is in the bucket, and somebody asks for a look at it.
+    pub fn arrive(&self, data: &str) {
+        self.outside().bucket = data.to_owned();
+        refresh(&self.sim, data);
+    }
+
+    /// The object, which must exist.
+    pub fn get<K>(&self, name: &str) -> K
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        self.sim.get::<K>(NS, name).unwrap_or_else(|| panic!("{} {name} does not exist", K::kind(&())))
+    }
+
+    /// Lets virtual time pass until `holds`, at most ten minutes.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        assert!(
+            self.within(Duration::from_secs(600), holds).await,
+            "not within ten minutes: {what}\n{}",
+            self.picture()
+        );
+    }
+
+    /// Lets virtual time pass until `holds`; false if it did not in time.
+    pub async fn within(&self, limit: Duration, holds: impl Fn(&Self) -> bool) -> bool {
+        let step = Duration::from_millis(100);
+        let mut passed = Duration::ZERO;
+        while !holds(self) {
+            if passed >= limit {
+                return false;
+            }
+            sleep(step).await;
+            passed += step;
+        }
+        true
+    }
+
+    /// All intents with their conditions, for a failed test.
+    pub fn picture(&self) -> String {
+        let mut lines = Vec::new();
+        lines.extend(self.sim.list::<Dataset>().iter().map(|o| format!("{:#?}", o.status)));
+        lines.extend(self.sim.list::<features::FeatureStore>().iter().map(|o| format!("{:#?}", o.status)));
+        lines.extend(self.sim.list::<features::FeatureView>().iter().map(|o| format!("{:#?}", o.status)));
+        lines.extend(self.sim.list::<training::TrainingJob>().iter().map(|o| format!("{:#?}", o.status)));
+        lines.extend(self.sim.list::<registry::Model>().iter().map(|o| format!("{:#?}", o.status)));
+        lines.extend(
+            self.sim.list::<deployment::ModelDeployment>().iter().map(|o| format!("{:#?}", o.status)),
+        );
+        lines.join("\n")
+    }
+
+    pub fn done(&self, work: &str) -> u32 {
+        self.outside().done.get(work).copied().unwrap_or_default()
+    }
+
+    pub fn outside(&self) -> MutexGuard<'_, Outside> {
+        lock(&self.outside)
+    }
+
+    /// Operators that ended by themselves, and why.
+    pub fn ended(&self) -> Vec<String> {
+        lock(&self.processes.ended).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Creates an object of a user's in our namespace.
+///
+/// # Errors
+/// What the server answers.
+pub fn create(sim: &Sim, mut value: Value) -> Result<(), String> {
+    fn as_kind<K>(sim: &Sim, value: Value) -> Result<(), String>
+    where
+        K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+    {
+        let object: K = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        sim.create(&object).map(drop).map_err(|status| status.message.clone())
+    }
+    value["metadata"]["namespace"] = NS.into();
+    match value["kind"].as_str().unwrap_or_default() {
+        "ObjectStore" => as_kind::<dataset::ObjectStore>(sim, value),
+        "Dataset" => as_kind::<Dataset>(sim, value),
+        "FeatureStore" => as_kind::<features::FeatureStore>(sim, value),
+        "FeatureView" => as_kind::<features::FeatureView>(sim, value),
+        "TrainingJob" => as_kind::<training::TrainingJob>(sim, value),
+        "TrackingServer" => as_kind::<registry::TrackingServer>(sim, value),
+        "Model" => as_kind::<registry::Model>(sim, value),
+        "ModelDeployment" => as_kind::<deployment::ModelDeployment>(sim, value),
+        other => Err(format!("{other} is no kind of users")),
+    }
+}
+
+impl Processes {
+    fn start(self: &Arc<Self>, operator: &'static Operator) {
+        let handle = self.spawn(operator);
+        lock(&self.running).insert(operator.name.to_owned(), handle);
+    }
+
+    fn spawn(self: &Arc<Self>, operator: &'static Operator) -> AbortHandle {
+        let connection =
+            Connection { operator: operator.name.to_owned(), injector: Arc::clone(&self.injector) };
+        let clock_sim = self.sim.clone();
+        let clock: Clock = Arc::new(move || clock_sim.now());
+        let kinds =
+            operator.input_kinds.iter().map(|kind| format!("{kind}.v1alpha1.mlop.dev").parse().unwrap());
+        let settings = Settings {
+            operator: operator.name.to_owned(),
+            namespaces: Vec::new(),
+            input_kinds: kinds.collect(),
+            worker_image: "worker:test".to_owned(),
+        };
+        let mut setup = Setup::new(client::over(connection, NS), settings, clock);
+        (operator.install)(&mut setup);
+        let processes = Arc::clone(self);
+        let (leading, is_leading) = watch::channel(true);
+        tokio::spawn(async move {
+            let ended = setup.run(is_leading).await;
+            drop(leading);
+            lock(&processes.ended).push(format!("{}: {ended:?}", operator.name));
+        })
+        .abort_handle()
+    }
+
+    async fn restart(self: Arc<Self>, operator: &'static Operator) {
+        if let Some(handle) = lock(&self.running).remove(operator.name) {
+            handle.abort();
+        }
+        sleep(RESTART).await;
+        self.start(operator);
+    }
+
+    async fn second(self: Arc<Self>, operator: &'static Operator) {
+        let handle = self.spawn(operator);
+        sleep(SECOND_LEADER).await;
+        handle.abort();
+    }
+}
+
+fn named(name: &str) -> impl Iterator<Item = &'static Operator> + '_ {
+    OPERATORS.iter().filter(move |operator| operator.name == name)
+}
+
+/// Does what the plan orders, until the world ends.
+async fn supervise(
+    processes: Arc<Processes>,
+    outside: Arc<Mutex<Outside>>,
+    mut orders: mpsc::UnboundedReceiver<Command>,
+    restores: bool,
+) {
+    let sim = processes.sim.clone();
+    let mut backups = VecDeque::new();
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            () = sleep(BACKUP_EVERY), if restores => {
+                backups.push_back(sim.snapshot());
+                if backups.len() > 2 {
+                    backups.pop_front();
+                }
+                continue;
+            }
+        };
+        match order {
+            None => return,
+            Some(Command::Crash(name)) => {
+                named(&name)
+                    .for_each(|operator| drop(tokio::spawn(Arc::clone(&processes).restart(operator))));
+            }
+            Some(Command::AllCrash) => OPERATORS
+                .iter()
+                .for_each(|operator| drop(tokio::spawn(Arc::clone(&processes).restart(operator)))),
+            Some(Command::SecondLeader(name)) => {
+                named(&name).for_each(|operator| drop(tokio::spawn(Arc::clone(&processes).second(operator))));
+            }
+            Some(Command::Restore) => {
+                if let Some(backup) = backups.pop_front() {
+                    processes.injector.restored();
+                    sim.restore(&backup);
+                }
+            }
+            Some(Command::RecreateInput) => recreate_input(&sim, &processes.injector),
+            Some(Command::Recreate(object)) => {
+                if let Err(error) = create(&sim, anew(object)) {
+                    lock(&processes.ended).push(format!("the user could not create it anew: {error}"));
+                }
+            }
+            Some(Command::FlapSource) => {
+                let (before, outside) = (lock(&outside).bucket.clone(), Arc::clone(&outside));
+                lock(&outside).bucket = format!("{before} with a mistake");
+                refresh(&sim, "flapping");
+                let sim = sim.clone();
+                tokio::spawn(async move {
+                    sleep(crate::inject::OUTAGE).await;
+                    let mut outside = lock(&outside);
+                    if outside.bucket.ends_with(" with a mistake") {
+                        outside.bucket = before;
+                    }
+                    drop(outside);
+                    refresh(&sim, "flapped");
+                });
+            }
+        }
+    }
+}
+
+fn recreate_input(sim: &Sim, injector: &Arc<Injector>) {
+    let Some(dataset) = sim.get::<Dataset>(NS, "flights") else { return };
+    let mut object = serde_json::to_value(&dataset).unwrap_or_default();
+    object["kind"] = "Dataset".into();
+    object["apiVersion"] = "mlop.dev/v1alpha1".into();
+    if sim.delete::<Dataset>(NS, "flights").is_ok() {
+        injector.recreate_later(object, RECREATION);
+    }
+}
+
+/// What a user applies who has the object's manifest.
+fn anew(object: Value) -> Value {
+    let meta = &object["metadata"];
+    serde_json::json!({
+        "apiVersion": object["apiVersion"], "kind": object["kind"], "spec": object["spec"],
+        "metadata": {"name": meta["name"], "annotations": meta["annotations"]},
+    })
+}
+
+/// A user asks for a look at the source.
+fn refresh(sim: &Sim, request: &str) {
+    // It may be away at the moment; then its re-creation looks by itself.
+    let _ = sim.edit::<Dataset>(NS, "flights", |dataset| {
+        let annotations = dataset.metadata.annotations.get_or_insert_default();
+        annotations.insert(labels::REFRESH_REQUESTED_AT.to_owned(), request.to_owned());
+    });
+}
+
+fn work(pod: &k8s_openapi::api::core::v1::Pod, outside: &mut Outside, injector: &Injector) -> PodOutcome {
+    let text = pod.metadata.annotations.as_ref().and_then(|all| all.get(labels::TASK));
+    let Some(task) = text.and_then(|text| serde_json::from_str::<Task>(text).ok()) else {
+        return PodOutcome::run_forever();
+    };
+    let (name, seconds) = match &task.work {
+        Work::Probe { .. } => ("probe", 1),
+        Work::Scan(_) => ("scan", 1),
+        Work::Version(_) => ("version", 2),
+        Work::Snapshot(_) => ("snapshot", 2),
+        Work::Activate(_) => ("activate", 1),
+        Work::Deactivate { .. } => ("deactivate", 1),
+        Work::Train(_) => ("train", 30),
+        Work::Register(_) => ("register", 1),
+        Work::Alias(_) => ("alias", 1),
+        Work::Serve { .. } => return PodOutcome::run_forever(),
+    };
+    *outside.done.entry(name).or_default() += 1;
+    let failures = outside.failures.entry(name).or_default();
+    let killed = || PodOutcome::fail(137, "Error", "");
+    let reported = |document: ResultDocument| match &document.error {
+        Some(_) => PodOutcome::fail(1, "Error", document.to_message()).in_container("worker"),
+        None => PodOutcome::succeed(document.to_message()).in_container("worker"),
+    };
+    let outcome = match injector.work(name) {
+        Some(Fault::KilledBefore) => killed(),
+        Some(Fault::KilledAfter) => {
+            result(&task.work, outside);
+            killed()
+        }
+        Some(Fault::StoreUnreachable) => reported(ResultDocument::failed(Failure::transient(
+            Reason::StoreUnreachable,
+            "the store does not answer",
+        ))),
+        _ if failures.is_empty() => reported(result(&task.work, outside)),
+        _ => {
+            let failure = failures.remove(0);
+            if failure.reason == Reason::OutOfMemory {
+                PodOutcome::fail(137, "OOMKilled", "").in_container("user")
+            } else {
+                reported(ResultDocument::failed(failure))
+            }
+        }
+    };
+    outcome.starting_after(Duration::from_millis(500)).running_for(Duration::from_secs(seconds))
+}
+
+fn result(work: &Work, outside: &mut Outside) -> ResultDocument {
+    let made = |from: &dyn Debug| Some(Digest::of_bytes(format!("{from:?}").as_bytes()));
+    match work {
+        Work::Scan(_) => ResultDocument {
+            digest: made(&outside.bucket),
+            summary: Some(format!("saw {}", outside.bucket)),
+            ..Default::default()
+        },
+        Work::Version(work) => ResultDocument {
+            digest: made(&(&work.listing, &work.columns)),
+            summary: Some("10 rows".into()),
+            ..Default::default()
+        },
+        Work::Snapshot(work) => {
+            let inputs: Vec<_> = work.inputs.iter().map(|input| &input.digest).collect();
+            ResultDocument {
+                digest: made(&(inputs, &work.sql)),
+                summary: Some("10 rows".into()),
+                ..Default::default()
+            }
+        }
+        Work::Train(work) => ResultDocument {
+            digest: made(&work.provenance),
+            metrics: vec![Metric::new("auc", outside.auc)],
+            summary: Some(format!("auc={}", outside.auc)),
+            ..Default::default()
+        },
+        Work::Register(work) => {
+            let known = outside.versions.iter().position(|digest| *digest == work.input_digest);
+            let index = known.unwrap_or_else(|| {
+                outside.versions.push(work.input_digest.clone());
+                outside.versions.len() - 1
+            });
+            ResultDocument {
+                digest: Some(work.model.digest.clone()),
+                metrics: work.metrics.clone(),
+                summary: Some(format!("version {}", index + 1)),
+                registered: Some(Registered {
+                    model: work.registered_model.clone(),
+                    version: (index + 1).to_string(),
+                    run_id: "r".into(),
+                }),
+                ..Default::default()
+            }
+        }
+        Work::Activate(work) => outside.point(format!("view {}", work.view.name), work.revision),
+        Work::Alias(work) => outside.point(format!("alias {} {}", work.alias, work.owner), work.revision),
+        Work::Deactivate { view, .. } => {
+            outside.pointers.remove(&format!("view {}", view.name));
+            ResultDocument::default()
+        }
+        _ => ResultDocument::default(),
+    }
+}
+
+impl Outside {
+    /// Moves a pointer, but never back.
+    fn point(&mut self, name: String, revision: i64) -> ResultDocument {
+        let now = self.pointers.entry(name.clone()).or_default();
+        if revision < *now {
+            let message = format!("revision {now} is active already");
+            return ResultDocument::failed(Failure::terminal(Reason::ActivationSuperseded, message));
+        }
+        if revision > *now {
+            *now = revision;
+            *self.moves.entry(name).or_default() += 1;
+        }
+        ResultDocument::default()
+    }
+}

@@ -1,0 +1,58 @@
+//! CSV objects, from the bytes in a bucket to the published table.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mlop_api::{
+    dataset::Column,
+    result::{Failure, ResultDocument},
+    task::{ScanWork, VersionWork},
+};
+use mlop_artifact::store::ObjectStoreHandle;
+use mlop_dataset::{scan, version};
+use serde_json::json;
+
+fuzz_target!(|bytes: &[u8]| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let first = runtime.block_on(made_from(bytes));
+    let second = runtime.block_on(made_from(bytes));
+    assert_eq!(first.as_ref().ok(), second.as_ref().ok());
+    assert_eq!(first.as_ref().err(), second.as_ref().err());
+    let Ok(result) = first else { return };
+    let metric = |name| result.metrics.iter().find(|m| m.name == name).map_or(f64::NAN, |m| m.number());
+    // A row needs a line of its own; a header is none.
+    let lines = bytes.iter().filter(|byte| matches!(**byte, b'\n' | b'\r')).count() + 1;
+    assert!(metric("rows") + metric("rejected") <= lines as f64, "{result:?}");
+});
+
+async fn made_from(bytes: &[u8]) -> Result<ResultDocument, Failure> {
+    let (source, output) = (ObjectStoreHandle::in_memory("raw"), ObjectStoreHandle::in_memory("data"));
+    source.create("a.csv", bytes.to_vec()).await?;
+    let (from, to) = (source.store().clone(), output.store().clone());
+    let work =
+        ScanWork { source: from.clone(), prefix: String::new(), include: Vec::new(), output: to.clone() };
+    let listing = scan::scan(&source, &output, &work).await?.digest.expect("a scan that succeeds has one");
+    let format = json!({"csv": {"nullTokens": ["", "NA"]}});
+    let work = VersionWork {
+        source: from,
+        listing,
+        format: serde_json::from_value(format).expect("a format"),
+        columns: columns(),
+        unique: vec!["s".to_owned()],
+        quarantine: serde_json::from_value(json!({"maxRatio": "1"})).expect("a budget"),
+        output: to,
+    };
+    version::version(&source, &output, work).await
+}
+
+/// Every type of column, with every kind of bound.
+fn columns() -> Vec<Column> {
+    let columns = json!([
+        {"name": "s", "type": "string", "pattern": "[a-z0-9]*"},
+        {"name": "i", "type": "int64", "nullable": true, "min": "-5", "max": "1000"},
+        {"name": "f", "type": "float64", "nullable": true, "max": "1.5"},
+        {"name": "b", "type": "bool", "nullable": true},
+        {"name": "t", "type": "timestamp", "nullable": true},
+        {"name": "d", "type": "date", "nullable": true},
+    ]);
+    serde_json::from_value(columns).expect("columns")
+}
