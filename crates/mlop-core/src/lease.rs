@@ -2,6 +2,9 @@
 //!
 //! Followers keep warm caches; only passes ask whether we lead. Losing the lease stops work within the process and
 //! returns it to standby, because exiting would end in crash-loop back-off.
+//!
+//! The lease is also the one object that is read and written without a cache, again and again. Its resource versions
+//! only grow, unless the API server was restored from a backup: then what the caches know may never have happened.
 
 use crate::context::Clock;
 use jiff::Timestamp;
@@ -45,19 +48,26 @@ pub fn step(lease: Option<&LeaseSpec>, me: &str, unchanged_for: Duration) -> Ste
     }
 }
 
-/// Holds the lease `name` as `me` as long as possible, and says through `leading` whether we do. Ends when `stop`
-/// turns true, giving the lease back.
-pub async fn elect(
-    client: Client,
-    namespace: String,
-    name: String,
-    me: String,
-    clock: Clock,
-    leading: watch::Sender<bool>,
-    mut stop: watch::Receiver<bool>,
-) {
+/// What an election needs.
+pub struct Candidate {
+    pub client: Client,
+    /// Where the lease is.
+    pub namespace: String,
+    /// Name of the lease.
+    pub name: String,
+    /// Name of this process.
+    pub me: String,
+    pub clock: Clock,
+    /// Counts the times that the API server went back.
+    pub rewound: watch::Sender<u64>,
+}
+
+/// Holds the lease as long as possible, and says through `leading` whether we do. Ends when `stop` turns true, giving
+/// the lease back.
+pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop: watch::Receiver<bool>) {
+    let Candidate { client, namespace, name, me, clock, rewound } = candidate;
     let api: Api<Lease> = Api::namespaced(client, &namespace);
-    let mut seen: Option<(Option<MicroTime>, Instant)> = None;
+    let mut seen = Seen::default();
     let mut renewed = Instant::now();
     loop {
         let held =
@@ -78,6 +88,10 @@ pub async fn elect(
         if leading.send_if_modified(|value| std::mem::replace(value, held) != held) {
             tracing::info!(lease = name, leading = held, "leadership changed");
         }
+        if std::mem::take(&mut seen.went_back) {
+            tracing::warn!(lease = name, "the API server is older than it was; everything is listed anew");
+            rewound.send_modify(|times| *times += 1);
+        }
         let pause = if held { RENEW } else { POLL };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -90,12 +104,31 @@ pub async fn elect(
     }
 }
 
+/// What this process knows of the lease.
+#[derive(Default)]
+struct Seen {
+    /// A renewal, and when *we* saw it first.
+    renewal: Option<(Option<MicroTime>, Instant)>,
+    /// The highest resource version.
+    version: u64,
+    went_back: bool,
+}
+
+impl Seen {
+    fn version(&mut self, meta: &ObjectMeta) {
+        let version =
+            meta.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(self.version);
+        self.went_back |= version < self.version;
+        self.version = version;
+    }
+}
+
 async fn hold(
     api: &Api<Lease>,
     name: &str,
     me: &str,
     clock: &Clock,
-    seen: &mut Option<(Option<MicroTime>, Instant)>,
+    seen: &mut Seen,
 ) -> Result<bool, kube::Error> {
     let Some(mut lease) = api.get_opt(name).await? else {
         let lease = Lease {
@@ -103,15 +136,19 @@ async fn hold(
             spec: Some(claim(None, me, clock())),
         };
         return match api.create(&PostParams::default(), &lease).await {
-            Ok(_) => Ok(true),
+            Ok(lease) => {
+                seen.version(&lease.metadata);
+                Ok(true)
+            }
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
             Err(error) => Err(error),
         };
     };
+    seen.version(&lease.metadata);
     let renewal = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
-    let since = match seen {
+    let since = match &seen.renewal {
         Some((known, since)) if *known == renewal => *since,
-        _ => seen.insert((renewal, Instant::now())).1,
+        _ => seen.renewal.insert((renewal, Instant::now())).1,
     };
     if step(lease.spec.as_ref(), me, since.elapsed()) == Step::Wait {
         return Ok(false);
@@ -119,7 +156,10 @@ async fn hold(
     lease.spec = Some(claim(lease.spec.as_ref(), me, clock()));
     // The resource version in it makes this a compare-and-set: only one of two claimants succeeds.
     match api.replace(name, &PostParams::default(), &lease).await {
-        Ok(_) => Ok(true),
+        Ok(lease) => {
+            seen.version(&lease.metadata);
+            Ok(true)
+        }
         Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
         Err(error) => Err(error),
     }
@@ -159,6 +199,18 @@ mod tests {
 
     fn held_by(holder: &str) -> LeaseSpec {
         LeaseSpec { holder_identity: Some(holder.into()), ..Default::default() }
+    }
+
+    #[test]
+    fn a_version_that_goes_down_is_a_server_that_went_back() {
+        let meta =
+            |version: &str| ObjectMeta { resource_version: Some(version.into()), ..Default::default() };
+        let mut seen = Seen::default();
+        seen.version(&meta("9"));
+        seen.version(&meta("10"));
+        assert!(!seen.went_back);
+        seen.version(&meta("7"));
+        assert!(seen.went_back);
     }
 
     #[test]

@@ -64,6 +64,7 @@ pub struct Setup {
     settings: Settings,
     clock: Clock,
     metrics: Arc<Metrics>,
+    rewound: watch::Sender<u64>,
     stores: BTreeMap<ApiKind, Arc<dyn WriteThrough>>,
     feeds: Vec<Task>,
     synced: Vec<(String, watch::Receiver<bool>)>,
@@ -86,6 +87,7 @@ impl Setup {
             settings,
             clock,
             metrics: Arc::default(),
+            rewound: watch::Sender::new(0),
             stores: BTreeMap::new(),
             feeds: Vec::new(),
             synced: Vec::new(),
@@ -95,6 +97,11 @@ impl Setup {
 
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Where [`lease::elect`] says that the API server went back.
+    pub fn rewound(&self) -> watch::Sender<u64> {
+        self.rewound.clone()
     }
 
     /// Watches all objects of a kind.
@@ -181,7 +188,8 @@ impl Setup {
             [] => vec![(None, api(None))],
             namespaces => namespaces.iter().map(|ns| (Some(ns.clone()), api(Some(ns)))).collect(),
         };
-        self.feeds.push(Box::pin(store::feed(kind, scopes, labels, Arc::clone(&store))));
+        let source = store::Source { kind, scopes, labels, rewound: self.rewound.subscribe() };
+        self.feeds.push(Box::pin(store::feed(source, Arc::clone(&store))));
         store
     }
 
@@ -344,6 +352,7 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
     let mut setup = Setup::new(client.clone(), settings, Arc::clone(&clock));
     install(&mut setup);
     let metrics = Arc::clone(&setup.metrics);
+    let rewound = setup.rewound();
     let synced = setup.synced.clone();
     let waiting = move || synced.iter().filter(|(_, s)| !*s.borrow()).map(|(name, _)| name.clone()).collect();
     let probes = health::serve(args.health_address, Arc::clone(&metrics), waiting);
@@ -351,15 +360,15 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
     let (leading, is_leading) = watch::channel(!args.leader_elect);
     let (stop, stopping) = watch::channel(false);
     let election = args.leader_elect.then(|| {
-        tokio::spawn(lease::elect(
+        let candidate = lease::Candidate {
             client,
-            args.lease_namespace,
-            operator.to_owned(),
-            args.pod_name,
+            namespace: args.lease_namespace,
+            name: operator.to_owned(),
+            me: args.pod_name,
             clock,
-            leading,
-            stopping,
-        ))
+            rewound,
+        };
+        tokio::spawn(lease::elect(candidate, leading, stopping))
     });
     let result = tokio::select! {
         ended = setup.run(is_leading) => ended,

@@ -2,16 +2,27 @@
 //!
 //! Deterministic under tokio's time: no hashing decides an order. kube's `Controller` is not used because its
 //! order depends on hash seeds and a panic in one pass ends it.
+//!
+//! Passes over one key are paced: a few come at once, then one a second. Whatever two controllers undo for each
+//! other, or a cache that is behind makes a pass repeat, the API server does not suffer from it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
 };
+
+/// Passes over one key that may follow each other without a pause. A run with all its attempts needs fewer.
+const BURST: u32 = 30;
+/// Time between passes over one key in the long run.
+const PACE: Duration = Duration::from_secs(1);
+/// Paces that are kept before those that have no effect any more are dropped.
+const PACES_KEPT: usize = 1024;
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +63,8 @@ struct State {
     again: BTreeSet<Key>,
     timers: BTreeMap<(Instant, Key), ()>,
     timer_of: BTreeMap<Key, Instant>,
+    /// When the passes that a key has had would be over, one a [`PACE`] (the generic cell rate algorithm).
+    paces: BTreeMap<Key, Instant>,
 }
 
 impl Queue {
@@ -69,8 +82,7 @@ impl Queue {
     pub fn wake_at(&self, key: Key, at: Instant) {
         let mut state = self.state();
         state.cancel(&key);
-        state.timers.insert((at, key.clone()), ());
-        state.timer_of.insert(key, at);
+        state.set_timer(key, at);
         drop(state);
         self.changed.notify_one();
     }
@@ -80,12 +92,18 @@ impl Queue {
         loop {
             let due = {
                 let mut state = self.state();
-                state.release_due(Instant::now());
-                if let Some(key) = state.ready.pop_front() {
+                let now = Instant::now();
+                state.release_due(now);
+                while let Some(key) = state.ready.pop_front() {
                     state.queued.remove(&key);
                     state.cancel(&key);
-                    state.active.insert(key.clone());
-                    return key;
+                    match state.pace(&key, now) {
+                        None => {
+                            state.active.insert(key.clone());
+                            return key;
+                        }
+                        Some(at) => state.set_timer(key, at),
+                    }
                 }
                 state.timers.first_key_value().map(|((at, _), ())| *at)
             };
@@ -123,6 +141,25 @@ impl State {
         } else if self.queued.insert(key.clone()) {
             self.ready.push_back(key);
         }
+    }
+
+    fn set_timer(&mut self, key: Key, at: Instant) {
+        self.timers.insert((at, key.clone()), ());
+        self.timer_of.insert(key, at);
+    }
+
+    /// Counts a pass, or says when the next one may be.
+    fn pace(&mut self, key: &Key, now: Instant) -> Option<Instant> {
+        if self.paces.len() > PACES_KEPT {
+            self.paces.retain(|_, over| *over > now);
+        }
+        let over = self.paces.get(key).map_or(now, |over| (*over).max(now));
+        let ahead = PACE * (BURST - 1);
+        if over.duration_since(now) > ahead {
+            return Some(over - ahead);
+        }
+        self.paces.insert(key.clone(), over + PACE);
+        None
     }
 
     fn cancel(&mut self, key: &Key) {
@@ -172,6 +209,25 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(5), queue.next()).await.is_err());
         queue.done(&active);
         assert_eq!(queue.next().await, key("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_woken_all_the_time_is_paced_and_others_are_not_held_up() {
+        let queue = Queue::default();
+        let start = Instant::now();
+        let mut passes = 0;
+        while start.elapsed() < Duration::from_secs(60) {
+            queue.wake(key("busy"));
+            let next = queue.next().await;
+            assert_eq!(next, key("busy"));
+            queue.done(&next);
+            passes += 1;
+        }
+        assert!((80..=95).contains(&passes), "{passes} passes in a minute");
+        queue.wake(key("busy"));
+        queue.wake(key("other"));
+        let before = Instant::now();
+        assert_eq!((queue.next().await, before.elapsed()), (key("other"), Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]

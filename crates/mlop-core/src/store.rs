@@ -56,12 +56,18 @@ struct Objects<K> {
     by_key: BTreeMap<Key, Arc<K>>,
     /// Keys written by us while a list is being received: the list may be older.
     written: BTreeSet<Key>,
+    /// The API server went back: what is known counts for nothing until everything has been listed again.
+    distrusted: bool,
 }
 
 impl<K: Resource + Clone> Default for Store<K> {
     fn default() -> Self {
         Self {
-            objects: Mutex::new(Objects { by_key: BTreeMap::new(), written: BTreeSet::new() }),
+            objects: Mutex::new(Objects {
+                by_key: BTreeMap::new(),
+                written: BTreeSet::new(),
+                distrusted: false,
+            }),
             listeners: Mutex::default(),
             synced: watch::Sender::new(false),
         }
@@ -113,8 +119,9 @@ impl<K: Resource + Clone + Send + Sync + 'static> Store<K> {
         let after = Arc::new(object);
         let before = {
             let mut objects = self.objects();
+            let trusted = !objects.distrusted;
             match objects.by_key.get(&key) {
-                Some(known) if !is_newer(after.meta(), known.meta()) => return,
+                Some(known) if trusted && !is_newer(after.meta(), known.meta()) => return,
                 _ => objects.by_key.insert(key.clone(), Arc::clone(&after)),
             }
         };
@@ -193,25 +200,51 @@ impl Backoff for Pauses {
 /// The API of a kind in one namespace, or in all.
 pub type Scoped<K> = (Option<String>, Api<DeserializeGuard<K>>);
 
+/// What a store is fed from.
+pub struct Source<K> {
+    pub kind: ApiKind,
+    /// One watch for each.
+    pub scopes: Vec<Scoped<K>>,
+    /// Only objects with these labels.
+    pub labels: Option<String>,
+    /// Changes when the API server went back: watches would go on silently in a future that never came.
+    pub rewound: watch::Receiver<u64>,
+}
+
 /// Feeds a store from the API server until the process ends. Restarts by itself; never returns.
-pub async fn feed<K>(kind: ApiKind, scopes: Vec<Scoped<K>>, labels: Option<String>, store: Arc<Store<K>>)
+pub async fn feed<K>(source: Source<K>, store: Arc<Store<K>>)
 where
     K: Cached,
     K::DynamicType: Clone,
 {
+    let Source { kind, scopes, labels, mut rewound } = source;
     let config = watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS).page_size(PAGE_SIZE);
     let config = match labels {
         Some(labels) => config.labels(&labels),
         None => config,
     };
-    let mut pending: BTreeSet<Option<String>> = scopes.iter().map(|(scope, _)| scope.clone()).collect();
+    let start = || -> SelectAll<_> {
+        let watches = scopes.iter().map(|(scope, api)| {
+            let (scope, paced) =
+                (scope.clone(), watcher(api.clone(), config.clone()).backoff(Pauses::of(&kind)));
+            paced.map(move |event| (scope.clone(), event)).boxed()
+        });
+        watches.collect()
+    };
+    let all = || -> BTreeSet<Option<String>> { scopes.iter().map(|(scope, _)| scope.clone()).collect() };
+    let (mut streams, mut pending) = (start(), all());
     let mut listed: BTreeMap<Option<String>, BTreeSet<Key>> = BTreeMap::new();
-    let mut streams = SelectAll::new();
-    for (scope, api) in scopes {
-        let paced = watcher(api, config.clone()).backoff(Pauses::of(&kind));
-        streams.push(paced.map(move |event| (scope.clone(), event)).boxed());
-    }
-    while let Some((scope, event)) = streams.next().await {
+    loop {
+        let (scope, event) = tokio::select! {
+            biased;
+            Ok(()) = rewound.changed() => {
+                store.objects().distrusted = true;
+                (streams, pending) = (start(), all());
+                continue;
+            }
+            Some(next) = streams.next() => next,
+            else => return,
+        };
         match event {
             Ok(Event::Init) => {
                 store.objects().written.clear();
@@ -227,6 +260,7 @@ where
                 forget_unlisted(&store, scope.as_deref(), &seen);
                 pending.remove(&scope);
                 if pending.is_empty() {
+                    store.objects().distrusted = false;
                     store.synced.send_replace(true);
                 }
             }
@@ -356,6 +390,15 @@ mod tests {
         forget_unlisted(&store, None, &BTreeSet::from([Key::new("ns", "kept")]));
         let names: Vec<_> = store.keys().into_iter().map(|key| key.name).collect();
         assert_eq!(names, ["kept", "ours"]);
+    }
+
+    #[test]
+    fn after_the_server_went_back_an_older_version_counts() {
+        let store = Store::default();
+        store.put(pod("a", "u", "9"));
+        store.objects().distrusted = true;
+        store.put(pod("a", "u", "4"));
+        assert_eq!(version(&store, "a").as_deref(), Some("4"));
     }
 
     #[test]

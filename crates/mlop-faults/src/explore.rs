@@ -82,10 +82,13 @@ impl Reference {
         })
     }
 
-    /// Every plan with one fault.
-    pub fn plans(&self) -> Vec<Plan> {
+    /// Every plan with one fault, but for points that `earlier` comes to in the same way.
+    pub fn plans(&self, earlier: Option<&Self>) -> Vec<Plan> {
+        let same = earlier.map_or(0, |earlier| {
+            self.points.iter().zip(&earlier.points).take_while(|(ours, theirs)| ours == theirs).count()
+        });
         let mut plans = Vec::new();
-        for point in &self.points {
+        for point in self.points.iter().skip(same) {
             let faults = match point {
                 Point::Write(write) => Fault::AT_WRITES
                     .iter()
@@ -108,7 +111,11 @@ impl Reference {
     pub fn judge(&self, plan: &Plan) -> Verdict {
         in_virtual_time(async {
             let world = World::under(plan.faults.clone());
-            let played = self.scenario.play(&world).await;
+            let played = if plan.has(&[Fault::NamespaceEnds]) {
+                self.scenario.play_until_the_namespace_ends(&world).await
+            } else {
+                self.scenario.play(&world).await
+            };
             settle(&world).await;
             let mut failures = Vec::from_iter(played.err());
             let before = writes(&world);
@@ -123,7 +130,7 @@ impl Reference {
 
     fn compare(&self, plan: &Plan, world: &World) -> Vec<String> {
         let mut failures = Vec::new();
-        if self.scenario.leaves_nothing() {
+        if self.scenario.leaves_nothing() || plan.has(&[Fault::NamespaceEnds]) {
             let left = scenario::leftovers(world);
             if !left.is_empty() {
                 failures.push(format!("nothing leaked: {} left", left.join(", ")));
@@ -198,9 +205,10 @@ fn writes(world: &World) -> usize {
 }
 
 fn writes_since(world: &World, before: usize) -> Vec<String> {
-    let of_operators = |write: &&mlop_sim::Write| write.field_manager != "somebody";
+    let counts =
+        |write: &&mlop_sim::Write| write.field_manager != "somebody" && !write.resource.starts_with("leases");
     let all = world.sim.writes();
-    let late = all.iter().skip(before).filter(of_operators);
+    let late = all.iter().skip(before).filter(counts);
     late.map(|w| format!("{} of {} {} {}", w.verb, w.resource, w.name, w.subresource)).collect()
 }
 

@@ -29,6 +29,8 @@ pub const OUTAGE: Duration = Duration::from_secs(20);
 const LATE: Duration = Duration::from_secs(5);
 /// How long a foreign object keeps a name.
 const NAME_TAKEN: Duration = Duration::from_secs(30);
+/// How far a clock is off, in seconds.
+const CLOCK_WRONG: i64 = 300;
 /// How long a user needs to create anew what was deleted.
 pub const RECREATION: Duration = Duration::from_secs(5);
 
@@ -41,8 +43,16 @@ pub enum Command {
     Crash(String),
     AllCrash,
     SecondLeader(String),
+    /// Tell the operator to stop.
+    Terminate(String),
+    TakeLease(String),
+    /// Put the operator's clock ahead by so many seconds, for a while.
+    Clock(String, i64),
     /// Restore the server to what it was before.
     Restore,
+    /// Remove the kind of this plural, and bring it back later.
+    RemoveType(String),
+    EndNamespace,
     /// Delete the Dataset; [`Command::Recreate`] follows.
     RecreateInput,
     /// Create this object of a user's anew.
@@ -108,7 +118,7 @@ impl Injector {
             let injector = Arc::clone(self);
             tokio::spawn(async move {
                 sleep(Duration::from_millis(at)).await;
-                injector.strike(injection.fault, "");
+                injector.strike(injection.fault, "", "");
             });
         }
     }
@@ -158,7 +168,7 @@ impl Injector {
     }
 
     /// What is not about one request.
-    fn strike(self: &Arc<Self>, fault: Fault, by: &str) {
+    fn strike(self: &Arc<Self>, fault: Fault, by: &str, kind: &str) {
         self.state().last_fault = Some(Instant::now());
         let outage = |what, by: &str| Outage {
             until: Instant::now() + OUTAGE,
@@ -171,7 +181,13 @@ impl Injector {
             Fault::ServerDown => return self.state().outages.push(outage(fault, "")),
             Fault::CrashBefore | Fault::CrashAfter => Command::Crash(by.to_owned()),
             Fault::TwoLeaders => Command::SecondLeader(by.to_owned()),
+            Fault::Terminated => Command::Terminate(by.to_owned()),
+            Fault::LeaseTaken => Command::TakeLease(by.to_owned()),
+            Fault::ClockAhead => Command::Clock(by.to_owned(), CLOCK_WRONG),
+            Fault::ClockBehind => Command::Clock(by.to_owned(), -CLOCK_WRONG),
             Fault::Restored => Command::Restore,
+            Fault::TypeRemoved => Command::RemoveType(kind.to_owned()),
+            Fault::NamespaceEnds => Command::EndNamespace,
             Fault::InputRecreated => Command::RecreateInput,
             Fault::UpstreamFlaps => Command::FlapSource,
             _ => Command::AllCrash,
@@ -432,12 +448,12 @@ impl Connection {
         let injector = &self.injector;
         match fault {
             Fault::CrashBefore => {
-                injector.strike(fault, &call.by);
+                injector.strike(fault, &call.by, &call.kind);
                 never().await
             }
             Fault::CrashAfter => {
                 self.write(request, call).await?;
-                injector.strike(fault, &call.by);
+                injector.strike(fault, &call.by, &call.kind);
                 never().await
             }
             Fault::AnswerLost => {
@@ -483,7 +499,7 @@ impl Connection {
                 Ok(response)
             }
             other => {
-                injector.strike(other, &call.by);
+                injector.strike(other, &call.by, &call.kind);
                 match other {
                     Fault::Partition => never().await,
                     Fault::ServerDown => Ok(refusal(503, "ServiceUnavailable", "the server is down")),
@@ -524,7 +540,7 @@ impl Connection {
         let (parts, body) = response.into_parts();
         let late = self.injector.state().late.remove(&(call.by.clone(), call.kind.clone()));
         let tap = Tap {
-            lines: Box::pin(body.into_data_stream().filter_map(|line| async { line.ok() })),
+            lines: Box::pin(body.into_data_stream().filter_map(|line| async { line.ok() }).fuse()),
             injector: Arc::clone(&self.injector),
             to: call.by,
             kind: call.kind,
@@ -670,7 +686,7 @@ impl Tap {
                 self.mode = Mode::Holding(Instant::now() + LATE);
             }
             Some(other) => {
-                self.injector.strike(other, &self.to);
+                self.injector.strike(other, &self.to, &self.kind);
                 return whole();
             }
         }

@@ -20,12 +20,17 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::ExitCode,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
 };
+
+/// A plan is mostly small pieces of JSON.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Tries the whole chain under faults: one plan for every write, notification and piece of work, and random ones.
 #[derive(Parser)]
@@ -57,19 +62,29 @@ struct Args {
     regressions: PathBuf,
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
     if let Some(file) = &args.plan {
         return one(file);
     }
     let known = regressions(&args.regressions)?;
-    let references = references(&args)?;
+    let references = references(args)?;
     let mut plans: Vec<Plan> = known;
     let wanted = |plan: &Plan| {
         args.fault.is_empty() || plan.faults.iter().all(|i| args.fault.contains(&i.fault.to_string()))
     };
-    for reference in &references {
-        plans.extend(reference.plans().into_iter().filter(wanted).step_by(args.every.max(1)));
+    for (index, reference) in references.iter().enumerate() {
+        let earlier = references.first().filter(|_| index > 0);
+        plans.extend(reference.plans(earlier).into_iter().filter(wanted).step_by(args.every.max(1)));
     }
     let single = plans.len();
     if args.fault.is_empty() {
@@ -77,7 +92,7 @@ fn main() -> Result<()> {
     }
     println!("{single} plans with one fault, {} random ones", plans.len() - single);
     let verdicts = judge_all(&references, &plans, args.fail_fast);
-    let failed = report(&args, &references, &plans, &verdicts)?;
+    let failed = report(args, &references, &plans, &verdicts)?;
     println!("{}", Table::of(&plans, &verdicts));
     if failed > 0 {
         bail!("{failed} of {} plans failed", verdicts.len());

@@ -46,8 +46,8 @@ impl Ledger {
     pub fn accepted(&mut self, call: &Call) {
         let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
         match call.verb {
-            // Nobody counts on Events: they tell the same again when it happens again.
-            "create" if call.kind == "events" => {}
+            // Nobody counts on Events: they tell the same again when it happens again. Leases come with some plans only.
+            "create" if call.kind == "events" || call.kind == "leases" => {}
             "create" => {
                 *self.created.entry((call.kind.clone(), call.name.clone())).or_default() += 1;
                 if RUNS.contains(&call.kind.as_str()) {

@@ -166,8 +166,20 @@ faults! {
     OF_THE_WORLD:
         /// Every operator dies and starts again.
         AllCrash,
+        /// The operator is told to stop, gives its lease back, and starts again.
+        Terminated,
+        /// Somebody else takes the operator's lease, and is never heard of again.
+        LeaseTaken,
+        /// The operator's clock is five minutes ahead, for 20 s.
+        ClockAhead,
+        /// The operator's clock is five minutes behind, for 20 s.
+        ClockBehind,
         /// The API server goes back to what it was 20 s before.
         Restored,
+        /// The CRD of the kind is removed with all its objects; 20 s later it is back, and so are those of users.
+        TypeRemoved,
+        /// The namespace is deleted: nothing may stay.
+        NamespaceEnds,
         /// The Dataset is deleted, and created anew by its user 5 s later.
         InputRecreated,
         /// The source changes to something else and back within 20 s.
@@ -196,6 +208,10 @@ impl Fault {
                 | KilledAfter
                 | StoreUnreachable
                 | Restored
+                | TypeRemoved
+                | NamespaceEnds
+                | ClockAhead
+                | ClockBehind
                 | InputRecreated
                 | UpstreamFlaps
         )
@@ -203,6 +219,11 @@ impl Fault {
 }
 
 impl Plan {
+    /// Whether one of the faults is among `faults`.
+    pub fn has(&self, faults: &[Fault]) -> bool {
+        self.faults.iter().any(|injection| faults.contains(&injection.fault))
+    }
+
     /// The plan as YAML.
     pub fn to_yaml(&self) -> String {
         serde_saphyr::to_string(self).unwrap_or_default()

@@ -1,6 +1,7 @@
 //! What users do while things go wrong.
 
 use crate::world::{NS, World};
+use k8s_openapi::api::core::v1::Namespace;
 use mlop_api::{
     contract::condition as kinds,
     dataset::{Dataset, DatasetVersion, ObjectStore},
@@ -55,6 +56,29 @@ impl Scenario {
             served(world, "2").await?;
         }
         Ok(())
+    }
+
+    /// Plays the users until somebody deletes the namespace; then it must get empty. What is not in the cluster is not
+    /// cleaned up: no pod can start any more that would do it.
+    ///
+    /// # Errors
+    /// The goal that was not met in time.
+    pub async fn play_until_the_namespace_ends(self, world: &World) -> Result<(), String> {
+        let ends = |world: &World| {
+            let namespaces = world.sim.list::<Namespace>();
+            let ours = namespaces.iter().find(|namespace| namespace.metadata.name.as_deref() == Some(NS));
+            ours.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some())
+        };
+        tokio::select! {
+            // The fault may strike after the last goal, or never.
+            played = self.play(world) => if !ends(world) { return played },
+            _ = world.within(PATIENCE * 2, ends) => {}
+        }
+        world.outside().pointers.clear();
+        goal(world, "the namespace is gone", |world| {
+            !world.sim.list::<Namespace>().iter().any(|ns| ns.metadata.name.as_deref() == Some(NS))
+        })
+        .await
     }
 
     /// The oracle of an end state that does not need to be compared.

@@ -5,6 +5,11 @@ use crate::{
     inject::{Command, Connection, Injector, RECREATION},
     plan::{Fault, Injection},
 };
+use jiff::SignedDuration;
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1::Namespace},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::Resource;
 use mlop_api::{
     Digest, Reason,
@@ -15,9 +20,12 @@ use mlop_api::{
     task::{Task, Work},
     training,
 };
-use mlop_core::{Clock, Settings, Setup, client};
+use mlop_core::{
+    Clock, Settings, Setup, client,
+    lease::{self, Candidate},
+};
 use mlop_sim::{
-    Sim, controllers,
+    Sim, Snapshot, controllers,
     kubelet::{self, PodOutcome},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -25,22 +33,46 @@ use serde_json::Value;
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt::Debug,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 pub const NS: &str = "default";
 /// How long a process that died takes to be there again.
 const RESTART: Duration = Duration::from_secs(1);
+/// Time between looks at whether something has changed, and after which a look is taken even so.
+const LOOK: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// Where the leases are.
+const LEASES: &str = "mlop-system";
+/// How long a process has to stop when it is told to.
+const TERMINATION_GRACE: Duration = Duration::from_secs(30);
 /// How long two instances believe that they lead.
 const SECOND_LEADER: Duration = Duration::from_secs(60);
 /// How far a restored server goes back, at least.
 const BACKUP_EVERY: Duration = Duration::from_secs(10);
+
+/// A cluster with our kinds and nothing else. Schemas take longer to make than to use.
+static EMPTY: LazyLock<Snapshot> = LazyLock::new(|| {
+    let sim = Sim::new();
+    for crd in kinds::all() {
+        sim.register_crd(&crd).unwrap();
+    }
+    let system = Namespace {
+        metadata: ObjectMeta { name: Some(LEASES.to_owned()), ..Default::default() },
+        ..Default::default()
+    };
+    sim.create(&system).unwrap();
+    sim.snapshot()
+});
 
 /// One operator, as it is started.
 struct Operator {
@@ -97,9 +129,19 @@ pub struct World {
 struct Processes {
     sim: Sim,
     injector: Arc<Injector>,
-    running: Mutex<BTreeMap<String, AbortHandle>>,
+    /// Whether operators hold leases. Without, they lead from the start: most faults do not touch that.
+    leases: bool,
+    /// Seconds by which an operator's clock is ahead.
+    clocks: BTreeMap<&'static str, Arc<AtomicI64>>,
+    running: Mutex<BTreeMap<String, Instance>>,
     /// Operators that ended by themselves, which none may.
     ended: Mutex<Vec<String>>,
+}
+
+/// One process of an operator.
+struct Instance {
+    process: AbortHandle,
+    stop: watch::Sender<bool>,
 }
 
 impl World {
@@ -110,11 +152,17 @@ impl World {
 
     /// Starts everything under faults.
     pub fn under(faults: Vec<Injection>) -> Self {
-        let restores = faults.iter().any(|injection| injection.fault == Fault::Restored);
+        let has = |wanted: &[Fault]| faults.iter().any(|injection| wanted.contains(&injection.fault));
+        let restores = has(&[Fault::Restored]);
+        let leases = has(&[
+            Fault::Restored,
+            Fault::Terminated,
+            Fault::LeaseTaken,
+            Fault::ClockAhead,
+            Fault::ClockBehind,
+        ]);
         let sim = Sim::new();
-        for crd in kinds::all() {
-            sim.register_crd(&crd).unwrap();
-        }
+        sim.restore(&EMPTY);
         let (commands, orders) = mpsc::unbounded_channel();
         let injector = Injector::new(sim.clone(), faults, commands);
         let outside =
@@ -122,6 +170,8 @@ impl World {
         let processes = Arc::new(Processes {
             sim: sim.clone(),
             injector: Arc::clone(&injector),
+            leases,
+            clocks: OPERATORS.iter().map(|operator| (operator.name, Arc::default())).collect(),
             running: Mutex::default(),
             ended: Mutex::default(),
         });
@@ -174,16 +224,20 @@ impl World {
 
     /// Lets virtual time pass until `holds`; false if it did not in time.
     pub async fn within(&self, limit: Duration, holds: impl Fn(&Self) -> bool) -> bool {
-        let step = Duration::from_millis(100);
-        let mut passed = Duration::ZERO;
-        while !holds(self) {
-            if passed >= limit {
-                return false;
+        let end = Instant::now() + limit;
+        loop {
+            let revision = self.sim.revision();
+            if holds(self) {
+                return true;
             }
-            sleep(step).await;
-            passed += step;
+            let look_again = Instant::now() + LOOK_AGAIN;
+            while self.sim.revision() == revision && Instant::now() < look_again {
+                if Instant::now() >= end {
+                    return false;
+                }
+                sleep(LOOK).await;
+            }
         }
-        true
     }
 
     /// All intents with their conditions, for a failed test.
@@ -246,15 +300,16 @@ pub fn create(sim: &Sim, mut value: Value) -> Result<(), String> {
 
 impl Processes {
     fn start(self: &Arc<Self>, operator: &'static Operator) {
-        let handle = self.spawn(operator);
-        lock(&self.running).insert(operator.name.to_owned(), handle);
+        let instance = self.spawn(operator, operator.name);
+        lock(&self.running).insert(operator.name.to_owned(), instance);
     }
 
-    fn spawn(self: &Arc<Self>, operator: &'static Operator) -> AbortHandle {
+    fn spawn(self: &Arc<Self>, operator: &'static Operator, me: &str) -> Instance {
         let connection =
             Connection { operator: operator.name.to_owned(), injector: Arc::clone(&self.injector) };
-        let clock_sim = self.sim.clone();
-        let clock: Clock = Arc::new(move || clock_sim.now());
+        let (sim, ahead) = (self.sim.clone(), Arc::clone(&self.clocks[operator.name]));
+        let clock: Clock =
+            Arc::new(move || sim.now() + SignedDuration::from_secs(ahead.load(Ordering::Relaxed)));
         let kinds =
             operator.input_kinds.iter().map(|kind| format!("{kind}.v1alpha1.mlop.dev").parse().unwrap());
         let settings = Settings {
@@ -263,30 +318,73 @@ impl Processes {
             input_kinds: kinds.collect(),
             worker_image: "worker:test".to_owned(),
         };
-        let mut setup = Setup::new(client::over(connection, NS), settings, clock);
+        let client = client::over(connection, NS);
+        let mut setup = Setup::new(client.clone(), settings, Arc::clone(&clock));
         (operator.install)(&mut setup);
-        let processes = Arc::clone(self);
-        let (leading, is_leading) = watch::channel(true);
-        tokio::spawn(async move {
-            let ended = setup.run(is_leading).await;
-            drop(leading);
-            lock(&processes.ended).push(format!("{}: {ended:?}", operator.name));
-        })
-        .abort_handle()
+        let candidate = Candidate {
+            client,
+            namespace: LEASES.to_owned(),
+            name: operator.name.to_owned(),
+            me: me.to_owned(),
+            clock,
+            rewound: setup.rewound(),
+        };
+        let (processes, leases) = (Arc::clone(self), self.leases);
+        let (leading, is_leading) = watch::channel(!leases);
+        let (stop, mut stopping) = watch::channel(false);
+        let told = stopping.clone();
+        let process = tokio::spawn(async move {
+            let election = async {
+                if leases {
+                    lease::elect(candidate, leading, told).await;
+                } else {
+                    leading.closed().await;
+                }
+            };
+            let running = async {
+                tokio::select! {
+                    ended = setup.run(is_leading) => {
+                        let why = ended.err().map(|error| format!("{error:#}")).unwrap_or_default();
+                        lock(&processes.ended).push(format!("{} ended: {why}", operator.name));
+                    }
+                    _ = stopping.wait_for(|stop| *stop) => {}
+                }
+            };
+            tokio::join!(running, election);
+        });
+        Instance { process: process.abort_handle(), stop }
     }
 
     async fn restart(self: Arc<Self>, operator: &'static Operator) {
-        if let Some(handle) = lock(&self.running).remove(operator.name) {
-            handle.abort();
+        if let Some(instance) = lock(&self.running).remove(operator.name) {
+            instance.process.abort();
         }
         sleep(RESTART).await;
         self.start(operator);
     }
 
+    /// Tells the operator to stop, and starts it again when it has.
+    async fn terminate(self: Arc<Self>, operator: &'static Operator) {
+        let instance = lock(&self.running).remove(operator.name);
+        if let Some(instance) = instance {
+            instance.stop.send_replace(true);
+            let patience = Instant::now() + TERMINATION_GRACE;
+            while !instance.process.is_finished() && Instant::now() < patience {
+                sleep(Duration::from_millis(10)).await;
+            }
+            if !instance.process.is_finished() {
+                lock(&self.ended).push(format!("{} does not stop when it is told to", operator.name));
+                instance.process.abort();
+            }
+        }
+        self.restart(operator).await;
+    }
+
+    /// A second process that believes that it leads.
     async fn second(self: Arc<Self>, operator: &'static Operator) {
-        let handle = self.spawn(operator);
+        let second = self.spawn(operator, "second");
         sleep(SECOND_LEADER).await;
-        handle.abort();
+        second.process.abort();
     }
 }
 
@@ -326,6 +424,29 @@ async fn supervise(
             Some(Command::SecondLeader(name)) => {
                 named(&name).for_each(|operator| drop(tokio::spawn(Arc::clone(&processes).second(operator))));
             }
+            Some(Command::Terminate(name)) => {
+                named(&name)
+                    .for_each(|operator| drop(tokio::spawn(Arc::clone(&processes).terminate(operator))));
+            }
+            Some(Command::TakeLease(name)) => {
+                let _ = sim.edit::<Lease>(LEASES, &name, |lease| {
+                    lease.spec.get_or_insert_default().holder_identity = Some("somebody".to_owned());
+                });
+            }
+            Some(Command::Clock(name, ahead)) => {
+                for (_, clock) in processes.clocks.iter().filter(|(operator, _)| **operator == name) {
+                    clock.store(ahead, Ordering::Relaxed);
+                    let clock = Arc::clone(clock);
+                    tokio::spawn(async move {
+                        sleep(crate::inject::OUTAGE).await;
+                        clock.store(0, Ordering::Relaxed);
+                    });
+                }
+            }
+            Some(Command::RemoveType(plural)) => remove_type(&sim, &processes.injector, &plural),
+            Some(Command::EndNamespace) => {
+                let _ = sim.terminate_namespace(NS);
+            }
             Some(Command::Restore) => {
                 if let Some(backup) = backups.pop_front() {
                     processes.injector.restored();
@@ -358,12 +479,50 @@ async fn supervise(
 }
 
 fn recreate_input(sim: &Sim, injector: &Arc<Injector>) {
-    let Some(dataset) = sim.get::<Dataset>(NS, "flights") else { return };
-    let mut object = serde_json::to_value(&dataset).unwrap_or_default();
-    object["kind"] = "Dataset".into();
-    object["apiVersion"] = "mlop.dev/v1alpha1".into();
+    let Some(object) = manifests(sim, "Dataset").into_iter().next() else { return };
     if sim.delete::<Dataset>(NS, "flights").is_ok() {
         injector.recreate_later(object, RECREATION);
+    }
+}
+
+/// Removes a custom kind with its objects, or if it is none of ours, that of TrainingJobs.
+fn remove_type(sim: &Sim, injector: &Arc<Injector>, plural: &str) {
+    let crds = kinds::all();
+    let crd = crds.iter().find(|crd| crd.spec.names.plural == plural);
+    let Some(crd) = crd.or(crds.iter().find(|crd| crd.spec.names.plural == "trainingjobs")) else { return };
+    let objects = manifests(sim, &crd.spec.names.kind);
+    if sim.remove_crd(&crd.spec.names.plural, &crd.spec.group).is_err() {
+        return;
+    }
+    let (sim, crd, later) = (sim.clone(), crd.clone(), crate::inject::OUTAGE);
+    for object in objects {
+        injector.recreate_later(object, later + Duration::from_secs(1));
+    }
+    tokio::spawn(async move {
+        sleep(later).await;
+        // It may be back already, if it was removed twice.
+        let _ = sim.register_crd(&crd);
+    });
+}
+
+/// The objects of a kind that users write.
+fn manifests(sim: &Sim, kind: &str) -> Vec<Value> {
+    fn of<K>(sim: &Sim) -> Vec<Value>
+    where
+        K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+    {
+        sim.list::<K>().iter().filter_map(|object| serde_json::to_value(object).ok()).collect()
+    }
+    match kind {
+        "ObjectStore" => of::<dataset::ObjectStore>(sim),
+        "Dataset" => of::<Dataset>(sim),
+        "FeatureStore" => of::<features::FeatureStore>(sim),
+        "FeatureView" => of::<features::FeatureView>(sim),
+        "TrainingJob" => of::<training::TrainingJob>(sim),
+        "TrackingServer" => of::<registry::TrackingServer>(sim),
+        "Model" => of::<registry::Model>(sim),
+        "ModelDeployment" => of::<deployment::ModelDeployment>(sim),
+        _ => Vec::new(),
     }
 }
 
