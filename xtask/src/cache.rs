@@ -52,7 +52,8 @@ impl Inputs {
     }
 }
 
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// All files under a folder, sorted.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in
         fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?

@@ -7,6 +7,7 @@ mod demo;
 mod generate;
 mod images;
 mod install;
+mod mutants;
 mod paths;
 mod process;
 mod progress;
@@ -31,6 +32,8 @@ enum Task {
     Demo(demo::Args),
     /// Check everything that must hold before a change lands.
     Test(test::Args),
+    /// Put seeded mistakes into a copy of the operators and show that the fault harness notices each.
+    Mutants(mutants::Args),
     /// Write the files that the code determines: custom resource definitions, roles, the reference.
     Generate(generate::Args),
     /// Pack the charts and check what they install.
@@ -55,6 +58,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Install(args) => install::run(args),
         Task::Demo(args) => demo::run(args),
         Task::Test(args) => test::run(args),
+        Task::Mutants(args) => mutants::run(args),
         Task::Generate(args) => generate::run(args),
         Task::Charts => charts::run(),
     }

@@ -1,0 +1,194 @@
+//! Builds the harness in the copy and runs what must fail.
+use std::fmt;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::copy::Copy;
+use super::mutant::Kill;
+use crate::process;
+
+/// A check that takes longer hangs: virtual time stands still, or never ends.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
+
+/// What came of a check.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Holds,
+    /// What has noticed the mistake: an oracle, a test, or the time limit.
+    Killed(String),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Holds => f.write_str("not noticed"),
+            Self::Killed(by) => write!(f, "killed by {by}"),
+        }
+    }
+}
+
+/// Builds the copy as it is now, and runs `kill` on it.
+///
+/// # Errors
+/// When it cannot be built: what does not compile proves nothing.
+pub fn run(copy: &Copy, kill: &Kill) -> Result<Verdict> {
+    let mut command = Command::new(build(copy, kill)?);
+    // A backtrace of every panic that is planned would only take time.
+    command.current_dir(copy.tree()).env("RUST_BACKTRACE", "0");
+    match kill {
+        Kill::Plans(args) => {
+            // Neither plans that failed once nor those that fail now are part of the check.
+            command.arg("--regressions").arg(copy.target().join("no-regressions"));
+            command.arg("--failures").arg(copy.target().join("failures")).args(args);
+        }
+        Kill::Tests { filters, .. } => {
+            command.args(filters);
+        }
+    }
+    let Some((status, said)) = within(TIME_LIMIT, &mut command)? else {
+        return Ok(Verdict::Killed(format!("hang: it did not end within {} s", TIME_LIMIT.as_secs())));
+    };
+    Ok(match (status.success(), kill) {
+        (true, _) => Verdict::Holds,
+        (false, Kill::Plans(_)) => Verdict::Killed(oracle(&said)),
+        (false, Kill::Tests { .. }) => Verdict::Killed(test(&said)),
+    })
+}
+
+/// The program that `kill` runs.
+fn build(copy: &Copy, kill: &Kill) -> Result<PathBuf> {
+    let mut cargo = process::cargo();
+    let program = match kill {
+        Kill::Plans(_) => {
+            cargo.args(["build", "--package", "mlop-faults", "--bin", "mlop-faults"]);
+            "mlop-faults"
+        }
+        Kill::Tests { package, target, .. } => {
+            cargo.args(["test", "--no-run", "--package", package, "--test", target]);
+            target
+        }
+    };
+    cargo.args([
+        "--quiet",
+        "--locked",
+        "--profile",
+        "mutants",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
+    cargo.current_dir(copy.tree()).env("CARGO_TARGET_DIR", copy.target());
+    let messages = process::output(&mut cargo)?;
+    executable(&messages, program).with_context(|| format!("cargo did not say where it has put {program}"))
+}
+
+fn executable(messages: &str, program: &str) -> Option<PathBuf> {
+    messages.lines().find_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let is_it = message.pointer("/target/name")?.as_str()? == program;
+        message.get("executable")?.as_str().filter(|_| is_it).map(PathBuf::from)
+    })
+}
+
+/// How `command` ended and what it said, or none if it was ended after `limit`.
+fn within(limit: Duration, command: &mut Command) -> Result<Option<(ExitStatus, String)>> {
+    let (mut output, input) = std::io::pipe().context("cannot make a pipe")?;
+    command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
+    let child = command.spawn();
+    // The pipe ends when all its writers are gone: the command holds two of them.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = child.with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let (told, said) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = output.read_to_end(&mut bytes);
+        // Whoever waited may have lost patience.
+        told.send(read.map(|_| String::from_utf8_lossy(&bytes).into_owned())).ok();
+    });
+    let said = said.recv_timeout(limit);
+    if said.is_err() {
+        child.kill().context("cannot end a check that hangs")?;
+    }
+    let status = child.wait()?;
+    reader.join().ok();
+    match said {
+        Ok(text) => Ok(Some((status, text?))),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The oracle that a failing plan names first.
+fn oracle(said: &str) -> String {
+    let failure = said.lines().find_map(|line| {
+        let without = line.strip_prefix("without any fault: ").map(|why| (why, " without any fault"));
+        let plan = || Some((line.strip_prefix("cargo xtask faults --plan ")?.split_once("# ")?.1, ""));
+        without.or_else(plan)
+    });
+    match failure {
+        Some((why, when)) => format!("{}{when}", before_colon(why)),
+        // The world of the harness itself fell over, or a single plan was asked for.
+        None if said.contains("panicked at") => "panic".to_owned(),
+        None => before_colon(said.lines().last().unwrap_or_default()).to_owned(),
+    }
+}
+
+/// The first test that failed.
+fn test(said: &str) -> String {
+    let failed = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
+    said.lines().find_map(failed).unwrap_or_else(|| "a test program that ended early".to_owned())
+}
+
+fn before_colon(text: &str) -> &str {
+    text.split_once(':').map_or(text, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oracle_is_named_first() {
+        let rows = [
+            (
+                "1 plan\ncargo xtask faults --plan a/0.yaml    # end state: x: y; quiet: z\nthe rest",
+                "end state",
+            ),
+            ("without any fault: quiet: patch of jobs", "quiet without any fault"),
+            ("thread 'main' panicked at x.rs:1:2:\nwhy", "panic"),
+            ("trace 01\nexactly once: twice", "exactly once"),
+        ];
+        for (said, name) in rows {
+            assert_eq!(oracle(said), name);
+        }
+    }
+
+    #[test]
+    fn the_failed_test_is_named() {
+        assert_eq!(test("test a ... ok\ntest b::c ... FAILED\n"), "b::c");
+        assert_eq!(test("Aborted"), "a test program that ended early");
+    }
+
+    #[test]
+    fn what_hangs_is_ended() {
+        let ended = within(Duration::from_millis(50), Command::new("sleep").arg("60")).unwrap();
+        assert!(ended.is_none());
+        let script = "echo out; echo err >&2; exit 3";
+        let (status, said) =
+            within(Duration::from_secs(60), Command::new("sh").args(["-c", script])).unwrap().unwrap();
+        assert_eq!((status.code(), said.as_str()), (Some(3), "out\nerr\n"));
+    }
+
+    #[test]
+    fn cargo_says_where_the_program_is() {
+        let messages = "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"x\"},\"executable\":null}\n\
+            {\"target\":{\"name\":\"x\"},\"executable\":\"/t/x\"}\n{\"success\":true}";
+        assert_eq!(executable(messages, "x"), Some(PathBuf::from("/t/x")));
+        assert_eq!(executable(messages, "y"), None);
+    }
+}
