@@ -9,8 +9,6 @@ use jiff::Timestamp;
 use mlop_api::contract::{Upstream, condition::READY};
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
-/// What half of the hand-offs of a pass may take at most.
-pub const MEDIAN: Duration = Duration::from_millis(50);
 /// What any of them may take at most.
 pub const LONGEST: Duration = Duration::from_millis(250);
 
@@ -83,13 +81,13 @@ pub fn median_and_longest(hand_offs: &[HandOff]) -> (Duration, Duration) {
 }
 
 /// # Errors
-/// When the hand-offs of a pass took longer than they may; with all of them.
+/// When a hand-off took longer than it may; with all of them. The median says something only on a machine that does
+/// nothing else: the demo shows it.
 pub fn check(hand_offs: &[HandOff]) -> Result<()> {
-    let (median, longest) = median_and_longest(hand_offs);
+    let (_, longest) = median_and_longest(hand_offs);
     ensure!(
-        median <= MEDIAN && longest <= LONGEST,
-        "hand-offs may take {} ms at the median and {} ms at most:\n{}",
-        MEDIAN.as_millis(),
+        longest <= LONGEST,
+        "a hand-off may take {} ms at most:\n{}",
         LONGEST.as_millis(),
         table(hand_offs)
     );

@@ -63,16 +63,25 @@ pub struct Failure {
     pub message: String,
     /// Whether the same work may succeed when it is simply tried again.
     pub retryable: bool,
+    /// The revision that is in use outside the cluster, or wanted there, where an activation came too late for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<i64>,
 }
 
 impl Failure {
     /// A failure that the same inputs will show again.
     pub fn terminal(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), retryable: false }
+        Self { reason, message: message.into(), retryable: false, superseded_by: None }
     }
+
+    /// An activation that came too late for `revision`, which is in use or wanted.
+    pub fn superseded(revision: Option<i64>, message: impl Into<String>) -> Self {
+        Self { superseded_by: revision, ..Self::terminal(Reason::ActivationSuperseded, message) }
+    }
+
     /// A failure that may pass.
     pub fn transient(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), retryable: true }
+        Self { retryable: true, ..Self::terminal(reason, message) }
     }
 }
 

@@ -12,6 +12,7 @@ const QUOTE_BYTES_MAX: usize = 400;
 pub fn store_failure(store: &str, doing: &str, error: &Error) -> Failure {
     let text = chain(error);
     let failure = |retryable, reason, advice: &str| Failure {
+        superseded_by: None,
         reason,
         message: format!("ObjectStore {store}: {doing}: {advice} ({})", quote(&text)),
         retryable,

@@ -59,6 +59,14 @@ impl Context {
         }
     }
 
+    /// Takes in that an object is being deleted, if it has not been seen to be gone already.
+    pub(crate) fn write_through_deletion(&self, kind: &ApiKind, object: &DynamicObject) {
+        let Some(store) = self.stores.get(kind) else { return };
+        if let Ok(value) = serde_json::to_value(object) {
+            store.put_deleted_json(value);
+        }
+    }
+
     /// The object as the cache has it, if the kind is cached whole.
     pub(crate) fn live(&self, kind: &ApiKind, key: &Key) -> Option<Value> {
         self.stores.get(kind).and_then(|store| store.live_json(key))

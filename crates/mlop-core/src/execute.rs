@@ -33,7 +33,7 @@ impl Subject<'_> {
     }
 }
 
-/// Carries `plan` out: children, deletions, status, events.
+/// Carries `plan` out: children, status, deletions, events.
 ///
 /// # Errors
 /// The first step that did not succeed; the steps after it are not taken, except events, whose loss is only logged.
@@ -44,11 +44,12 @@ pub async fn execute<S: Serialize>(cx: &Context, subject: &Subject<'_>, plan: &P
     for step in &plan.applies {
         apply(cx, subject, step).await?;
     }
-    for step in &plan.deletes {
-        delete(cx, subject, step).await?;
-    }
     if let Some(status) = &plan.status {
         report(cx, subject, status).await?;
+    }
+    // What is not needed any more may be the only thing that knew what the status says now.
+    for step in &plan.deletes {
+        delete(cx, subject, step).await?;
     }
     for note in &plan.events {
         tell(cx, subject, note).await;
@@ -177,7 +178,7 @@ async fn apply(cx: &Context, subject: &Subject<'_>, step: &Apply) -> Result<(), 
         )
         .await;
     };
-    if contains(&live, &step.object) {
+    if is_applied(&live, &step.object) {
         return Ok(());
     }
     let live: DynamicObject =
@@ -225,6 +226,14 @@ fn is_another(status: &Status) -> bool {
         || causes.into_iter().any(|cause| cause.field == "metadata.uid")
 }
 
+/// Whether the object is as wanted. Its type counts for nothing: items of a list don't repeat it.
+fn is_applied(live: &Value, wanted: &Value) -> bool {
+    let fields = wanted.as_object().into_iter().flatten();
+    fields
+        .filter(|(name, _)| !matches!(name.as_str(), "kind" | "apiVersion"))
+        .all(|(name, value)| live.get(name).map_or(is_empty(value), |present| contains(present, value)))
+}
+
 /// Whether `live` has every field of `wanted` with the same value; fields that others or defaults added don't count.
 fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
@@ -256,8 +265,11 @@ async fn delete(cx: &Context, subject: &Subject<'_>, step: &Delete) -> Result<()
         ..Default::default()
     };
     match api.delete(&step.name, &params).await {
-        Ok(_) => {
+        Ok(deleted) => {
             tracing::info!(object = %subject.key(), kind = %subject.kind, why = %step.why, "delete {} {}", step.kind, step.name);
+            if let Some(going) = deleted.left() {
+                cx.write_through_deletion(&step.kind, &going);
+            }
             Ok(())
         }
         // Gone already, or another object has the name by now: either way ours is away.
@@ -288,7 +300,8 @@ pub(crate) async fn report<S: Serialize>(
             Ok(())
         }
         Err(kube::Error::Api(status)) if is_another(&status) => {
-            Err(Error::Gone(format!("{} {key}", subject.kind)))
+            // Decided again, the object is not in the cache, or it is another one.
+            Err(Error::Outdated(format!("{} {key} has changed", subject.kind)))
         }
         Err(error) => Err(Error::api(format!("write the status of {} {key}", subject.kind), error)),
     }
@@ -343,6 +356,10 @@ mod tests {
         let wanted = json!({"spec": {"replicas": 1, "containers": [{"name": "a"}], "nodeSelector": {}}});
         let live = json!({"spec": {"replicas": 1, "containers": [{"name": "a", "pull": "Always"}], "x": 1}, "status": {}});
         assert!(contains(&live, &wanted));
+        assert!(is_applied(
+            &json!({"spec": {"replicas": 1}}),
+            &json!({"kind": "A", "spec": {"replicas": 1}})
+        ));
         assert!(!contains(&json!({"spec": {"replicas": 2, "containers": [{"name": "a"}]}}), &wanted));
         assert!(!contains(
             &json!({"spec": {"replicas": 1, "containers": [{"name": "a"}, {"name": "b"}]}}),

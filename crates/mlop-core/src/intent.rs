@@ -110,12 +110,15 @@ pub struct Hold {
     pub stalled: bool,
 }
 
+/// Makes the pod that brings a revision outside; name, owner and labels are given.
+pub type BuildActivation = dyn Fn(ObjectMeta, Subject, i64) -> Pod;
+
 /// How a result reaches the outside.
 pub enum Activation {
     /// There is nothing outside.
     None,
     /// A pod does it. `parameters` is everything that it depends on besides the artifact: a change activates anew.
-    Pod { parameters: Value, build: Box<dyn Fn(ObjectMeta, Subject, i64) -> Pod> },
+    Pod { parameters: Value, build: Box<BuildActivation> },
     /// What it needs is not there yet.
     Waiting(String),
 }

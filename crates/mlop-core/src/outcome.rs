@@ -30,7 +30,7 @@ pub struct Ended {
 impl Ended {
     fn of(reason: Reason, message: impl Into<String>, retryable: bool) -> Self {
         Self {
-            failure: Failure { reason, message: message.into(), retryable },
+            failure: Failure { retryable, ..Failure::terminal(reason, message) },
             disrupted: false,
             checkpoint: None,
         }

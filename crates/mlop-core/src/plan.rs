@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Everything one pass wants to change, and when to look again if nothing happens.
 ///
-/// The executor works it off in a fixed order: children, deletions, status, events.
+/// The executor works it off in a fixed order: children, status, deletions, events.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[must_use]
 pub struct Plan<S> {
@@ -119,11 +119,15 @@ impl<S> Plan<S> {
         self
     }
 
+    /// Deletes `object`, unless that is under way already.
     pub fn delete<K>(mut self, object: &K, why: impl Into<String>) -> Self
     where
         K: Resource<DynamicType = ()>,
     {
         let meta = object.meta();
+        if meta.deletion_timestamp.is_some() {
+            return self;
+        }
         if let (Some(name), Some(uid)) = (meta.name.clone(), meta.uid.clone()) {
             self.deletes.push(Delete { kind: ApiKind::of::<K>(), name, uid, why: why.into() });
         }

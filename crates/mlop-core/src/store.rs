@@ -113,7 +113,19 @@ impl<K: Resource + Clone + Send + Sync + 'static> Store<K> {
         self.put(object);
     }
 
-    fn put(&self, mut object: K) {
+    /// Takes in what the API server answered to a deletion. What is not known any more was gone before the answer came.
+    fn put_deleted(&self, object: K) {
+        let uid = object.meta().uid.clone();
+        if object.meta().deletion_timestamp.is_some() {
+            self.put_if(object, |known| known.is_some_and(|known| known.meta().uid == uid));
+        }
+    }
+
+    fn put(&self, object: K) {
+        self.put_if(object, |_| true);
+    }
+
+    fn put_if(&self, mut object: K, wanted: impl Fn(Option<&K>) -> bool) {
         object.meta_mut().managed_fields = None;
         let key = Key::of(object.meta());
         let after = Arc::new(object);
@@ -121,6 +133,7 @@ impl<K: Resource + Clone + Send + Sync + 'static> Store<K> {
             let mut objects = self.objects();
             let trusted = !objects.distrusted;
             match objects.by_key.get(&key) {
+                known if !wanted(known.map(AsRef::as_ref)) => return,
                 Some(known) if trusted && !is_newer(after.meta(), known.meta()) => return,
                 _ => objects.by_key.insert(key.clone(), Arc::clone(&after)),
             }
@@ -319,6 +332,8 @@ fn forget_unlisted<K: Resource + Clone + Send + Sync + 'static>(
 pub trait WriteThrough: Send + Sync {
     /// Takes in a written object.
     fn put_written_json(&self, object: Value);
+    /// Takes in an object that is being deleted.
+    fn put_deleted_json(&self, object: Value);
     /// The object, if this store keeps objects whole.
     fn live_json(&self, key: &Key) -> Option<Value>;
 }
@@ -330,6 +345,13 @@ impl<K: Cached> WriteThrough for Store<K> {
             Err(error) => {
                 tracing::warn!(%error, "the answer to a write cannot be read; the watch will bring it")
             }
+        }
+    }
+
+    fn put_deleted_json(&self, object: Value) {
+        // The answer may be a Status, if nothing is left: the watch tells.
+        if let Ok(object) = serde_json::from_value(object) {
+            self.put_deleted(object);
         }
     }
 
@@ -379,6 +401,19 @@ mod tests {
         store.put_written(pod("a", "new", "9"));
         store.remove(&Key::new("ns", "a"), Some("old"));
         assert_eq!(version(&store, "a").as_deref(), Some("9"));
+    }
+
+    #[test]
+    fn the_answer_to_a_deletion_does_not_bring_back_what_is_gone() {
+        let store = Store::default();
+        let mut going = pod("a", "u", "9");
+        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
+        going.metadata.deletion_timestamp = Some(now);
+        store.put_deleted(going.clone());
+        assert_eq!(version(&store, "a"), None);
+        store.put(pod("a", "u", "8"));
+        store.put_deleted(going);
+        assert!(store.get(&Key::new("ns", "a")).is_some_and(|pod| pod.metadata.deletion_timestamp.is_some()));
     }
 
     #[test]

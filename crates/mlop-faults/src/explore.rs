@@ -89,22 +89,28 @@ impl Reference {
         });
         let mut plans = Vec::new();
         for point in self.points.iter().skip(same) {
-            let faults = match point {
-                Point::Write(write) => Fault::AT_WRITES
-                    .iter()
-                    .chain(Fault::OF_THE_WORLD)
-                    .filter(|fault| fits(**fault, &write.verb, &write.kind))
-                    .collect::<Vec<_>>(),
-                Point::Notification(_) => Fault::AT_NOTIFICATIONS.iter().collect(),
-                Point::Work(_) => Fault::AT_WORK.iter().collect(),
-                Point::Millisecond(_) => continue,
-            };
-            plans.extend(faults.into_iter().map(|fault| Plan {
+            plans.extend(self.faults_at(point).into_iter().map(|fault| Plan {
                 scenario: self.scenario,
-                faults: vec![Injection { at: point.clone(), fault: *fault }],
+                faults: vec![Injection { at: point.clone(), fault }],
             }));
         }
         plans
+    }
+
+    /// What can go wrong at a point.
+    pub fn faults_at(&self, point: &Point) -> Vec<Fault> {
+        match point {
+            Point::Write(write) => Fault::AT_WRITES
+                .iter()
+                .chain(Fault::OF_THE_WORLD)
+                .copied()
+                .filter(|fault| fits(*fault, &write.verb, &write.kind))
+                .filter(|fault| !(self.scenario.needs(&write.kind) && fault.deletes()))
+                .collect(),
+            Point::Notification(_) => Fault::AT_NOTIFICATIONS.to_vec(),
+            Point::Work(_) => Fault::AT_WORK.to_vec(),
+            Point::Millisecond(_) => Vec::new(),
+        }
     }
 
     /// Carries a plan out and judges it.
@@ -146,6 +152,9 @@ impl Reference {
         failures.extend(difference.map(|difference| format!("end state: {difference}")));
         if changed {
             return failures;
+        }
+        if !plan.faults.iter().any(|injection| injection.fault.loses_answers()) {
+            failures.extend(idle_writes(world).into_iter().next());
         }
         let outside = world.outside();
         if outside.done != self.done {

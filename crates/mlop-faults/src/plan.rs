@@ -194,6 +194,27 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
+    /// Whether the object that is written goes with it.
+    pub fn deletes(self) -> bool {
+        matches!(self, Self::Deleted | Self::ChildDeleted | Self::TypeRemoved)
+    }
+
+    /// Whether a write may take effect without its author knowing: then it is made again, and changes nothing.
+    pub fn loses_answers(self) -> bool {
+        use Fault::*;
+        matches!(
+            self,
+            CrashAfter
+                | AnswerLost
+                | TimeoutAfterCommit
+                | NoAnswer
+                | TwoLeaders
+                | Partition
+                | ServerDown
+                | AllCrash
+        )
+    }
+
     /// Whether something that users or others own is changed by it. Then pods may run twice and numbers differ, though
     /// the result must be the same.
     pub fn changes_objects(self) -> bool {

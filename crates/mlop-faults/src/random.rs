@@ -2,7 +2,7 @@
 
 use crate::{
     explore::Reference,
-    plan::{Fault, Injection, Plan, Point},
+    plan::{Injection, Plan},
 };
 
 /// Most faults of one plan.
@@ -19,11 +19,7 @@ pub fn plan(references: &[Reference], seed: u64) -> Plan {
 
 fn injection(reference: &Reference, random: &mut fastrand::Rng) -> Injection {
     let at = reference.points[random.usize(..reference.points.len())].clone();
-    let faults = match &at {
-        Point::Notification(_) => Fault::AT_NOTIFICATIONS,
-        Point::Work(_) => Fault::AT_WORK,
-        _ if random.u8(..8) == 0 => Fault::OF_THE_WORLD,
-        _ => Fault::AT_WRITES,
-    };
-    Injection { at, fault: faults[random.usize(..faults.len())] }
+    let faults = reference.faults_at(&at);
+    let fault = faults[random.usize(..faults.len())];
+    Injection { at, fault }
 }

@@ -81,6 +81,11 @@ impl Scenario {
         .await
     }
 
+    /// Whether users refer to objects of this kind by name: whoever deletes one makes the scenario meaningless.
+    pub fn needs(self, plural: &str) -> bool {
+        self == Self::Pin && matches!(plural, "models" | "modelversions")
+    }
+
     /// The oracle of an end state that does not need to be compared.
     pub fn leaves_nothing(self) -> bool {
         self == Self::Deletion

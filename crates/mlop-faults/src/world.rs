@@ -652,7 +652,7 @@ impl Outside {
         let now = self.pointers.entry(name.clone()).or_default();
         if revision < *now {
             let message = format!("revision {now} is active already");
-            return ResultDocument::failed(Failure::terminal(Reason::ActivationSuperseded, message));
+            return ResultDocument::failed(Failure::superseded(Some(*now), message));
         }
         if revision > *now {
             *now = revision;

@@ -91,8 +91,8 @@ fn claims(model: &RegisteredModel, work: &AliasWork) -> Vec<Claim> {
 
 fn superseded(work: &AliasWork, highest: &Claim) -> Failure {
     let AliasWork { registered_model, alias, version, revision, .. } = work;
-    Failure::terminal(
-        Reason::ActivationSuperseded,
+    Failure::superseded(
+        Some(highest.revision),
         format!(
             "revision {} gave the alias {alias} of {registered_model} to version {}; revision {revision} (version \
              {version}) comes too late",

@@ -9,6 +9,8 @@ use mlop_e2e::{
     scratch::Scratch,
     state::{Intent, Kind, Run},
 };
+use std::time::Duration;
+use tokio::time::Instant;
 
 pub const STORES: &str = include_str!("../pipelines/stores.yaml");
 pub const POINTS: &str = include_str!("../pipelines/points.yaml");
@@ -54,12 +56,22 @@ pub async fn infer_url(scratch: &Scratch, deployment: &ModelDeployment) -> Resul
     scratch.cluster.outside(url).await
 }
 
+/// A pod that is ready is not routed to at once: the node's proxy hears of it like everybody else.
+const ROUTED_WITHIN: Duration = Duration::from_secs(10);
+
 /// What the served model says about `x = 10`.
 pub async fn predict(scratch: &Scratch) -> Result<f64> {
     let deployment: ModelDeployment = scratch.api().get("slope").await?;
     let url = infer_url(scratch, &deployment).await?;
-    let answer = predict::infer(&reqwest::Client::new(), &url, &Request::new([("x", 10.0)])).await?;
-    answer.first().copied().context("an empty answer")
+    let (client, request) = (reqwest::Client::new(), Request::new([("x", 10.0)]));
+    let end = Instant::now() + ROUTED_WITHIN;
+    loop {
+        match predict::infer(&client, &url, &request).await {
+            Ok(answer) => return answer.first().copied().context("an empty answer"),
+            Err(error) if Instant::now() >= end => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
 }
 
 pub fn served(deployment: &ModelDeployment) -> Result<Digest> {

@@ -137,11 +137,7 @@ fn follow(
         Outcome::Failed(ended) => {
             let due = outcome::ended_at(pod).and_then(|at| at.checked_add(RETRY).ok()).unwrap_or(now);
             let plan = report(observed, plan, Is::False, ended.failure.reason, &ended.failure.message, now);
-            if due <= now && pod.metadata.deletion_timestamp.is_none() {
-                plan.delete(pod, "the probe is repeated")
-            } else {
-                plan.next(Next::At(due))
-            }
+            if due <= now { plan.delete(pod, "the probe is repeated") } else { plan.next(Next::At(due)) }
         }
     }
 }

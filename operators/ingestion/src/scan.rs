@@ -73,7 +73,7 @@ pub fn add(world: &Observed, mut plan: Plan<IntentStatus>, now: Timestamp) -> Pl
         },
         Some((pod, Outcome::Failed(_))) => {
             let due = outcome::ended_at(pod).and_then(|at| at.checked_add(RETRY).ok()).unwrap_or(now);
-            if due <= now && pod.metadata.deletion_timestamp.is_none() {
+            if due <= now {
                 plan.delete(pod.as_ref(), "the scan is repeated")
             } else {
                 plan.next(Next::At(due))

@@ -441,13 +441,8 @@ impl<I: Intent> Draft<'_, I> {
         let old: Vec<_> =
             finished.into_iter().filter(|run| !spared(run)).skip(flow.keep() as usize).cloned().collect();
         let active = self.status.activation.as_ref().map_or(0, |activation| activation.revision);
-        let done: Vec<_> = self
-            .world
-            .pods
-            .iter()
-            .filter(|pod| (1..active).contains(&revision(pod)) && pod.metadata.deletion_timestamp.is_none())
-            .cloned()
-            .collect();
+        let done: Vec<_> =
+            self.world.pods.iter().filter(|pod| (1..active).contains(&revision(pod))).cloned().collect();
         let mut plan = std::mem::replace(&mut self.plan, Plan::idle());
         for run in old {
             plan = plan.delete(run.as_ref(), "spec.keep");

@@ -1,6 +1,6 @@
 //! Where an intent stands, derived from its world on every pass and never stored.
 
-use super::{Activation, Identity, Intent, RunState, World, publish, run_state};
+use super::{Activation, BuildActivation, Identity, Intent, RunState, World, publish, run_state};
 use crate::{
     chain::{self, Trouble, Usable},
     controller::Reports,
@@ -303,11 +303,7 @@ fn activate<I: Intent>(
     run: &Arc<I::Run>,
     verdict: Option<Verdict>,
     parameters: serde_json::Value,
-    build: &dyn Fn(
-        k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-        Subject,
-        i64,
-    ) -> k8s_openapi::api::core::v1::Pod,
+    build: &BuildActivation,
     now: Timestamp,
 ) -> Step<I> {
     let output = run.reported().and_then(|status| status.output.as_ref()).map(|output| output.digest.clone());
@@ -327,27 +323,11 @@ fn activate<I: Intent>(
         .max_by_key(|pod| revision(pod));
     let Some(pod) = ours else {
         let taken = world.pods.iter().map(|pod| revision(pod)).max().unwrap_or_default();
-        let revision = published.max(taken) + 1;
-        let mut meta = world.child(format!("{stem}{revision}"), "activation");
-        meta.labels.get_or_insert_default().insert(REVISION.to_owned(), revision.to_string());
-        let subject = Subject {
-            kind: World::<I>::kind(),
-            namespace: world.key().namespace,
-            name: world.key().name,
-            uid: world.object.meta().uid.clone().unwrap_or_default(),
-            attempt: 1,
-        };
-        let create =
-            Create::of(&build(meta, subject, revision), format!("revision {revision} is to be active"));
-        let message = format!("activating revision {revision}");
-        return Step::Activating {
-            create: Some(Box::new(create)),
-            delete: None,
-            reason: Reason::Activating,
-            message,
-            next: Next::Change,
-        };
+        return begin(world, build, &stem, published.max(taken) + 1);
     };
+    if let Some(beyond) = overtaken(pod, now) {
+        return begin(world, build, &stem, beyond + 1);
+    }
     let revision = revision(pod);
     let waiting =
         |reason, message, delete, next| Step::Activating { create: None, delete, reason, message, next };
@@ -379,6 +359,34 @@ fn activate<I: Intent>(
             waiting(ended.failure.reason, message, delete, next)
         }
     }
+}
+
+fn begin<I: Intent>(world: &World<I>, build: &BuildActivation, stem: &str, revision: i64) -> Step<I> {
+    let mut meta = world.child(format!("{stem}{revision}"), "activation");
+    meta.labels.get_or_insert_default().insert(REVISION.to_owned(), revision.to_string());
+    let subject = Subject {
+        kind: World::<I>::kind(),
+        namespace: world.key().namespace,
+        name: world.key().name,
+        uid: world.object.meta().uid.clone().unwrap_or_default(),
+        attempt: 1,
+    };
+    let create = Create::of(&build(meta, subject, revision), format!("revision {revision} is to be active"));
+    Step::Activating {
+        create: Some(Box::new(create)),
+        delete: None,
+        reason: Reason::Activating,
+        message: format!("activating revision {revision}"),
+        next: Next::Change,
+    }
+}
+
+/// The revision outside that is ahead of this pod's, once it is clear that no other pod of ours has brought it there:
+/// the API server was restored from a backup, or the object was made anew before the outside was cleaned up.
+fn overtaken(pod: &PodView, now: Timestamp) -> Option<i64> {
+    let Outcome::Failed(ended) = outcome::of(pod) else { return None };
+    let settled = outcome::ended_at(pod)?.checked_add(ACTIVATION_RETRY).ok()? <= now;
+    ended.failure.superseded_by.filter(|by| settled && *by >= revision(pod))
 }
 
 pub(super) fn revision(pod: &PodView) -> i64 {

@@ -141,14 +141,13 @@ impl View {
 
     fn lost(&self, revision: i64, standing: &Standing) -> Failure {
         let view = format!("FeatureView {}/{}", self.name.namespace, self.name.name);
-        let why = match standing {
-            Standing::Superseded { by } => format!("revision {by} is served or being loaded"),
-            _ => "the view was removed from the online store meanwhile".to_owned(),
+        let (by, why) = match standing {
+            Standing::Superseded { by } => {
+                (by.parse().ok(), format!("revision {by} is served or being loaded"))
+            }
+            _ => (None, "the view was removed from the online store meanwhile".to_owned()),
         };
-        Failure::terminal(
-            Reason::ActivationSuperseded,
-            format!("{view}: revision {revision} is not served: {why}"),
-        )
+        Failure::superseded(by, format!("{view}: revision {revision} is not served: {why}"))
     }
 }
 
