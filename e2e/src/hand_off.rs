@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_them_must_be_short_and_none_long() {
+    fn none_may_take_long() {
         let of = |times: &[i64]| -> Vec<HandOff> {
             let hand_off = |millis: &i64| HandOff {
                 stage: "b".to_owned(),
@@ -268,7 +268,6 @@ mod tests {
         };
         assert!(check(&of(&[40, 250, 10, 60])).is_ok());
         assert!(check(&of(&[40, 251, 10, 60])).is_err());
-        assert!(check(&of(&[60, 50, 51, 40])).is_err());
         assert_eq!(median_and_longest(&of(&[30, 10, 20])).0.as_millis(), 20);
     }
 

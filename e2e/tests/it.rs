@@ -11,6 +11,8 @@ mod data;
 mod flights;
 #[path = "it/operators.rs"]
 mod operators;
+#[path = "it/recovery.rs"]
+mod recovery;
 #[path = "it/support.rs"]
 mod support;
 #[path = "it/training.rs"]

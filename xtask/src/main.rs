@@ -4,6 +4,7 @@ mod cache;
 mod charts;
 mod cluster;
 mod demo;
+mod faults;
 mod generate;
 mod images;
 mod install;
@@ -34,6 +35,8 @@ enum Task {
     Test(test::Args),
     /// Put seeded mistakes into a copy of the operators and show that the fault harness notices each.
     Mutants(mutants::Args),
+    /// Try the whole chain under faults, in virtual time: every write, every notification, thousands of seeds.
+    Faults(faults::Args),
     /// Write the files that the code determines: custom resource definitions, roles, the reference.
     Generate(generate::Args),
     /// Pack the charts and check what they install.
@@ -59,6 +62,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Demo(args) => demo::run(args),
         Task::Test(args) => test::run(args),
         Task::Mutants(args) => mutants::run(args),
+        Task::Faults(args) => faults::run(args),
         Task::Generate(args) => generate::run(args),
         Task::Charts => charts::run(),
     }

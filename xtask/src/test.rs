@@ -59,12 +59,13 @@ const ONE: Report = Report { passed: 1, failed: 0, left_out: 0, said: Vec::new()
 const CLUSTER: &str = "cluster";
 const INSTALLATION: &str = "installation";
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step { name: "format", place: Place::Here, check: |_| cargo(&["fmt", "--all", "--check"]) },
     Step { name: "clippy", place: Place::Here, check: |_| clippy() },
     Step { name: "dependencies", place: Place::Here, check: |_| dependencies() },
     Step { name: "generated files", place: Place::Here, check: |_| xtask(&["generate", "--check"], None) },
     Step { name: "unit and simulator tests", place: Place::Here, check: |_| unit_tests() },
+    Step { name: "faults", place: Place::Here, check: |_| xtask(&FAULTS, None) },
     Step {
         name: CLUSTER,
         place: Place::Cluster { after: &[], count: || Ok(1) },
@@ -95,6 +96,8 @@ const STEPS: [Step; 10] = [
     },
 ];
 
+/// As many fault plans as two minutes allow on two cores; `cargo xtask faults` tries all.
+const FAULTS: [&str; 7] = ["faults", "--", "--every", "11", "--seeds", "500", "--fail-fast"];
 const CONFORMANCE: [&str; 8] =
     ["--package", "mlop-sim", "--test", "conformance_real", "--package", "mlop-api", "--test", "admission"];
 const END_TO_END: [&str; 4] = ["--package", "mlop-e2e", "--test", "it"];

@@ -29,6 +29,8 @@ use tokio::time::Instant;
 
 /// Passes at the same time, per kind.
 const CONCURRENCY: usize = 16;
+/// Passes at the same time while the API server does not answer: more than one, since an object may be all that hangs.
+const PROBES: usize = 4;
 /// A pass that takes longer is given up; it is tried again with a delay.
 const PASS_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -90,9 +92,11 @@ pub struct Controller<R: Reconciler> {
     /// Passes that failed in a row, per object.
     failures: Mutex<BTreeMap<Key, u32>>,
     outage: Mutex<Option<Outage>>,
+    /// When a pass ended last that had reached the API server.
+    reached: Mutex<Option<Instant>>,
 }
 
-/// The API server does not answer. One pass at a time finds out whether it is back; the others wait for it, each
+/// The API server does not answer. A few passes at a time find out whether it is back; the others wait for it, each
 /// without a growing delay of its own.
 #[derive(Clone, Copy)]
 struct Outage {
@@ -110,6 +114,7 @@ impl<R: Reconciler> Controller<R> {
             kind: ApiKind::of::<R::Resource>(),
             failures: Mutex::default(),
             outage: Mutex::default(),
+            reached: Mutex::default(),
         }
     }
 
@@ -121,7 +126,7 @@ impl<R: Reconciler> Controller<R> {
             let depth = i64::try_from(self.queue.depth()).unwrap_or(i64::MAX);
             self.cx.metrics.depth.get_or_create(&self.label()).set(depth);
             let outage = *self.outage();
-            let limit = if outage.is_some() { 1 } else { CONCURRENCY };
+            let limit = if outage.is_some() { PROBES } else { CONCURRENCY };
             tokio::select! {
                 biased;
                 Some(key) = passes.next() => self.queue.done(&key),
@@ -162,7 +167,7 @@ impl<R: Reconciler> Controller<R> {
         let labels = PassLabels { controller: self.kind.kind.clone(), result: result.to_owned() };
         self.cx.metrics.passes.get_or_create(&labels).inc();
         self.cx.metrics.pass_seconds.get_or_create(&self.label()).observe(began.elapsed().as_secs_f64());
-        self.schedule(&key, outcome).await;
+        self.schedule(&key, began, outcome).await;
         key
     }
 
@@ -184,13 +189,19 @@ impl<R: Reconciler> Controller<R> {
         Ok(plan.next)
     }
 
-    async fn schedule(&self, key: &Key, outcome: Result<Next, Error>) {
-        if let Err(error) = &outcome
-            && error.is_outage()
-        {
-            return self.wait_for_server(key, error);
+    async fn schedule(&self, key: &Key, began: Instant, outcome: Result<Next, Error>) {
+        match &outcome {
+            // If others have reached it meanwhile, it is this object that hangs.
+            Err(error) if error.is_outage() => {
+                if !self.reached().is_some_and(|reached| reached >= began) {
+                    return self.wait_for_server(key, error);
+                }
+            }
+            _ => {
+                *self.outage() = None;
+                *self.reached() = Some(Instant::now());
+            }
         }
-        *self.outage() = None;
         match outcome {
             Ok(next) => {
                 self.failures().remove(key);
@@ -254,6 +265,10 @@ impl<R: Reconciler> Controller<R> {
 
     fn failures(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, u32>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reached(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn outage(&self) -> std::sync::MutexGuard<'_, Option<Outage>> {

@@ -3,8 +3,10 @@
 //! Followers keep warm caches; only passes ask whether we lead. Losing the lease stops work within the process and
 //! returns it to standby, because exiting would end in crash-loop back-off.
 //!
-//! The lease is also the one object that is read and written without a cache, again and again. Its resource versions
-//! only grow, unless the API server was restored from a backup: then what the caches know may never have happened.
+//! The lease is also the one object that is read and written without a cache, again and again, so that it shows when
+//! caches are not to be trusted. Its resource versions only grow, unless the API server was restored from a backup:
+//! then what the caches know may never have happened. And when the API server was out of reach, the connections of
+//! the watches may still wait for packets that were lost long ago.
 
 use crate::context::Clock;
 use jiff::Timestamp;
@@ -58,25 +60,34 @@ pub struct Candidate {
     /// Name of this process.
     pub me: String,
     pub clock: Clock,
-    /// Counts the times that the API server went back.
-    pub rewound: watch::Sender<u64>,
+    /// Counts the times that everything has to be listed anew.
+    pub relist: watch::Sender<u64>,
 }
 
 /// Holds the lease as long as possible, and says through `leading` whether we do. Ends when `stop` turns true, giving
 /// the lease back.
 pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop: watch::Receiver<bool>) {
-    let Candidate { client, namespace, name, me, clock, rewound } = candidate;
+    let Candidate { client, namespace, name, me, clock, relist } = candidate;
     let api: Api<Lease> = Api::namespaced(client, &namespace);
     let mut seen = Seen::default();
     let mut renewed = Instant::now();
+    let mut away = false;
     loop {
         let held =
             match tokio::time::timeout(REQUEST_TIMEOUT, hold(&api, &name, &me, &clock, &mut seen)).await {
                 Ok(Ok(held)) => {
                     renewed = Instant::now();
+                    if std::mem::take(&mut away) || std::mem::take(&mut seen.went_back) {
+                        tracing::warn!(
+                            lease = name,
+                            "the API server was away or went back: everything is listed anew"
+                        );
+                        relist.send_modify(|times| *times += 1);
+                    }
                     held
                 }
                 failed => {
+                    away = true;
                     let why = match failed {
                         Ok(Err(error)) => error.to_string(),
                         _ => format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()),
@@ -87,10 +98,6 @@ pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop:
             };
         if leading.send_if_modified(|value| std::mem::replace(value, held) != held) {
             tracing::info!(lease = name, leading = held, "leadership changed");
-        }
-        if std::mem::take(&mut seen.went_back) {
-            tracing::warn!(lease = name, "the API server is older than it was; everything is listed anew");
-            rewound.send_modify(|times| *times += 1);
         }
         let pause = if held { RENEW } else { POLL };
         tokio::select! {

@@ -64,7 +64,7 @@ pub struct Setup {
     settings: Settings,
     clock: Clock,
     metrics: Arc<Metrics>,
-    rewound: watch::Sender<u64>,
+    relist: watch::Sender<u64>,
     stores: BTreeMap<ApiKind, Arc<dyn WriteThrough>>,
     feeds: Vec<Task>,
     synced: Vec<(String, watch::Receiver<bool>)>,
@@ -87,7 +87,7 @@ impl Setup {
             settings,
             clock,
             metrics: Arc::default(),
-            rewound: watch::Sender::new(0),
+            relist: watch::Sender::new(0),
             stores: BTreeMap::new(),
             feeds: Vec::new(),
             synced: Vec::new(),
@@ -99,9 +99,9 @@ impl Setup {
         &self.settings
     }
 
-    /// Where [`lease::elect`] says that the API server went back.
-    pub fn rewound(&self) -> watch::Sender<u64> {
-        self.rewound.clone()
+    /// Where [`lease::elect`] says that everything has to be listed anew.
+    pub fn relist(&self) -> watch::Sender<u64> {
+        self.relist.clone()
     }
 
     /// Watches all objects of a kind.
@@ -188,7 +188,7 @@ impl Setup {
             [] => vec![(None, api(None))],
             namespaces => namespaces.iter().map(|ns| (Some(ns.clone()), api(Some(ns)))).collect(),
         };
-        let source = store::Source { kind, scopes, labels, rewound: self.rewound.subscribe() };
+        let source = store::Source { kind, scopes, labels, relist: self.relist.subscribe() };
         self.feeds.push(Box::pin(store::feed(source, Arc::clone(&store))));
         store
     }
@@ -352,7 +352,7 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
     let mut setup = Setup::new(client.clone(), settings, Arc::clone(&clock));
     install(&mut setup);
     let metrics = Arc::clone(&setup.metrics);
-    let rewound = setup.rewound();
+    let relist = setup.relist();
     let synced = setup.synced.clone();
     let waiting = move || synced.iter().filter(|(_, s)| !*s.borrow()).map(|(name, _)| name.clone()).collect();
     let probes = health::serve(args.health_address, Arc::clone(&metrics), waiting);
@@ -366,7 +366,7 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
             name: operator.to_owned(),
             me: args.pod_name,
             clock,
-            rewound,
+            relist,
         };
         tokio::spawn(lease::elect(candidate, leading, stopping))
     });

@@ -56,7 +56,7 @@ struct Objects<K> {
     by_key: BTreeMap<Key, Arc<K>>,
     /// Keys written by us while a list is being received: the list may be older.
     written: BTreeSet<Key>,
-    /// The API server went back: what is known counts for nothing until everything has been listed again.
+    /// What is known counts for nothing until everything has been listed again: the API server may have gone back.
     distrusted: bool,
 }
 
@@ -220,8 +220,8 @@ pub struct Source<K> {
     pub scopes: Vec<Scoped<K>>,
     /// Only objects with these labels.
     pub labels: Option<String>,
-    /// Changes when the API server went back: watches would go on silently in a future that never came.
-    pub rewound: watch::Receiver<u64>,
+    /// Changes when the API server was away or went back: watches may stay silent for long, without an end or an error.
+    pub relist: watch::Receiver<u64>,
 }
 
 /// Feeds a store from the API server until the process ends. Restarts by itself; never returns.
@@ -230,7 +230,7 @@ where
     K: Cached,
     K::DynamicType: Clone,
 {
-    let Source { kind, scopes, labels, mut rewound } = source;
+    let Source { kind, scopes, labels, mut relist } = source;
     let config = watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS).page_size(PAGE_SIZE);
     let config = match labels {
         Some(labels) => config.labels(&labels),
@@ -250,7 +250,7 @@ where
     loop {
         let (scope, event) = tokio::select! {
             biased;
-            Ok(()) = rewound.changed() => {
+            Ok(()) = relist.changed() => {
                 store.objects().distrusted = true;
                 (streams, pending) = (start(), all());
                 continue;

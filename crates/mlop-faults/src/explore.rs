@@ -26,6 +26,7 @@ pub struct Reference {
     pub points: Vec<Point>,
     end: Value,
     published: Value,
+    digests: Value,
     done: BTreeMap<&'static str, u32>,
     moves: BTreeMap<String, u32>,
     created: BTreeMap<(String, String), u32>,
@@ -55,7 +56,7 @@ impl Reference {
     pub fn of(scenario: Scenario) -> Result<Self, String> {
         in_virtual_time(async {
             let world = World::start();
-            scenario.play(&world).await?;
+            scenario.play(&world, &[]).await?;
             let points = world.injector.points();
             sleep(LOGS_KEPT).await;
             let writes = writes(&world);
@@ -75,6 +76,7 @@ impl Reference {
                 points,
                 end: oracle::end_state(&world),
                 published: oracle::published_state(&world),
+                digests: oracle::digests(&world),
                 done: outside.done.clone(),
                 moves: by_kind(&outside.moves),
                 created: world.injector.ledger().created,
@@ -91,6 +93,7 @@ impl Reference {
         for point in self.points.iter().skip(same) {
             plans.extend(self.faults_at(point).into_iter().map(|fault| Plan {
                 scenario: self.scenario,
+                users: Vec::new(),
                 faults: vec![Injection { at: point.clone(), fault }],
             }));
         }
@@ -118,9 +121,9 @@ impl Reference {
         in_virtual_time(async {
             let world = World::under(plan.faults.clone());
             let played = if plan.has(&[Fault::NamespaceEnds]) {
-                self.scenario.play_until_the_namespace_ends(&world).await
+                self.scenario.play_until_the_namespace_ends(&world, &plan.users).await
             } else {
-                self.scenario.play(&world).await
+                self.scenario.play(&world, &plan.users).await
             };
             settle(&world).await;
             let mut failures = Vec::from_iter(played.err());
@@ -143,8 +146,11 @@ impl Reference {
             }
             return failures;
         }
-        let changed = plan.faults.iter().any(|injection| injection.fault.changes_objects());
-        let difference = if changed {
+        let restless = !plan.users.is_empty();
+        let changed = restless || plan.faults.iter().any(|injection| injection.fault.changes_objects());
+        let difference = if restless {
+            oracle::difference(&self.digests, &oracle::digests(world))
+        } else if changed {
             oracle::difference(&self.published, &oracle::published_state(world))
         } else {
             oracle::difference(&self.end, &oracle::end_state(world))
@@ -249,13 +255,16 @@ fn invariants(world: &World) -> Vec<String> {
     failures
 }
 
-/// The smallest plan that still fails, by leaving out one fault after the other.
+/// The smallest plan that still fails, by leaving out one fault or deed after the other.
 pub fn shrink(reference: &Reference, plan: &Plan) -> Plan {
     let mut smallest = plan.clone();
     let mut index = 0;
-    while index < smallest.faults.len() {
+    while index < smallest.faults.len() + smallest.users.len() {
         let mut smaller = smallest.clone();
-        smaller.faults.remove(index);
+        match index.checked_sub(smallest.faults.len()) {
+            None => drop(smaller.faults.remove(index)),
+            Some(index) => drop(smaller.users.remove(index)),
+        }
         if reference.judge(&smaller).failures.is_empty() {
             index += 1;
         } else {

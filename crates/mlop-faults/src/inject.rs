@@ -81,6 +81,10 @@ struct State {
     revisions: VecDeque<(Instant, u64)>,
     last_fault: Option<Instant>,
     ledger: crate::oracle::Ledger,
+    /// How long each request takes.
+    latency: Duration,
+    /// Names of objects; requests for them are never answered.
+    hanging: BTreeSet<String>,
 }
 
 #[derive(Clone)]
@@ -145,6 +149,16 @@ impl Injector {
 
     pub fn ledger(&self) -> crate::oracle::Ledger {
         self.state().ledger.clone()
+    }
+
+    /// Requests take so long from now on.
+    pub fn take(&self, latency: Duration) {
+        self.state().latency = latency;
+    }
+
+    /// Requests for objects of this name are never answered from now on.
+    pub fn hang(&self, name: &str) {
+        self.state().hanging.insert(name.to_owned());
     }
 
     /// A pod begins its work: does something go wrong with it?
@@ -409,7 +423,17 @@ impl Service<Request<Body>> for Connection {
 
 impl Connection {
     async fn answer(&self, request: Request<Body>, call: Call) -> Result<Answer, BoxError> {
-        self.injector.state().ledger.asked(&call.by);
+        let (latency, hangs) = {
+            let mut state = self.injector.state();
+            state.ledger.asked(&call.by);
+            (state.latency, state.hanging.contains(&call.name))
+        };
+        if hangs {
+            never::<()>().await;
+        }
+        if !latency.is_zero() {
+            sleep(latency).await;
+        }
         if let Some(outage) = self.injector.outage(&call.by, &call.kind, call.is_write()) {
             match outage.what {
                 Fault::Partition => never().await,

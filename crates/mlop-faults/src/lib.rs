@@ -20,4 +20,5 @@ pub mod oracle;
 pub mod plan;
 pub mod random;
 pub mod scenario;
+pub mod users;
 pub mod world;

@@ -120,6 +120,31 @@ pub fn end_state(world: &World) -> Value {
     Value::Array(objects)
 }
 
+/// What is published and served, whatever numbers it got on the way.
+pub fn digests(world: &World) -> Value {
+    fn of<K>(world: &World) -> Vec<Value>
+    where
+        K: Cached + Resource<DynamicType = ()> + Reports<Status = IntentStatus>,
+    {
+        let state = |intent: &K| {
+            let status = intent.reported().cloned().unwrap_or_default();
+            let digest = status.artifact.map(|artifact| artifact.digest);
+            object(intent, json!({"digest": digest, "conditions": brief(status.conditions)}))
+        };
+        world.sim.list::<K>().iter().map(state).collect()
+    }
+    let mut objects = of::<Dataset>(world);
+    objects.extend(of::<FeatureView>(world));
+    objects.extend(of::<TrainingJob>(world));
+    objects.extend(of::<Model>(world));
+    for deployment in world.sim.list::<ModelDeployment>() {
+        let status = deployment.status.clone().unwrap_or_default();
+        let digest = status.serving.map(|serving| serving.digest);
+        objects.push(object(&deployment, json!({"digest": digest, "conditions": brief(status.conditions)})));
+    }
+    Value::Array(objects)
+}
+
 /// The same without runs: which of them there are depends on what was deleted or tried on the way.
 pub fn published_state(world: &World) -> Value {
     Value::Array(intents_and_connections(world))

@@ -10,7 +10,7 @@
 //! A write is known by what it does, not by when it comes, so that a plan outlives changes of the code around it:
 //! parts of names that are digests or numbers of slots are written as `*`.
 
-use crate::scenario::Scenario;
+use crate::{scenario::Scenario, users::Deed};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -19,6 +19,9 @@ use std::fmt;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Plan {
     pub scenario: Scenario,
+    /// What users do meanwhile, in [`Scenario::Restless`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<Deed>,
     pub faults: Vec<Injection>,
 }
 
@@ -276,6 +279,7 @@ pub fn stable(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::users::{Act, Stage};
 
     #[test]
     fn names_are_stable() {
@@ -296,7 +300,8 @@ mod tests {
             nth: 1,
         };
         let plan = Plan {
-            scenario: Scenario::NewData,
+            scenario: Scenario::Restless,
+            users: vec![Deed { at: 7, does: Act::Edit(Stage::Model) }],
             faults: vec![
                 Injection { at: Point::Write(write), fault: Fault::CrashAfter },
                 Injection { at: Point::Millisecond(5), fault: Fault::AllCrash },

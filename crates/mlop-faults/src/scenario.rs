@@ -1,6 +1,9 @@
 //! What users do while things go wrong.
 
-use crate::world::{NS, World};
+use crate::{
+    users::{self, Deed},
+    world::{NS, World},
+};
 use k8s_openapi::api::core::v1::Namespace;
 use mlop_api::{
     contract::condition as kinds,
@@ -27,17 +30,24 @@ pub enum Scenario {
     Pin,
     /// The pipeline is applied, becomes a served model, and is deleted.
     Deletion,
+    /// The pipeline is applied, users change their minds for a minute, and then want what they wanted first, with new
+    /// data.
+    Restless,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 3] = [Self::NewData, Self::Pin, Self::Deletion];
+    pub const ALL: [Self; 4] = [Self::NewData, Self::Pin, Self::Deletion, Self::Restless];
 
     /// Plays the users until the last goal is met.
     ///
     /// # Errors
     /// The goal that was not met in time.
-    pub async fn play(self, world: &World) -> Result<(), String> {
+    pub async fn play(self, world: &World, users: &[Deed]) -> Result<(), String> {
         world.apply(PIPELINE);
+        if self == Self::Restless {
+            users::play(world, users).await?;
+            return goal(world, "the latest wish is served", |world| is_served(world, None)).await;
+        }
         served(world, "1").await?;
         if self == Self::Deletion {
             return delete(world).await;
@@ -63,7 +73,7 @@ impl Scenario {
     ///
     /// # Errors
     /// The goal that was not met in time.
-    pub async fn play_until_the_namespace_ends(self, world: &World) -> Result<(), String> {
+    pub async fn play_until_the_namespace_ends(self, world: &World, users: &[Deed]) -> Result<(), String> {
         let ends = |world: &World| {
             let namespaces = world.sim.list::<Namespace>();
             let ours = namespaces.iter().find(|namespace| namespace.metadata.name.as_deref() == Some(NS));
@@ -71,7 +81,7 @@ impl Scenario {
         };
         tokio::select! {
             // The fault may strike after the last goal, or never.
-            played = self.play(world) => if !ends(world) { return played },
+            played = self.play(world, users) => if !ends(world) { return played },
             _ = world.within(PATIENCE * 2, ends) => {}
         }
         world.outside().pointers.clear();
@@ -98,14 +108,16 @@ fn pin(world: &World, run: Option<String>) {
 }
 
 async fn served(world: &World, version: &str) -> Result<(), String> {
-    let holds = |world: &World| {
-        let Some(deployment) = world.sim.get::<ModelDeployment>(NS, "delay") else { return false };
-        let status = deployment.status.unwrap_or_default();
-        condition::is_true(&status.conditions, kinds::READY)
-            && condition::is_true(&status.conditions, kinds::UP_TO_DATE)
-            && status.serving.is_some_and(|serving| serving.version.as_deref() == Some(version))
-    };
-    goal(world, &format!("version {version} is served"), holds).await
+    goal(world, &format!("version {version} is served"), |world| is_served(world, Some(version))).await
+}
+
+/// Whether the newest result is served, and is this version.
+fn is_served(world: &World, version: Option<&str>) -> bool {
+    let Some(deployment) = world.sim.get::<ModelDeployment>(NS, "delay") else { return false };
+    let status = deployment.status.unwrap_or_default();
+    condition::is_true(&status.conditions, kinds::READY)
+        && condition::is_true(&status.conditions, kinds::UP_TO_DATE)
+        && status.serving.is_some_and(|serving| version.is_none() || serving.version.as_deref() == version)
 }
 
 async fn goal(world: &World, what: &str, holds: impl Fn(&World) -> bool) -> Result<(), String> {

@@ -327,7 +327,7 @@ impl Processes {
             name: operator.name.to_owned(),
             me: me.to_owned(),
             clock,
-            rewound: setup.rewound(),
+            relist: setup.relist(),
         };
         let (processes, leases) = (Arc::clone(self), self.leases);
         let (leading, is_leading) = watch::channel(!leases);

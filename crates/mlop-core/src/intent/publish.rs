@@ -135,6 +135,9 @@ impl<I: Intent> Draft<'_, I> {
                 self.plan.creates.push(*create);
             }
             Step::Supersede(run) => {
+                self.status.cause = None;
+                let message = format!("{} gives way to a run for what is wanted now", run.name_any());
+                self.progress(Reason::Running, &message, self.now);
                 let plan = std::mem::replace(&mut self.plan, Plan::idle());
                 self.plan =
                     plan.delete(run.as_ref(), "what it was for has changed, and it had not got anywhere");
@@ -431,9 +434,12 @@ impl<I: Intent> Draft<'_, I> {
             .collect();
         finished
             .sort_by_key(|run| std::cmp::Reverse((run.meta().creation_timestamp.clone(), run.name_any())));
+        // The newest may wait for its activation, and one that was rejected would be made again.
+        let newest = finished.first().map(|run| run.name_any());
         let spared = |run: &Arc<I::Run>| {
             let name = run.name_any();
-            current.is_some_and(|artifact| artifact.run == name)
+            newest.as_ref() == Some(&name)
+                || current.is_some_and(|artifact| artifact.run == name)
                 || flow.pin() == Some(&name)
                 || self.status.dead_letters.first().is_some_and(|dead| dead.run == name)
                 || run.meta().deletion_timestamp.is_some()

@@ -68,8 +68,6 @@ pub struct Chain {
     pub decide: Decide,
     /// Whether inputs are read fresh before a run is created.
     pub checks: bool,
-    /// Whether a pass may end between its deletions and its status.
-    pub deletions_cut: bool,
     pub known: Known,
 }
 
@@ -87,7 +85,7 @@ pub struct Known {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     AfterChildren,
-    AfterDeletions,
+    AfterStatus,
 }
 
 /// One step. Stages and runs are numbered.
@@ -136,7 +134,6 @@ impl Chain {
             targets: &[0, 1, 2, 3],
             decide: faithful,
             checks: true,
-            deletions_cut: false,
             known: Known::default(),
         }
     }
@@ -411,7 +408,7 @@ impl Model for Chain {
             let status = plan.status.is_some();
             let cuts = [
                 (children && (deletions || status), Cut::AfterChildren),
-                (deletions && status && self.deletions_cut, Cut::AfterDeletions),
+                (deletions && status, Cut::AfterStatus),
             ];
             actions.extend(cuts.iter().filter(|(cut, _)| *cut).map(|(_, cut)| Action::CutPass(stage, *cut)));
         }

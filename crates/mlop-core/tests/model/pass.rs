@@ -46,13 +46,16 @@ impl Chain {
         if cut == Some(Cut::AfterChildren) {
             return;
         }
+        if let Some(status) = &plan.status {
+            self.report(cluster, stage, &seen, status);
+        }
+        if cut == Some(Cut::AfterStatus) {
+            return;
+        }
         for delete in &plan.deletes {
             let node = &mut cluster.stages[stage];
             node.runs.retain(|run| run.metadata.name.as_deref() != Some(&delete.name));
             node.awake = true;
-        }
-        if let Some(status) = plan.status.as_ref().filter(|_| cut.is_none()) {
-            self.report(cluster, stage, &seen, status);
         }
         let gone = |name: &String| plan.deletes.iter().any(|delete| delete.name == *name);
         let live = cluster.stages[stage].live.as_ref().filter(|live| live.metadata.uid == seen.metadata.uid);

@@ -1,0 +1,97 @@
+//! Many objects, and objects that hang: what they do to others.
+
+#![allow(clippy::unwrap_used, reason = "a test bed fails as tests do")]
+
+use mlop_api::{contract::condition as kinds, dataset::Dataset, training::TrainingJob};
+use mlop_core::condition;
+use mlop_faults::{
+    scenario::PIPELINE,
+    world::{World, create},
+};
+use serde_json::json;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::{Instant, sleep};
+
+/// How long a request to a busy API server takes.
+const LATENCY: Duration = Duration::from_millis(5);
+const JOBS: usize = 100;
+/// Objects of the tenant who creates too many.
+const FLOOD: usize = 10_000;
+
+fn store(world: &World) {
+    world.apply(PIPELINE.split("\n---\n").next().unwrap());
+}
+
+/// Virtual seconds until each of many TrainingJobs has its result, all created at once.
+async fn times(hanging: Option<&str>) -> BTreeMap<String, f64> {
+    let world = World::start();
+    world.injector.take(LATENCY);
+    store(&world);
+    hanging.into_iter().for_each(|name| world.injector.hang(name));
+    for index in 0..JOBS {
+        let job = json!({
+            "apiVersion": "mlop.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": format!("job-{index}")},
+            "spec": {"image": "trainer:1", "command": ["train"], "store": "files"},
+        });
+        create(&world.sim, job).unwrap();
+    }
+    let (begin, mut done) = (Instant::now(), BTreeMap::new());
+    let expected = JOBS - hanging.iter().len();
+    while done.len() < expected && begin.elapsed() < Duration::from_secs(600) {
+        sleep(Duration::from_millis(250)).await;
+        for job in world.sim.list::<TrainingJob>() {
+            let ready = job.status.is_some_and(|status| condition::is_true(&status.conditions, kinds::READY));
+            if ready {
+                done.entry(job.metadata.name.unwrap()).or_insert(begin.elapsed().as_secs_f64());
+            }
+        }
+    }
+    assert_eq!(done.len(), expected, "all others get their results");
+    done
+}
+
+fn p99(times: &BTreeMap<String, f64>) -> f64 {
+    let mut times: Vec<f64> = times.values().copied().collect();
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() * 99 / 100).copied().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_object_that_hangs_does_not_slow_others() {
+    let (usual, beside) = (p99(&times(None).await), p99(&times(Some("job-7")).await));
+    println!("99 of 100 have their result after {usual:.1} s, beside one that hangs after {beside:.1} s");
+    assert!(beside <= 2.0 * usual, "{beside} s instead of {usual} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_objects_of_one_tenant_do_not_stop_another() {
+    let world = World::start();
+    world.injector.take(LATENCY);
+    for index in 0..FLOOD {
+        let dataset = json!({
+            "apiVersion": "mlop.dev/v1alpha1", "kind": "Dataset", "metadata": {"name": format!("flood-{index}")},
+            "spec": {
+                "source": {"objects": {"store": "missing", "prefix": "in/"}, "format": {"csv": {}}},
+                "columns": [{"name": "a", "type": "string"}], "store": "missing",
+            },
+        });
+        create(&world.sim, dataset).unwrap();
+    }
+    let begin = Instant::now();
+    world.apply(PIPELINE);
+    world
+        .until("the model of another is served", |world| {
+            let deployment =
+                world.sim.get::<mlop_api::deployment::ModelDeployment>(mlop_faults::world::NS, "delay");
+            deployment.and_then(|d| d.status).is_some_and(|s| condition::is_true(&s.conditions, kinds::READY))
+        })
+        .await;
+    println!("served after {:.1} s beside {FLOOD} objects of another", begin.elapsed().as_secs_f64());
+    assert!(begin.elapsed() < Duration::from_secs(120), "{:?}", begin.elapsed());
+    let waiting = world.sim.list::<Dataset>().into_iter().filter(|dataset| {
+        let conditions =
+            dataset.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        condition::get(conditions, kinds::READY).is_some_and(|ready| ready.reason == "ConnectionNotReady")
+    });
+    assert_eq!(waiting.count(), FLOOD, "all of them say what they wait for");
+}
