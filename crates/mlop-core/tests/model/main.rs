@@ -108,7 +108,7 @@ fn edits_of_every_stage() {
 #[test]
 fn new_data_and_pins() {
     let chain = Chain::new(Shape::Diamond, Start::Updated, 2, &[Event::NewData, Event::Pin]);
-    check(Chain { targets: &[0, 1], ..chain }, 25_000);
+    check(Chain { targets: &[0, 1], ..chain }, 20_000);
 }
 
 #[test]
