@@ -37,6 +37,7 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("no mutant has such a name");
     }
     let copy = Copy::of_checkout()?;
+    mutants.iter().try_for_each(|mutant| copy.fits(&mutant.patch))?;
     holds_without(&copy, &mutants)?;
     let mut rows = Vec::new();
     for mutant in &mutants {

@@ -54,10 +54,16 @@ impl Copy {
         tracked.into_iter().try_for_each(|path| update(&checkout.join(path), &self.tree.join(path)))
     }
 
-    pub fn apply(&self, patch: &Path) -> Result<()> {
-        self.git_apply(&[], patch).with_context(|| {
+    /// # Errors
+    /// When the code that the patch changes has become another.
+    pub fn fits(&self, patch: &Path) -> Result<()> {
+        self.git_apply(&["--check"], patch).with_context(|| {
             format!("the mutant {} does not apply: make it anew from the present code", patch.display())
         })
+    }
+
+    pub fn apply(&self, patch: &Path) -> Result<()> {
+        self.git_apply(&[], patch).with_context(|| format!("the mutant {} does not apply", patch.display()))
     }
 
     pub fn undo(&self, patch: &Path) -> Result<()> {
