@@ -177,6 +177,9 @@ impl<R: Reconciler> Controller<R> {
         };
         let observed = self.reconciler.observe(&self.cx, Arc::clone(&object)).await?;
         let mut plan = R::plan(&observed, self.cx.now());
+        if plan.status.is_none() {
+            plan.status = recovered::<R>(&object, self.cx.now());
+        }
         if plan.status.as_ref() == object.reported() {
             plan.status = None;
         }
@@ -278,6 +281,18 @@ impl<R: Reconciler> Controller<R> {
     fn label(&self) -> ControllerLabel {
         ControllerLabel { controller: self.kind.kind.clone() }
     }
+}
+
+/// The status without the failure of an earlier pass, for a plan that has nothing to say about it.
+fn recovered<R: Reconciler>(object: &R::Resource, now: Timestamp) -> Option<R::Status> {
+    let mut status = object.reported()?.clone();
+    let list = R::Resource::conditions(&mut status);
+    let failures = [condition::RECONCILING, condition::STALLED].into_iter();
+    let failed =
+        failures.filter_map(|kind| crate::condition::get(list, kind)).any(|c| Error::reports(&c.reason));
+    let generation = object.meta().generation.unwrap_or_default();
+    failed.then(|| Conditions::new(list, generation, now).settled())?;
+    Some(status)
 }
 
 /// Adds a failure to conditions. What was True stays True; what was open says why it is.

@@ -45,6 +45,19 @@ impl Error {
         }
     }
 
+    /// Whether a condition with this reason may come from [`report`](Self::report).
+    pub fn reports(reason: &str) -> bool {
+        let all = [
+            Reason::ApiError,
+            Reason::Panicked,
+            Reason::NameConflict,
+            Reason::WaitingForDeletion,
+            Reason::QuotaExceeded,
+            Reason::PodRefused,
+        ];
+        all.iter().any(|known| known.as_str() == reason)
+    }
+
     /// What the status says about it, and whether only a change by someone helps.
     pub fn report(&self) -> Option<(Reason, bool)> {
         match self {

@@ -145,6 +145,16 @@ pub fn digests(world: &World) -> Value {
     Value::Array(objects)
 }
 
+/// Whether everything that is published is made from the newest inputs.
+pub fn is_current(world: &World) -> bool {
+    let all = digests(world);
+    let objects = all.as_array().map(Vec::as_slice).unwrap_or_default();
+    objects.iter().all(|object| {
+        let conditions = object["state"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        conditions.iter().any(|c| c[0] == conditions::UP_TO_DATE && c[1] == "True")
+    })
+}
+
 /// The same without runs: which of them there are depends on what was deleted or tried on the way.
 pub fn published_state(world: &World) -> Value {
     Value::Array(intents_and_connections(world))

@@ -1,6 +1,7 @@
 //! What users do while things go wrong.
 
 use crate::{
+    oracle,
     users::{self, Deed},
     world::{NS, World},
 };
@@ -20,6 +21,8 @@ use std::time::Duration;
 pub const PIPELINE: &str = include_str!("pipeline.yaml");
 /// How long a goal may take, faults included: outages and back-off of some minutes are no failure.
 const PATIENCE: Duration = Duration::from_secs(1_800);
+/// After this time users say again what they want.
+const INSISTENCE: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -45,25 +48,31 @@ impl Scenario {
     pub async fn play(self, world: &World, users: &[Deed]) -> Result<(), String> {
         world.apply(PIPELINE);
         if self == Self::Restless {
-            users::play(world, users).await?;
-            return goal(world, "the latest wish is served", |world| is_served(world, None)).await;
+            users::play(world, users).await;
+            let current = |world: &World| is_served(world, None) && oracle::is_current(world);
+            return insist(world, "the latest wish is served", users::ask, current).await;
         }
         served(world, "1").await?;
         if self == Self::Deletion {
             return delete(world).await;
         }
-        world.arrive("february");
-        served(world, "2").await?;
+        insist(
+            world,
+            "version 2 is served",
+            |world, _| world.arrive("february"),
+            |w| is_served(w, Some("2")),
+        )
+        .await?;
         if self == Self::Pin {
             let earlier = world.sim.list::<ModelVersion>().into_iter().find_map(|version| {
                 let registered = version.status.as_ref()?.output.as_ref()?.registered.as_ref()?;
                 (registered.version == "1").then(|| version.metadata.name.clone()).flatten()
             });
             let earlier = earlier.ok_or("goal: the first ModelVersion is kept")?;
-            pin(world, Some(earlier));
-            served(world, "1").await?;
-            pin(world, None);
-            served(world, "2").await?;
+            let repeat = |world: &World, _| pin(world, Some(earlier.clone()));
+            insist(world, "version 1 is served again", repeat, |world| is_served(world, Some("1"))).await?;
+            let repeat = |world: &World, _| pin(world, None);
+            insist(world, "version 2 is served again", repeat, |world| is_served(world, Some("2"))).await?;
         }
         Ok(())
     }
@@ -118,6 +127,22 @@ fn is_served(world: &World, version: Option<&str>) -> bool {
     condition::is_true(&status.conditions, kinds::READY)
         && condition::is_true(&status.conditions, kinds::UP_TO_DATE)
         && status.serving.is_some_and(|serving| version.is_none() || serving.version.as_deref() == version)
+}
+
+/// Says what is wanted, and again whenever it has not come after a while: somebody may have undone it.
+async fn insist(
+    world: &World,
+    what: &str,
+    wish: impl Fn(&World, u32),
+    holds: impl Fn(&World) -> bool,
+) -> Result<(), String> {
+    for time in 0..PATIENCE.as_secs() / INSISTENCE.as_secs() {
+        wish(world, u32::try_from(time).unwrap_or_default());
+        if world.within(INSISTENCE, &holds).await {
+            return Ok(());
+        }
+    }
+    Err(format!("stable reconciliation: not within {} s: {what}", PATIENCE.as_secs()))
 }
 
 async fn goal(world: &World, what: &str, holds: impl Fn(&World) -> bool) -> Result<(), String> {

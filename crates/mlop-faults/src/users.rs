@@ -3,7 +3,7 @@
 
 use crate::{
     scenario::PIPELINE,
-    world::{NS, World, create},
+    world::{NS, World, create, refresh},
 };
 use kube::Resource;
 use mlop_api::{
@@ -94,11 +94,8 @@ impl Act {
     }
 }
 
-/// Does `deeds` at their times, and then what users want in the end: the pipeline as it is written, and new data.
-///
-/// # Errors
-/// When the server does not take what they want.
-pub async fn play(world: &World, deeds: &[Deed]) -> Result<(), String> {
+/// Does `deeds` at their times.
+pub async fn play(world: &World, deeds: &[Deed]) {
     let begin = Instant::now();
     let mut deeds = deeds.to_vec();
     deeds.sort_by_key(|deed| deed.at);
@@ -108,24 +105,19 @@ pub async fn play(world: &World, deeds: &[Deed]) -> Result<(), String> {
     }
     sleep_until(begin + RESTLESS).await;
     world.outside().failures.clear();
-    settle_for(world).await
 }
 
-/// Users insist: whatever is missing or different is applied again.
-async fn settle_for(world: &World) -> Result<(), String> {
-    let mut last = Ok(());
-    for _ in 0..60 {
-        last = manifests().into_iter().try_for_each(|manifest| upsert(&world.sim, manifest));
-        if last.is_ok() {
-            break;
-        }
-        // An object of the name is still being deleted, or its kind is away.
-        tokio::time::sleep(Duration::from_secs(10)).await;
+/// Asks for what users want in the end, for the `time`-th time: the pipeline as it is written, the last data, and another
+/// try of what was given up. What cannot be had now, because an object of the name is still being deleted or its kind is
+/// away, is asked for again.
+pub fn ask(world: &World, time: u32) {
+    for manifest in manifests() {
+        let _ = upsert(&world.sim, manifest);
     }
-    last?;
-    retry(&world.sim);
-    world.arrive(LAST_DATA);
-    Ok(())
+    let request = format!("in the end {time}");
+    retry(&world.sim, &request);
+    world.outside().bucket = LAST_DATA.to_owned();
+    refresh(&world.sim, &request);
 }
 
 fn act(world: &World, act: &Act) {
@@ -190,20 +182,20 @@ fn manifests() -> Vec<Value> {
 }
 
 /// Asks for another try of whatever was given up.
-fn retry(sim: &Sim) {
-    fn ask<K>(sim: &Sim, name: &str)
+fn retry(sim: &Sim, request: &str) {
+    fn ask<K>(sim: &Sim, name: &str, request: &str)
     where
         K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
     {
         let _ = sim.edit::<K>(NS, name, |object| {
             let annotations = object.meta_mut().annotations.get_or_insert_default();
-            annotations.insert(labels::RETRY_REQUESTED_AT.to_owned(), "in the end".to_owned());
+            annotations.insert(labels::RETRY_REQUESTED_AT.to_owned(), request.to_owned());
         });
     }
-    ask::<Dataset>(sim, "flights");
-    ask::<FeatureView>(sim, "routes");
-    ask::<TrainingJob>(sim, "delay");
-    ask::<Model>(sim, "delay");
+    ask::<Dataset>(sim, "flights", request);
+    ask::<FeatureView>(sim, "routes", request);
+    ask::<TrainingJob>(sim, "delay", request);
+    ask::<Model>(sim, "delay", request);
 }
 
 /// Creates the object, or gives it this spec.

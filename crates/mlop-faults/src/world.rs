@@ -536,7 +536,7 @@ fn anew(object: Value) -> Value {
 }
 
 /// A user asks for a look at the source.
-fn refresh(sim: &Sim, request: &str) {
+pub fn refresh(sim: &Sim, request: &str) {
     // It may be away at the moment; then its re-creation looks by itself.
     let _ = sim.edit::<Dataset>(NS, "flights", |dataset| {
         let annotations = dataset.metadata.annotations.get_or_insert_default();

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 /// Pause before a failed probe is repeated.
 const RETRY: SignedDuration = SignedDuration::from_secs(15);
+const CHECKED: &str = "the bucket can be read and written";
 
 pub struct Probing {
     pub pods: Arc<Store<PodView>>,
@@ -68,7 +69,7 @@ impl Reconciler for Probing {
             others.fold(Plan::idle(), |plan, pod| plan.delete(pod.as_ref(), "it probed an earlier spec"));
         match observed.pods.iter().find(|pod| pod.name_any() == observed.probe) {
             Some(pod) => follow(observed, pod, plan, now),
-            None if observed.is_checked() => plan,
+            None if observed.is_checked() => report(observed, plan, Is::True, Reason::Ready, CHECKED, now),
             None => Plan {
                 creates: vec![observed.create()],
                 ..report(observed, plan, Is::Unknown, Reason::Probing, "the bucket is being tried", now)
@@ -130,8 +131,7 @@ fn follow(
             report(observed, plan, Is::Unknown, reason, &message, now)
         }
         Outcome::Succeeded(_) => {
-            let plan =
-                report(observed, plan, Is::True, Reason::Ready, "the bucket can be read and written", now);
+            let plan = report(observed, plan, Is::True, Reason::Ready, CHECKED, now);
             plan.delete(pod, "the probe has succeeded")
         }
         Outcome::Failed(ended) => {

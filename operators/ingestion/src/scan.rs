@@ -130,6 +130,12 @@ fn failure(world: &Observed) -> Option<(Timestamp, Failure)> {
     failure.map(|failure| (at, failure))
 }
 
+/// Whether what is asked for now has been seen: then it does not matter that a request in between failed.
+fn has_succeeded(world: &Observed, wanted: &str) -> bool {
+    let mut wanted = scans(world).filter(|pod| pod.name_any() == wanted);
+    wanted.any(|pod| matches!(outcome::of(pod), Outcome::Succeeded(_)))
+}
+
 fn every(dataset: &Dataset) -> i64 {
     i64::try_from(dataset.spec.refresh.every.as_secs()).unwrap_or(i64::MAX).max(60)
 }
@@ -198,7 +204,7 @@ fn remember(world: &Observed, plan: &mut Plan<IntentStatus>, now: Timestamp) {
     {
         status.scan = Some(scan);
     }
-    if let Some((_, failure)) = failure(world) {
+    if let Some((_, failure)) = failure(world).filter(|_| !has_succeeded(world, &name(world, now))) {
         let message = format!("looking at the source failed: {}", failure.message);
         let generation = world.object.metadata.generation.unwrap_or_default();
         // Start from what was reported, not from what the intent has just put there: the transition time must stay.
