@@ -118,9 +118,8 @@ impl<R: Reconciler> Controller<R> {
         }
     }
 
-    /// Never returns. On gaining the lease every object gets a pass; without it nothing is done.
+    /// Never returns. Without the lease nothing is done; whoever gains it wakes every object.
     pub async fn run(self) {
-        let mut leading = self.cx.leading.clone();
         let mut passes = FuturesUnordered::new();
         loop {
             let depth = i64::try_from(self.queue.depth()).unwrap_or(i64::MAX);
@@ -130,11 +129,6 @@ impl<R: Reconciler> Controller<R> {
             tokio::select! {
                 biased;
                 Some(key) = passes.next() => self.queue.done(&key),
-                Ok(()) = leading.changed() => {
-                    if *leading.borrow_and_update() {
-                        self.store.keys().into_iter().for_each(|key| self.queue.wake(key));
-                    }
-                }
                 key = async {
                     if let Some(outage) = outage {
                         tokio::time::sleep_until(outage.until).await;

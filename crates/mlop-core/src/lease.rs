@@ -101,6 +101,7 @@ pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop:
         }
         let pause = if held { RENEW } else { POLL };
         tokio::select! {
+            biased;
             () = tokio::time::sleep(pause) => {}
             _ = stop.wait_for(|stop| *stop) => break,
         }

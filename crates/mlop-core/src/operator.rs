@@ -24,7 +24,10 @@ use mlop_api::{
     labels,
 };
 use std::{collections::BTreeMap, fmt::Debug, hash::Hash, sync::Arc};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
 
 /// How an operator is started. Each flag has an environment variable.
 #[derive(Debug, Parser)]
@@ -65,6 +68,10 @@ pub struct Setup {
     clock: Clock,
     metrics: Arc<Metrics>,
     relist: watch::Sender<u64>,
+    /// One for each feed.
+    relists: Vec<Arc<Notify>>,
+    /// Each wakes all objects of one controller.
+    wakers: Vec<Box<dyn Fn() + Send>>,
     stores: BTreeMap<ApiKind, Arc<dyn WriteThrough>>,
     feeds: Vec<Task>,
     synced: Vec<(String, watch::Receiver<bool>)>,
@@ -88,6 +95,8 @@ impl Setup {
             clock,
             metrics: Arc::default(),
             relist: watch::Sender::new(0),
+            relists: Vec::new(),
+            wakers: Vec::new(),
             stores: BTreeMap::new(),
             feeds: Vec::new(),
             synced: Vec::new(),
@@ -188,7 +197,9 @@ impl Setup {
             [] => vec![(None, api(None))],
             namespaces => namespaces.iter().map(|ns| (Some(ns.clone()), api(Some(ns)))).collect(),
         };
-        let source = store::Source { kind, scopes, labels, relist: self.relist.subscribe() };
+        let relist = Arc::new(Notify::new());
+        self.relists.push(Arc::clone(&relist));
+        let source = store::Source { kind, scopes, labels, relist };
         self.feeds.push(Box::pin(store::feed(source, Arc::clone(&store))));
         store
     }
@@ -198,6 +209,8 @@ impl Setup {
         let queue = Arc::new(Queue::default());
         wake(store, &queue, |object| vec![Key::of(object.meta())]);
         let (own_store, own_queue) = (Arc::clone(store), Arc::clone(&queue));
+        self.wakers.push(Box::new(move || own_store.keys().into_iter().for_each(|key| own_queue.wake(key))));
+        let (own_store, own_queue) = (Arc::clone(store), Arc::clone(&queue));
         self.controllers
             .push(Box::new(move |cx| Box::pin(Controller::new(reconciler, cx, own_store, own_queue).run())));
         queue
@@ -205,6 +218,7 @@ impl Setup {
 
     /// Runs everything until one part ends, which none should.
     pub async fn run(self, leading: watch::Receiver<bool>) -> anyhow::Result<()> {
+        let (mut gained, mut relist) = (leading.clone(), self.relist.subscribe());
         let cx = Arc::new(Context {
             client: self.client,
             settings: self.settings,
@@ -227,9 +241,21 @@ impl Setup {
         for controller in self.controllers {
             tasks.spawn(controller(Arc::clone(&cx)));
         }
-        match tasks.join_next().await {
-            Some(ended) => unexpected_end(ended),
-            None => bail!("the operator has nothing to do"),
+        // One listener tells all parts in their order: receivers of their own would be woken in any order.
+        loop {
+            tokio::select! {
+                biased;
+                Ok(()) = gained.changed() => {
+                    if *gained.borrow_and_update() {
+                        self.wakers.iter().for_each(|wake| wake());
+                    }
+                }
+                Ok(()) = relist.changed() => self.relists.iter().for_each(|feed| feed.notify_one()),
+                ended = tasks.join_next() => match ended {
+                    Some(ended) => return unexpected_end(ended),
+                    None => bail!("the operator has nothing to do"),
+                },
+            }
         }
     }
 }

@@ -22,7 +22,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 /// A dead connection is noticed after this time at the latest; the default would be five minutes.
 const WATCH_TIMEOUT_SECONDS: u32 = 45;
@@ -220,8 +223,8 @@ pub struct Source<K> {
     pub scopes: Vec<Scoped<K>>,
     /// Only objects with these labels.
     pub labels: Option<String>,
-    /// Changes when the API server was away or went back: watches may stay silent for long, without an end or an error.
-    pub relist: watch::Receiver<u64>,
+    /// Told when the API server was away or went back: watches may stay silent for long, without an end or an error.
+    pub relist: Arc<Notify>,
 }
 
 /// Feeds a store from the API server until the process ends. Restarts by itself; never returns.
@@ -230,7 +233,7 @@ where
     K: Cached,
     K::DynamicType: Clone,
 {
-    let Source { kind, scopes, labels, mut relist } = source;
+    let Source { kind, scopes, labels, relist } = source;
     let config = watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS).page_size(PAGE_SIZE);
     let config = match labels {
         Some(labels) => config.labels(&labels),
@@ -250,7 +253,7 @@ where
     loop {
         let (scope, event) = tokio::select! {
             biased;
-            Ok(()) = relist.changed() => {
+            () = relist.notified() => {
                 store.objects().distrusted = true;
                 (streams, pending) = (start(), all());
                 continue;

@@ -112,7 +112,7 @@ impl Ledger {
 
 /// Where everything stands, as far as it must be the same with and without faults.
 pub fn end_state(world: &World) -> Value {
-    let mut objects = intents_and_connections(world);
+    let mut objects = intents_and_connections(world, true);
     objects.extend(runs::<DatasetVersion>(world));
     objects.extend(runs::<FeatureSnapshot>(world));
     objects.extend(runs::<TrainingRun>(world));
@@ -155,17 +155,17 @@ pub fn is_current(world: &World) -> bool {
     })
 }
 
-/// The same without runs: which of them there are depends on what was deleted or tried on the way.
+/// The same without runs and generations: which there are depends on what was deleted, undone or tried on the way.
 pub fn published_state(world: &World) -> Value {
-    Value::Array(intents_and_connections(world))
+    Value::Array(intents_and_connections(world, false))
 }
 
-fn intents_and_connections(world: &World) -> Vec<Value> {
+fn intents_and_connections(world: &World, generations: bool) -> Vec<Value> {
     let mut objects = Vec::new();
-    objects.extend(intents::<Dataset>(world));
-    objects.extend(intents::<FeatureView>(world));
-    objects.extend(intents::<TrainingJob>(world));
-    objects.extend(intents::<Model>(world));
+    objects.extend(intents::<Dataset>(world, generations));
+    objects.extend(intents::<FeatureView>(world, generations));
+    objects.extend(intents::<TrainingJob>(world, generations));
+    objects.extend(intents::<Model>(world, generations));
     for store in world.sim.list::<ObjectStore>() {
         objects.push(object(&store, brief(store.status.clone().map(|s| s.conditions).unwrap_or_default())));
     }
@@ -193,14 +193,15 @@ fn brief(list: Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>) -
     list.into_iter().map(|c| json!([c.type_, c.status, c.reason])).collect()
 }
 
-fn intents<K>(world: &World) -> Vec<Value>
+fn intents<K>(world: &World, generations: bool) -> Vec<Value>
 where
     K: Cached + Resource<DynamicType = ()> + Reports<Status = IntentStatus>,
 {
     let state = |intent: &K| {
         let status = intent.reported().cloned().unwrap_or_default();
-        let artifact =
-            status.artifact.map(|artifact| json!([artifact.digest, artifact.run, artifact.generation]));
+        let artifact = status.artifact.map(|artifact| {
+            json!([artifact.digest, artifact.run, generations.then_some(artifact.generation)])
+        });
         object(
             intent,
             json!({

@@ -343,6 +343,7 @@ impl Processes {
             };
             let running = async {
                 tokio::select! {
+                    biased;
                     ended = setup.run(is_leading) => {
                         let why = ended.err().map(|error| format!("{error:#}")).unwrap_or_default();
                         lock(&processes.ended).push(format!("{} ended: {why}", operator.name));
