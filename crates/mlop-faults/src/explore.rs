@@ -11,10 +11,10 @@ use std::{collections::BTreeMap, future::Future, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// How long nothing may be written after everything has settled.
-const QUIET: Duration = Duration::from_secs(180);
+const QUIET: Duration = Duration::from_secs(120);
 /// Time to settle after the last goal and the last fault: clean-up of earlier activations, late passes, the longest
-/// pause after a failed pass.
-const SETTLE: Duration = Duration::from_secs(330);
+/// pause that faults of 20 s can lead to.
+const SETTLE: Duration = Duration::from_secs(120);
 /// After this time the pods of finished runs are gone.
 const LOGS_KEPT: Duration = Duration::from_secs(3_700);
 /// Requests of one operator in one run; a run without faults makes a few hundred.
