@@ -4,8 +4,11 @@ use crate::{
     oracle,
     plan::{Fault, Injection, Plan, Point},
     scenario::{self, Scenario},
+    users,
     world::World,
 };
+use k8s_openapi::api::core::v1::Pod;
+use mlop_api::labels;
 use serde_json::Value;
 use std::{collections::BTreeMap, future::Future, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -71,6 +74,17 @@ impl Reference {
                 return Err(failure.clone());
             }
             let outside = world.outside();
+            if scenario == Scenario::NewData {
+                for work in users::WORKS.map(users::Work::name) {
+                    let pods = outside.done.get(work).copied().unwrap_or_default();
+                    if pods != 2 {
+                        return Err(format!("exactly once: {pods} pods of {work} for two states of the data"));
+                    }
+                }
+            }
+            if let Some(pod) = ended_runs_pod(&world) {
+                return Err(format!("nothing leaked: the pod {pod} of an ended run is there after hours"));
+            }
             Ok(Self {
                 scenario,
                 points,
@@ -184,6 +198,17 @@ impl Reference {
     }
 }
 
+/// A pod of a run that has ended. The last attempt's stays for its logs for a while.
+fn ended_runs_pod(world: &World) -> Option<String> {
+    let pods = world.sim.list::<Pod>();
+    let of_run = |pod: &&Pod| {
+        let is_run = pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(labels::RUN));
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        is_run && matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    pods.iter().find(of_run).and_then(|pod| pod.metadata.name.clone())
+}
+
 /// Names without uids.
 fn by_kind(moves: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
     let mut sum = BTreeMap::new();
@@ -245,13 +270,6 @@ fn invariants(world: &World) -> Vec<String> {
             failures.push(format!("bounded pressure: {by} made {requests} requests"));
         }
     }
-    let panicked = world.sim.list::<k8s_openapi::api::core::v1::Event>();
-    failures.extend(
-        panicked
-            .into_iter()
-            .filter(|event| event.reason.as_deref() == Some("Panicked"))
-            .map(|event| format!("no panic: {}", event.message.unwrap_or_default())),
-    );
     failures
 }
 

@@ -29,8 +29,10 @@ pub const OUTAGE: Duration = Duration::from_secs(20);
 const LATE: Duration = Duration::from_secs(5);
 /// How long a foreign object keeps a name.
 const NAME_TAKEN: Duration = Duration::from_secs(30);
+/// Within this time whoever has lost a lease has noticed it: a renewal and a request that is not answered.
+const NOTICED: Duration = Duration::from_secs(10);
 /// How far a clock is off, in seconds.
-const CLOCK_WRONG: i64 = 300;
+const CLOCK_WRONG: i64 = 60;
 /// How long a user needs to create anew what was deleted.
 pub const RECREATION: Duration = Duration::from_secs(5);
 
@@ -83,6 +85,10 @@ struct State {
     ledger: crate::oracle::Ledger,
     /// How long each request takes.
     latency: Duration,
+    /// When an operator lost its lease to somebody else.
+    lost: BTreeMap<String, Instant>,
+    /// Users want nothing back that is deleted.
+    for_good: bool,
     /// Names of objects; requests for them are never answered.
     hanging: BTreeSet<String>,
 }
@@ -149,6 +155,21 @@ impl Injector {
 
     pub fn ledger(&self) -> crate::oracle::Ledger {
         self.state().ledger.clone()
+    }
+
+    /// Somebody else has the operator's lease now; it has it again when it writes it.
+    pub fn lost_its_lease(&self, operator: &str) {
+        self.state().lost.insert(operator.to_owned(), Instant::now());
+    }
+
+    /// From now on users create nothing anew that is deleted.
+    pub fn let_go(&self) {
+        self.state().for_good = true;
+    }
+
+    /// Whether users create anew what is deleted.
+    pub fn wants_back(&self) -> bool {
+        !self.state().for_good
     }
 
     /// Requests take so long from now on.
@@ -244,6 +265,12 @@ impl Injector {
         state.revisions.push_back((Instant::now(), revision));
         if (200..300).contains(&code) {
             state.ledger.accepted(call);
+            let lost = state.lost.get(&call.by).is_some_and(|at| at.elapsed() > NOTICED);
+            if call.kind == "leases" {
+                state.lost.remove(&call.by);
+            } else if lost {
+                state.ledger.usurped(call);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::{inject::Call, world::World};
 use kube::Resource;
 use mlop_api::{
+    Reason,
     contract::condition as conditions,
     dataset::{Dataset, DatasetVersion, ObjectStore},
     deployment::ModelDeployment,
@@ -25,8 +26,8 @@ pub struct Ledger {
     pub created: BTreeMap<(String, String), u32>,
     /// Artifacts that somebody may consume: kind, name, digest.
     published: BTreeSet<(String, String, String)>,
-    /// Highest generation and revision that were reported, by uid.
-    reported: BTreeMap<String, (i64, i64)>,
+    /// Generation, revision and digest that were reported last, by uid.
+    reported: BTreeMap<String, (i64, i64, String)>,
 }
 
 /// Kinds of runs, by plural.
@@ -69,13 +70,19 @@ impl Ledger {
         }
     }
 
+    /// Somebody wrote who has long lost the lease.
+    pub fn usurped(&mut self, call: &Call) {
+        let what = format!("{} wrote {} {} long after it had lost its lease", call.by, call.kind, call.name);
+        self.violation("one leader", what);
+    }
+
     fn violation(&mut self, oracle: &str, what: String) {
         self.violations.push(format!("{oracle}: {what}"));
     }
 
     /// A run may consume only what was published.
     fn consumed(&mut self, call: &Call, body: &Value) {
-        let inputs = body["spec"]["identity"]["inputs"].as_array().cloned().unwrap_or_default();
+        let inputs = body["spec"]["identity"]["lineage"]["inputs"].as_array().cloned().unwrap_or_default();
         for input in inputs {
             let text = |name: &str| input[name].as_str().unwrap_or_default().to_owned();
             let artifact = (text("kind"), text("object"), text("digest"));
@@ -91,13 +98,23 @@ impl Ledger {
         let (uid, status) = (body["metadata"]["uid"].as_str().unwrap_or_default(), &body["status"]);
         let generation = status["observedGeneration"].as_i64().unwrap_or_default();
         let revision = status["artifact"]["revision"].as_i64().unwrap_or_default();
-        let before = self.reported.get(uid).copied().unwrap_or_default();
-        if generation < before.0 || revision < before.1 {
-            let what =
-                format!("{} {} went from {before:?} to {:?}", call.kind, call.name, (generation, revision));
-            self.violation("monotonic status", format!("{what} (generation, revision)"));
+        let digest = status["artifact"]["digest"].as_str().unwrap_or_default().to_owned();
+        let before = self.reported.get(uid).cloned().unwrap_or_default();
+        let stands = !before.2.is_empty() && digest != before.2 && revision <= before.1;
+        if generation < before.0 || revision < before.1 || stands {
+            let now = (generation, revision, &digest);
+            let what = format!("{} {} went from {before:?} to {now:?}", call.kind, call.name);
+            self.violation("monotonic status", format!("{what} (generation, revision, digest)"));
         }
-        self.reported.insert(uid.to_owned(), (generation, revision));
+        self.reported.insert(uid.to_owned(), (generation, revision, digest));
+        if status["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|c| c["reason"] == Reason::Panicked.as_str())
+        {
+            self.violation("no panic", format!("a pass over {} {} panicked", call.kind, call.name));
+        }
         let ready = status["conditions"]
             .as_array()
             .into_iter()

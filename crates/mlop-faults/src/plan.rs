@@ -173,9 +173,9 @@ faults! {
         Terminated,
         /// Somebody else takes the operator's lease, and is never heard of again.
         LeaseTaken,
-        /// The operator's clock is five minutes ahead, for 20 s.
+        /// The operator's clock is a minute ahead, for 20 s.
         ClockAhead,
-        /// The operator's clock is five minutes behind, for 20 s.
+        /// The operator's clock is a minute behind, for 20 s.
         ClockBehind,
         /// The API server goes back to what it was 20 s before.
         Restored,

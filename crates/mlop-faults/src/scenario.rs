@@ -154,6 +154,7 @@ async fn goal(world: &World, what: &str, holds: impl Fn(&World) -> bool) -> Resu
 
 async fn delete(world: &World) -> Result<(), String> {
     let sim = &world.sim;
+    world.injector.let_go();
     // A fault may have deleted one of them already.
     for name in ["flights", "routes", "delay", "files", "features", "mlflow"] {
         let _ = sim.delete::<ModelDeployment>(NS, name);

@@ -76,7 +76,7 @@ pub enum Work {
 
 const STAGES: [Stage; 5] =
     [Stage::Dataset, Stage::FeatureView, Stage::TrainingJob, Stage::Model, Stage::ModelDeployment];
-const WORKS: [Work; 7] =
+pub const WORKS: [Work; 7] =
     [Work::Scan, Work::Version, Work::Snapshot, Work::Activate, Work::Train, Work::Register, Work::Alias];
 
 impl Act {
@@ -227,7 +227,7 @@ fn upsert(sim: &Sim, manifest: Value) -> Result<(), String> {
 }
 
 impl Work {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Scan => "scan",
             Self::Version => "version",

@@ -433,6 +433,7 @@ async fn supervise(
                 let _ = sim.edit::<Lease>(LEASES, &name, |lease| {
                     lease.spec.get_or_insert_default().holder_identity = Some("somebody".to_owned());
                 });
+                processes.injector.lost_its_lease(&name);
             }
             Some(Command::Clock(name, ahead)) => {
                 for (_, clock) in processes.clocks.iter().filter(|(operator, _)| **operator == name) {
@@ -455,6 +456,7 @@ async fn supervise(
                 }
             }
             Some(Command::RecreateInput) => recreate_input(&sim, &processes.injector),
+            Some(Command::Recreate(_)) if !processes.injector.wants_back() => {}
             Some(Command::Recreate(object)) => {
                 if let Err(error) = create(&sim, anew(object)) {
                     lock(&processes.ended).push(format!("the user could not create it anew: {error}"));
