@@ -78,7 +78,9 @@ impl Reference {
                 for work in users::WORKS.map(users::Work::name) {
                     let pods = outside.done.get(work).copied().unwrap_or_default();
                     if pods != 2 {
-                        return Err(format!("exactly once: {pods} pods of {work} for two states of the data"));
+                        return Err(format!(
+                            "exactly once: {pods} pods of {work} for two states of the data"
+                        ));
                     }
                 }
             }
