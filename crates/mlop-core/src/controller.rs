@@ -216,7 +216,10 @@ impl<R: Reconciler> Controller<R> {
                 };
                 let delay = retry::pass_delay(failures, &key.to_string());
                 tracing::warn!(object = %key, kind = %self.kind, %error, failures, ?delay, "pass failed, it is tried again");
-                self.report_failure(key, &error).await;
+                // Without an answer nobody knows what was written: the cache may be behind, and a status from it a step back.
+                if !error.is_outage() {
+                    self.report_failure(key, &error).await;
+                }
                 self.queue.wake_at(key.clone(), Instant::now() + delay);
             }
         }

@@ -14,7 +14,11 @@ use mlop_api::{
 };
 use mlop_core::{condition, controller::Reports, run::RunResource, store::Cached};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio::time::Instant;
 
 /// What the layer has seen of an operator's requests, judged on the way.
 #[derive(Clone, Default)]
@@ -26,10 +30,13 @@ pub struct Ledger {
     pub created: BTreeMap<(String, String), u32>,
     /// Artifacts that somebody may consume: kind, name, digest.
     published: BTreeSet<(String, String, String)>,
+    restored: Option<Instant>,
     /// Generation, revision and digest that were reported last, by uid.
     reported: BTreeMap<String, (i64, i64, String)>,
 }
 
+/// Until then operators may still write what a restored server does not know.
+const RESTORE_NOTICED: Duration = Duration::from_secs(15);
 /// Kinds of runs, by plural.
 const RUNS: [&str; 4] = ["datasetversions", "featuresnapshots", "trainingruns", "modelversions"];
 
@@ -41,6 +48,7 @@ impl Ledger {
     /// The server is an older one: numbers may go back once.
     pub fn restored(&mut self) {
         self.reported.clear();
+        self.restored = Some(Instant::now());
     }
 
     /// A write was accepted.
@@ -101,7 +109,8 @@ impl Ledger {
         let digest = status["artifact"]["digest"].as_str().unwrap_or_default().to_owned();
         let before = self.reported.get(uid).cloned().unwrap_or_default();
         let stands = !before.2.is_empty() && digest != before.2 && revision <= before.1;
-        if generation < before.0 || revision < before.1 || stands {
+        let unnoticed = self.restored.is_some_and(|at| at.elapsed() < RESTORE_NOTICED);
+        if !unnoticed && (generation < before.0 || revision < before.1 || stands) {
             let now = (generation, revision, &digest);
             let what = format!("{} {} went from {before:?} to {now:?}", call.kind, call.name);
             self.violation("monotonic status", format!("{what} (generation, revision, digest)"));
