@@ -155,15 +155,18 @@ async fn goal(world: &World, what: &str, holds: impl Fn(&World) -> bool) -> Resu
 async fn delete(world: &World) -> Result<(), String> {
     let sim = &world.sim;
     world.injector.let_go();
-    // A fault may have deleted one of them already.
-    for name in ["flights", "routes", "delay", "files", "features", "mlflow"] {
-        let _ = sim.delete::<ModelDeployment>(NS, name);
-        let _ = sim.delete::<Model>(NS, name);
-        let _ = sim.delete::<TrainingJob>(NS, name);
-        let _ = sim.delete::<FeatureView>(NS, name);
-        let _ = sim.delete::<Dataset>(NS, name);
-    }
-    let gone = goal(world, "nothing of the pipeline is left", |world| leftovers(world).is_empty()).await;
+    // Some may be deleted already, and a restored server brings back what was.
+    let all = |world: &World, _| {
+        for name in ["flights", "routes", "delay", "files", "features", "mlflow"] {
+            let _ = world.sim.delete::<ModelDeployment>(NS, name);
+            let _ = world.sim.delete::<Model>(NS, name);
+            let _ = world.sim.delete::<TrainingJob>(NS, name);
+            let _ = world.sim.delete::<FeatureView>(NS, name);
+            let _ = world.sim.delete::<Dataset>(NS, name);
+        }
+    };
+    let gone =
+        insist(world, "nothing of the pipeline is left", all, |world| leftovers(world).is_empty()).await;
     gone.map_err(|error| format!("{error}: {}", leftovers(world).join(", ")))?;
     let _ = sim.delete::<FeatureStore>(NS, "features");
     let _ = sim.delete::<TrackingServer>(NS, "mlflow");
