@@ -97,7 +97,8 @@ const STEPS: [Step; 11] = [
 ];
 
 /// As many fault plans as two minutes allow on two cores; `cargo xtask faults` tries all.
-const FAULTS: [&str; 6] = ["faults", "--", "--every", "11", "--seeds", "500"];
+const FAULTS: [&str; 10] =
+    ["faults", "--", "--every", "11", "--seeds", "300", "--scenario", "newData", "--scenario", "pin"];
 const CONFORMANCE: [&str; 8] =
     ["--package", "mlop-sim", "--test", "conformance_real", "--package", "mlop-api", "--test", "admission"];
 const END_TO_END: [&str; 4] = ["--package", "mlop-e2e", "--test", "it"];
