@@ -21,7 +21,7 @@ const SETTLE: Duration = Duration::from_secs(120);
 /// After this time the pods of finished runs are gone.
 const LOGS_KEPT: Duration = Duration::from_secs(3_700);
 /// Requests of one operator in one run; a run without faults makes a few hundred.
-const REQUESTS_MAX: u64 = 4_000;
+pub const REQUESTS_MAX: u64 = 4_000;
 
 /// A run without faults: where faults can strike, and what must come of it.
 pub struct Reference {
@@ -222,7 +222,7 @@ fn by_kind(moves: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
 }
 
 /// Faults that would have no meaning there.
-fn fits(fault: Fault, verb: &str, kind: &str) -> bool {
+pub fn fits(fault: Fault, verb: &str, kind: &str) -> bool {
     match fault {
         Fault::NameTaken | Fault::QuotaExceeded => verb == "create",
         Fault::Deleted => verb != "create",

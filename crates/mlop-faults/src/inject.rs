@@ -1,4 +1,4 @@
-//! The layer that carries a plan out: below an operator's client and its retries, above the simulated server.
+//! The layer that carries a plan out: below an operator's client and its retries, above the server.
 
 use crate::plan::{Fault, Injection, NotificationId, Point, WorkId, WriteId, stable};
 use bytes::Bytes;
@@ -39,6 +39,28 @@ pub const RECREATION: Duration = Duration::from_secs(5);
 /// What an operator gets.
 pub type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
+/// The API server, as the layer needs it.
+pub trait Server: Send + Sync {
+    /// Answers a request. Each frame of a watch's body is one event with its line feed.
+    fn call(&self, request: Request<Body>) -> BoxFuture<'static, Result<Answer, BoxError>>;
+    /// The resource version of the last write.
+    fn revision(&self) -> u64;
+}
+
+impl Server for Sim {
+    fn call(&self, request: Request<Body>) -> BoxFuture<'static, Result<Answer, BoxError>> {
+        let mut service = self.service();
+        Box::pin(async move {
+            let response = service.call(request).await?;
+            Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
+        })
+    }
+
+    fn revision(&self) -> u64 {
+        Sim::revision(self)
+    }
+}
+
 /// What only the owner of the processes can do.
 #[derive(Debug)]
 pub enum Command {
@@ -64,7 +86,7 @@ pub enum Command {
 
 /// Decides at each request and event whether something goes wrong, and remembers what happened.
 pub struct Injector {
-    sim: Sim,
+    server: Box<dyn Server>,
     commands: mpsc::UnboundedSender<Command>,
     state: Mutex<State>,
 }
@@ -104,9 +126,13 @@ struct Outage {
 }
 
 impl Injector {
-    pub fn new(sim: Sim, faults: Vec<Injection>, commands: mpsc::UnboundedSender<Command>) -> Arc<Self> {
+    pub fn new(
+        server: impl Server + 'static,
+        faults: Vec<Injection>,
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Arc<Self> {
         let injector = Arc::new(Self {
-            sim,
+            server: Box::new(server),
             commands,
             state: Mutex::new(State { pending: faults, ..Default::default() }),
         });
@@ -260,7 +286,7 @@ impl Injector {
     }
 
     fn written(&self, call: &Call, code: u16) {
-        let revision = self.sim.revision();
+        let revision = self.server.revision();
         let mut state = self.state();
         state.revisions.push_back((Instant::now(), revision));
         if (200..300).contains(&code) {
@@ -282,7 +308,7 @@ impl Injector {
             .header(header::CONTENT_TYPE, content)
             .body(Body::from(if body.is_null() { Vec::new() } else { body.to_string().into_bytes() }))
             .ok()?;
-        let response = self.sim.service().call(request).await.ok()?;
+        let response = self.server.call(request).await.ok()?;
         let bytes = BodyExt::collect(response.into_body()).await.ok()?.to_bytes();
         serde_json::from_slice(&bytes).ok()
     }
@@ -485,8 +511,7 @@ impl Connection {
     }
 
     async fn send(&self, request: Request<Body>) -> Result<Answer, BoxError> {
-        let response = self.injector.sim.service().call(request).await?;
-        Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
+        self.injector.server.call(request).await
     }
 
     async fn write(&self, request: Request<Body>, call: &Call) -> Result<Answer, BoxError> {
@@ -587,7 +612,7 @@ impl Connection {
     }
 
     async fn watch(&self, request: Request<Body>, call: Call) -> Result<Answer, BoxError> {
-        let response = self.injector.sim.service().call(request).await?;
+        let response = self.send(request).await?;
         let (parts, body) = response.into_parts();
         let late = self.injector.state().late.remove(&(call.by.clone(), call.kind.clone()));
         let tap = Tap {

@@ -20,5 +20,6 @@ pub mod oracle;
 pub mod plan;
 pub mod random;
 pub mod scenario;
+pub mod table;
 pub mod users;
 pub mod world;

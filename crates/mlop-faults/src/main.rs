@@ -12,12 +12,13 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use mlop_faults::{
     explore::{Reference, Verdict, shrink},
-    plan::{Plan, Point},
+    plan::Plan,
     random,
     scenario::Scenario,
+    table::Table,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -95,7 +96,8 @@ fn run(args: &Args) -> Result<()> {
     println!("{single} plans with one fault, {} random ones", plans.len() - single);
     let verdicts = judge_all(&references, &plans, args.fail_fast);
     let failed = report(args, &references, &plans, &verdicts)?;
-    println!("{}", Table::of(&plans, &verdicts));
+    let judged = verdicts.iter().map(|(index, verdict)| (&plans[*index], !verdict.failures.is_empty()));
+    println!("{}", judged.collect::<Table>());
     if failed > 0 {
         bail!("{failed} of {} plans failed", verdicts.len());
     }
@@ -201,68 +203,4 @@ fn report(
         println!("cargo xtask faults --plan {}    # {}", file.display(), verdict.failures.join("; "));
     }
     Ok(failed)
-}
-
-/// Plans and failures by fault and by the kind that it strikes.
-struct Table {
-    cells: BTreeMap<(String, String), (usize, usize)>,
-}
-
-impl Table {
-    fn of(plans: &[Plan], verdicts: &BTreeMap<usize, Verdict>) -> Self {
-        let mut cells: BTreeMap<(String, String), (usize, usize)> = BTreeMap::new();
-        for (index, verdict) in verdicts {
-            let (fault, kind) = match plans[*index].faults.as_slice() {
-                [injection] => (injection.fault.to_string(), kind_of(&injection.at)),
-                faults => (format!("{} faults", faults.len()), "any".to_owned()),
-            };
-            let cell = cells.entry((fault, kind)).or_default();
-            cell.0 += 1;
-            cell.1 += usize::from(!verdict.failures.is_empty());
-        }
-        Self { cells }
-    }
-}
-
-fn kind_of(point: &Point) -> String {
-    match point {
-        Point::Write(write) => write.kind.clone(),
-        Point::Notification(notification) => notification.kind.clone(),
-        Point::Work(_) => "outside".to_owned(),
-        Point::Millisecond(_) => "time".to_owned(),
-    }
-}
-
-impl std::fmt::Display for Table {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let faults: BTreeSet<_> = self.cells.keys().map(|(fault, _)| fault).collect();
-        let kinds: BTreeSet<_> = self.cells.keys().map(|(_, kind)| kind).collect();
-        writeln!(f, "plans by fault and kind; failures after a slash")?;
-        write!(f, "{:<20}", "")?;
-        for kind in &kinds {
-            write!(f, " {:>w$}", kind, w = kind.len().max(6))?;
-        }
-        writeln!(f, " {:>7}", "all")?;
-        let mut total = (0, 0);
-        for fault in faults {
-            write!(f, "{fault:<20}")?;
-            let mut sum = (0, 0);
-            for kind in &kinds {
-                let cell = self.cells.get(&(fault.clone(), (*kind).clone())).copied().unwrap_or_default();
-                sum = (sum.0 + cell.0, sum.1 + cell.1);
-                write!(f, " {:>w$}", show(cell), w = kind.len().max(6))?;
-            }
-            total = (total.0 + sum.0, total.1 + sum.1);
-            writeln!(f, " {:>7}", show(sum))?;
-        }
-        write!(f, "{} plans, {} failures", total.0, total.1)
-    }
-}
-
-fn show((plans, failures): (usize, usize)) -> String {
-    match (plans, failures) {
-        (0, _) => String::new(),
-        (_, 0) => plans.to_string(),
-        _ => format!("{plans}/{failures}"),
-    }
 }

@@ -13,6 +13,7 @@ use mlop_api::{
     training::{TrainingJob, TrainingRun},
 };
 use mlop_core::{condition, controller::Reports, run::RunResource, store::Cached};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -136,8 +137,20 @@ impl Ledger {
     }
 }
 
+/// Where objects can be looked at.
+pub trait Objects {
+    /// All objects of a kind, by name. Undecodable ones are left out.
+    fn list<K: Resource<DynamicType = ()> + DeserializeOwned>(&self) -> Vec<K>;
+}
+
+impl Objects for World {
+    fn list<K: Resource<DynamicType = ()> + DeserializeOwned>(&self) -> Vec<K> {
+        self.sim.list()
+    }
+}
+
 /// Where everything stands, as far as it must be the same with and without faults.
-pub fn end_state(world: &World) -> Value {
+pub fn end_state(world: &impl Objects) -> Value {
     let mut objects = intents_and_connections(world, true);
     objects.extend(runs::<DatasetVersion>(world));
     objects.extend(runs::<FeatureSnapshot>(world));
@@ -147,8 +160,8 @@ pub fn end_state(world: &World) -> Value {
 }
 
 /// What is published and served, whatever numbers it got on the way.
-pub fn digests(world: &World) -> Value {
-    fn of<K>(world: &World) -> Vec<Value>
+pub fn digests(world: &impl Objects) -> Value {
+    fn of<K>(world: &impl Objects) -> Vec<Value>
     where
         K: Cached + Resource<DynamicType = ()> + Reports<Status = IntentStatus>,
     {
@@ -157,13 +170,13 @@ pub fn digests(world: &World) -> Value {
             let digest = status.artifact.map(|artifact| artifact.digest);
             object(intent, json!({"digest": digest, "conditions": brief(status.conditions)}))
         };
-        world.sim.list::<K>().iter().map(state).collect()
+        world.list::<K>().iter().map(state).collect()
     }
     let mut objects = of::<Dataset>(world);
     objects.extend(of::<FeatureView>(world));
     objects.extend(of::<TrainingJob>(world));
     objects.extend(of::<Model>(world));
-    for deployment in world.sim.list::<ModelDeployment>() {
+    for deployment in world.list::<ModelDeployment>() {
         let status = deployment.status.clone().unwrap_or_default();
         let digest = status.serving.map(|serving| serving.digest);
         objects.push(object(&deployment, json!({"digest": digest, "conditions": brief(status.conditions)})));
@@ -172,7 +185,7 @@ pub fn digests(world: &World) -> Value {
 }
 
 /// Whether everything that is published is made from the newest inputs.
-pub fn is_current(world: &World) -> bool {
+pub fn is_current(world: &impl Objects) -> bool {
     let all = digests(world);
     let objects = all.as_array().map(Vec::as_slice).unwrap_or_default();
     objects.iter().all(|object| {
@@ -182,26 +195,26 @@ pub fn is_current(world: &World) -> bool {
 }
 
 /// The same without runs and generations: which there are depends on what was deleted, undone or tried on the way.
-pub fn published_state(world: &World) -> Value {
+pub fn published_state(world: &impl Objects) -> Value {
     Value::Array(intents_and_connections(world, false))
 }
 
-fn intents_and_connections(world: &World, generations: bool) -> Vec<Value> {
+fn intents_and_connections(world: &impl Objects, generations: bool) -> Vec<Value> {
     let mut objects = Vec::new();
     objects.extend(intents::<Dataset>(world, generations));
     objects.extend(intents::<FeatureView>(world, generations));
     objects.extend(intents::<TrainingJob>(world, generations));
     objects.extend(intents::<Model>(world, generations));
-    for store in world.sim.list::<ObjectStore>() {
+    for store in world.list::<ObjectStore>() {
         objects.push(object(&store, brief(store.status.clone().map(|s| s.conditions).unwrap_or_default())));
     }
-    for store in world.sim.list::<FeatureStore>() {
+    for store in world.list::<FeatureStore>() {
         objects.push(object(&store, brief(store.status.clone().map(|s| s.conditions).unwrap_or_default())));
     }
-    for server in world.sim.list::<TrackingServer>() {
+    for server in world.list::<TrackingServer>() {
         objects.push(object(&server, brief(server.status.clone().map(|s| s.conditions).unwrap_or_default())));
     }
-    for deployment in world.sim.list::<ModelDeployment>() {
+    for deployment in world.list::<ModelDeployment>() {
         let status = deployment.status.clone().unwrap_or_default();
         let serving = status.serving.map(|serving| (serving.version, serving.digest));
         let state =
@@ -219,7 +232,7 @@ fn brief(list: Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>) -
     list.into_iter().map(|c| json!([c.type_, c.status, c.reason])).collect()
 }
 
-fn intents<K>(world: &World, generations: bool) -> Vec<Value>
+fn intents<K>(world: &impl Objects, generations: bool) -> Vec<Value>
 where
     K: Cached + Resource<DynamicType = ()> + Reports<Status = IntentStatus>,
 {
@@ -237,16 +250,16 @@ where
             }),
         )
     };
-    world.sim.list::<K>().iter().map(state).collect()
+    world.list::<K>().iter().map(state).collect()
 }
 
-fn runs<R: RunResource>(world: &World) -> Vec<Value> {
+fn runs<R: RunResource + DeserializeOwned>(world: &impl Objects) -> Vec<Value> {
     let state = |run: &R| {
         let status = run.reported().cloned().unwrap_or_default();
         let done = condition::is_true(&status.conditions, conditions::SUCCEEDED);
         object(run, json!({"succeeded": done, "output": status.output.map(|output| output.digest)}))
     };
-    world.sim.list::<R>().iter().map(state).collect()
+    world.list::<R>().iter().map(state).collect()
 }
 
 /// The first difference of two end states, for people.

@@ -75,13 +75,14 @@ static EMPTY: LazyLock<Snapshot> = LazyLock::new(|| {
 });
 
 /// One operator, as it is started.
-struct Operator {
-    name: &'static str,
-    input_kinds: &'static [&'static str],
+pub struct Operator {
+    pub name: &'static str,
+    /// Kinds that may be inputs.
+    pub input_kinds: &'static [&'static str],
     install: fn(&mut Setup),
 }
 
-const OPERATORS: [Operator; 5] = [
+pub const OPERATORS: [Operator; 5] = [
     Operator { name: mlop_ingestion::NAME, input_kinds: &[], install: mlop_ingestion::install },
     Operator {
         name: mlop_feature_store::NAME,
@@ -547,7 +548,8 @@ pub fn refresh(sim: &Sim, request: &str) {
     });
 }
 
-fn work(pod: &k8s_openapi::api::core::v1::Pod, outside: &mut Outside, injector: &Injector) -> PodOutcome {
+/// What becomes of a pod, and with it outside.
+pub fn work(pod: &k8s_openapi::api::core::v1::Pod, outside: &mut Outside, injector: &Injector) -> PodOutcome {
     let text = pod.metadata.annotations.as_ref().and_then(|all| all.get(labels::TASK));
     let Some(task) = text.and_then(|text| serde_json::from_str::<Task>(text).ok()) else {
         return PodOutcome::run_forever();

@@ -125,6 +125,30 @@ impl PodOutcome {
         self.runtime = runtime;
         self
     }
+
+    /// How long it takes until the pod runs, and how long it runs then.
+    pub fn times(&self) -> (Duration, Duration) {
+        (self.startup, self.runtime)
+    }
+
+    /// Writes into `pod` what a kubelet reports when it was started at `now`.
+    pub fn start(&self, pod: &mut Value, now: &str) {
+        match self.end {
+            End::Unschedulable => unschedulable(pod, now),
+            End::ImagePullBackOff => waiting(pod, now),
+            _ => running(pod, now),
+        }
+    }
+
+    /// Whether the pod stays as it started until it is deleted.
+    pub fn lasts(&self) -> bool {
+        matches!(self.end, End::Unschedulable | End::ImagePullBackOff | End::Never)
+    }
+
+    /// Writes into `pod` what a kubelet reports when it ended by itself at `now`.
+    pub fn finish(&self, pod: &mut Value, now: &str) {
+        ended(pod, now, &self.end, self.container.as_deref());
+    }
 }
 
 /// Starts the kubelet of `sim`. It asks `script` once for every pod that it begins to run, and ends with the server.
@@ -206,21 +230,16 @@ impl Life {
         if !self.until(start).await {
             return self.shut_down().await;
         }
-        match self.outcome.end {
-            End::Unschedulable => self.status(unschedulable),
-            End::ImagePullBackOff => self.status(waiting),
-            _ => self.status(running),
-        }
-        let lasting = matches!(self.outcome.end, End::Unschedulable | End::ImagePullBackOff | End::Never);
-        if lasting {
+        let outcome = self.outcome.clone();
+        self.status(|pod, now| outcome.start(pod, now));
+        if outcome.lasts() {
             self.deleted().await;
             return self.shut_down().await;
         }
         if !self.until(start + self.outcome.runtime).await {
             return self.shut_down().await;
         }
-        let (end, container) = (self.outcome.end.clone(), self.outcome.container.clone());
-        self.status(|pod, now| ended(pod, now, &end, container.as_deref()));
+        self.status(|pod, now| outcome.finish(pod, now));
         self.deleted().await;
         self.remove();
     }
