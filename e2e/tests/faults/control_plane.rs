@@ -1,0 +1,286 @@
+//! An API server of our own: etcd, kube-apiserver and the controllers that a chain needs, as processes on loopback.
+//! Nobody schedules pods, and no node runs them: that is the harness' [`kubelet`](crate::kubelet).
+
+use anyhow::{Context as _, Result, bail, ensure};
+use http::{Request, StatusCode};
+use hyper_util::rt::TokioExecutor;
+use k8s_openapi::{
+    api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, Config, ResourceExt as _,
+    api::{ObjectMeta, PostParams},
+    client::{Body, ConfigExt as _},
+};
+use mlop_api::kinds;
+use mlop_faults::world::{OPERATORS, Operator};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::LazyLock,
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::{
+    net::TcpListener,
+    process::{Child, Command},
+    time::{Instant, sleep},
+};
+use tower::{BoxError, ServiceBuilder};
+
+/// etcd and every part of Kubernetes in one program.
+const KUBE_ALL: &str = "kube-all";
+const TOKEN: &str = "admin";
+/// How long a part may take to answer on a busy machine.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(100);
+/// Lines of a program's log that an error shows.
+const LAST_LINES: usize = 10;
+/// The controllers that act on what operators make.
+const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,job-controller,deployment-controller,replicaset-controller";
+
+/// Our kinds: making their schemas takes longer than using them.
+pub static KINDS: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(kinds::all);
+
+/// It ends, and its data with it, when this is dropped.
+pub struct ControlPlane {
+    /// A client of somebody who may do everything and pretend to be anybody.
+    pub client: Client,
+    _processes: Vec<Child>,
+    folder: TempDir,
+}
+
+impl ControlPlane {
+    /// Starts everything, with our kinds and the operators' rights.
+    ///
+    /// # Errors
+    /// When a program is missing or does not start; says which, and the last lines of its log.
+    pub async fn start() -> Result<Self> {
+        let program = program()?;
+        let folder = tempfile::tempdir()?;
+        let [etcd, peers, api] = free_ports().await?;
+        let at = |name: &str| folder.path().join(name);
+        let start = |name: &str, flags: &str| part(&program, folder.path(), name, flags);
+
+        keys(folder.path()).await?;
+        let mut store = start("etcd", &flags::etcd(&at("etcd"), etcd, peers))?;
+        let client = client(api)?;
+        let mut server = start("kube-apiserver", &flags::api_server(folder.path(), etcd, api))?;
+        ready(&client, &mut [("etcd", &mut store), ("kube-apiserver", &mut server)], folder.path()).await?;
+        serve_our_kinds(&client).await?;
+        give_rights(&client).await?;
+        // After our kinds: the garbage collector looks for new ones only every half minute.
+        fs::write(at("admin.conf"), kubeconfig(&format!("https://127.0.0.1:{api}"), TOKEN))?;
+        let controllers = start("kube-controller-manager", &flags::controllers(folder.path()))?;
+        Ok(Self { client, _processes: vec![store, server, controllers], folder })
+    }
+
+    /// A folder for what belongs to it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// The flags of the programs.
+mod flags {
+    use std::path::Path;
+
+    pub fn etcd(data: &Path, port: u16, peers: u16) -> String {
+        format!(
+            "--name=etcd --data-dir={} --unsafe-no-fsync --log-level=warn \
+             --listen-client-urls=http://127.0.0.1:{port} --advertise-client-urls=http://127.0.0.1:{port} \
+             --listen-peer-urls=http://127.0.0.1:{peers} --initial-advertise-peer-urls=http://127.0.0.1:{peers} \
+             --initial-cluster=etcd=http://127.0.0.1:{peers}",
+            data.display()
+        )
+    }
+
+    /// Pods need no ServiceAccount, since they never run, and the operators no limits on their requests, since these are
+    /// measured elsewhere. Nothing is sent to the address that is advertised.
+    pub fn api_server(folder: &Path, etcd: u16, port: u16) -> String {
+        let folder = folder.display();
+        format!(
+            "--etcd-servers=http://127.0.0.1:{etcd} --bind-address=127.0.0.1 --secure-port={port} \
+             --advertise-address=198.18.255.1 --endpoint-reconciler-type=none --cert-dir={folder}/pki \
+             --service-cluster-ip-range=198.19.0.0/16 --service-account-issuer=https://127.0.0.1 \
+             --service-account-key-file={folder}/accounts.key --service-account-signing-key-file={folder}/accounts.key \
+             --token-auth-file={folder}/tokens.csv --authorization-mode=RBAC \
+             --disable-admission-plugins=ServiceAccount --enable-priority-and-fairness=false --profiling=false"
+        )
+    }
+
+    pub fn controllers(folder: &Path) -> String {
+        format!(
+            "--kubeconfig={}/admin.conf --leader-elect=false --bind-address=127.0.0.1 --secure-port=0 \
+             --authentication-skip-lookup --kube-api-qps=300 --kube-api-burst=600 --controllers={}",
+            folder.display(),
+            super::CONTROLLERS
+        )
+    }
+}
+
+async fn serve_our_kinds(client: &Client) -> Result<()> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for crd in KINDS.iter() {
+        api.create(&PostParams::default(), crd).await?;
+    }
+    for crd in KINDS.iter() {
+        let path = format!("/apis/{}/v1alpha1/{}?limit=1", crd.spec.group, crd.spec.names.plural);
+        let end = Instant::now() + READY_WITHIN;
+        while status(client, &path).await? != StatusCode::OK {
+            ensure!(Instant::now() < end, "{} is not served", crd.name_any());
+            sleep(LOOK).await;
+        }
+    }
+    Ok(())
+}
+
+/// Operators may do what their charts let them do, and nothing else.
+async fn give_rights(client: &Client) -> Result<()> {
+    for operator in &OPERATORS {
+        let name = operator.name;
+        let file = repository().join("charts").join(name).join("files/rights.yaml");
+        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let mut rules: Vec<PolicyRule> =
+            serde_saphyr::from_str(&text).with_context(|| file.display().to_string())?;
+        rules.extend(input_rights(operator));
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        let role = ClusterRole { metadata: metadata.clone(), rules: Some(rules), ..ClusterRole::default() };
+        let group = "rbac.authorization.k8s.io".to_owned();
+        let binding = ClusterRoleBinding {
+            metadata,
+            role_ref: RoleRef {
+                api_group: Some(group.clone()),
+                kind: "ClusterRole".into(),
+                name: name.into(),
+            },
+            subjects: Some(vec![Subject {
+                api_group: Some(group),
+                kind: "User".into(),
+                name: name.into(),
+                namespace: None,
+            }]),
+        };
+        Api::all(client.clone()).create(&PostParams::default(), &role).await?;
+        Api::all(client.clone()).create(&PostParams::default(), &binding).await?;
+    }
+    Ok(())
+}
+
+/// The kinds that may be inputs are in the charts' values.
+fn input_rights(operator: &Operator) -> Option<PolicyRule> {
+    let inputs = KINDS
+        .iter()
+        .map(|crd| &crd.spec.names)
+        .filter(|names| operator.input_kinds.contains(&names.kind.as_str()));
+    let resources: Vec<_> = inputs.map(|names| names.plural.clone()).collect();
+    (!resources.is_empty()).then(|| PolicyRule {
+        api_groups: Some(vec![mlop_api::GROUP.to_owned()]),
+        resources: Some(resources),
+        verbs: ["get", "list", "watch"].map(str::to_owned).to_vec(),
+        ..PolicyRule::default()
+    })
+}
+
+/// A kubeconfig for one server.
+pub fn kubeconfig(server: &str, token: &str) -> String {
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{"name": "it", "cluster": {"server": server, "insecure-skip-tls-verify": true}}],
+        "users": [{"name": "it", "user": {"token": token}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+    })
+    .to_string()
+}
+
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn program() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(KUBE_ALL)).find(|file| file.is_file());
+    found.with_context(|| {
+        format!("`{KUBE_ALL}` is not on the PATH: `cargo xtask faults --real` builds it from Go modules, and starts this")
+    })
+}
+
+fn part(program: &Path, folder: &Path, name: &str, flags: &str) -> Result<Child> {
+    let log = fs::File::create(log(folder, name))?;
+    let mut command = Command::new(program);
+    command.arg(name).args(flags.split_whitespace());
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+    command.spawn().with_context(|| format!("cannot start {name}"))
+}
+
+fn log(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.log"))
+}
+
+/// Who may log in, and the key that ServiceAccounts would be known by.
+async fn keys(folder: &Path) -> Result<()> {
+    fs::write(folder.join("tokens.csv"), format!("{TOKEN},admin,admin,\"system:masters\"\n"))?;
+    let mut openssl = Command::new("openssl");
+    openssl.args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"]);
+    let made = openssl.arg(folder.join("accounts.key")).status().await;
+    let made = made.context("cannot start `openssl`: is it installed and on the PATH?")?;
+    ensure!(made.success(), "openssl failed ({made})");
+    Ok(())
+}
+
+async fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let mut held = Vec::new();
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
+
+/// A client without retries: each request of an operator is to reach the server as often as it was made.
+fn client(port: u16) -> Result<Client> {
+    let mut config = Config::new(format!("https://127.0.0.1:{port}").parse()?);
+    config.accept_invalid_certs = true;
+    config.auth_info.token = Some(TOKEN.to_owned().into());
+    let transport: hyper_util::client::legacy::Client<_, Body> =
+        hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .build(config.rustls_https_connector()?);
+    let service = ServiceBuilder::new()
+        .map_err(BoxError::from)
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .map_err(BoxError::from)
+        .service_fn(move |request: Request<Body>| transport.request(request));
+    Ok(Client::new(service, "default"))
+}
+
+async fn status(client: &Client, path: &str) -> Result<StatusCode> {
+    Ok(client.send(Request::get(path).body(Body::empty())?).await?.status())
+}
+
+/// Waits until the server answers.
+async fn ready(client: &Client, parts: &mut [(&str, &mut Child)], folder: &Path) -> Result<()> {
+    let end = Instant::now() + READY_WITHIN;
+    while !matches!(status(client, "/readyz").await, Ok(StatusCode::OK)) {
+        for (name, child) in parts.iter_mut() {
+            if let Some(ended) = child.try_wait()? {
+                bail!("{name} ended ({ended}):\n{}", last_lines(&log(folder, name)));
+            }
+        }
+        if Instant::now() > end {
+            bail!("the API server is not ready:\n{}", last_lines(&log(folder, "kube-apiserver")));
+        }
+        sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+pub fn last_lines(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+}

@@ -1,0 +1,69 @@
+//! A kubelet that runs nothing: it reports of each pod of a namespace what the simulator's would, and sooner.
+
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{Patch, PatchParams},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use mlop_sim::kubelet::PodOutcome;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
+use tokio::{task::JoinSet, time::sleep};
+
+/// How long a pod takes to start, and to do its work.
+const STARTUP: Duration = Duration::from_millis(100);
+const RUNTIME: Duration = Duration::from_millis(300);
+
+/// Runs the pods of `namespace`: `script` is asked once for each.
+pub async fn run(client: Client, namespace: String, mut script: impl FnMut(&Pod) -> PodOutcome) {
+    let pods: Api<Pod> = Api::namespaced(client, &namespace);
+    let mut events = pin!(watcher(pods.clone(), watcher::Config::default()).default_backoff());
+    let mut known = BTreeMap::new();
+    let mut lives: JoinSet<()> = JoinSet::new();
+    while let Some(event) = events.next().await {
+        while lives.try_join_next().is_some() {}
+        match event {
+            Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
+                let uid = pod.uid().unwrap_or_default();
+                known.entry(uid).or_insert_with(|| lives.spawn(live(pods.clone(), script(&pod), pod)));
+            }
+            Ok(watcher::Event::Delete(pod)) => {
+                if let Some(life) = known.get(&pod.uid().unwrap_or_default()) {
+                    life.abort();
+                }
+            }
+            // A watch that failed is taken up again.
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+fn live(pods: Api<Pod>, outcome: PodOutcome, pod: Pod) -> BoxFuture<'static, ()> {
+    async move {
+        let name = pod.name_any();
+        let Ok(mut pod) = serde_json::to_value(&pod) else { return };
+        sleep(STARTUP).await;
+        outcome.start(&mut pod, &now());
+        report(&pods, &name, &pod).await;
+        if !outcome.lasts() {
+            sleep(RUNTIME).await;
+            outcome.finish(&mut pod, &now());
+            report(&pods, &name, &pod).await;
+        }
+    }
+    .boxed()
+}
+
+async fn report(pods: &Api<Pod>, name: &str, pod: &Value) {
+    let status = json!({"metadata": {"uid": pod["metadata"]["uid"]}, "status": pod["status"]});
+    // It may be gone, which its watch will say.
+    let _ = pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await;
+}
+
+#[allow(clippy::disallowed_methods, reason = "the kubelet of a real cluster has a real clock")]
+fn now() -> String {
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,0 +1,267 @@
+//! A namespace of the real API server with five processes that see nothing else, and what users do in it.
+
+use crate::{
+    control_plane::{ControlPlane, KINDS},
+    kubelet,
+    processes::{self, Ended, Launch},
+    proxy::{self, Real},
+};
+use anyhow::{Context as _, Result, bail};
+use http::Request;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, Resource,
+    api::{DynamicObject, ObjectMeta, Patch, PatchParams, PostParams},
+    core::ApiResource,
+};
+use mlop_api::{contract::condition, dataset::Dataset, deployment::ModelDeployment, labels};
+use mlop_e2e::{state::Kind as _, wait};
+use mlop_faults::{
+    inject::{Command, Connection, Injector},
+    oracle::Objects,
+    plan::{Injection, Point},
+    scenario::PIPELINE,
+    world::{OPERATORS, Outside, work},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+/// How long a goal may take, with a fault of 20 s and the back-off that it may lead to.
+const PATIENCE: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Everything in it ends when it is dropped, but for the objects.
+pub struct World {
+    client: Client,
+    namespace: String,
+    /// What the processes wrote to their logs.
+    pub logs: PathBuf,
+    pub injector: Arc<Injector>,
+    outside: Arc<Mutex<Outside>>,
+    ended: Ended,
+    tasks: JoinSet<()>,
+}
+
+impl World {
+    /// Starts the operators in a new namespace, under faults.
+    pub async fn start(
+        plane: &ControlPlane,
+        programs: &Path,
+        namespace: &str,
+        faults: Vec<Injection>,
+    ) -> Result<Self> {
+        let client = plane.client.clone();
+        let logs = plane.folder().join(namespace);
+        fs::create_dir_all(&logs)?;
+        let metadata = ObjectMeta { name: Some(namespace.to_owned()), ..ObjectMeta::default() };
+        let object = Namespace { metadata, ..Namespace::default() };
+        Api::all(client.clone()).create(&PostParams::default(), &object).await?;
+
+        let (commands, orders) = mpsc::unbounded_channel();
+        let injector = Injector::new(Real::new(client.clone()), faults, commands);
+        let outside = Outside { bucket: "january".into(), auc: 0.75, ..Outside::default() };
+        let mut world = Self {
+            client,
+            namespace: namespace.to_owned(),
+            logs,
+            injector,
+            outside: Arc::new(Mutex::new(outside)),
+            ended: Ended::default(),
+            tasks: JoinSet::new(),
+        };
+        world.run_pods();
+        world.run_operators(programs, orders).await?;
+        Ok(world)
+    }
+
+    fn run_pods(&mut self) {
+        let (outside, injector) = (Arc::clone(&self.outside), Arc::clone(&self.injector));
+        let script = move |pod: &_| work(pod, &mut lock(&outside), &injector);
+        self.tasks.spawn(kubelet::run(self.client.clone(), self.namespace.clone(), script));
+    }
+
+    async fn run_operators(
+        &mut self,
+        programs: &Path,
+        mut orders: mpsc::UnboundedReceiver<Command>,
+    ) -> Result<()> {
+        let mut kills = BTreeMap::new();
+        for operator in &OPERATORS {
+            let injector = Arc::clone(&self.injector);
+            let connection = Connection { operator: operator.name.to_owned(), injector };
+            let port = proxy::serve(connection, &mut self.tasks).await?;
+            let launch = Launch::new(operator, programs, &self.logs, &self.namespace, port)?;
+            kills.insert(operator.name, processes::run(launch, &self.ended, &mut self.tasks));
+        }
+        let (client, namespace) = (self.client.clone(), self.namespace.clone());
+        self.tasks.spawn(async move {
+            while let Some(order) = orders.recv().await {
+                let victims: Vec<_> = match &order {
+                    Command::Crash(by) => kills.get(by.as_str()).into_iter().collect(),
+                    Command::AllCrash => kills.values().collect(),
+                    Command::Recreate(object) => {
+                        // Somebody may have been faster; then the end state shows whether it is as wanted.
+                        let _ = create(&client, &namespace, object).await;
+                        continue;
+                    }
+                    other => unreachable!("{other:?} is in no plan for a real server"),
+                };
+                for kill in victims {
+                    // Nobody listens if it ended by itself, which the verdict says.
+                    let _ = kill.send(());
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Plays users until the last goal is met: the pipeline becomes a served model, and new data a second one.
+    pub async fn play(&self) -> Result<()> {
+        for object in pipeline()? {
+            create(&self.client, &self.namespace, &object).await?;
+        }
+        self.served("1").await?;
+        lock(&self.outside).bucket = "february".to_owned();
+        let ask = json!({"metadata": {"annotations": {labels::REFRESH_REQUESTED_AT: "february"}}});
+        let datasets: Api<Dataset> = Api::namespaced(self.client.clone(), &self.namespace);
+        datasets.patch("flights", &PatchParams::default(), &Patch::Merge(ask)).await?;
+        self.served("2").await
+    }
+
+    async fn served(&self, version: &str) -> Result<()> {
+        let is_served = |deployment: &ModelDeployment| {
+            let serving = deployment.status.as_ref().and_then(|status| status.serving.as_ref());
+            deployment.ready()
+                && deployment.is(condition::UP_TO_DATE, "True")
+                && serving.is_some_and(|serving| serving.version.as_deref() == Some(version))
+        };
+        let api = Api::namespaced(self.client.clone(), &self.namespace);
+        let what = format!("serving version {version}");
+        wait::until(&api, "delay", &what, PATIENCE, is_served).await.map(drop)
+    }
+
+    /// Waits until operators have written nothing for so long.
+    ///
+    /// # Errors
+    /// The last write, if they do not stop.
+    pub async fn quiet(&self, lasting: Duration) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        let (mut writes, mut since) = (self.writes(), Instant::now());
+        while since.elapsed() < lasting {
+            if Instant::now() > end {
+                let last = self.injector.points().into_iter().rfind(is_write);
+                bail!("still written after {} s: {last:?}", PATIENCE.as_secs());
+            }
+            sleep(LOOK).await;
+            let now = self.writes();
+            if now != writes {
+                (writes, since) = (now, Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    /// How many writes operators have asked for.
+    pub fn writes(&self) -> usize {
+        self.injector.points().iter().filter(|point| is_write(point)).count()
+    }
+
+    /// How often each kind of work was done.
+    pub fn done(&self) -> BTreeMap<&'static str, u32> {
+        lock(&self.outside).done.clone()
+    }
+
+    /// Why operators ended by themselves.
+    pub fn ended(&self) -> Vec<String> {
+        lock(&self.ended).clone()
+    }
+
+    /// All objects of our kinds as they are now.
+    pub async fn objects(&self) -> Result<Snapshot> {
+        let mut lists = BTreeMap::new();
+        for crd in KINDS.iter() {
+            let (group, names) = (&crd.spec.group, &crd.spec.names);
+            let path = format!("/apis/{group}/v1alpha1/namespaces/{}/{}", self.namespace, names.plural);
+            let mut list: Value = self.client.request(Request::get(path).body(Vec::new())?).await?;
+            let mut items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+            // Items of a list do not repeat their type.
+            for item in &mut items {
+                item["kind"] = names.kind.clone().into();
+                item["apiVersion"] = format!("{group}/v1alpha1").into();
+            }
+            lists.insert(names.kind.clone(), items);
+        }
+        Ok(Snapshot { lists })
+    }
+}
+
+pub fn is_write(point: &Point) -> bool {
+    matches!(point, Point::Write(_))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The simulator's pipeline, the same in every namespace and at every time of the day.
+fn pipeline() -> Result<Vec<Value>> {
+    let mut objects = Vec::new();
+    for document in PIPELINE.split("\n---\n") {
+        let mut object: Value = serde_saphyr::from_str(document).context("pipeline")?;
+        match object["kind"].as_str() {
+            // By default its name has the namespace's.
+            Some("Model") => object["spec"]["registeredModel"] = "delay".into(),
+            // Looks at the source begin with such a part of the calendar.
+            Some("Dataset") => object["spec"]["refresh"]["every"] = "8760h".into(),
+            _ => {}
+        }
+        objects.push(object);
+    }
+    Ok(objects)
+}
+
+async fn create(client: &Client, namespace: &str, object: &Value) -> Result<()> {
+    let kind = &object["kind"];
+    let crd = KINDS.iter().find(|crd| kind == crd.spec.names.kind.as_str());
+    let crd = crd.with_context(|| format!("{kind} is no kind of ours"))?;
+    let (group, plural) = (crd.spec.group.clone(), crd.spec.names.plural.clone());
+    let resource = ApiResource {
+        api_version: format!("{group}/v1alpha1"),
+        kind: crd.spec.names.kind.clone(),
+        version: "v1alpha1".to_owned(),
+        group,
+        plural,
+    };
+    let meta = &object["metadata"];
+    let object = json!({
+        "apiVersion": object["apiVersion"], "kind": object["kind"], "spec": object["spec"],
+        "metadata": {"name": meta["name"], "annotations": meta["annotations"]},
+    });
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+    Ok(())
+}
+
+/// The objects of a namespace, by kind.
+pub struct Snapshot {
+    lists: BTreeMap<String, Vec<Value>>,
+}
+
+impl Objects for Snapshot {
+    fn list<K: Resource<DynamicType = ()> + DeserializeOwned>(&self) -> Vec<K> {
+        let items = self.lists.get(K::kind(&()).as_ref()).map(Vec::as_slice).unwrap_or_default();
+        items.iter().filter_map(|item| K::deserialize(item).ok()).collect()
+    }
+}
