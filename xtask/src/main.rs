@@ -35,7 +35,8 @@ enum Task {
     Test(test::Args),
     /// Put seeded mistakes into a copy of the operators and show that the fault harness notices each.
     Mutants(mutants::Args),
-    /// Try the whole chain under faults, in virtual time: every write, every notification, thousands of seeds.
+    /// Try the whole chain under faults, in virtual time or (`--real`) against a real API server and real processes: every
+    /// write, every notification, thousands of seeds.
     Faults(faults::Args),
     /// Write the files that the code determines: custom resource definitions, roles, the reference.
     Generate(generate::Args),
