@@ -194,7 +194,7 @@ fn report(
         failed += 1;
         let plan = &plans[*index];
         let plan = match reference(references, plan) {
-            Some(reference) if plan.faults.len() > 1 => shrink(reference, plan),
+            Some(reference) if plan.faults.len() + plan.users.len() > 1 => shrink(reference, plan),
             _ => plan.clone(),
         };
         fs::create_dir_all(&args.failures)?;

@@ -164,6 +164,8 @@ impl World {
         ]);
         let sim = Sim::new();
         sim.restore(&EMPTY);
+        // They would be half of what operators read.
+        sim.hide_managed_fields();
         let (commands, orders) = mpsc::unbounded_channel();
         let injector = Injector::new(sim.clone(), faults, commands);
         let outside =

@@ -5,8 +5,10 @@
 use mlop_api::{contract::condition as kinds, dataset::Dataset, training::TrainingJob};
 use mlop_core::condition;
 use mlop_faults::{
+    inject::OUTAGE,
+    plan::{Fault, Injection, Point, WriteId},
     scenario::PIPELINE,
-    world::{World, create},
+    world::{World, create, refresh},
 };
 use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
@@ -94,4 +96,27 @@ async fn ten_thousand_objects_of_one_tenant_do_not_stop_another() {
         condition::get(conditions, kinds::READY).is_some_and(|ready| ready.reason == "ConnectionNotReady")
     });
     assert_eq!(waiting.count(), FLOOD, "all of them say what they wait for");
+}
+
+/// An object that changes all the time while it cannot be reconciled.
+#[tokio::test(start_paused = true)]
+async fn what_has_failed_often_recovers_as_soon_as_what_has_failed_for_as_long() {
+    let refused = WriteId {
+        by: mlop_ingestion::NAME.to_owned(),
+        verb: "apply".to_owned(),
+        kind: "datasets".to_owned(),
+        name: "flights".to_owned(),
+        subresource: "status".to_owned(),
+        nth: 1,
+    };
+    let world = World::under(vec![Injection { at: Point::Write(refused), fault: Fault::Forbidden }]);
+    world.apply(PIPELINE);
+    let begin = Instant::now();
+    while begin.elapsed() < OUTAGE - Duration::from_secs(1) {
+        sleep(Duration::from_millis(500)).await;
+        refresh(&world.sim, &format!("after {:?}", begin.elapsed()));
+    }
+    let reports = |world: &World| world.get::<Dataset>("flights").status.is_some();
+    assert!(!reports(&world), "no status could be written");
+    assert!(world.within(OUTAGE * 2, reports).await, "the delay grew with events instead of time");
 }

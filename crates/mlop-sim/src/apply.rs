@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fields::{Difference, Fields},
-    object::{Object, array, text},
+    object::Object,
     shape::{Part, Shape, Step},
     status::{self, cause},
 };
@@ -32,27 +32,12 @@ struct Owned {
 pub(crate) struct Managers(BTreeMap<Manager, Owned>);
 
 impl Managers {
-    pub(crate) fn of(object: &Value) -> Self {
-        let entries = array(&object.meta()["managedFields"]).iter().map(|entry| {
-            let manager = Manager {
-                operation: text(&entry["operation"]).into(),
-                name: text(&entry["manager"]).into(),
-                api_version: text(&entry["apiVersion"]).into(),
-                subresource: text(&entry["subresource"]).into(),
-            };
-            let fields = Fields::decode(&entry["fieldsV1"]).into();
-            (manager, Owned { fields, time: text(&entry["time"]).into() })
-        });
-        Self(entries.collect())
-    }
-
+    /// Adds `metadata.managedFields`.
     pub(crate) fn write_to(&self, object: &mut Value) {
         let mut entries: Vec<_> = self.0.iter().collect();
         entries.sort_by_key(|(manager, owned)| (manager.operation.clone(), owned.time.clone()));
         let entries: Vec<Value> = entries.into_iter().map(|(manager, owned)| entry(manager, owned)).collect();
-        if entries.is_empty() {
-            object.meta_mut().remove("managedFields");
-        } else {
+        if !entries.is_empty() {
             object.meta_mut().insert("managedFields".into(), json!(entries));
         }
     }

@@ -88,7 +88,7 @@ impl Server {
         let gone = nothing_holds(ty, &new);
         let key = key(ty, namespace, name);
         if options.dry_run || (!gone && new == **old) {
-            return Ok(Written::object(200, Arc::new(Stored::new(new)), false));
+            return Ok(Written::object(200, Arc::new(Stored::new(new, old.managers().clone())), false));
         }
         self.unstored_status.remove(&key);
         if !gone {
@@ -96,7 +96,7 @@ impl Server {
         }
         let last = self.store.remove(&key);
         let body = match last {
-            Some(last) if RETURNED.contains(&&*ty.resource) => Body::Object(Arc::new(Stored::new(last))),
+            Some(last) if RETURNED.contains(&&*ty.resource) => Body::Object(Arc::new(last)),
             _ => Body::Status(Box::new(status::deleted(ty, name, old.uid()))),
         };
         Ok(Written { code: 200, body, changed: true })

@@ -132,23 +132,6 @@ impl Fields {
         }
     }
 
-    /// Reads the `fieldsV1` of a managedFields entry.
-    pub(crate) fn decode(fields: &Value) -> Self {
-        let mut set = Self::default();
-        for (name, fields) in fields.as_object().into_iter().flatten() {
-            let step = match name.split_once(':') {
-                Some(("f", field)) => Step::Field(field.into()),
-                Some(("k", key)) => Step::Key(key.into()),
-                Some(("v", member)) => Step::Member(member.into()),
-                _ => continue,
-            };
-            let mut below = Self::decode(fields);
-            below.owned = fields.as_object().is_some_and(|map| map.is_empty() || map.contains_key("."));
-            set.attach(step, below);
-        }
-        set
-    }
-
     /// Writes it as the `fieldsV1` of a managedFields entry.
     pub(crate) fn encode(&self) -> Value {
         let mut map: Map<String, Value> =

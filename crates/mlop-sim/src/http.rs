@@ -77,7 +77,7 @@ struct Call {
     path: String,
     query: Vec<(String, String)>,
     content_type: String,
-    form: Form,
+    metadata_only: bool,
     user_agent: String,
     body: Bytes,
 }
@@ -100,9 +100,17 @@ impl Call {
             path: parts.uri.path().to_string(),
             query: query(parts.uri.query().unwrap_or_default()),
             content_type: header(header::CONTENT_TYPE).to_string(),
-            form: if metadata_only { Form::Metadata } else { Form::Full },
+            metadata_only,
             user_agent: header(header::USER_AGENT).to_string(),
             body,
+        }
+    }
+
+    fn form(&self, server: &Server) -> Form {
+        match (self.metadata_only, server.shows_managers) {
+            (true, _) => Form::Metadata,
+            (false, true) => Form::Full,
+            (false, false) => Form::Unmanaged,
         }
     }
 
@@ -180,7 +188,7 @@ impl Call {
         }
         let Written { code, body, .. } = routed.traced(server)?;
         Ok(match body {
-            Body::Object(object) => (code, self.form.of(&object)),
+            Body::Object(object) => (code, self.form(server).of(&object)),
             Body::Status(status) => (code, status::json(&status).to_string().into()),
         })
     }
@@ -201,7 +209,7 @@ impl Routed<'_> {
     }
 
     fn read(&self, server: &Server) -> Result<(u16, Bytes)> {
-        let form = self.call.form;
+        let form = self.call.form(server);
         match &self.name {
             Some(name) => Ok((200, form.of(&*server.find(&self.ty, self.namespace(), name)?))),
             None => {
@@ -245,7 +253,8 @@ impl Routed<'_> {
             send_initial_events: self.call.flag("sendInitialEvents"),
             timeout: self.call.param("timeoutSeconds").and_then(|s| s.parse().ok()).map(Duration::from_secs),
         };
-        Ok(Watch::open(shared, server, self.ty.clone(), self.namespace.clone(), options, self.call.form))
+        let form = self.call.form(server);
+        Ok(Watch::open(shared, server, self.ty.clone(), self.namespace.clone(), options, form))
     }
 
     /// Does the write and records it, whatever became of it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     resource::{Model, ResourceType},
@@ -19,6 +19,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Full,
+    /// Without `metadata.managedFields`.
+    Unmanaged,
     /// `PartialObjectMetadata`: metadata only.
     Metadata,
 }
@@ -27,8 +29,9 @@ impl Form {
     pub(crate) fn of(self, object: &Stored) -> Bytes {
         match self {
             Form::Full => object.json().clone(),
+            Form::Unmanaged => object.unmanaged_json().clone(),
             Form::Metadata => json!({
-                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"],
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object.managed()["metadata"],
             })
             .to_string()
             .into(),
@@ -50,10 +53,12 @@ impl Serialize for Item<'_> {
         if self.form == Form::Metadata {
             map.serialize_entry("kind", "PartialObjectMetadata")?;
             map.serialize_entry("apiVersion", "meta.k8s.io/v1")?;
-            map.serialize_entry("metadata", &self.object["metadata"])?;
+            map.serialize_entry("metadata", &self.object.managed()["metadata"])?;
             return map.end();
         }
-        for (name, value) in self.object.as_object().into_iter().flatten() {
+        let managed = (self.form == Form::Full).then(|| self.object.managed());
+        let object: &Value = managed.as_ref().unwrap_or(self.object);
+        for (name, value) in object.as_object().into_iter().flatten() {
             if self.typed || !matches!(name.as_str(), "kind" | "apiVersion") {
                 map.serialize_entry(name, value)?;
             }
@@ -121,7 +126,7 @@ impl Server {
         let typed = matches!(ty.model, Model::Custom(_));
         let items = matching.iter().take(page).map(|(_, object)| Item { object, form, typed }).collect();
         let (kind, api_version) = match form {
-            Form::Full => (format!("{}List", ty.kind), ty.api_version()),
+            Form::Full | Form::Unmanaged => (format!("{}List", ty.kind), ty.api_version()),
             Form::Metadata => ("PartialObjectMetadataList".into(), "meta.k8s.io/v1".into()),
         };
         let list = List { kind, api_version, metadata, items };

@@ -31,6 +31,8 @@ pub(crate) struct Server {
     pub(crate) writes: Vec<Write>,
     /// How many uids and generated names were given out.
     pub(crate) issued: u64,
+    /// Whether clients see `metadata.managedFields`.
+    pub(crate) shows_managers: bool,
     /// Objects whose status is a default that no write has stored yet: the next one changes them, whatever it says.
     pub(crate) unstored_status: BTreeSet<Key>,
 }
@@ -89,6 +91,7 @@ impl Server {
             clock: Clock::start(),
             writes: Vec::new(),
             issued: 0,
+            shows_managers: true,
             unstored_status: BTreeSet::new(),
         };
         for name in ["default", "kube-system"] {
@@ -144,10 +147,10 @@ impl Server {
         if ty.has_status && options.part != Part::Whole {
             as_object(&mut written).remove("status");
         }
+        object.meta_mut().remove("managedFields");
         let managers = Managers::default().updated(&who, &empty, &written, Shape::of(ty), &now);
-        managers.write_to(&mut object);
         if options.dry_run {
-            return Ok(Written::object(201, Arc::new(Stored::new(object)), false));
+            return Ok(Written::object(201, Arc::new(Stored::new(object, managers)), false));
         }
         Ok(self.put_new(ty, &key, object, managers))
     }
@@ -257,10 +260,9 @@ impl Server {
         else {
             return Err(status::internal("a creation gives an object"));
         };
-        let mut object = Value::clone(&object);
-        managers.write_to(&mut object);
+        let object = Value::clone(&object);
         if options.dry_run {
-            return Ok(Written::object(201, Arc::new(Stored::new(object)), false));
+            return Ok(Written::object(201, Arc::new(Stored::new(object, managers)), false));
         }
         Ok(self.put_new(ty, &key(ty, namespace, name), object, managers))
     }
@@ -294,14 +296,13 @@ impl Server {
         if same && !self.unstored_status.contains(&key) {
             return Ok(Written::object(200, old.clone(), false));
         }
-        managers.write_to(&mut new);
         if options.dry_run {
-            return Ok(Written::object(200, Arc::new(Stored::new(new)), false));
+            return Ok(Written::object(200, Arc::new(Stored::new(new, managers)), false));
         }
         self.unstored_status.remove(&key);
         if nothing_holds(ty, &new) {
             self.store.remove(&key);
-            return Ok(Written::object(200, Arc::new(Stored::new(new)), true));
+            return Ok(Written::object(200, Arc::new(Stored::new(new, managers)), true));
         }
         Ok(Written::object(200, self.store.put(&key, new, managers), true))
     }
@@ -362,8 +363,8 @@ pub(crate) fn nothing_holds(ty: &ResourceType, object: &Value) -> bool {
 
 /// Whether both say the same, whoever owns it.
 fn same_content(a: &Value, b: &Value) -> bool {
-    let (content, meta) = (|name: &str| name != "metadata", |name: &str| name != "managedFields");
-    fields(a, content).eq(fields(b, content)) && fields(a.meta(), meta).eq(fields(b.meta(), meta))
+    let content = |name: &str| name != "metadata";
+    a.meta() == b.meta() && fields(a, content).eq(fields(b, content))
 }
 
 /// The fields of an object that `counts` picks by name.

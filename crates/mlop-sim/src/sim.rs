@@ -48,6 +48,12 @@ impl Sim {
         self.lock().types.register(crd)
     }
 
+    /// From now on clients get objects without `metadata.managedFields`, which are much of their text. Fields have
+    /// their owners as before.
+    pub fn hide_managed_fields(&self) {
+        self.lock().shows_managers = false;
+    }
+
     /// A client with `default` as its namespace. No layer of kube's own stack (retry, timeouts) is in it.
     pub fn client(&self) -> Client {
         Client::new(self.service(), "default")

@@ -158,17 +158,18 @@ impl Store {
     /// Writes `object` under a new revision, which becomes its resource version.
     pub(crate) fn put(&mut self, key: &Key, mut object: Value, managers: Managers) -> Arc<Stored> {
         self.next(&mut object);
-        let after = Arc::new(Stored::managed(object, managers));
+        let after = Arc::new(Stored::new(object, managers));
         let before = self.objects.insert(key.clone(), after.clone());
         self.record(key.clone(), before, Some(after.clone()));
         after
     }
 
     /// Removes an object; the answer is its last state under the revision of the removal.
-    pub(crate) fn remove(&mut self, key: &Key) -> Option<Value> {
+    pub(crate) fn remove(&mut self, key: &Key) -> Option<Stored> {
         let before = self.objects.remove(key)?;
         let mut last = Value::clone(&before);
         self.next(&mut last);
+        let last = Stored::new(last, before.managers().clone());
         self.record(key.clone(), Some(before), None);
         Some(last)
     }

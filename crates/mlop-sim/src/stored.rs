@@ -7,32 +7,41 @@ use serde_json::Value;
 
 use crate::apply::Managers;
 
-/// An object at one resource version, with what readers make of it again and again.
+/// An object at one resource version. Its `metadata.managedFields` are made of `managers` when somebody asks for them:
+/// they are a good part of most objects, and nobody but a client reads them as JSON.
 #[derive(Debug)]
 pub(crate) struct Stored {
     value: Value,
+    managers: Managers,
     json: OnceLock<Bytes>,
-    managers: OnceLock<Managers>,
+    unmanaged_json: OnceLock<Bytes>,
 }
 
 impl Stored {
-    pub(crate) fn new(value: Value) -> Self {
-        Self { value, json: OnceLock::new(), managers: OnceLock::new() }
+    pub(crate) fn new(value: Value, managers: Managers) -> Self {
+        Self { value, managers, json: OnceLock::new(), unmanaged_json: OnceLock::new() }
     }
 
-    /// An object whose managers are known, as well as in its metadata.
-    pub(crate) fn managed(value: Value, managers: Managers) -> Self {
-        Self { managers: managers.into(), ..Self::new(value) }
+    /// The object with its managed fields.
+    pub(crate) fn managed(&self) -> Value {
+        let mut object = self.value.clone();
+        self.managers.write_to(&mut object);
+        object
     }
 
-    /// The object as JSON text.
+    /// The object as JSON text, with its managed fields.
     pub(crate) fn json(&self) -> &Bytes {
-        self.json.get_or_init(|| Bytes::from(self.value.to_string()))
+        self.json.get_or_init(|| Bytes::from(self.managed().to_string()))
+    }
+
+    /// The object as JSON text, without its managed fields.
+    pub(crate) fn unmanaged_json(&self) -> &Bytes {
+        self.unmanaged_json.get_or_init(|| Bytes::from(self.value.to_string()))
     }
 
     /// Who owns its fields.
     pub(crate) fn managers(&self) -> &Managers {
-        self.managers.get_or_init(|| Managers::of(&self.value))
+        &self.managers
     }
 }
 

@@ -188,7 +188,7 @@ impl Watch {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let (kind, api_version) = match self.form {
-            Form::Full => (self.ty.kind.as_str(), self.ty.api_version()),
+            Form::Full | Form::Unmanaged => (self.ty.kind.as_str(), self.ty.api_version()),
             Form::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1".into()),
         };
         let object = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata});
@@ -210,7 +210,7 @@ fn event(change: &Change, selector: &Selector, form: Form) -> Option<Bytes> {
         (Some(before), None) => {
             let mut last = Value::clone(&before);
             last.meta_mut().insert("resourceVersion".into(), json!(change.revision.to_string()));
-            Some(line("DELETED", &form.of(&Stored::new(last))))
+            Some(line("DELETED", &form.of(&Stored::new(last, before.managers().clone()))))
         }
         (None, None) => None,
     }
