@@ -89,11 +89,18 @@ pub struct Controller<R: Reconciler> {
     store: Arc<Store<R::Resource>>,
     queue: Arc<Queue>,
     kind: ApiKind,
-    /// Passes that failed in a row, per object.
-    failures: Mutex<BTreeMap<Key, u32>>,
+    /// Objects whose last pass failed.
+    failing: Mutex<BTreeMap<Key, Failing>>,
     outage: Mutex<Option<Outage>>,
     /// When a pass ended last that had reached the API server.
     reached: Mutex<Option<Instant>>,
+}
+
+/// An object whose passes fail: it is tried again after a delay that grows.
+#[derive(Clone, Copy)]
+struct Failing {
+    failures: u32,
+    until: Instant,
 }
 
 /// The API server does not answer. A few passes at a time find out whether it is back; the others wait for it, each
@@ -112,7 +119,7 @@ impl<R: Reconciler> Controller<R> {
             store,
             queue,
             kind: ApiKind::of::<R::Resource>(),
-            failures: Mutex::default(),
+            failing: Mutex::default(),
             outage: Mutex::default(),
             reached: Mutex::default(),
         }
@@ -201,28 +208,38 @@ impl<R: Reconciler> Controller<R> {
         }
         match outcome {
             Ok(next) => {
-                self.failures().remove(key);
+                self.failing().remove(key);
                 if let Next::At(at) = next {
                     self.queue.wake_at(key.clone(), self.cx.instant(at));
                 }
             }
             Err(Error::Gone(what)) => tracing::debug!(object = %key, "{what} is gone, nothing to do"),
             Err(error) => {
-                let failures = {
-                    let mut failures = self.failures();
-                    let count = failures.entry(key.clone()).or_default();
-                    *count = count.saturating_add(1);
-                    *count
-                };
-                let delay = retry::pass_delay(failures, &key.to_string());
+                let Failing { failures, until } = self.failed(key, began);
+                let delay = until.saturating_duration_since(Instant::now());
                 tracing::warn!(object = %key, kind = %self.kind, %error, failures, ?delay, "pass failed, it is tried again");
                 // Without an answer nobody knows what was written: the cache may be behind, and a status from it a step back.
                 if !error.is_outage() {
                     self.report_failure(key, &error).await;
                 }
-                self.queue.wake_at(key.clone(), Instant::now() + delay);
+                self.queue.wake_at(key.clone(), until);
             }
         }
+    }
+
+    /// Counts a pass that failed, and says when the next one is due.
+    fn failed(&self, key: &Key, began: Instant) -> Failing {
+        let mut failing = self.failing();
+        let failures = match failing.get(key) {
+            // An event came before it was due. However many do, what is wrong has not lasted longer for it.
+            Some(before) if began < before.until => before.failures,
+            Some(before) => before.failures.saturating_add(1),
+            None => 1,
+        };
+        let until = Instant::now() + retry::pass_delay(failures, &key.to_string());
+        let now = Failing { failures, until };
+        failing.insert(key.clone(), now);
+        now
     }
 
     fn wait_for_server(&self, key: &Key, error: &Error) {
@@ -263,8 +280,8 @@ impl<R: Reconciler> Controller<R> {
         }
     }
 
-    fn failures(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, u32>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failing(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Failing>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reached(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
