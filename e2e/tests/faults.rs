@@ -45,7 +45,7 @@ use tokio::{
 
 /// Tries fault plans on a real API server and real processes: one for every write of a run without faults.
 #[derive(Parser)]
-#[command(name = "cargo xtask faults --real --")]
+#[command(bin_name = "cargo xtask faults --real --")]
 struct Args {
     /// All faults at every write, notification and piece of work. That takes hours.
     #[arg(long)]
