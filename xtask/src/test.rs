@@ -59,7 +59,7 @@ const ONE: Report = Report { passed: 1, failed: 0, left_out: 0, said: Vec::new()
 const CLUSTER: &str = "cluster";
 const INSTALLATION: &str = "installation";
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step { name: "format", place: Place::Here, check: |_| cargo(&["fmt", "--all", "--check"]) },
     Step { name: "clippy", place: Place::Here, check: |_| clippy() },
     Step { name: "dependencies", place: Place::Here, check: |_| dependencies() },
@@ -70,6 +70,11 @@ const STEPS: [Step; 11] = [
         name: CLUSTER,
         place: Place::Cluster { after: &[], count: || Ok(1) },
         check: |world| on_cluster(world, &["cluster", "up"]),
+    },
+    Step {
+        name: "faults on a real API server",
+        place: Place::Cluster { after: &[CLUSTER], count: || Ok(1) },
+        check: |_| real_faults(),
     },
     Step {
         name: "conformance",
@@ -99,6 +104,8 @@ const STEPS: [Step; 11] = [
 /// As many fault plans as two minutes allow on two cores; `cargo xtask faults` tries all.
 const FAULTS: [&str; 10] =
     ["faults", "--", "--every", "11", "--seeds", "300", "--scenario", "newData", "--scenario", "pin"];
+/// A minute of them on two cores; `cargo xtask faults --real` tries one for every write.
+const REAL_FAULTS: [&str; 5] = ["faults", "--real", "--", "--every", "6"];
 const CONFORMANCE: [&str; 8] =
     ["--package", "mlop-sim", "--test", "conformance_real", "--package", "mlop-api", "--test", "admission"];
 const END_TO_END: [&str; 4] = ["--package", "mlop-e2e", "--test", "it"];
@@ -209,6 +216,15 @@ fn redis() -> Result<()> {
         bail!("`redis-server` is not on the PATH; the tests of mlop-features start one: install Redis");
     }
     local::install(&["redis-server"]).map(drop)
+}
+
+/// They have an API server of their own, built from Go modules whatever the cluster comes from.
+fn real_faults() -> Result<Report> {
+    if !process::found("go") {
+        eprintln!("left out: `go` is not on the PATH, which builds etcd and the API server");
+        return Ok(Report { left_out: 1, ..Report::default() });
+    }
+    xtask(&REAL_FAULTS, None)
 }
 
 /// The suite that keeps the simulator honest, and the admission of the kinds, on a real API server.
