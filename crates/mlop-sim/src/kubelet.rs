@@ -126,11 +126,6 @@ impl PodOutcome {
         self
     }
 
-    /// How long it takes until the pod runs, and how long it runs then.
-    pub fn times(&self) -> (Duration, Duration) {
-        (self.startup, self.runtime)
-    }
-
     /// Writes into `pod` what a kubelet reports when it was started at `now`.
     pub fn start(&self, pod: &mut Value, now: &str) {
         match self.end {

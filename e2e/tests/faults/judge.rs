@@ -125,13 +125,12 @@ impl Bench {
 
     async fn without_faults(&self, name: &str) -> Result<Outcome> {
         let world = World::start(&self.plane, &self.programs, name, Vec::new()).await?;
-        let outcome = outcome(&world).await;
-        let failures = invariants(&world);
-        if outcome.is_err() || !failures.is_empty() {
-            let kept = self.keep(name)?;
-            println!("without any fault: {} (logs are in {})", failures.join("; "), kept.display());
+        let (outcome, mut failures) = (outcome(&world).await, invariants(&world));
+        failures.extend(outcome.as_ref().err().map(|error| format!("{error:#}")));
+        if !failures.is_empty() {
+            let logs = self.keep(name)?;
+            bail!("without any fault: {}\nlogs are in {}", failures.join("; "), logs.display());
         }
-        ensure!(failures.is_empty(), "without any fault: {}", failures.join("; "));
         outcome
     }
 

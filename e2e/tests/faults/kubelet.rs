@@ -1,6 +1,6 @@
 //! A kubelet that runs nothing: it reports of each pod of a namespace what the simulator's would, and sooner.
 
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -41,20 +41,17 @@ pub async fn run(client: Client, namespace: String, mut script: impl FnMut(&Pod)
     }
 }
 
-fn live(pods: Api<Pod>, outcome: PodOutcome, pod: Pod) -> BoxFuture<'static, ()> {
-    async move {
-        let name = pod.name_any();
-        let Ok(mut pod) = serde_json::to_value(&pod) else { return };
-        sleep(STARTUP).await;
-        outcome.start(&mut pod, &now());
+async fn live(pods: Api<Pod>, outcome: PodOutcome, pod: Pod) {
+    let name = pod.name_any();
+    let Ok(mut pod) = serde_json::to_value(&pod) else { return };
+    sleep(STARTUP).await;
+    outcome.start(&mut pod, &now());
+    report(&pods, &name, &pod).await;
+    if !outcome.lasts() {
+        sleep(RUNTIME).await;
+        outcome.finish(&mut pod, &now());
         report(&pods, &name, &pod).await;
-        if !outcome.lasts() {
-            sleep(RUNTIME).await;
-            outcome.finish(&mut pod, &now());
-            report(&pods, &name, &pod).await;
-        }
     }
-    .boxed()
 }
 
 async fn report(pods: &Api<Pod>, name: &str, pod: &Value) {
