@@ -17,7 +17,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -31,6 +31,8 @@ use tokio::{
 const WATCH_TIMEOUT_SECONDS: u32 = 45;
 /// Objects per page when listing.
 const PAGE_SIZE: u32 = 500;
+/// After this time no answer to a write comes any more that the API server carried out before a deletion.
+const ANSWERS_END: Duration = Duration::from_secs(60);
 
 /// What happened to one object.
 pub struct Change<K> {
@@ -61,6 +63,37 @@ struct Objects<K> {
     written: BTreeSet<Key>,
     /// What is known counts for nothing until everything has been listed again: the API server may have gone back.
     distrusted: bool,
+    deleted: Deleted,
+}
+
+/// The uids of objects that were deleted lately: the answer to a write may come after the event of the deletion.
+#[derive(Default)]
+struct Deleted {
+    uids: BTreeSet<String>,
+    by_time: VecDeque<(Instant, String)>,
+}
+
+impl Deleted {
+    fn insert(&mut self, uid: &str) {
+        while let Some((_, old)) = self.by_time.pop_front_if(|(at, _)| at.elapsed() > ANSWERS_END) {
+            self.uids.remove(&old);
+        }
+        if self.uids.insert(uid.to_owned()) {
+            self.by_time.push_back((Instant::now(), uid.to_owned()));
+        }
+    }
+
+    fn holds(&self, uid: Option<&String>) -> bool {
+        uid.is_some_and(|uid| self.uids.contains(uid))
+    }
+}
+
+impl<K> Objects<K> {
+    /// What was deleted may be there again, too.
+    fn distrust(&mut self) {
+        self.distrusted = true;
+        self.deleted = Deleted::default();
+    }
 }
 
 impl<K: Resource + Clone> Default for Store<K> {
@@ -70,6 +103,7 @@ impl<K: Resource + Clone> Default for Store<K> {
                 by_key: BTreeMap::new(),
                 written: BTreeSet::new(),
                 distrusted: false,
+                deleted: Deleted::default(),
             }),
             listeners: Mutex::default(),
             synced: watch::Sender::new(false),
@@ -109,26 +143,27 @@ impl<K: Resource + Clone + Send + Sync + 'static> Store<K> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in what the API server answered to one of our writes.
+    /// Takes in what the API server answered to one of our writes, unless the object was seen to be deleted meanwhile: no
+    /// event would ever take it out again.
     pub fn put_written(&self, object: K) {
-        let key = Key::of(object.meta());
+        let (key, uid) = (Key::of(object.meta()), object.meta().uid.clone());
         self.objects().written.insert(key);
-        self.put(object);
+        self.put_if(object, |objects, _| !objects.deleted.holds(uid.as_ref()));
     }
 
     /// Takes in what the API server answered to a deletion. What is not known any more was gone before the answer came.
     fn put_deleted(&self, object: K) {
         let uid = object.meta().uid.clone();
         if object.meta().deletion_timestamp.is_some() {
-            self.put_if(object, |known| known.is_some_and(|known| known.meta().uid == uid));
+            self.put_if(object, |_, known| known.is_some_and(|known| known.meta().uid == uid));
         }
     }
 
     fn put(&self, object: K) {
-        self.put_if(object, |_| true);
+        self.put_if(object, |_, _| true);
     }
 
-    fn put_if(&self, mut object: K, wanted: impl Fn(Option<&K>) -> bool) {
+    fn put_if(&self, mut object: K, wanted: impl Fn(&Objects<K>, Option<&K>) -> bool) {
         object.meta_mut().managed_fields = None;
         let key = Key::of(object.meta());
         let after = Arc::new(object);
@@ -136,7 +171,7 @@ impl<K: Resource + Clone + Send + Sync + 'static> Store<K> {
             let mut objects = self.objects();
             let trusted = !objects.distrusted;
             match objects.by_key.get(&key) {
-                known if !wanted(known.map(AsRef::as_ref)) => return,
+                known if !wanted(&objects, known.map(AsRef::as_ref)) => return,
                 Some(known) if trusted && !is_newer(after.meta(), known.meta()) => return,
                 _ => objects.by_key.insert(key.clone(), Arc::clone(&after)),
             }
@@ -147,6 +182,7 @@ impl<K: Resource + Clone + Send + Sync + 'static> Store<K> {
     fn remove(&self, key: &Key, uid: Option<&str>) {
         let before = {
             let mut objects = self.objects();
+            uid.into_iter().for_each(|uid| objects.deleted.insert(uid));
             match objects.by_key.get(key) {
                 Some(known) if uid.is_none() || known.meta().uid.as_deref() == uid => {
                     objects.by_key.remove(key)
@@ -254,7 +290,7 @@ where
         let (scope, event) = tokio::select! {
             biased;
             () = relist.notified() => {
-                store.objects().distrusted = true;
+                store.objects().distrust();
                 (streams, pending) = (start(), all());
                 continue;
             }
@@ -419,6 +455,25 @@ mod tests {
         assert!(store.get(&Key::new("ns", "a")).is_some_and(|pod| pod.metadata.deletion_timestamp.is_some()));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_to_a_creation_does_not_bring_back_what_was_deleted_before_it_came() {
+        let store = Store::default();
+        store.put(pod("a", "u", "8"));
+        store.remove(&Key::new("ns", "a"), Some("u"));
+        store.put_written(pod("a", "u", "8"));
+        assert_eq!(version(&store, "a"), None);
+        store.put_written(pod("a", "another", "11"));
+        assert_eq!(version(&store, "a").as_deref(), Some("11"));
+
+        tokio::time::advance(ANSWERS_END * 2).await;
+        store.remove(&Key::new("ns", "a"), Some("another"));
+        assert_eq!(
+            store.objects().deleted.uids,
+            BTreeSet::from(["another".to_owned()]),
+            "nothing is kept for ever"
+        );
+    }
+
     #[test]
     fn a_list_forgets_what_it_does_not_hold_but_not_what_we_wrote_meanwhile() {
         let store = Store::default();
@@ -434,7 +489,7 @@ mod tests {
     fn after_the_server_went_back_an_older_version_counts() {
         let store = Store::default();
         store.put(pod("a", "u", "9"));
-        store.objects().distrusted = true;
+        store.objects().distrust();
         store.put(pod("a", "u", "4"));
         assert_eq!(version(&store, "a").as_deref(), Some("4"));
     }
