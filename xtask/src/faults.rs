@@ -5,7 +5,7 @@ use std::{env, iter};
 use anyhow::Result;
 
 use crate::tools::{self, KUBE_ALL};
-use crate::{paths, process, test};
+use crate::{mutants, paths, process, test};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -30,7 +30,12 @@ pub fn run(args: &Args) -> Result<()> {
     cargo.args(["run", "--quiet", "--profile", "faults", "--package", "mlop-faults", "--"]);
     cargo.args(&args.arguments).current_dir(paths::repository());
     test::environment(&mut cargo, None)?;
-    process::show(&mut cargo)
+    process::show(&mut cargo)?;
+    match mutants::killed()? {
+        Some(killed) => println!("mutants killed: {killed}"),
+        None => println!("mutants killed: not tried with this code yet; `cargo xtask mutants` does"),
+    }
+    Ok(())
 }
 
 fn real(arguments: &[String]) -> Result<()> {

@@ -7,10 +7,13 @@ mod kill;
 mod mutant;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::cache::{self, Inputs};
 use crate::paths;
 use copy::Copy;
 use kill::Verdict;
@@ -46,6 +49,9 @@ pub fn run(args: &Args) -> Result<()> {
         rows.push(Row { mutant, verdict, seconds });
     }
     print(&rows);
+    if args.only.is_none() {
+        remember(&rows)?;
+    }
     let alive: Vec<&Row<'_>> = rows.iter().filter(|row| row.verdict == Verdict::Holds).collect();
     for row in &alive {
         eprintln!("{} is not noticed: {}", row.mutant.name, row.mutant.what);
@@ -74,6 +80,28 @@ fn try_out(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
     let verdict = kill::run(copy, &mutant.kill).with_context(|| format!("mutant {}", mutant.name));
     copy.undo(&mutant.patch)?;
     verdict
+}
+
+/// Where the outcome for the present code is kept.
+fn record() -> Result<PathBuf> {
+    let mut code = Inputs::new("mutants");
+    for folder in ["crates", "operators"] {
+        code.folder(&paths::repository().join(folder))?;
+    }
+    Ok(paths::cache()?.join("mutants").join(format!("killed-{}", code.key())))
+}
+
+fn remember(rows: &[Row<'_>]) -> Result<()> {
+    let killed = rows.iter().filter(|row| row.verdict != Verdict::Holds).count();
+    let path = record()?;
+    fs::write(&path, format!("{killed} of {}", rows.len()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    cache::keep_only(&path)
+}
+
+/// How many mutants the last run over all of them has killed, if the code is still the same.
+pub fn killed() -> Result<Option<String>> {
+    Ok(fs::read_to_string(record()?).ok())
 }
 
 fn print(rows: &[Row<'_>]) {

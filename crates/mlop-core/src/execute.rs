@@ -272,8 +272,11 @@ async fn delete(cx: &Context, subject: &Subject<'_>, step: &Delete) -> Result<()
             }
             Ok(())
         }
-        // Gone already, or another object has the name by now: either way ours is away.
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        // Another object has the name by now, or somebody was writing ours: only a look at it tells.
+        Err(kube::Error::Api(status)) if status.is_conflict() => {
+            Err(Error::Outdated(format!("{} {} has changed", step.kind, step.name)))
+        }
         Err(error) => Err(Error::api(format!("delete {} {}", step.kind, step.name), error)),
     }
 }

@@ -14,7 +14,7 @@ const PASS_DELAY_MAX: Duration = Duration::from_secs(300);
 const REQUEST_DELAY_MIN: Duration = Duration::from_millis(50);
 const REQUEST_DELAY_MAX: Duration = Duration::from_secs(2);
 /// First and longest delay before the API server is tried again that could not be reached. Short, because everything
-/// waits for it, and harmless, because only one request at a time is made meanwhile.
+/// waits for it, and harmless, because only a few passes of each controller look meanwhile.
 const OUTAGE_DELAY_MIN: Duration = Duration::from_millis(200);
 const OUTAGE_DELAY_MAX: Duration = Duration::from_secs(2);
 

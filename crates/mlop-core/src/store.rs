@@ -326,9 +326,20 @@ where
                 };
                 store.remove(&Key::of(meta), meta.uid.as_deref());
             }
-            Err(error) => tracing::warn!(kind = %kind, %error, "watch interrupted, it starts again"),
+            Err(error) => {
+                tracing::warn!(kind = %kind, %error, "watch interrupted, it starts again");
+                if is_not_served(&error) {
+                    forget_unlisted(&store, scope.as_deref(), &BTreeSet::new());
+                }
+            }
         }
     }
+}
+
+/// Whether the API server does not know the kind: its objects went with it, and no event will tell of that any more.
+fn is_not_served(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchStartFailed};
+    matches!(error, InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 fn take_in<K: Resource + Clone + Send + Sync + 'static>(

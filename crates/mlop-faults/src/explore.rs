@@ -14,10 +14,10 @@ use std::{collections::BTreeMap, future::Future, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// How long nothing may be written after everything has settled.
-const QUIET: Duration = Duration::from_secs(120);
+const QUIET: Duration = Duration::from_secs(90);
 /// Time to settle after the last goal and the last fault: clean-up of earlier activations, late passes, the longest
 /// pause that faults of 20 s can lead to.
-const SETTLE: Duration = Duration::from_secs(120);
+const SETTLE: Duration = Duration::from_secs(90);
 /// After this time the pods of finished runs are gone.
 const LOGS_KEPT: Duration = Duration::from_secs(3_700);
 /// Requests of one operator in one run; a run without faults makes a few hundred.
@@ -43,6 +43,8 @@ pub struct Verdict {
     pub trace: u64,
     /// Faults whose point never came: the plan does not fit the code any more.
     pub unused: usize,
+    /// Where everything stood in the end, if something does not hold.
+    pub end: Value,
 }
 
 /// Runs something in its own virtual time.
@@ -59,7 +61,7 @@ impl Reference {
     pub fn of(scenario: Scenario) -> Result<Self, String> {
         in_virtual_time(async {
             let world = World::start();
-            scenario.play(&world, &[]).await?;
+            scenario.play(&world, &[], None).await?;
             let points = world.injector.points();
             sleep(LOGS_KEPT).await;
             let writes = writes(&world);
@@ -137,9 +139,9 @@ impl Reference {
         in_virtual_time(async {
             let world = World::under(plan.faults.clone());
             let played = if plan.has(&[Fault::NamespaceEnds]) {
-                self.scenario.play_until_the_namespace_ends(&world, &plan.users).await
+                self.scenario.play_until_the_namespace_ends(&world, &plan.users, Some(&self.digests)).await
             } else {
-                self.scenario.play(&world, &plan.users).await
+                self.scenario.play(&world, &plan.users, Some(&self.digests)).await
             };
             settle(&world).await;
             let mut failures = Vec::from_iter(played.err());
@@ -149,20 +151,25 @@ impl Reference {
             failures.extend(late.first().map(|write| format!("quiet: {write} after everything had settled")));
             failures.extend(invariants(&world));
             failures.extend(self.compare(plan, &world));
-            Verdict { failures, trace: world.sim.trace_hash(), unused: world.injector.pending().len() }
+            let end = if failures.is_empty() { Value::Null } else { oracle::end_state(&world) };
+            Verdict { failures, trace: world.sim.trace_hash(), unused: world.injector.pending().len(), end }
         })
     }
 
     fn compare(&self, plan: &Plan, world: &World) -> Vec<String> {
         let mut failures = Vec::new();
-        if self.scenario.leaves_nothing() || plan.has(&[Fault::NamespaceEnds]) {
+        let ends = |faults: &[Injection]| {
+            faults.iter().filter(|injection| injection.fault == Fault::NamespaceEnds).count()
+        };
+        let namespace_ended = ends(&plan.faults) > ends(&world.injector.pending());
+        if self.scenario.leaves_nothing() || namespace_ended {
             let left = scenario::leftovers(world);
             if !left.is_empty() {
                 failures.push(format!("nothing leaked: {} left", left.join(", ")));
             }
             return failures;
         }
-        let restless = !plan.users.is_empty();
+        let restless = self.scenario == Scenario::Restless;
         let changed = restless || plan.faults.iter().any(|injection| injection.fault.changes_objects());
         let difference = if restless {
             oracle::difference(&self.digests, &oracle::digests(world))

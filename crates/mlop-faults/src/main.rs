@@ -145,6 +145,7 @@ fn one(file: &Path) -> Result<()> {
         println!("{} of its faults never struck: the run does not come to these points", first.unused);
     }
     if !first.failures.is_empty() {
+        println!("{:#}", first.end);
         bail!("{}", first.failures.join("\n"));
     }
     println!("everything holds");

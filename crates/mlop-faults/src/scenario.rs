@@ -16,6 +16,7 @@ use mlop_api::{
 };
 use mlop_core::condition;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::time::Duration;
 
 pub const PIPELINE: &str = include_str!("pipeline.yaml");
@@ -41,15 +42,19 @@ pub enum Scenario {
 impl Scenario {
     pub const ALL: [Self; 4] = [Self::NewData, Self::Pin, Self::Deletion, Self::Restless];
 
-    /// Plays the users until the last goal is met.
+    /// Plays the users until the last goal is met. Restless ones want the `digests` of a run without faults, if there was
+    /// one already.
     ///
     /// # Errors
     /// The goal that was not met in time.
-    pub async fn play(self, world: &World, users: &[Deed]) -> Result<(), String> {
+    pub async fn play(self, world: &World, users: &[Deed], digests: Option<&Value>) -> Result<(), String> {
         world.apply(PIPELINE);
         if self == Self::Restless {
             users::play(world, users).await;
-            let current = |world: &World| is_served(world, None) && oracle::is_current(world);
+            let current = |world: &World| {
+                is_served(world, None)
+                    && digests.map_or_else(|| oracle::is_current(world), |all| *all == oracle::digests(world))
+            };
             return insist(world, "the latest wish is served", users::ask, current).await;
         }
         served(world, "1").await?;
@@ -82,7 +87,12 @@ impl Scenario {
     ///
     /// # Errors
     /// The goal that was not met in time.
-    pub async fn play_until_the_namespace_ends(self, world: &World, users: &[Deed]) -> Result<(), String> {
+    pub async fn play_until_the_namespace_ends(
+        self,
+        world: &World,
+        users: &[Deed],
+        digests: Option<&Value>,
+    ) -> Result<(), String> {
         let ends = |world: &World| {
             let namespaces = world.sim.list::<Namespace>();
             let ours = namespaces.iter().find(|namespace| namespace.metadata.name.as_deref() == Some(NS));
@@ -90,7 +100,7 @@ impl Scenario {
         };
         tokio::select! {
             // The fault may strike after the last goal, or never.
-            played = self.play(world, users) => if !ends(world) { return played },
+            played = self.play(world, users, digests) => if !ends(world) { return played },
             _ = world.within(PATIENCE * 2, ends) => {}
         }
         world.outside().pointers.clear();

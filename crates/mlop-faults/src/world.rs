@@ -2,7 +2,7 @@
 //! computing digests.
 
 use crate::{
-    inject::{Command, Connection, Injector, RECREATION},
+    inject::{Command, Connection, Injector, OUTAGE, RECREATION},
     plan::{Fault, Injection},
 };
 use jiff::SignedDuration;
@@ -31,7 +31,7 @@ use mlop_sim::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Debug,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
@@ -41,8 +41,8 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    task::AbortHandle,
-    time::{Instant, sleep},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
 };
 
 pub const NS: &str = "default";
@@ -141,7 +141,7 @@ struct Processes {
 
 /// One process of an operator.
 struct Instance {
-    process: AbortHandle,
+    process: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
@@ -356,7 +356,7 @@ impl Processes {
             };
             tokio::join!(running, election);
         });
-        Instance { process: process.abort_handle(), stop }
+        Instance { process, stop }
     }
 
     async fn restart(self: Arc<Self>, operator: &'static Operator) {
@@ -370,13 +370,9 @@ impl Processes {
     /// Tells the operator to stop, and starts it again when it has.
     async fn terminate(self: Arc<Self>, operator: &'static Operator) {
         let instance = lock(&self.running).remove(operator.name);
-        if let Some(instance) = instance {
+        if let Some(mut instance) = instance {
             instance.stop.send_replace(true);
-            let patience = Instant::now() + TERMINATION_GRACE;
-            while !instance.process.is_finished() && Instant::now() < patience {
-                sleep(Duration::from_millis(10)).await;
-            }
-            if !instance.process.is_finished() {
+            if timeout(TERMINATION_GRACE, &mut instance.process).await.is_err() {
                 lock(&self.ended).push(format!("{} does not stop when it is told to", operator.name));
                 instance.process.abort();
             }
@@ -443,7 +439,7 @@ async fn supervise(
                     clock.store(ahead, Ordering::Relaxed);
                     let clock = Arc::clone(clock);
                     tokio::spawn(async move {
-                        sleep(crate::inject::OUTAGE).await;
+                        sleep(OUTAGE).await;
                         clock.store(0, Ordering::Relaxed);
                     });
                 }
@@ -455,13 +451,16 @@ async fn supervise(
             Some(Command::Restore) => {
                 if let Some(backup) = backups.pop_front() {
                     processes.injector.restored();
-                    sim.restore(&backup);
+                    restore(&sim, &processes.injector, &backup);
                 }
             }
             Some(Command::RecreateInput) => recreate_input(&sim, &processes.injector),
             Some(Command::Recreate(_)) if !processes.injector.wants_back() => {}
             Some(Command::Recreate(object)) => {
-                if let Err(error) = create(&sim, anew(object)) {
+                // Somebody may have been faster.
+                if let Err(error) = create(&sim, anew(object))
+                    && !error.contains("already exists")
+                {
                     lock(&processes.ended).push(format!("the user could not create it anew: {error}"));
                 }
             }
@@ -471,7 +470,7 @@ async fn supervise(
                 refresh(&sim, "flapping");
                 let sim = sim.clone();
                 tokio::spawn(async move {
-                    sleep(crate::inject::OUTAGE).await;
+                    sleep(OUTAGE).await;
                     let mut outside = lock(&outside);
                     if outside.bucket.ends_with(" with a mistake") {
                         outside.bucket = before;
@@ -482,6 +481,26 @@ async fn supervise(
             }
         }
     }
+}
+
+/// Restores a backup. What it lacks is brought back by those who want it: types, and objects of users.
+fn restore(sim: &Sim, injector: &Arc<Injector>, backup: &Snapshot) {
+    let all = || USERS_KINDS.iter().flat_map(|kind| manifests(sim, kind));
+    let id = |object: &Value| (object["kind"].to_string(), object["metadata"]["name"].to_string());
+    let before: Vec<Value> = all().collect();
+    sim.restore(backup);
+    let kept: BTreeSet<_> = all().map(|object| id(&object)).collect();
+    for object in before.into_iter().filter(|object| !kept.contains(&id(object))) {
+        injector.recreate_later(object, OUTAGE + RECREATION);
+    }
+    let sim = sim.clone();
+    tokio::spawn(async move {
+        sleep(OUTAGE).await;
+        for crd in kinds::all() {
+            // Most are there.
+            let _ = sim.register_crd(&crd);
+        }
+    });
 }
 
 fn recreate_input(sim: &Sim, injector: &Arc<Injector>) {
@@ -500,7 +519,7 @@ fn remove_type(sim: &Sim, injector: &Arc<Injector>, plural: &str) {
     if sim.remove_crd(&crd.spec.names.plural, &crd.spec.group).is_err() {
         return;
     }
-    let (sim, crd, later) = (sim.clone(), crd.clone(), crate::inject::OUTAGE);
+    let (sim, crd, later) = (sim.clone(), crd.clone(), OUTAGE);
     for object in objects {
         injector.recreate_later(object, later + Duration::from_secs(1));
     }
@@ -510,6 +529,18 @@ fn remove_type(sim: &Sim, injector: &Arc<Injector>, plural: &str) {
         let _ = sim.register_crd(&crd);
     });
 }
+
+/// The kinds that users write.
+const USERS_KINDS: [&str; 8] = [
+    "ObjectStore",
+    "Dataset",
+    "FeatureStore",
+    "FeatureView",
+    "TrainingJob",
+    "TrackingServer",
+    "Model",
+    "ModelDeployment",
+];
 
 /// The objects of a kind that users write.
 fn manifests(sim: &Sim, kind: &str) -> Vec<Value> {

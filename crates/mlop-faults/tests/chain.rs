@@ -7,6 +7,8 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::{CustomResourceExt, ResourceExt};
 use mlop_api::{
     Reason,
     contract::condition as kinds,
@@ -24,6 +26,7 @@ use mlop_faults::{
     world::{NS, World},
 };
 use std::time::Duration;
+use tokio::time::sleep;
 
 fn deployment(world: &World) -> DeploymentStatus {
     world.get::<ModelDeployment>("delay").status.unwrap_or_default()
@@ -300,4 +303,24 @@ async fn an_edit_does_not_wait_for_a_run_that_gets_nowhere() {
     assert_eq!(runs.len(), 1, "the run with the typo is gone");
     assert_eq!(runs[0].spec.identity.command[1], "mended.py");
     assert_eq!(world.done("train"), 2);
+}
+
+/// Watches end with the server that is replaced, and none tells of objects whose kind is not there any more.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_made_for_objects_whose_kind_is_gone() {
+    let world = World::start();
+    world.sim.remove_crd("datasets", "mlop.dev").unwrap();
+    let without_datasets = world.sim.snapshot();
+    world.sim.register_crd(&Dataset::crd()).unwrap();
+    first(&world).await;
+    world.arrive("february");
+    let scans = |world: &World| world.sim.list::<Pod>().iter().any(|pod| pod.name_any().contains("-scan-"));
+    world.until("a scan is under way", scans).await;
+    world.sim.restore(&without_datasets);
+    sleep(Duration::from_secs(60)).await;
+    let before = world.sim.writes().len();
+    sleep(Duration::from_secs(600)).await;
+    let writes = world.sim.writes();
+    let made: Vec<_> = writes.iter().skip(before).filter(|write| write.verb == "create").collect();
+    assert!(made.is_empty(), "{made:#?}");
 }
