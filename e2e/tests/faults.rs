@@ -57,7 +57,7 @@ struct Args {
     #[arg(long, default_value_t = 1, value_name = "N")]
     every: usize,
     /// Plans at the same time, each in a namespace with five processes.
-    #[arg(long, default_value_t = 4, value_name = "N")]
+    #[arg(long, default_value_t = 6, value_name = "N")]
     worlds: usize,
     /// Carry only this plan out.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["all", "fault", "every"])]

@@ -165,7 +165,7 @@ impl Bench {
 
 async fn outcome(world: &World) -> Result<Outcome> {
     world.play().await?;
-    world.quiet(QUIET).await?;
+    world.settle(QUIET).await?;
     let objects = world.objects().await?;
     Ok(Outcome {
         points: world.injector.points(),

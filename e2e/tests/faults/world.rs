@@ -35,7 +35,7 @@ use std::{
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 
 /// How long a goal may take, with a fault of 20 s and the back-off that it may lead to.
@@ -140,6 +140,22 @@ impl World {
         self.served("2").await
     }
 
+    /// Waits until the last goal holds, no fault lasts any more, and operators have written nothing since for so long.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub async fn settle(&self, quiet: Duration) -> Result<()> {
+        loop {
+            self.served("2").await?;
+            self.quiet(quiet).await?;
+            match self.injector.last_fault() {
+                // It may undo the goal at its end: users create again what somebody has deleted.
+                Some(over) if Instant::now() < over + quiet => sleep_until(over).await,
+                _ => return Ok(()),
+            }
+        }
+    }
+
     async fn served(&self, version: &str) -> Result<()> {
         let is_served = |deployment: &ModelDeployment| {
             let serving = deployment.status.as_ref().and_then(|status| status.serving.as_ref());
@@ -156,7 +172,7 @@ impl World {
     ///
     /// # Errors
     /// The last write, if they do not stop.
-    pub async fn quiet(&self, lasting: Duration) -> Result<()> {
+    async fn quiet(&self, lasting: Duration) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         let (mut writes, mut since) = (self.writes(), Instant::now());
         while since.elapsed() < lasting {
