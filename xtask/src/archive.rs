@@ -63,6 +63,11 @@ impl Archive {
     }
 }
 
+/// The name under which pods use an image of ours.
+pub fn reference(name: &str) -> String {
+    format!("mlop.local/{name}:dev")
+}
+
 /// Writes `image` to the file `path`.
 fn write(image: &Image, path: &Path) -> Result<()> {
     let layer = path.with_extension("layer");

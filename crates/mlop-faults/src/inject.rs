@@ -27,6 +27,8 @@ use tower::{BoxError, Service};
 pub const OUTAGE: Duration = Duration::from_secs(20);
 /// How late an event is, and how far behind a server is.
 const LATE: Duration = Duration::from_secs(5);
+/// How late an answer is that events of what happened after it overtake.
+const OVERTAKEN: Duration = Duration::from_millis(100);
 /// How long a foreign object keeps a name.
 const NAME_TAKEN: Duration = Duration::from_secs(30);
 /// Within this time whoever has lost a lease has noticed it: a renewal and a request that is not answered.
@@ -566,6 +568,7 @@ impl Connection {
             Fault::ChildDeleted => {
                 let response = self.write(request, call).await?;
                 injector.delete(call).await;
+                sleep(OVERTAKEN).await;
                 Ok(response)
             }
             Fault::ChildEdited => {

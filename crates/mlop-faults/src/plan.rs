@@ -267,13 +267,10 @@ pub fn stable(name: &str) -> String {
             && part.bytes().all(|b| b.is_ascii_hexdigit())
             && part.bytes().any(|b| b.is_ascii_digit())
     };
-    let parts: Vec<&str> = name.split('-').map(|part| if is_volatile(part) { "*" } else { part }).collect();
-    let name = parts.join("-");
-    // An Event's name ends with a digest after a dot.
-    match name.rsplit_once('.') {
-        Some((stem, end)) if is_volatile(end) => format!("{stem}.*"),
-        _ => name,
-    }
+    let part = |part| if is_volatile(part) { "*" } else { part };
+    // An Event's name is an object's, a dot, and a digest.
+    let names = name.split('.').map(|name| name.split('-').map(part).collect::<Vec<_>>().join("-"));
+    names.collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]
@@ -285,7 +282,7 @@ mod tests {
     fn names_are_stable() {
         assert_eq!(stable("delay-0123456789ab-1"), "delay-*-1");
         assert_eq!(stable("flights-scan-29456789"), "flights-scan-*");
-        assert_eq!(stable("delay.00112233445566aa"), "delay.*");
+        assert_eq!(stable("delay-0123456789ab.00112233445566aa"), "delay-*.*");
         assert_eq!(stable("feedback"), "feedback");
     }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::{Cluster, Kubectl, load};
-use crate::archive::{Archive, Entry, Image};
+use crate::archive::{Archive, Entry, Image, reference};
 use crate::cache::Inputs;
 use crate::progress::Outcome;
 use crate::tools::{self, COREDNS, LOCAL_PATH, MINIO, Program};
@@ -37,7 +37,7 @@ pub fn object_store(cluster: &dyn Cluster) -> Result<Outcome> {
 fn program(name: &str, program: &Program, user: &'static str) -> Result<Archive> {
     let path = format!("/{name}");
     let image = Image {
-        name: format!("mlop.local/{name}:dev"),
+        name: reference(name),
         entries: vec![
             Entry::File { source: program.path.clone(), path: path.clone() },
             Entry::Scratch { path: "/tmp".to_owned() },
@@ -60,6 +60,6 @@ fn busybox() -> Result<Archive> {
     entries.push(Entry::Scratch { path: "/tmp".to_owned() });
     let mut inputs = Inputs::new("busybox");
     inputs.file(source).context("busybox-static is not installed")?;
-    let name = "mlop.local/busybox:dev".to_owned();
+    let name = reference("busybox");
     Archive::provide("busybox", inputs, &Image { name, entries, entrypoint: "/bin/sh".to_owned(), user: "" })
 }

@@ -1,4 +1,5 @@
 //! Whatever cluster the kubeconfig names. Its administrator decides what is in it: nothing is installed, loaded or removed.
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -46,6 +47,10 @@ impl Cluster for Current {
 
     fn down(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn images(&self) -> Result<BTreeSet<String>> {
+        Ok(BTreeSet::new())
     }
 
     fn loaded(&self) -> Result<PathBuf> {

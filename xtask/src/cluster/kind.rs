@@ -1,4 +1,5 @@
 //! A cluster of kind, in Docker or Podman.
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +13,8 @@ use crate::tools::{self, HELM, KUBECTL};
 use crate::{paths, process};
 
 const NAME: &str = "mlop";
+/// kind's name for the only node.
+const NODE: &str = "mlop-control-plane";
 
 pub struct Kind;
 
@@ -58,6 +61,11 @@ impl Cluster for Kind {
     fn loaded(&self) -> Result<PathBuf> {
         let uid = Kubectl::new(self.kubeconfig()?).cluster_uid()?;
         Ok(state(Provider::Kind)?.join("loaded").join(uid))
+    }
+
+    fn images(&self) -> Result<BTreeSet<String>> {
+        let engine = Engine::running().context("neither Docker nor Podman answers")?;
+        super::references(Command::new(engine.program()).args(["exec", NODE, "ctr"]))
     }
 
     fn import(&self, archive: &Path) -> Result<()> {

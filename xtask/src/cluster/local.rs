@@ -1,4 +1,5 @@
 //! Kubernetes as processes of this machine: built from Go modules, run by the scripts in `e2e/cluster/local`.
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -72,11 +73,12 @@ impl Cluster for Local {
         Ok(images()?.join("loaded"))
     }
 
+    fn images(&self) -> Result<BTreeSet<String>> {
+        super::references(&mut ctr()?)
+    }
+
     fn import(&self, archive: &Path) -> Result<()> {
-        let socket = state(Provider::Local)?.join("run/containerd.sock");
-        let mut command = Command::new("ctr");
-        command.arg("-a").arg(socket).args(["-n", "k8s.io", "images", "import"]).arg(archive);
-        process::run(&mut command)
+        process::run(ctr()?.args(["-n", "k8s.io", "images", "import"]).arg(archive))
     }
 }
 
@@ -100,6 +102,12 @@ impl Local {
 pub fn install(packages: &[&str]) -> Result<Outcome> {
     let said = process::output(Command::new(scripts().join("packages.sh")).args(packages))?;
     Ok(if said.is_empty() { Outcome::Present } else { Outcome::Done })
+}
+
+fn ctr() -> Result<Command> {
+    let mut command = Command::new("ctr");
+    command.arg("-a").arg(state(Provider::Local)?.join("run/containerd.sock"));
+    Ok(command)
 }
 
 fn script(name: &str) -> Result<Outcome> {

@@ -5,13 +5,14 @@ mod kind;
 mod kubectl;
 pub mod local;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::archive::Archive;
+use crate::archive::{Archive, reference};
 use crate::{cache, paths, process};
 use current::Current;
 use kind::Kind;
@@ -69,8 +70,10 @@ pub trait Cluster {
     /// Starts what does not run.
     fn up(&self) -> Result<()>;
     fn down(&self) -> Result<()>;
-    /// Folder of one file per loaded image, with the key of what was loaded. It ends when the images do.
+    /// Folder of one file per image that was loaded, with the key of what was loaded.
     fn loaded(&self) -> Result<PathBuf>;
+    /// References of the images that pods can use now: a kubelet whose disk gets full removes some.
+    fn images(&self) -> Result<BTreeSet<String>>;
     /// Makes the image in a docker-archive usable by pods.
     fn import(&self, archive: &Path) -> Result<()>;
 }
@@ -169,10 +172,12 @@ fn cluster(provider: Provider) -> Box<dyn Cluster> {
 pub fn load(cluster: &dyn Cluster, archives: &[Archive]) -> Result<Vec<String>> {
     let folder = cluster.loaded()?;
     fs::create_dir_all(&folder)?;
+    let present = cluster.images()?;
     let mut loaded = Vec::new();
     for archive in archives {
         let marker = folder.join(&archive.name);
-        if fs::read_to_string(&marker).is_ok_and(|key| key == archive.key) {
+        let is_newest = fs::read_to_string(&marker).is_ok_and(|key| key == archive.key);
+        if is_newest && present.contains(&reference(&archive.name)) {
             continue;
         }
         cluster.import(&archive.path).with_context(|| format!("cannot load the image {}", archive.name))?;
@@ -180,6 +185,12 @@ pub fn load(cluster: &dyn Cluster, archives: &[Archive]) -> Result<Vec<String>> 
         loaded.push(archive.name.clone());
     }
     Ok(loaded)
+}
+
+/// What containerd says of itself: one reference a line.
+fn references(ctr: &mut std::process::Command) -> Result<BTreeSet<String>> {
+    let list = process::output(ctr.args(["-n", "k8s.io", "images", "ls", "-q"]))?;
+    Ok(list.lines().map(str::to_owned).collect())
 }
 
 /// What belongs to the running cluster of this provider.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::archive::Archive;
+use crate::archive::{Archive, reference};
 use crate::cache::Inputs;
 use crate::cluster::{self, Provider};
 use crate::progress::note;
@@ -63,7 +63,7 @@ impl Engine {
         })
     }
 
-    fn program(self) -> &'static str {
+    pub fn program(self) -> &'static str {
         match self {
             Self::Docker => "docker",
             Self::Podman => "podman",
@@ -119,7 +119,7 @@ impl Builder {
             },
             Base::Container(base) => self.image(base)?,
         };
-        let tag = format!("mlop.local/{}:dev", container.name);
+        let tag = reference(container.name);
         note(&format!("building {tag}"));
         let mut command = match self {
             Self::Engine(engine) => {

@@ -4,7 +4,7 @@ mod rust;
 
 use anyhow::{Result, bail};
 
-use crate::archive::Archive;
+use crate::archive::{Archive, reference};
 use crate::cache;
 use crate::cluster::{self, Choice};
 use crate::progress::{Outcome, Steps, note};
@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
     } else {
         steps.run("load", || {
             let loaded = cluster::load(cluster.as_ref(), &archives)?;
-            loaded.iter().for_each(|name| note(&format!("mlop.local/{name}:dev")));
+            loaded.iter().for_each(|name| note(&reference(name)));
             Ok(if loaded.is_empty() { Outcome::Present } else { Outcome::Done })
         })?;
     }

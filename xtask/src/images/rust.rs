@@ -7,7 +7,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::archive::{Archive, Entry, Image};
+use crate::archive::{Archive, Entry, Image, reference};
 use crate::cache::Inputs;
 use crate::generate::rights::OPERATORS;
 use crate::{paths, process};
@@ -87,7 +87,7 @@ fn image(name: &str, program: PathBuf) -> Result<Archive> {
     inputs.file(&program)?;
     let path = format!("/{name}");
     let image = Image {
-        name: format!("mlop.local/{name}:dev"),
+        name: reference(name),
         entries: vec![
             Entry::File { source: program, path: path.clone() },
             Entry::Scratch { path: "/tmp".to_owned() },

@@ -9,9 +9,9 @@ use super::{ONE, Report};
 use crate::{paths, process, progress};
 
 /// What a run needs beside its caches: test programs, images on their way into the cluster, volumes.
-const WARM: u64 = 12;
+const WARM: u64 = 8;
 /// What it needs when nothing is cached.
-const COLD: u64 = 30;
+const COLD: u64 = 20;
 const GIB: u64 = 1 << 30;
 
 /// There must be room for all that is built. Cargo never removes what it no longer uses: when room is short, its folder
