@@ -35,6 +35,12 @@ impl Bench {
         Ok(self.config_maps().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
     }
 
+    /// Lasts until the garbage collector knows all ConfigMaps that there are: it takes one whose owner never was.
+    async fn until_all_are_known(&self, owner: &DynamicObject) -> Outcome {
+        self.dependent("stale", &[absent(owner)]).await?;
+        self.until_dependent_is_gone("stale").await
+    }
+
     async fn until_dependent_is_gone(&self, suffix: &str) -> Outcome {
         let name = self.name(suffix);
         self.until(|bench| {
@@ -52,6 +58,13 @@ impl Bench {
 
 fn reference(owner: &DynamicObject) -> Value {
     json!({"apiVersion": VERSION, "kind": "Widget", "name": owner.name_any(), "uid": owner.uid()})
+}
+
+/// A reference to an owner of this name that does not exist.
+fn absent(owner: &DynamicObject) -> Value {
+    let mut reference = reference(owner);
+    reference["uid"] = json!("00000000-0000-0000-0000-000000000000");
+    reference
 }
 
 async fn deletion_answers_with_what_went(bench: Bench) -> Outcome {
@@ -147,9 +160,7 @@ async fn deletion_spares_what_has_another_owner(bench: Bench) -> Outcome {
 
 async fn absent_owner_is_collected(bench: Bench) -> Outcome {
     let owner = bench.create("owner", json!({})).await?;
-    let mut stale = reference(&owner);
-    stale["uid"] = json!("00000000-0000-0000-0000-000000000000");
-    bench.dependent("dependent", &[stale]).await?;
+    bench.dependent("dependent", &[absent(&owner)]).await?;
     bench.until_dependent_is_gone("dependent").await
 }
 
@@ -160,6 +171,7 @@ async fn foreground_deletion_waits_for_dependents(bench: Bench) -> Outcome {
     bench.dependent("dependent", &[blocking]).await?;
     let hold = Patch::Merge(json!({"metadata": {"finalizers": ["mlop.dev/hold"]}}));
     bench.config_maps().patch(&bench.name("dependent"), &PatchParams::default(), &hold).await?;
+    bench.until_all_are_known(&owner).await?;
     let deletion = bench.widgets().delete(&bench.name("owner"), &DeleteParams::foreground()).await?;
     let marked = deletion.left().ok_or("a status instead of an object")?;
     ensure!(marked.finalizers() == ["foregroundDeletion"], "finalizers {:?}", marked.finalizers());
@@ -179,6 +191,7 @@ async fn foreground_deletion_waits_for_dependents(bench: Bench) -> Outcome {
 async fn orphaning_deletion_leaves_dependents(bench: Bench) -> Outcome {
     let owner = bench.create("owner", json!({})).await?;
     bench.dependent("dependent", &[reference(&owner)]).await?;
+    bench.until_all_are_known(&owner).await?;
     bench.widgets().delete(&bench.name("owner"), &DeleteParams::orphan()).await?;
     bench.until_gone("owner").await?;
     let left = bench.config_maps().get(&bench.name("dependent")).await?;
