@@ -8,7 +8,7 @@ mod mutant;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -39,6 +39,7 @@ pub fn run(args: &Args) -> Result<()> {
     if mutants.is_empty() {
         bail!("no mutant has such a name");
     }
+    let record = record()?;
     let copy = Copy::of_checkout()?;
     mutants.iter().try_for_each(|mutant| copy.fits(&mutant.patch))?;
     holds_without(&copy, &mutants)?;
@@ -50,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     print(&rows);
     if args.only.is_none() {
-        remember(&rows)?;
+        remember(&record, &rows)?;
     }
     let alive: Vec<&Row<'_>> = rows.iter().filter(|row| row.verdict == Verdict::Holds).collect();
     for row in &alive {
@@ -82,7 +83,7 @@ fn try_out(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
     verdict
 }
 
-/// Where the outcome for the present code is kept.
+/// Where the outcome for the code as it is now is kept.
 fn record() -> Result<PathBuf> {
     let mut code = Inputs::new("mutants");
     for folder in ["crates", "operators"] {
@@ -91,12 +92,11 @@ fn record() -> Result<PathBuf> {
     Ok(paths::cache()?.join("mutants").join(format!("killed-{}", code.key())))
 }
 
-fn remember(rows: &[Row<'_>]) -> Result<()> {
+fn remember(record: &Path, rows: &[Row<'_>]) -> Result<()> {
     let killed = rows.iter().filter(|row| row.verdict != Verdict::Holds).count();
-    let path = record()?;
-    fs::write(&path, format!("{killed} of {}", rows.len()))
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    cache::keep_only(&path)
+    fs::write(record, format!("{killed} of {}", rows.len()))
+        .with_context(|| format!("cannot write {}", record.display()))?;
+    cache::keep_only(record)
 }
 
 /// How many mutants the last run over all of them has killed, if the code is still the same.

@@ -7,7 +7,7 @@ use crate::{queue::Key, resource::ApiKind, retry};
 use futures::{StreamExt, stream::SelectAll};
 use kube::{
     Api, Resource,
-    core::DeserializeGuard,
+    core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::{
         WatchStreamExt,
         utils::Backoff,
@@ -59,8 +59,9 @@ pub struct Store<K> {
 
 struct Objects<K> {
     by_key: BTreeMap<Key, Arc<K>>,
-    /// Keys written by us while a list is being received: the list may be older.
-    written: BTreeSet<Key>,
+    /// What is there by the lists that are being received, each by its namespace (none: all). What we write meanwhile
+    /// counts, too: the list may be older.
+    lists: BTreeMap<Option<String>, BTreeSet<Key>>,
     /// What is known counts for nothing until everything has been listed again: the API server may have gone back.
     distrusted: bool,
     deleted: Deleted,
@@ -89,6 +90,14 @@ impl Deleted {
 }
 
 impl<K> Objects<K> {
+    fn note_as_there(&mut self, key: &Key) {
+        for (scope, there) in &mut self.lists {
+            if covers(scope.as_deref(), key) {
+                there.insert(key.clone());
+            }
+        }
+    }
+
     /// What was deleted may be there again, too.
     fn distrust(&mut self) {
         self.distrusted = true;
@@ -101,7 +110,7 @@ impl<K: Resource + Clone> Default for Store<K> {
         Self {
             objects: Mutex::new(Objects {
                 by_key: BTreeMap::new(),
-                written: BTreeSet::new(),
+                lists: BTreeMap::new(),
                 distrusted: false,
                 deleted: Deleted::default(),
             }),
@@ -146,8 +155,8 @@ impl<K: Resource + Clone + Send + Sync + 'static> Store<K> {
     /// Takes in what the API server answered to one of our writes, unless the object was seen to be deleted meanwhile: no
     /// event would ever take it out again.
     pub fn put_written(&self, object: K) {
-        let (key, uid) = (Key::of(object.meta()), object.meta().uid.clone());
-        self.objects().written.insert(key);
+        let uid = object.meta().uid.clone();
+        self.objects().note_as_there(&Key::of(object.meta()));
         self.put_if(object, |objects, _| !objects.deleted.holds(uid.as_ref()));
     }
 
@@ -192,6 +201,28 @@ impl<K: Resource + Clone + Send + Sync + 'static> Store<K> {
         };
         if before.is_some() {
             self.tell(&Change { key: key.clone(), before, after: None });
+        }
+    }
+
+    fn begin_list(&self, scope: Option<String>) {
+        self.objects().lists.insert(scope, BTreeSet::new());
+    }
+
+    fn put_listed(&self, object: K) {
+        self.objects().note_as_there(&Key::of(object.meta()));
+        self.put(object);
+    }
+
+    /// Forgets what the list of `scope` does not hold. Without a list there is nothing.
+    fn end_list(&self, scope: &Option<String>) {
+        let gone: Vec<Key> = {
+            let mut objects = self.objects();
+            let there = objects.lists.remove(scope).unwrap_or_default();
+            let gone = |key: &&Key| covers(scope.as_deref(), key) && !there.contains(*key);
+            objects.by_key.keys().filter(gone).cloned().collect()
+        };
+        for key in gone {
+            self.remove(&key, None);
         }
     }
 
@@ -285,7 +316,6 @@ where
     };
     let all = || -> BTreeSet<Option<String>> { scopes.iter().map(|(scope, _)| scope.clone()).collect() };
     let (mut streams, mut pending) = (start(), all());
-    let mut listed: BTreeMap<Option<String>, BTreeSet<Key>> = BTreeMap::new();
     loop {
         let (scope, event) = tokio::select! {
             biased;
@@ -298,18 +328,12 @@ where
             else => return,
         };
         match event {
-            Ok(Event::Init) => {
-                store.objects().written.clear();
-                listed.insert(scope, BTreeSet::new());
-            }
+            Ok(Event::Init) => store.begin_list(scope),
             Ok(Event::InitApply(DeserializeGuard(object))) => {
-                if let Some(key) = take_in(&store, &kind, object) {
-                    listed.entry(scope).or_default().insert(key);
-                }
+                take_in(&store, &kind, object, Store::put_listed);
             }
             Ok(Event::InitDone) => {
-                let seen = listed.remove(&scope).unwrap_or_default();
-                forget_unlisted(&store, scope.as_deref(), &seen);
+                store.end_list(&scope);
                 pending.remove(&scope);
                 if pending.is_empty() {
                     store.objects().distrusted = false;
@@ -317,7 +341,7 @@ where
                 }
             }
             Ok(Event::Apply(DeserializeGuard(object))) => {
-                take_in(&store, &kind, object);
+                take_in(&store, &kind, object, Store::put);
             }
             Ok(Event::Delete(DeserializeGuard(object))) => {
                 let meta = match &object {
@@ -329,7 +353,7 @@ where
             Err(error) => {
                 tracing::warn!(kind = %kind, %error, "watch interrupted, it starts again");
                 if is_not_served(&error) {
-                    forget_unlisted(&store, scope.as_deref(), &BTreeSet::new());
+                    store.end_list(&scope);
                 }
             }
         }
@@ -345,37 +369,22 @@ fn is_not_served(error: &watcher::Error) -> bool {
 fn take_in<K: Resource + Clone + Send + Sync + 'static>(
     store: &Store<K>,
     kind: &ApiKind,
-    object: Result<K, kube::core::error_boundary::InvalidObject>,
-) -> Option<Key> {
+    object: Result<K, InvalidObject>,
+    put: impl Fn(&Store<K>, K),
+) {
     match object {
-        Ok(object) => {
-            let key = Key::of(object.meta());
-            store.put(object);
-            Some(key)
-        }
+        Ok(object) => put(store, object),
         Err(invalid) => {
             let key = Key::of(&invalid.metadata);
             tracing::warn!(kind = %kind, object = %key, error = %invalid.error, "stored object cannot be read and is passed over");
             store.remove(&key, None);
-            None
         }
     }
 }
 
-fn forget_unlisted<K: Resource + Clone + Send + Sync + 'static>(
-    store: &Store<K>,
-    namespace: Option<&str>,
-    seen: &BTreeSet<Key>,
-) {
-    let gone: Vec<Key> = {
-        let objects = store.objects();
-        let in_scope = |key: &&Key| namespace.is_none_or(|ns| key.namespace == ns);
-        let unlisted = |key: &&Key| !seen.contains(*key) && !objects.written.contains(*key);
-        objects.by_key.keys().filter(in_scope).filter(unlisted).cloned().collect()
-    };
-    for key in gone {
-        store.remove(&key, None);
-    }
+/// Whether an object belongs to the namespace of a watch (none: all).
+fn covers(scope: Option<&str>, key: &Key) -> bool {
+    scope.is_none_or(|namespace| key.namespace == namespace)
 }
 
 /// A store whose kind is forgotten.
@@ -422,6 +431,9 @@ pub trait Cached: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 's
 mod tests {
     use super::*;
     use crate::resource::PodView;
+    use kube::client::Body;
+    use serde_json::json;
+    use tower::BoxError;
 
     fn pod(name: &str, uid: &str, version: &str) -> PodView {
         let mut pod = PodView::default();
@@ -485,15 +497,75 @@ mod tests {
         );
     }
 
+    fn names(store: &Store<PodView>) -> Vec<String> {
+        store.keys().into_iter().map(|key| key.name).collect()
+    }
+
     #[test]
     fn a_list_forgets_what_it_does_not_hold_but_not_what_we_wrote_meanwhile() {
         let store = Store::default();
         store.put(pod("gone", "1", "1"));
         store.put(pod("kept", "2", "2"));
-        store.put_written(pod("ours", "3", "3"));
-        forget_unlisted(&store, None, &BTreeSet::from([Key::new("ns", "kept")]));
-        let names: Vec<_> = store.keys().into_iter().map(|key| key.name).collect();
-        assert_eq!(names, ["kept", "ours"]);
+        store.put_written(pod("ours-before", "3", "3"));
+        store.begin_list(None);
+        store.put_listed(pod("kept", "2", "2"));
+        store.put_written(pod("ours", "4", "4"));
+        store.end_list(&None);
+        assert_eq!(names(&store), ["kept", "ours"]);
+
+        store.end_list(&None);
+        assert!(names(&store).is_empty(), "a write counts for the list of its time only");
+    }
+
+    #[test]
+    fn a_list_of_another_namespace_changes_nothing() {
+        let store = Store::default();
+        store.begin_list(Some("ns".into()));
+        store.put_written(pod("ours", "1", "1"));
+        store.begin_list(Some("other".into()));
+        store.end_list(&Some("other".into()));
+        store.end_list(&Some("ns".into()));
+        assert_eq!(names(&store), ["ours"]);
+    }
+
+    /// A server that has listed one pod and does not know the kind any more.
+    async fn forgotten_kind(request: http::Request<Body>) -> Result<http::Response<Body>, BoxError> {
+        let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        let (status, answer) = match watches {
+            false => (
+                200,
+                json!({ "metadata": { "resourceVersion": "1" }, "items": [{ "metadata": {
+                "namespace": "ns", "name": "a", "uid": "u", "resourceVersion": "1"
+            } }] }),
+            ),
+            true => {
+                (404, json!({ "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404 }))
+            }
+        };
+        Ok(http::Response::builder().status(status).body(Body::from(answer.to_string().into_bytes()))?)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn objects_of_a_kind_that_is_not_served_any_more_are_gone_written_or_not() {
+        let client = kube::Client::new(tower::service_fn(forgotten_kind), "ns");
+        let store: Arc<Store<PodView>> = Arc::default();
+        let source = Source {
+            kind: ApiKind::of::<PodView>(),
+            scopes: vec![(None, Api::all(client))],
+            labels: None,
+            relist: Arc::default(),
+        };
+        let emptied = async {
+            store.synced().wait_for(|synced| *synced).await.unwrap();
+            store.put_written(pod("b", "v", "2"));
+            while !names(&store).is_empty() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            () = feed(source, Arc::clone(&store)) => unreachable!("a feed never ends"),
+            outcome = tokio::time::timeout(Duration::from_secs(60), emptied) => outcome.unwrap(),
+        }
     }
 
     #[test]

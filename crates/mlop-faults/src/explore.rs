@@ -139,7 +139,7 @@ impl Reference {
         in_virtual_time(async {
             let world = World::under(plan.faults.clone());
             let played = if plan.has(&[Fault::NamespaceEnds]) {
-                self.scenario.play_until_the_namespace_ends(&world, &plan.users, Some(&self.digests)).await
+                self.scenario.play_until_the_namespace_ends(&world, &plan.users, &self.digests).await
             } else {
                 self.scenario.play(&world, &plan.users, Some(&self.digests)).await
             };

@@ -91,7 +91,7 @@ impl Scenario {
         self,
         world: &World,
         users: &[Deed],
-        digests: Option<&Value>,
+        digests: &Value,
     ) -> Result<(), String> {
         let ends = |world: &World| {
             let namespaces = world.sim.list::<Namespace>();
@@ -100,7 +100,7 @@ impl Scenario {
         };
         tokio::select! {
             // The fault may strike after the last goal, or never.
-            played = self.play(world, users, digests) => if !ends(world) { return played },
+            played = self.play(world, users, Some(digests)) => if !ends(world) { return played },
             _ = world.within(PATIENCE * 2, ends) => {}
         }
         world.outside().pointers.clear();

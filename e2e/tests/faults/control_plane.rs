@@ -3,7 +3,6 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use http::{Request, StatusCode};
-use hyper_util::rt::TokioExecutor;
 use k8s_openapi::{
     api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -11,7 +10,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Config, ResourceExt as _,
     api::{ObjectMeta, PostParams},
-    client::{Body, ConfigExt as _},
+    client::Body,
 };
 use mlop_api::kinds;
 use mlop_faults::world::{OPERATORS, Operator};
@@ -28,7 +27,6 @@ use tokio::{
     process::{Child, Command},
     time::{Instant, sleep},
 };
-use tower::{BoxError, ServiceBuilder};
 
 /// etcd and every part of Kubernetes in one program.
 const KUBE_ALL: &str = "kube-all";
@@ -246,16 +244,8 @@ fn client(port: u16) -> Result<Client> {
     let mut config = Config::new(format!("https://127.0.0.1:{port}").parse()?);
     config.accept_invalid_certs = true;
     config.auth_info.token = Some(TOKEN.to_owned().into());
-    let transport: hyper_util::client::legacy::Client<_, Body> =
-        hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .build(config.rustls_https_connector()?);
-    let service = ServiceBuilder::new()
-        .map_err(BoxError::from)
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
-        .map_err(BoxError::from)
-        .service_fn(move |request: Request<Body>| transport.request(request));
-    Ok(Client::new(service, "default"))
+    config.default_retry = false;
+    Ok(Client::try_from(config)?)
 }
 
 async fn status(client: &Client, path: &str) -> Result<StatusCode> {

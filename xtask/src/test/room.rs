@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result, bail};
 use super::{ONE, Report};
 use crate::{paths, process, progress};
 
-/// What a run needs beside its caches: test programs, images on their way into the cluster, volumes.
-const WARM: u64 = 8;
-/// What it needs when nothing is cached.
-const COLD: u64 = 20;
+/// GiB that a run needs beside the cluster's programs and images: test programs, images on their way, volumes.
+const WARM: u64 = 12;
+/// GiB that it needs when nothing is cached.
+const COLD: u64 = 24;
 const GIB: u64 = 1 << 30;
 
 /// There must be room for all that is built. Cargo never removes what it no longer uses: when room is short, its folder
@@ -20,12 +20,12 @@ pub fn check() -> Result<Report> {
     let cache = paths::cache()?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
     let target = cache.join("target");
-    let mut needed = if target.exists() { WARM } else { COLD };
-    let mut free = free(&cache)?;
+    let needed = if paths::built()?.exists() { WARM } else { COLD };
+    let mut free = available(&cache)?;
     if free < needed * GIB && target.exists() {
         progress::note(&format!("{} GiB free: removing {} for room", free / GIB, target.display()));
         fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
-        (needed, free) = (COLD, self::free(&cache)?);
+        free = available(&cache)?;
     }
     if free < needed * GIB {
         bail!(
@@ -39,13 +39,13 @@ pub fn check() -> Result<Report> {
 }
 
 /// Bytes that can be written to the file system of a folder.
-fn free(folder: &Path) -> Result<u64> {
+fn available(folder: &Path) -> Result<u64> {
     let table = process::output(Command::new("df").arg("-Pk").arg(folder))?;
-    available(&table).with_context(|| format!("cannot read what df says of {}:\n{table}", folder.display()))
+    parse(&table).with_context(|| format!("cannot read what df says of {}:\n{table}", folder.display()))
 }
 
 /// Reads the table of `df -Pk`: file system, blocks of 1024 bytes, used, available, capacity, mount point.
-fn available(table: &str) -> Option<u64> {
+fn parse(table: &str) -> Option<u64> {
     let blocks: u64 = table.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
     Some(blocks * 1024)
 }
@@ -58,7 +58,7 @@ mod tests {
     fn available_blocks_are_read_from_the_table() {
         let table =
             "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/a 1000 900 64 94% /some where";
-        assert_eq!(available(table), Some(64 * 1024));
-        assert_eq!(available("df: no such folder"), None);
+        assert_eq!(parse(table), Some(64 * 1024));
+        assert_eq!(parse("df: no such folder"), None);
     }
 }
