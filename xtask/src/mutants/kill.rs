@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::copy::Copy;
-use super::mutant::Kill;
+use super::mutant::{Kill, Target};
 use crate::process;
 
 /// A check that takes longer hangs: virtual time stands still, or never ends.
@@ -68,11 +68,20 @@ fn build(copy: &Copy, kill: &Kill) -> Result<PathBuf> {
     let program = match kill {
         Kill::Plans(_) => {
             cargo.args(["build", "--package", "mlop-faults", "--bin", "mlop-faults"]);
-            "mlop-faults"
+            "mlop-faults".to_owned()
         }
         Kill::Tests { package, target, .. } => {
-            cargo.args(["test", "--no-run", "--package", package, "--test", target]);
-            target
+            cargo.args(["test", "--no-run", "--package", package]);
+            match target {
+                Target::Library => {
+                    cargo.arg("--lib");
+                    package.replace('-', "_")
+                }
+                Target::Test(name) => {
+                    cargo.args(["--test", name]);
+                    name.clone()
+                }
+            }
         }
     };
     cargo.args([
@@ -85,7 +94,7 @@ fn build(copy: &Copy, kill: &Kill) -> Result<PathBuf> {
     ]);
     cargo.current_dir(copy.tree()).env("CARGO_TARGET_DIR", copy.target());
     let messages = process::output(&mut cargo)?;
-    executable(&messages, program).with_context(|| format!("cargo did not say where it has put {program}"))
+    executable(&messages, &program).with_context(|| format!("cargo did not say where it has put {program}"))
 }
 
 fn executable(messages: &str, program: &str) -> Option<PathBuf> {

@@ -27,7 +27,15 @@ pub enum Kill {
     /// Arguments of `mlop-faults`.
     Plans(Vec<String>),
     /// Tests of one target of a package whose names contain one of `filters`, or all.
-    Tests { package: String, target: String, filters: Vec<String> },
+    Tests { package: String, target: Target, filters: Vec<String> },
+}
+
+/// Where tests are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    Library,
+    /// One of the package's `tests`.
+    Test(String),
 }
 
 /// All mutants of a folder, by name.
@@ -72,17 +80,34 @@ fn head(text: &str) -> Result<(String, Kill)> {
 
 fn kill(words: &str) -> Result<Kill> {
     let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+    let tests = |package: &String, target, filters: &[String]| {
+        Ok(Kill::Tests { package: package.clone(), target, filters: filters.to_vec() })
+    };
     match words.as_slice() {
         [] => bail!("`kill:` names nothing that must fail"),
         [cargo, test, p, package, option, target, filters @ ..]
             if [cargo, test, p, option] == ["cargo", "test", "-p", "--test"] =>
         {
-            Ok(Kill::Tests { package: package.clone(), target: target.clone(), filters: filters.to_vec() })
+            tests(package, Target::Test(target.clone()), filters)
+        }
+        [cargo, test, p, package, option, filters @ ..]
+            if [cargo, test, p, option] == ["cargo", "test", "-p", "--lib"] =>
+        {
+            tests(package, Target::Library, filters)
         }
         [cargo, ..] if cargo == "cargo" => {
-            bail!("want `kill: cargo test -p <package> --test <target> [<name>...]`")
+            bail!("want `kill: cargo test -p <package> --test <target> [<name>...]`, or `--lib` for a target")
         }
         _ => Ok(Kill::Plans(words)),
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Library => f.write_str("--lib"),
+            Self::Test(name) => write!(f, "--test {name}"),
+        }
     }
 }
 
@@ -91,7 +116,7 @@ impl fmt::Display for Kill {
         match self {
             Self::Plans(args) => write!(f, "mlop-faults {}", args.join(" ")),
             Self::Tests { package, target, filters } => {
-                write!(f, "cargo test -p {package} --test {target}")?;
+                write!(f, "cargo test -p {package} {target}")?;
                 filters.iter().try_for_each(|filter| write!(f, " {filter}"))
             }
         }
@@ -114,7 +139,11 @@ mod tests {
 
     #[test]
     fn tests_are_named_as_cargo_names_them() {
-        for line in ["cargo test -p mlop-core --test model", "cargo test -p mlop-faults --test chain a_pin"] {
+        for line in [
+            "cargo test -p mlop-core --test model",
+            "cargo test -p mlop-faults --test chain a_pin",
+            "cargo test -p mlop-core --lib a_list",
+        ] {
             let parsed = kill(line).unwrap();
             assert!(matches!(parsed, Kill::Tests { .. }));
             assert_eq!(parsed.to_string(), line);
