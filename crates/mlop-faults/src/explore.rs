@@ -234,6 +234,7 @@ pub fn fits(fault: Fault, verb: &str, kind: &str) -> bool {
         Fault::NameTaken | Fault::QuotaExceeded => verb == "create",
         Fault::Deleted => verb != "create",
         // Nobody would notice the loss or the edit of a message.
+        Fault::AnswerOvertaken => verb == "create" && kind != "events",
         Fault::ChildDeleted | Fault::ChildEdited => verb != "delete" && kind != "events",
         Fault::Restored | Fault::InputRecreated | Fault::UpstreamFlaps | Fault::AllCrash => kind != "events",
         _ => true,

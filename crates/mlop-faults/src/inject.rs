@@ -27,8 +27,8 @@ use tower::{BoxError, Service};
 pub const OUTAGE: Duration = Duration::from_secs(20);
 /// How late an event is, and how far behind a server is.
 const LATE: Duration = Duration::from_secs(5);
-/// How late an answer is that events of what happened after it overtake.
-const OVERTAKEN: Duration = Duration::from_millis(100);
+/// After this time an operator has seen an answer or an event.
+const SEEN: Duration = Duration::from_millis(100);
 /// How long a foreign object keeps a name.
 const NAME_TAKEN: Duration = Duration::from_secs(30);
 /// Within this time whoever has lost a lease has noticed it: a renewal and a request that is not answered.
@@ -315,9 +315,9 @@ impl Injector {
         serde_json::from_slice(&bytes).ok()
     }
 
-    async fn delete(self: &Arc<Self>, call: &Call) {
-        let object = self.somebody(Method::GET, &call.object_path(), "", &Value::Null).await;
-        self.somebody(Method::DELETE, &call.object_path(), JSON, &Value::Null).await;
+    async fn delete(self: &Arc<Self>, path: &str) {
+        let object = self.somebody(Method::GET, path, "", &Value::Null).await;
+        self.somebody(Method::DELETE, path, JSON, &Value::Null).await;
         let is_users = object.as_ref().is_some_and(|object| object["metadata"]["ownerReferences"].is_null());
         if let Some(object) = object.filter(|object| is_users && object["kind"] != "Status") {
             self.recreate_later(object, RECREATION);
@@ -562,13 +562,22 @@ impl Connection {
                 self.write(request, call).await
             }
             Fault::Deleted => {
-                injector.delete(call).await;
+                injector.delete(&call.object_path()).await;
                 self.write(request, call).await
             }
             Fault::ChildDeleted => {
                 let response = self.write(request, call).await?;
-                injector.delete(call).await;
-                sleep(OVERTAKEN).await;
+                let (injector, path) = (Arc::clone(injector), call.object_path());
+                tokio::spawn(async move {
+                    sleep(SEEN).await;
+                    injector.delete(&path).await;
+                });
+                Ok(response)
+            }
+            Fault::AnswerOvertaken => {
+                let response = self.write(request, call).await?;
+                injector.delete(&call.object_path()).await;
+                sleep(SEEN).await;
                 Ok(response)
             }
             Fault::ChildEdited => {

@@ -132,8 +132,10 @@ faults! {
         Invalid,
         /// A second instance of the operator believes that it leads, for a minute.
         TwoLeaders,
-        /// The object that was written is deleted by somebody right after.
+        /// The object that was written is deleted by somebody as soon as its author has seen the answer.
         ChildDeleted,
+        /// The object that was created is deleted by somebody, and its author sees that before the answer.
+        AnswerOvertaken,
         /// The object that was written is labelled by somebody right after.
         ChildEdited,
         /// The operator reaches the API server no more, for 20 s.
@@ -199,7 +201,7 @@ impl fmt::Display for Fault {
 impl Fault {
     /// Whether the object that is written goes with it.
     pub fn deletes(self) -> bool {
-        matches!(self, Self::Deleted | Self::ChildDeleted | Self::TypeRemoved)
+        matches!(self, Self::Deleted | Self::ChildDeleted | Self::AnswerOvertaken | Self::TypeRemoved)
     }
 
     /// Whether a write may take effect without its author knowing: then it is made again, and changes nothing.
@@ -227,6 +229,7 @@ impl Fault {
             NameTaken
                 | Deleted
                 | ChildDeleted
+                | AnswerOvertaken
                 | ChildEdited
                 | KilledBefore
                 | KilledAfter

@@ -36,6 +36,7 @@ const QUICK: &[Fault] = &[
     Fault::Invalid,
     Fault::ChildEdited,
     Fault::ChildDeleted,
+    Fault::AnswerOvertaken,
     Fault::NoAnswer,
     Fault::AllCrash,
 ];
