@@ -16,7 +16,7 @@ use mlop_e2e::{
     state::Kind,
 };
 use serde_json::json;
-use std::{fs, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 use tokio::{
     time::{Instant, sleep},
     try_join,
@@ -144,8 +144,9 @@ fn restarts(pod: &Pod) -> Option<i32> {
 /// The newest process of an operator's pod on this machine: one before it may still be ending.
 fn process(name: &str) -> Result<String> {
     let is_it = |pid: &String| {
-        let number = pid.bytes().all(|byte| byte.is_ascii_digit());
-        number && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+        let program = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let program = program.split('\0').next().unwrap_or_default();
+        Path::new(program).file_name().is_some_and(|file| file == name)
     };
     let started =
         |pid: &String| fs::metadata(format!("/proc/{pid}")).and_then(|folder| folder.modified()).ok();
