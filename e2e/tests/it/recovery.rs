@@ -36,13 +36,7 @@ async fn operators_that_were_killed_or_cut_off_work_again_within_seconds() -> Re
     Scratch::run("recovery", async |scratch| {
         start_afresh(scratch).await?;
         scratch.apply(&waiting()).await?;
-        try_join!(
-            seen::<Dataset>(scratch, "points", SEEN),
-            seen::<FeatureView>(scratch, "means", SEEN),
-            seen::<TrainingJob>(scratch, "fit", SEEN),
-            seen::<Model>(scratch, "slope", SEEN),
-            seen::<ModelDeployment>(scratch, "slope", SEEN),
-        )?;
+        all_seen(scratch, SEEN).await?;
 
         let mut killed = [
             after_a_kill::<Dataset>(scratch, "points").await?,
@@ -63,13 +57,7 @@ async fn operators_that_were_killed_or_cut_off_work_again_within_seconds() -> Re
         edit::<ModelDeployment>(scratch, "slope", false).await?;
         sleep(PARTITION).await;
         drop(cuts);
-        let healed = try_join!(
-            seen::<Dataset>(scratch, "points", RECOVERED),
-            seen::<FeatureView>(scratch, "means", RECOVERED),
-            seen::<TrainingJob>(scratch, "fit", RECOVERED),
-            seen::<Model>(scratch, "slope", RECOVERED),
-            seen::<ModelDeployment>(scratch, "slope", RECOVERED),
-        )?;
+        let healed = all_seen(scratch, RECOVERED).await?;
         let lives = |pods: &[Pod]| -> Vec<_> {
             pods.iter().map(|pod| (pod.metadata.uid.clone(), restarts(pod))).collect()
         };
@@ -117,6 +105,17 @@ async fn after_a_kill<K: Kind>(scratch: &Scratch, name: &str) -> Result<Duration
 
 async fn edit<K: Kind>(scratch: &Scratch, name: &str, suspend: bool) -> Result<()> {
     scratch.patch::<K>(name, &json!({ "spec": { "suspend": suspend } })).await.map(drop)
+}
+
+async fn all_seen(scratch: &Scratch, seconds: u64) -> Result<[Duration; 5]> {
+    let (dataset, view, job, model, deployment) = try_join!(
+        seen::<Dataset>(scratch, "points", seconds),
+        seen::<FeatureView>(scratch, "means", seconds),
+        seen::<TrainingJob>(scratch, "fit", seconds),
+        seen::<Model>(scratch, "slope", seconds),
+        seen::<ModelDeployment>(scratch, "slope", seconds),
+    )?;
+    Ok([dataset, view, job, model, deployment])
 }
 
 /// Waits until the status speaks of the object as it is now, and returns how long that took.
