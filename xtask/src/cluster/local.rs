@@ -32,7 +32,7 @@ impl Cluster for Local {
 
     fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
-        if !cfg!(target_os = "linux") || !fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
+        if !is_root() {
             missing.push("needs root on Linux".to_owned());
         }
         for (program, why) in [
@@ -96,6 +96,15 @@ impl Local {
         }
         Ok(Outcome::Done)
     }
+}
+
+fn is_root() -> bool {
+    cfg!(target_os = "linux") && fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
+}
+
+/// Whether Debian packages can be installed on this machine.
+pub fn can_install() -> bool {
+    is_root() && process::found("apt-get")
 }
 
 /// Installs the Debian packages that are missing.

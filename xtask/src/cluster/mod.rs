@@ -18,7 +18,6 @@ use current::Current;
 use kind::Kind;
 pub use kubectl::Kubectl;
 use local::Local;
-pub use local::install;
 
 #[derive(Subcommand)]
 pub enum Command {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::archive::{Archive, reference};
 use crate::cache::Inputs;
-use crate::cluster::{self, Provider};
+use crate::cluster::local;
 use crate::progress::note;
 use crate::{cache, paths, process};
 
@@ -80,14 +80,13 @@ pub enum Builder {
 }
 
 impl Builder {
-    /// A local cluster needs no registry, so its images don't either.
-    pub fn for_provider(provider: Provider) -> Result<Self> {
-        match provider {
-            Provider::Local => Ok(Self::Buildah),
-            Provider::Kind | Provider::Current => {
-                Engine::running().map(Self::Engine).context("neither Docker nor Podman answers")
-            }
+    /// Buildah where its packages can be installed: no registry is needed then, and every cluster of this machine gets
+    /// the same images.
+    pub fn of_this_machine() -> Result<Self> {
+        if local::can_install() {
+            return Ok(Self::Buildah);
         }
+        Engine::running().map(Self::Engine).context("neither Docker nor Podman answers")
     }
 
     /// The archive of `container`, built when it is missing, and whether it was.
@@ -158,7 +157,7 @@ impl Builder {
 
 /// The tag of a base image made of Debian packages.
 fn debian(packages: &str) -> Result<String> {
-    cluster::install(&["buildah", "mmdebstrap"])?;
+    local::install(&["buildah", "mmdebstrap"])?;
     let key = Inputs::new(&format!("{SUITE} {packages}")).key();
     let tag = format!("mlop.local/debian:{key}");
     let archive = paths::built()?.join("bases").join(format!("{key}.tar"));

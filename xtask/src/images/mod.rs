@@ -27,7 +27,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let (crates, containers) = args.wanted()?;
     let cluster = args.choice.cluster()?;
-    let builder = container::Builder::for_provider(cluster.provider())?;
+    let builder = container::Builder::of_this_machine()?;
     let _lock = cache::lock()?;
 
     let mut steps =
