@@ -1,5 +1,6 @@
 //! A cluster of kind, in Docker or Podman.
 use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +16,8 @@ use crate::{paths, process};
 const NAME: &str = "mlop";
 /// kind's name for the only node.
 const NODE: &str = "mlop-control-plane";
+/// The variable that names the node image, and with it the version of Kubernetes; without it kind takes its own.
+const NODE_IMAGE: &str = "KIND_NODE_IMAGE";
 
 pub struct Kind;
 
@@ -87,6 +90,9 @@ impl Kind {
         let policy = folder.join("audit-policy.yaml").display().to_string();
         let config = template.replace("@POLICY@", &policy).replace("@STATE@", &state.display().to_string());
         let mut command = kind(&["create", "cluster", "--wait=180s", "--config=-"])?;
+        if let Some(image) = env::var_os(NODE_IMAGE) {
+            command.arg("--image").arg(image);
+        }
         process::feed(command.arg("--kubeconfig").arg(self.kubeconfig()?), &config)?;
         Ok(Outcome::Done)
     }
