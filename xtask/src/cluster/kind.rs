@@ -11,13 +11,15 @@ use super::{Cluster, Kubectl, Provider, addons, state};
 use crate::images::container::Engine;
 use crate::progress::{Outcome, Steps};
 use crate::tools::{self, HELM, KUBECTL};
-use crate::{paths, process};
+use crate::{cache, paths, process};
 
 const NAME: &str = "mlop";
 /// kind's name for the only node.
 const NODE: &str = "mlop-control-plane";
 /// The variable that names the node image, and with it the version of Kubernetes; without it kind takes its own.
 const NODE_IMAGE: &str = "KIND_NODE_IMAGE";
+/// Below the cluster's state; kind.yaml mounts its folder.
+const AUDIT_LOG: &str = "audit/audit.log";
 
 pub struct Kind;
 
@@ -45,7 +47,7 @@ impl Cluster for Kind {
     }
 
     fn audit_log(&self) -> Result<Option<PathBuf>> {
-        Ok(Some(state(Provider::Kind)?.join("audit/audit.log")))
+        Ok(Some(state(Provider::Kind)?.join(AUDIT_LOG)))
     }
 
     fn up(&self) -> Result<()> {
@@ -57,8 +59,7 @@ impl Cluster for Kind {
 
     fn down(&self) -> Result<()> {
         process::run(kind(&["delete", "cluster"])?.arg("--kubeconfig").arg(self.kubeconfig()?))?;
-        let state = state(Provider::Kind)?;
-        fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))
+        cache::remove(&state(Provider::Kind)?)
     }
 
     fn loaded(&self) -> Result<PathBuf> {
@@ -67,8 +68,7 @@ impl Cluster for Kind {
     }
 
     fn images(&self) -> Result<BTreeSet<String>> {
-        let engine = Engine::running().context("neither Docker nor Podman answers")?;
-        super::references(Command::new(engine.program()).args(["exec", NODE, "ctr"]))
+        super::references(engine()?.args(["exec", NODE, "ctr"]))
     }
 
     fn import(&self, archive: &Path) -> Result<()> {
@@ -79,12 +79,17 @@ impl Cluster for Kind {
 impl Kind {
     fn create(&self) -> Result<Outcome> {
         let state = state(Provider::Kind)?;
-        fs::create_dir_all(state.join("audit"))?;
         let clusters = process::output(Command::new("kind").args(["get", "clusters"]).envs(environment()))?;
         if clusters.lines().any(|name| name == NAME) {
+            // When the machine or the engine was restarted, the node is there but does not run.
+            process::run(engine()?.args(["start", NODE]))?;
             process::run(kind(&["export", "kubeconfig"])?.arg("--kubeconfig").arg(self.kubeconfig()?))?;
+            Kubectl::new(self.kubeconfig()?).wait_for_server()?;
             return Ok(Outcome::Present);
         }
+        fs::create_dir_all(state.join("audit"))?;
+        // The API server appends to it. If it made it, only root could read it.
+        fs::write(state.join(AUDIT_LOG), "")?;
         let folder = paths::repository().join("e2e/cluster");
         let template = fs::read_to_string(folder.join("kind.yaml"))?;
         let policy = folder.join("audit-policy.yaml").display().to_string();
@@ -102,6 +107,11 @@ fn kind(args: &[&str]) -> Result<Command> {
     let mut command = Command::new("kind");
     command.args(args).args(["--name", NAME]).envs(environment());
     Ok(command)
+}
+
+fn engine() -> Result<Command> {
+    let engine = Engine::running().context("neither Docker nor Podman answers")?;
+    Ok(Command::new(engine.program()))
 }
 
 /// kind takes Docker unless it is told.

@@ -1,10 +1,16 @@
 //! The few things that tasks ask the API server for.
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{paths, process};
+
+/// How often a starting API server is asked, and the time between.
+const ATTEMPTS: usize = 120;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Our own kubectl with one cluster's configuration.
 pub struct Kubectl {
@@ -26,6 +32,17 @@ impl Kubectl {
         self.command(&["get", "--raw", "/readyz", "--request-timeout=5s"])
             .and_then(|mut c| process::run(&mut c))
             .is_ok()
+    }
+
+    /// Waits until the API server answers.
+    pub fn wait_for_server(&self) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            if self.answers() {
+                return Ok(());
+            }
+            thread::sleep(PAUSE);
+        }
+        bail!("the API server of {} does not answer", self.kubeconfig.display())
     }
 
     /// Tells this cluster from others of the same name, earlier and later.
