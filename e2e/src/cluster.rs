@@ -1,15 +1,17 @@
 //! The cluster under test.
 
+use crate::forward::Forwards;
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client};
-use std::process::Stdio;
+use std::{env, process::Stdio, sync::Arc};
 use tokio::{io::AsyncWriteExt, process::Command};
 
 /// A cluster in which the operators are installed.
 #[derive(Clone)]
 pub struct Cluster {
     pub client: Client,
+    forwards: Arc<Forwards>,
 }
 
 impl Cluster {
@@ -22,7 +24,7 @@ impl Cluster {
             "no cluster: start one with `cargo xtask cluster up`, then `eval \"$(cargo xtask cluster env)\"`",
         )?;
         client.apiserver_version().await.context("the API server does not answer")?;
-        Ok(Self { client })
+        Ok(Self { client, forwards: Arc::default() })
     }
 
     /// Runs kubectl and returns what it printed: what a user would do, done as a user does it.
@@ -56,7 +58,8 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// The URL of a Service as this machine reaches it: its cluster IP and the port of that name or number.
+    /// The URL of a Service as this machine reaches it, at `port` or its first one: the cluster IP where the cluster
+    /// consists of this machine's processes, as `MLOP_CLUSTER` says, else an address that is forwarded.
     ///
     /// # Errors
     /// When there is no such Service or port.
@@ -64,14 +67,15 @@ impl Cluster {
         let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
         let spec = api.get(service).await.with_context(|| format!("Service {namespace}/{service}"))?.spec;
         let spec = spec.context("a Service without spec")?;
-        let ip = spec.cluster_ip.filter(|ip| ip != "None").context("a Service without cluster IP")?;
-        let mut ports = spec.ports.unwrap_or_default().into_iter().map(|entry| entry.port);
-        let port = match port {
-            Some(port) => ports.find(|other| *other == port),
-            None => ports.next(),
-        };
+        let mut ports = spec.ports.unwrap_or_default().into_iter();
+        let port = ports.find(|entry| port.is_none_or(|port| entry.port == port));
         let port = port.with_context(|| format!("Service {namespace}/{service} has no such port"))?;
-        Ok(format!("http://{ip}:{port}"))
+        if env::var("MLOP_CLUSTER").is_ok_and(|provider| provider == "local") {
+            let ip = spec.cluster_ip.filter(|ip| ip != "None").context("a Service without cluster IP")?;
+            return Ok(format!("http://{ip}:{}", port.port));
+        }
+        let address = self.forwards.address(&self.client, namespace, service, &port).await?;
+        Ok(format!("http://{address}"))
     }
 
     /// The base URL as this machine reaches it, of an address inside the cluster: `http://<service>.<namespace>.svc...:<port>`.

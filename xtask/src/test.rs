@@ -313,7 +313,7 @@ pub fn environment(command: &mut Command, cluster: Option<&dyn Cluster>) -> Resu
         command.env("CARGO_INCREMENTAL", "0");
     }
     let Some(cluster) = cluster else { return Ok(()) };
-    command.env("KUBECONFIG", cluster.kubeconfig()?);
+    command.env("KUBECONFIG", cluster.kubeconfig()?).env("MLOP_CLUSTER", cluster.provider().name());
     if let Some(log) = cluster.audit_log()? {
         command.env("MLOP_AUDIT_LOG", log);
     }

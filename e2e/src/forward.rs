@@ -1,0 +1,167 @@
+//! Services as addresses of this machine, where cluster IPs lead nowhere: a kind cluster's are its node's alone.
+//!
+//! As with a cluster IP, each new connection goes to one of the pods that are ready then, in turn.
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::{core::v1::ServicePort, discovery::v1::EndpointSlice};
+use kube::{Api, Client, api::ListParams};
+use std::{collections::HashMap, net::SocketAddr, process::Stdio, sync::Arc};
+use tokio::{
+    io::{self, AsyncBufReadExt as _, BufReader, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command},
+    sync::Mutex,
+};
+
+/// The Services that this process has forwarded so far.
+#[derive(Default)]
+pub struct Forwards(Mutex<HashMap<(String, String, i32), SocketAddr>>);
+
+impl Forwards {
+    /// The address of this machine that leads to a port of a Service, as long as this process lives.
+    ///
+    /// # Errors
+    /// When no port of this machine can be had.
+    pub async fn address(
+        &self,
+        client: &Client,
+        namespace: &str,
+        service: &str,
+        port: &ServicePort,
+    ) -> Result<SocketAddr> {
+        let mut known = self.0.lock().await;
+        let key = (namespace.to_owned(), service.to_owned(), port.port);
+        if let Some(address) = known.get(&key) {
+            return Ok(*address);
+        }
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no free port on this machine")?;
+        let address = listener.local_addr()?;
+        let forward = Forward {
+            slices: Api::namespaced(client.clone(), namespace),
+            namespace: namespace.to_owned(),
+            service: service.to_owned(),
+            port: port.name.clone().unwrap_or_default(),
+            tunnels: Mutex::default(),
+        };
+        tokio::spawn(Arc::new(forward).serve(listener));
+        known.insert(key, address);
+        Ok(address)
+    }
+}
+
+struct Forward {
+    slices: Api<EndpointSlice>,
+    namespace: String,
+    service: String,
+    /// The name of the Service's port; the only one may have none.
+    port: String,
+    tunnels: Mutex<Tunnels>,
+}
+
+#[derive(Default)]
+struct Tunnels {
+    by_pod: HashMap<String, Tunnel>,
+    turn: usize,
+}
+
+/// A `kubectl port-forward` to one pod. It ends with the pod.
+struct Tunnel {
+    kubectl: Child,
+    address: SocketAddr,
+}
+
+impl Forward {
+    async fn serve(self: Arc<Self>, listener: TcpListener) {
+        while let Ok((client, _)) = listener.accept().await {
+            let forward = self.clone();
+            tokio::spawn(async move {
+                // The client sees its connection end, as it would when nothing listens at a Service's pod.
+                if let Err(error) = forward.connect(client).await {
+                    eprintln!("Service {}/{}: {error:#}", forward.namespace, forward.service);
+                }
+            });
+        }
+    }
+
+    async fn connect(&self, mut client: TcpStream) -> Result<()> {
+        let mut server = TcpStream::connect(self.tunnel().await?).await?;
+        // Whichever side ends a connection hard, the other's ends too, and that is all there is to it.
+        copy_bidirectional(&mut client, &mut server).await.ok();
+        Ok(())
+    }
+
+    /// Where the tunnel to the next ready pod begins.
+    async fn tunnel(&self) -> Result<SocketAddr> {
+        let ready = self.ready().await?;
+        let mut tunnels = self.tunnels.lock().await;
+        tunnels.turn = tunnels.turn.wrapping_add(1);
+        let next = tunnels.turn.checked_rem(ready.len()).and_then(|turn| ready.get(turn));
+        let (pod, port) = next.context("no pod is ready")?;
+        if let Some(tunnel) = tunnels.by_pod.get_mut(pod)
+            && tunnel.kubectl.try_wait()?.is_none()
+        {
+            return Ok(tunnel.address);
+        }
+        let tunnel = Tunnel::open(&self.namespace, pod, *port).await?;
+        let address = tunnel.address;
+        tunnels.by_pod.insert(pod.clone(), tunnel);
+        Ok(address)
+    }
+
+    /// The pods that are ready now, each with the port at which it serves.
+    async fn ready(&self) -> Result<Vec<(String, i32)>> {
+        let of_service =
+            ListParams::default().labels(&format!("kubernetes.io/service-name={}", self.service));
+        let mut ready = Vec::new();
+        for slice in self.slices.list(&of_service).await? {
+            let mut ports = slice.ports.unwrap_or_default().into_iter();
+            let port = ports.find(|port| port.name.as_deref().unwrap_or_default() == self.port);
+            let Some(port) = port.and_then(|port| port.port) else { continue };
+            for endpoint in slice.endpoints.unwrap_or_default() {
+                let is_ready = endpoint.conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+                let pod = endpoint.target_ref.and_then(|target| target.name);
+                ready.extend(pod.filter(|_| is_ready).map(|pod| (pod, port)));
+            }
+        }
+        Ok(ready)
+    }
+}
+
+impl Tunnel {
+    async fn open(namespace: &str, pod: &str, port: i32) -> Result<Self> {
+        let mut kubectl = Command::new("kubectl")
+            .args(["--namespace", namespace, "port-forward", "--address=127.0.0.1"])
+            .args([format!("pod/{pod}"), format!(":{port}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start kubectl: is it on the PATH? (`eval \"$(cargo xtask cluster env)\"`)")?;
+        let mut said = BufReader::new(kubectl.stdout.take().context("kubectl without output")?).lines();
+        let line = said.next_line().await?;
+        let Some(address) = line.as_deref().and_then(listening) else {
+            bail!("kubectl port-forward to the pod {pod} says {line:?}");
+        };
+        // It says something for each connection, and would wait if nobody read it.
+        tokio::spawn(async move { io::copy(said.get_mut(), &mut io::sink()).await });
+        Ok(Self { kubectl, address })
+    }
+}
+
+/// The address in kubectl's first line, `Forwarding from 127.0.0.1:40123 -> 8080`.
+fn listening(line: &str) -> Option<SocketAddr> {
+    line.strip_prefix("Forwarding from ")?.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubectl_tells_where_it_listens() {
+        let line = "Forwarding from 127.0.0.1:40123 -> 8080";
+        assert_eq!(listening(line), Some(SocketAddr::from(([127, 0, 0, 1], 40123))));
+        assert_eq!(listening("error: unable to forward port"), None);
+    }
+}
