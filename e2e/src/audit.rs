@@ -115,6 +115,16 @@ impl AuditLog {
         Ok(entries)
     }
 
+    /// The lines that `wanted` chooses, as they are.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn text(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+        let lines = self.lines(self.start)?;
+        let chosen = lines.filter(|line| line.as_ref().map_or(true, |line| wanted(line)));
+        Ok(chosen.collect::<Result<_, _>>()?)
+    }
+
     fn length(&self) -> Result<u64> {
         let metadata = self.path.metadata();
         Ok(metadata.with_context(|| format!("MLOP_AUDIT_LOG={}", self.path.display()))?.len())

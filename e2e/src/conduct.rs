@@ -42,6 +42,14 @@ pub fn secrets(entries: &[Entry]) -> Vec<&Entry> {
     entries.iter().filter(|entry| entry.operator().is_some()).filter(about).collect()
 }
 
+/// Values of the Secrets that the pipelines of the demo and of the tests use.
+pub const SECRET_VALUES: [&str; 2] = ["mlop-test-secret", "mlop-test-password"];
+
+/// Whether a text gives the value of a Secret away.
+pub fn gives_away(text: &str) -> bool {
+    SECRET_VALUES.iter().any(|value| text.contains(value))
+}
+
 /// The entries, one a line.
 pub fn list(entries: &[&Entry]) -> String {
     entries.iter().fold(String::new(), |mut text, entry| {
@@ -56,6 +64,21 @@ mod tests {
     use super::*;
     use crate::audit::tests::line;
     use serde_json::json;
+
+    #[test]
+    fn the_values_are_those_of_the_pipelines() {
+        let pipelines = [
+            include_str!("../pipelines/flights.yaml"),
+            concat!(
+                include_str!("../tests/pipelines/stores.yaml"),
+                include_str!("../tests/pipelines/means.yaml")
+            ),
+        ];
+        for pipeline in pipelines {
+            assert_eq!(pipeline.matches("kind: Secret").count(), SECRET_VALUES.len());
+            assert!(SECRET_VALUES.iter().all(|value| pipeline.contains(value)));
+        }
+    }
 
     fn version(number: u64) -> serde_json::Value {
         json!({"metadata": {"resourceVersion": number.to_string()}})

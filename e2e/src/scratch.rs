@@ -1,7 +1,7 @@
 //! A namespace for one test, or for the demo.
 
-use crate::{cluster::Cluster, s3::Bucket, state::Kind, wait};
-use anyhow::{Context as _, Result};
+use crate::{cluster::Cluster, conduct::gives_away, s3::Bucket, state::Kind, wait};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
@@ -23,14 +23,18 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Runs `test` in a new namespace `e2e-<name>`. If it fails, what is in the namespace is printed first. With
+    /// Runs `test` in a new namespace `e2e-<name>`, after which no log, status or Event there may hold the value of a
+    /// Secret. If it fails, what is in the namespace is printed first. With
     /// `MLOP_KEEP` set the namespace stays.
     ///
     /// # Errors
     /// What `test` returned, or what kept it from starting.
     pub async fn run(name: &str, test: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
         let scratch = Self::open(&format!("e2e-{name}")).await?;
-        let outcome = test(&scratch).await;
+        let outcome = match test(&scratch).await {
+            Ok(()) => scratch.keeps_its_secrets().await,
+            failed => failed,
+        };
         if outcome.is_err() {
             eprintln!("{}", scratch.picture().await);
         }
@@ -135,6 +139,20 @@ impl Scratch {
         let namespace =
             serde_json::from_value(json!({"metadata": {"name": self.namespace, "labels": labels}}))?;
         namespaces.create(&PostParams::default(), &namespace).await?;
+        Ok(())
+    }
+
+    async fn keeps_its_secrets(&self) -> Result<()> {
+        let looks: [&[&str]; 2] = [
+            &["get", "mlop-all,pods,jobs,deployments,statefulsets,events", "-o", "yaml"],
+            &["logs", "--selector=mlop.dev/operator", "--all-containers", "--tail=-1", "--ignore-errors"],
+        ];
+        for args in looks {
+            let seen = self.kubectl(args, "").await?;
+            let given_away: Vec<&str> = seen.lines().filter(|line| gives_away(line)).collect();
+            let command = args.join(" ");
+            ensure!(given_away.is_empty(), "kubectl {command} shows a Secret:\n{}", given_away.join("\n"));
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 use anyhow::{Context as _, Result, ensure};
 use mlop_e2e::{
     audit::{AuditLog, Entry},
-    chain::STAGES,
+    chain::{OPERATORS, STAGES},
     cluster::Cluster,
     conduct,
 };
@@ -51,5 +51,23 @@ async fn no_operator_looks_at_a_secret() -> Result<()> {
         secrets.len(),
         conduct::list(&secrets)
     );
+    Ok(())
+}
+
+/// All that operators write is in the log: pods, statuses, Events, and what pods told them.
+#[tokio::test]
+async fn no_operator_gives_a_secret_away() -> Result<()> {
+    log().await?;
+    let audit = AuditLog::whole()?.context("this cluster keeps no audit log")?;
+    let lines = audit.text(conduct::gives_away)?;
+    ensure!(lines.is_empty(), "the value of a Secret is in the audit log:\n{}", lines.join("\n"));
+
+    let cluster = Cluster::connect().await?;
+    for (_, operator) in STAGES {
+        let deployment = format!("deployment/{operator}");
+        let said = cluster.kubectl(&["-n", OPERATORS, "logs", &deployment, "--tail=-1"]).await?;
+        ensure!(!said.trim().is_empty(), "{operator} has logged nothing");
+        ensure!(!conduct::gives_away(&said), "the value of a Secret is in the log of {operator}");
+    }
     Ok(())
 }
