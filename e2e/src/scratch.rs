@@ -24,8 +24,7 @@ pub struct Scratch {
 
 impl Scratch {
     /// Runs `test` in a new namespace `e2e-<name>`, after which no log, status or Event there may hold the value of a
-    /// Secret. If it fails, what is in the namespace is printed first. With
-    /// `MLOP_KEEP` set the namespace stays.
+    /// Secret. If it fails, what is in the namespace is printed first. With `MLOP_KEEP` set the namespace stays.
     ///
     /// # Errors
     /// What `test` returned, or what kept it from starting.

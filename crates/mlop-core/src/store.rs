@@ -531,16 +531,10 @@ mod tests {
     /// A server that has listed one pod and does not know the kind any more.
     async fn forgotten_kind(request: http::Request<Body>) -> Result<http::Response<Body>, BoxError> {
         let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        let pod = json!({"metadata": {"namespace": "ns", "name": "a", "uid": "u", "resourceVersion": "1"}});
         let (status, answer) = match watches {
-            false => (
-                200,
-                json!({ "metadata": { "resourceVersion": "1" }, "items": [{ "metadata": {
-                "namespace": "ns", "name": "a", "uid": "u", "resourceVersion": "1"
-            } }] }),
-            ),
-            true => {
-                (404, json!({ "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404 }))
-            }
+            false => (200, json!({"metadata": {"resourceVersion": "1"}, "items": [pod]})),
+            true => (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404})),
         };
         Ok(http::Response::builder().status(status).body(Body::from(answer.to_string().into_bytes()))?)
     }
@@ -555,11 +549,14 @@ mod tests {
             labels: None,
             relist: Arc::default(),
         };
+        let changes = Arc::new(Notify::new());
+        let told = Arc::clone(&changes);
+        store.listen(move |_| told.notify_one());
         let emptied = async {
             store.synced().wait_for(|synced| *synced).await.unwrap();
             store.put_written(pod("b", "v", "2"));
             while !names(&store).is_empty() {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                changes.notified().await;
             }
         };
         tokio::select! {

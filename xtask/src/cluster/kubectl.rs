@@ -42,7 +42,11 @@ impl Kubectl {
             }
             thread::sleep(PAUSE);
         }
-        bail!("the API server of {} does not answer", self.kubeconfig.display())
+        bail!(
+            "the API server of {} does not answer, though its node runs: make the cluster anew with \
+             `cargo xtask cluster down` and `cargo xtask cluster up`",
+            self.kubeconfig.display()
+        )
     }
 
     /// Tells this cluster from others of the same name, earlier and later.
