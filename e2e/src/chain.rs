@@ -3,7 +3,7 @@
 use crate::{
     audit::{AuditLog, Entry},
     cluster::Cluster,
-    hand_off::{self, HandOff},
+    hand_off::{self, HandOff, Writes},
     scratch::Scratch,
     state::{Intent, Kind as _},
     wait,
@@ -95,6 +95,11 @@ impl Stage {
     /// What it has when it is done.
     pub fn done(&self) -> Need {
         Need { kind: self.kind.clone(), name: self.name.clone(), digest: Some(self.digest.clone()) }
+    }
+
+    /// Whether it is about a look at the source.
+    pub fn looks(&self, entry: &Entry) -> bool {
+        entry.name.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with("-scan-"))
     }
 
     /// Whether its operator asked for something about it, its runs, pods, Jobs or servers. Events are left out.
@@ -202,7 +207,7 @@ impl Pass {
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub async fn writes(&self) -> Result<String> {
+    pub async fn writes(&self) -> Result<Vec<Writes>> {
         let entries = self.entries().await?;
         Ok(self.stages.iter().map(|stage| hand_off::writes(stage, &entries, self.begin)).collect())
     }

@@ -127,7 +127,7 @@ impl Demo<'_> {
         self.tour.hand_offs.extend(pass.hand_offs().await?);
         if self.audit.is_some() {
             println!("\nwhat the operators wrote, Events aside, since the stage before was ready:");
-            print!("{}", pass.writes().await?);
+            pass.writes().await?.iter().for_each(|writes| print!("{writes}"));
         }
         Ok(())
     }

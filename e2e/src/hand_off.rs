@@ -7,7 +7,11 @@ use crate::{
 use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use mlop_api::contract::{Upstream, condition::READY};
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 /// What any of them may take at most.
 pub const LONGEST: Duration = Duration::from_millis(250);
@@ -42,7 +46,7 @@ impl HandOff {
     }
 
     pub fn time(&self) -> Duration {
-        Duration::try_from(self.started.duration_since(self.ready)).unwrap_or_default()
+        since(self.ready, self.started)
     }
 }
 
@@ -110,9 +114,47 @@ pub fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
 
-/// The operators' writes for a stage, from when its needs were ready or, if that is later, from `begin`, until it was
-/// ready itself: when each came, and what a status says that it did not say before. Events are left out.
-pub fn writes(stage: &Stage, entries: &[Entry], begin: Timestamp) -> String {
+/// Most writes of a stage that ends before its progress is worth one.
+const WRITES_MAX: usize = 4;
+/// A stage with a version in use reports that it is under way when it has taken this long.
+const LASTS: Duration = Duration::from_secs(9);
+
+/// What the operators wrote for a stage until it was ready. Events are left out.
+#[derive(Debug)]
+pub struct Writes {
+    stage: String,
+    /// Writes that come with each look at the source, whether there is something new or not.
+    looking: usize,
+    /// All others.
+    making: usize,
+    took: Duration,
+    /// When each came, and what a status says that it did not say before.
+    lines: String,
+}
+
+impl fmt::Display for Writes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stage, looking, making, lines, .. } = self;
+        match looking {
+            0 => writeln!(f, "{stage}: {making} writes")?,
+            looking => writeln!(f, "{stage}: {making} writes, and {looking} to look at the source")?,
+        }
+        f.write_str(lines)
+    }
+}
+
+impl Writes {
+    /// # Errors
+    /// When there were more than it takes.
+    pub fn check(&self) -> Result<()> {
+        let enough = self.making <= WRITES_MAX || self.took >= LASTS;
+        ensure!(enough, "{WRITES_MAX} writes are enough for a stage:\n{self}");
+        Ok(())
+    }
+}
+
+/// The operators' writes for a stage, from when its needs were ready or, if that is later, from `begin`.
+pub fn writes(stage: &Stage, entries: &[Entry], begin: Timestamp) -> Writes {
     let until = became_ready(&stage.done(), entries, Timestamp::MAX).unwrap_or(Timestamp::MAX);
     let from = ready(stage, entries, until).map_or(begin, |(at, _)| at.max(begin));
     let its: Vec<_> = entries.iter().filter(|entry| stage.concerns(entry) && entry.at <= until).collect();
@@ -120,20 +162,31 @@ pub fn writes(stage: &Stage, entries: &[Entry], begin: Timestamp) -> String {
     let first = its.iter().find(|entry| entry.at > from && stage.needs.is_empty());
     let zero = first.map_or(from, |entry| entry.at);
     let mut said: BTreeMap<&str, &Upstream> = BTreeMap::new();
-    let (mut lines, mut count) = (String::new(), 0);
+    let (mut lines, mut looking, mut making, mut last) = (String::new(), 0, 0, zero);
     for entry in its {
         let status = entry.status.as_ref().filter(|_| entry.resource.ends_with("/status"));
         let before = status.and_then(|status| said.insert(&entry.name, status));
         if entry.at <= from {
             continue;
         }
-        count += 1;
-        let after = millis(Duration::try_from(entry.at.duration_since(zero)).unwrap_or_default());
+        *(if stage.looks(entry) { &mut looking } else { &mut making }) += 1;
+        last = entry.at;
+        let after = millis(since(zero, entry.at));
         let news = status.map_or_else(String::new, |status| news(status, before));
         let Entry { verb, resource, name, .. } = entry;
         writeln!(lines, "  {after:>11}  {verb:<6} {resource:<23} {name:<30} {news}").ok();
     }
-    format!("{} {}: {count} writes\n{lines}", stage.kind, stage.name)
+    Writes {
+        stage: format!("{} {}", stage.kind, stage.name),
+        looking,
+        making,
+        took: since(zero, last),
+        lines,
+    }
+}
+
+fn since(begin: Timestamp, at: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(begin)).unwrap_or_default()
 }
 
 /// What a status says that it did not say before.
@@ -282,9 +335,24 @@ mod tests {
             line(40, "patch", "featureviews/status", "other", published(9, "True")),
             line(50, "delete", "pods", "route-1-1", json!({})),
         ];
-        let text = writes(&stage(Some("route-2"), &[("Dataset", Some(1))]), &log, Timestamp::MIN);
+        let text = writes(&stage(Some("route-2"), &[("Dataset", Some(1))]), &log, Timestamp::MIN).to_string();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 4, "{text}");
         assert!(lines[0].ends_with("3 writes") && lines[3].contains("Ready=True, artifact"), "{text}");
+    }
+
+    #[test]
+    fn four_writes_are_enough_unless_it_lasts() {
+        let made = |millis: &[i64]| {
+            let pods = millis.iter().map(|at| line(*at, "create", "pods", "route-2-1", json!({})));
+            let looks = (0..3).map(|at| line(at, "create", "pods", "route-scan-7-ab", json!({})));
+            let log: Vec<_> = looks.chain(pods).collect();
+            writes(&stage(Some("route-2"), &[]), &log, Timestamp::MIN)
+        };
+        let writes = made(&[10, 20, 30, 40]);
+        assert!(writes.to_string().starts_with("FeatureView route: 4 writes, and 3 to look"), "{writes}");
+        assert!(writes.check().is_ok());
+        assert!(made(&[10, 20, 30, 40, 50]).check().is_err());
+        assert!(made(&[10, 20, 30, 40, 9_500]).check().is_ok());
     }
 }

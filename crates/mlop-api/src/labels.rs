@@ -12,6 +12,8 @@ pub const RUN_KIND: &str = "mlop.dev/run-kind";
 pub const ATTEMPT: &str = "mlop.dev/attempt";
 /// Label: what a pod does: `run`, `scan`, `probe`, `activation`, `cleanup` or `serving`.
 pub const ROLE: &str = "mlop.dev/role";
+/// Label of a run or an activation pod: the number under which it may activate what it makes.
+pub const REVISION: &str = "mlop.dev/revision";
 /// Label: which operator made the object; operators watch only their own.
 pub const OPERATOR: &str = "mlop.dev/operator";
 /// Label: 63 characters at most of the hexadecimal digest being served.

@@ -38,6 +38,18 @@ pub struct ResultDocument {
     /// Sequence number of the newest complete checkpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<u64>,
+    /// How the pod has activated what it made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activated: Option<Activated>,
+}
+
+/// An activation: what was made is what the outside (online store, alias) shows, unless a higher revision came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Activated {
+    /// Its number among the intent's activations, each of which has another.
+    pub revision: i64,
+    /// Digest of everything that it depends on besides the artifact.
+    pub parameters: Digest,
 }
 
 /// A model version as the tracking server knows it.

@@ -209,6 +209,9 @@ pub struct Output {
     /// How the tracking server knows it (ModelVersion).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<crate::result::Registered>,
+    /// How the pod that made it has activated it too (FeatureSnapshot, ModelVersion).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated: Option<crate::result::Activated>,
 }
 
 /// Why an attempt failed.

@@ -9,6 +9,7 @@ use crate::{
     common::Metric,
     contract::Root,
     dataset::{Column, Format, Quarantine},
+    result::Activated,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ pub enum Work {
     Scan(ScanWork),
     /// `mlop-dataset`: read exactly the listed objects, validate, write a table.
     Version(VersionWork),
-    /// `mlop-features`: run the SQL over the inputs, write a table.
+    /// `mlop-features`: run the SQL over the inputs, write a table, and activate it if asked to.
     Snapshot(SnapshotWork),
     /// `mlop-features`: load a table into Redis and move the view's pointer to it.
     Activate(ActivateWork),
@@ -50,7 +51,7 @@ pub enum Work {
     Deactivate { view: ViewKey, redis: Redis },
     /// `mlop-launcher`: fetch inputs, run the user's command, upload what it left.
     Train(TrainWork),
-    /// `mlop-registrar`: record a version in the tracking server.
+    /// `mlop-registrar`: record a version in the tracking server, and move an alias to it if asked to.
     Register(RegisterWork),
     /// `mlop-registrar`: move an alias.
     Alias(AliasWork),
@@ -126,6 +127,12 @@ pub struct SnapshotWork {
     pub output: Store,
     /// Memory the query may use in bytes before it spills to `/tmp`.
     pub memory_bytes: u64,
+    /// How the table is activated when it is written; none: not by this pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online: Option<Online>,
+    /// The table that is active already: writing it again asks for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<Digest>,
 }
 
 /// Names a view in the online store, across namespaces.
@@ -146,15 +153,22 @@ pub struct Redis {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActivateWork {
-    pub view: ViewKey,
     pub table: Input,
+    pub online: Online,
+}
+
+/// How a view is served online.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Online {
+    pub view: ViewKey,
     pub entities: Vec<String>,
     pub timestamp: String,
     /// Seconds after which a value counts as too old; none: never.
     pub ttl_seconds: Option<u64>,
-    /// The pointer moves to this revision only if it is higher than the one it has.
-    pub revision: i64,
     pub redis: Redis,
+    /// The pointer moves to this revision only if it is higher than the one it has.
+    pub activation: Activated,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -203,6 +217,9 @@ pub struct RegisterWork {
     pub metrics: Vec<Metric>,
     /// Marks run and version, so that they are found again after a crash.
     pub input_digest: Digest,
+    /// The alias that the version gets; none: not by this pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<Alias>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -212,9 +229,16 @@ pub struct AliasWork {
     pub tracking: String,
     pub registered_model: String,
     pub version: String,
-    pub alias: String,
+    pub alias: Alias,
+}
+
+/// An alias of a registered model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Alias {
+    pub name: String,
     /// UID of the Model: revisions of a Model that was created anew under its name count from one again.
     pub owner: String,
     /// The alias moves to this revision only if it is higher than the one by which the same owner set it last.
-    pub revision: i64,
+    pub activation: Activated,
 }

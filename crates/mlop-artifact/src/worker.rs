@@ -14,7 +14,7 @@ use crate::{environment, store::ObjectStoreHandle};
 use futures::FutureExt;
 use mlop_api::{
     Reason,
-    result::{Failure, ResultDocument},
+    result::{Activated, Failure, ResultDocument},
     task::Task,
 };
 use std::{
@@ -90,6 +90,22 @@ where
         return Ok(result);
     }
     Ok(recorded(store, &key).await?.unwrap_or(result))
+}
+
+/// `result`, and that it is active if `activate` succeeds. Otherwise it is made all the same: the operator then has it
+/// activated by a pod for that alone, which says what is wrong.
+pub async fn activated(
+    result: ResultDocument,
+    activation: &Activated,
+    activate: impl Future<Output = Result<ResultDocument, Failure>>,
+) -> ResultDocument {
+    match activate.await {
+        Ok(_) => ResultDocument { activated: Some(activation.clone()), ..result },
+        Err(Failure { reason, message, .. }) => {
+            tracing::warn!(%reason, revision = activation.revision, "not activated: {message}");
+            result
+        }
+    }
 }
 
 async fn recorded(store: &ObjectStoreHandle, key: &str) -> Result<Option<ResultDocument>, Failure> {
@@ -182,6 +198,7 @@ fn write(document: &ResultDocument, termination_log: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mlop_api::Digest;
     use std::cell::Cell;
 
     fn done(summary: &str) -> ResultDocument {
@@ -219,6 +236,15 @@ mod tests {
             Ok(done("late"))
         });
         assert_eq!(late.await.unwrap(), done("first"));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_activated_is_made_all_the_same() {
+        let activation = Activated { revision: 3, parameters: Digest::of_bytes(b"ttl") };
+        let active = activated(done("made"), &activation, async { Ok(done("online")) }).await;
+        assert_eq!(active, ResultDocument { activated: Some(activation.clone()), ..done("made") });
+        let failure = Failure::transient(Reason::OnlineStoreUnreachable, "no answer");
+        assert_eq!(activated(done("made"), &activation, async { Err(failure) }).await, done("made"));
     }
 
     #[tokio::test]

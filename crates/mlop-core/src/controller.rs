@@ -4,7 +4,7 @@ use crate::{
     condition::Conditions,
     context::Context,
     error::Error,
-    execute::{Subject, execute, report},
+    execute::{Still, Subject, execute, report},
     metrics::{ControllerLabel, PassLabels, ReasonLabels},
     plan::{Next, Plan},
     queue::{Key, Queue},
@@ -275,7 +275,7 @@ impl<R: Reconciler> Controller<R> {
             return;
         }
         let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
-        if let Err(error) = report(&self.cx, &subject, &status).await {
+        if let Err(error) = report(&self.cx, &subject, &status, Still::AsRead).await {
             tracing::warn!(object = %key, %error, "the failure could not be reported");
         }
     }

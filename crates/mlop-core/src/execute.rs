@@ -45,7 +45,7 @@ pub async fn execute<S: Serialize>(cx: &Context, subject: &Subject<'_>, plan: &P
         apply(cx, subject, step).await?;
     }
     if let Some(status) = &plan.status {
-        report(cx, subject, status).await?;
+        report(cx, subject, status, Still::Itself).await?;
     }
     // What is not needed any more may be the only thing that knew what the status says now.
     for step in &plan.deletes {
@@ -281,18 +281,32 @@ async fn delete(cx: &Context, subject: &Subject<'_>, step: &Delete) -> Result<()
     }
 }
 
-/// Writes the whole status; the uid makes sure that it is still the object that was decided on.
+/// What the object must still be for its status to be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Still {
+    /// The one that was decided on: a status that was derived holds whatever was written meanwhile.
+    Itself,
+    /// As it was read: the status is made from the one that was there.
+    AsRead,
+}
+
+/// Writes the whole status.
 pub(crate) async fn report<S: Serialize>(
     cx: &Context,
     subject: &Subject<'_>,
     status: &S,
+    still: Still,
 ) -> Result<(), Error> {
     leads(cx, subject)?;
     let key = subject.key();
+    let mut metadata = json!({"name": key.name, "namespace": key.namespace, "uid": subject.meta.uid});
+    if let (Still::AsRead, Some(fields)) = (still, metadata.as_object_mut()) {
+        fields.insert("resourceVersion".to_owned(), json!(subject.meta.resource_version));
+    }
     let body = json!({
         "apiVersion": subject.kind.api_version(),
         "kind": subject.kind.kind,
-        "metadata": {"name": key.name, "namespace": key.namespace, "uid": subject.meta.uid},
+        "metadata": metadata,
         "status": status,
     });
     let api = cx.api(&subject.kind, &key.namespace);

@@ -3,6 +3,10 @@
 //! A kind says what enters the digest ([`Intent::identity`]), what its run looks like ([`Intent::run`]) and, if its
 //! result is projected to somewhere outside, how ([`Intent::activation`]). Everything else is here: the gate, the
 //! trigger, pin and suspend, activation before publication, dead letters, history and retention.
+//!
+//! Each activation has a number, the revision, and outside the highest wins. A run gets one when it is created: its pod
+//! activates what it has made if the intent wants that when the pod starts ([`wants_active`]). In all other cases (a
+//! pin, other parameters, an online store that was away) a pod does it that does nothing else, with the next number.
 
 mod publish;
 mod step;
@@ -15,7 +19,7 @@ use crate::{
     queue::Key,
     resource::PodView,
     run::RunResource,
-    store::Cached,
+    store::{Cached, Store},
 };
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Resource, ResourceExt};
@@ -24,6 +28,7 @@ use mlop_api::{
     common::{Consistency, Flow, NamedInput, ObjectRef},
     contract::condition as kinds,
     labels,
+    result::Registered,
     run::{Execution, Lineage},
     status::{IntentStatus, Verdict},
     task::Subject,
@@ -43,6 +48,8 @@ pub trait Intent: Sized + Send + Sync + 'static {
     /// Version of the meaning of [`identity`](Self::identity). Raising it never triggers by itself: an artifact is
     /// current if its recorded version gives the same digest.
     const SEMANTICS: u32 = 1;
+    /// Whether its results are projected to the outside, by [`activation`](Self::activation).
+    const ACTIVATES: bool = false;
 
     fn flow(object: &Self::Resource) -> &dyn Flow;
 
@@ -59,6 +66,11 @@ pub trait Intent: Sized + Send + Sync + 'static {
     /// # Errors
     /// What has to be there or to be corrected first.
     fn identity(world: &World<Self>) -> Result<Identity, Hold>;
+
+    /// The inputs of a run that are not resources, as [`identity`](Self::identity) has them.
+    fn digests(_run: &Self::Run) -> Vec<(String, Digest)> {
+        Vec::new()
+    }
 
     /// How its runs are carried out.
     fn execution(object: &Self::Resource) -> Execution;
@@ -117,8 +129,9 @@ pub type BuildActivation = dyn Fn(ObjectMeta, Subject, i64) -> Pod;
 pub enum Activation {
     /// There is nothing outside.
     None,
-    /// A pod does it. `parameters` is everything that it depends on besides the artifact: a change activates anew.
-    Pod { parameters: Value, build: Box<BuildActivation> },
+    /// A pod does it, if the run's own has not. `parameters` is the digest of everything that it depends on besides the
+    /// artifact: a change activates anew.
+    Pod { parameters: Digest, build: Box<BuildActivation> },
     /// What it needs is not there yet.
     Waiting(String),
 }
@@ -129,7 +142,7 @@ pub struct World<I: Intent> {
     pub inputs: Vec<InputState>,
     /// All runs of this intent.
     pub runs: Vec<Arc<I::Run>>,
-    /// Pods of this intent that are not of a run: scans, activations.
+    /// Pods of this intent and of its runs.
     pub pods: Vec<Arc<PodView>>,
     /// How it depends on itself, if it does.
     pub cycle: Option<String>,
@@ -206,9 +219,7 @@ impl<I: Intent> Sources<I> {
         World {
             inputs: wanted.iter().map(|input| self.inputs.state(&key.namespace, input)).collect(),
             runs: self.runs.select(&key.namespace, |run| belongs(run.meta())),
-            pods: self.pods.select(&key.namespace, |pod| {
-                belongs(pod.meta()) && pod.labels().get(labels::ROLE).is_some_and(|role| role != "run")
-            }),
+            pods: self.pods.select(&key.namespace, |pod| belongs(pod.meta())),
             cycle: crate::chain::cycle(&start, &references, |from| self.inputs.lookup(&key.namespace, from)),
             operator: cx.settings.operator.clone(),
             worker_image: cx.settings.worker_image.clone(),
@@ -216,6 +227,30 @@ impl<I: Intent> Sources<I> {
             extra,
         }
     }
+}
+
+/// The number under which a run or an activation pod may activate what it makes; 0: it may not.
+pub fn revision<K: Resource>(object: &K) -> i64 {
+    let labels = object.meta().labels.as_ref();
+    labels.and_then(|all| all.get(labels::REVISION)).and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+/// The intent that `run` is for, if it wants the result of an attempt that starts now to be activated by its pod.
+pub fn wants_active<I: Intent>(intents: &Store<I::Resource>, run: &I::Run) -> Option<Arc<I::Resource>> {
+    let name = run.meta().labels.as_ref()?.get(labels::INTENT)?;
+    let intent = intents.get(&Key::new(run.meta().namespace.clone()?, name))?;
+    let ours = run.owner_references().iter().any(|owner| Some(&owner.uid) == intent.meta().uid.as_ref());
+    let wanted = revision(run) > 0
+        && intent.meta().deletion_timestamp.is_none()
+        && I::flow(&intent).pin().is_none()
+        && I::judge(&intent, run).is_none_or(|verdict| verdict.passed);
+    (ours && wanted).then_some(intent)
+}
+
+/// Identity of an activation: of what, and how.
+pub fn activation_digest(output: &Digest, registered: Option<&Registered>, parameters: &Digest) -> Digest {
+    Digest::of_json(&json!({"output": output, "registered": registered, "parameters": parameters}))
+        .unwrap_or_else(|_| Digest::of_bytes(b""))
 }
 
 /// How a run stands, as its intent sees it.

@@ -496,6 +496,7 @@ fn succeed<R: Run>(
         metrics: result.metrics,
         summary: result.summary,
         registered: result.registered,
+        activated: result.activated,
         digest,
     });
     status.attempts += 1;

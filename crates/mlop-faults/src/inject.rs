@@ -31,6 +31,8 @@ const LATE: Duration = Duration::from_secs(5);
 const SEEN: Duration = Duration::from_millis(100);
 /// How long a foreign object keeps a name.
 const NAME_TAKEN: Duration = Duration::from_secs(30);
+/// How often whoever took a name gives it back.
+const NAME_GIVEN_BACK: u32 = 10;
 /// Within this time whoever has lost a lease has noticed it: a renewal and a request that is not answered.
 const NOTICED: Duration = Duration::from_secs(10);
 /// How far a clock is off, in seconds.
@@ -243,7 +245,10 @@ impl Injector {
             Fault::Partition => return self.state().outages.push(outage(fault, by)),
             Fault::ServerDown => return self.state().outages.push(outage(fault, "")),
             Fault::CrashBefore | Fault::CrashAfter => Command::Crash(by.to_owned()),
-            Fault::TwoLeaders => Command::SecondLeader(by.to_owned()),
+            Fault::TwoLeaders => {
+                self.state().ledger.rivals();
+                Command::SecondLeader(by.to_owned())
+            }
             Fault::Terminated => Command::Terminate(by.to_owned()),
             Fault::LeaseTaken => Command::TakeLease(by.to_owned()),
             Fault::ClockAhead => Command::Clock(by.to_owned(), CLOCK_WRONG),
@@ -343,12 +348,16 @@ impl Injector {
         let mut object: Value = serde_json::from_slice(&call.body).unwrap_or_default();
         let name = object["metadata"]["name"].clone();
         object["metadata"] = json!({"name": name, "labels": {"app": "somebody"}});
-        self.somebody(Method::POST, &call.path, JSON, &object).await;
+        let taken = self.somebody(Method::POST, &call.path, JSON, &object).await.unwrap_or_default();
+        let only_it = json!({"preconditions": {"uid": taken["metadata"]["uid"]}});
         let (injector, path) = (Arc::clone(self), call.object_path());
         self.state().last_fault = Some(Instant::now() + NAME_TAKEN);
         tokio::spawn(async move {
-            sleep(NAME_TAKEN).await;
-            injector.somebody(Method::DELETE, &path, JSON, &Value::Null).await;
+            // A restored server brings it back.
+            for _ in 0..NAME_GIVEN_BACK {
+                sleep(NAME_TAKEN).await;
+                injector.somebody(Method::DELETE, &path, JSON, &only_it).await;
+            }
         });
     }
 }

@@ -1,6 +1,9 @@
 //! What must hold, whatever goes wrong. Each oracle has a name, which a failure begins with.
 
-use crate::{inject::Call, world::World};
+use crate::{
+    inject::Call,
+    world::{Pointer, SECOND_LEADER, World},
+};
 use kube::Resource;
 use mlop_api::{
     Reason,
@@ -32,6 +35,7 @@ pub struct Ledger {
     /// Artifacts that somebody may consume: kind, name, digest.
     published: BTreeSet<(String, String, String)>,
     restored: Option<Instant>,
+    rivals: Option<Instant>,
     /// Generation, revision and digest that were reported last, by uid.
     reported: BTreeMap<String, (i64, i64, String)>,
 }
@@ -50,6 +54,15 @@ impl Ledger {
     pub fn restored(&mut self) {
         self.reported.clear();
         self.restored = Some(Instant::now());
+    }
+
+    pub fn was_restored(&self) -> bool {
+        self.restored.is_some()
+    }
+
+    /// Two instances believe that they lead.
+    pub fn rivals(&mut self) {
+        self.rivals = Some(Instant::now());
     }
 
     /// A write was accepted.
@@ -111,7 +124,9 @@ impl Ledger {
         let before = self.reported.get(uid).cloned().unwrap_or_default();
         let stands = !before.2.is_empty() && digest != before.2 && revision <= before.1;
         let unnoticed = self.restored.is_some_and(|at| at.elapsed() < RESTORE_NOTICED);
-        if !unnoticed && (generation < before.0 || revision < before.1 || stands) {
+        // Of two leaders each may write what it knew before the other wrote.
+        let rivals = self.rivals.is_some_and(|at| at.elapsed() < SECOND_LEADER);
+        if !unnoticed && !rivals && (generation < before.0 || revision < before.1 || stands) {
             let now = (generation, revision, &digest);
             let what = format!("{} {} went from {before:?} to {now:?}", call.kind, call.name);
             self.violation("monotonic status", format!("{what} (generation, revision, digest)"));
@@ -135,6 +150,28 @@ impl Ledger {
             self.published.insert((kind, call.name.clone(), digest.to_owned()));
         }
     }
+}
+
+/// Where something else is active outside than is published, once everything has settled.
+pub fn outside(world: &World) -> Vec<String> {
+    let (views, models) = (world.list::<FeatureView>(), world.list::<Model>());
+    let views = views.iter().filter_map(|view| {
+        let status = view.status.as_ref()?;
+        let pointer = format!("view {}", view.metadata.name.as_ref()?);
+        Some((pointer, status.artifact.as_ref()?.digest.to_string(), status.activation.as_ref()?.revision))
+    });
+    let models = models.iter().filter_map(|model| {
+        let status = model.status.as_ref()?;
+        let pointer = format!("alias {} {}", model.spec.alias, model.metadata.uid.as_ref()?);
+        Some((pointer, status.registered.as_ref()?.version.clone(), status.activation.as_ref()?.revision))
+    });
+    let outside = world.outside();
+    let wrong = views.chain(models).filter_map(|(name, content, revision)| {
+        let wanted = Pointer { revision, content };
+        let found = outside.pointers.get(&name).cloned().unwrap_or_default();
+        (found != wanted).then(|| format!("outside: {name} is {found:?} instead of {wanted:?}"))
+    });
+    wrong.collect()
 }
 
 /// Where objects can be looked at.

@@ -16,8 +16,8 @@ use mlop_api::{
     common::Metric,
     dataset::{self, Dataset},
     deployment, features, kinds, labels, registry,
-    result::{Failure, Registered, ResultDocument},
-    task::{Task, Work},
+    result::{Activated, Failure, Registered, ResultDocument},
+    task::{ActivateWork, AliasWork, Input, Task, Work},
     training,
 };
 use mlop_core::{
@@ -56,7 +56,7 @@ const LEASES: &str = "mlop-system";
 /// How long a process has to stop when it is told to.
 const TERMINATION_GRACE: Duration = Duration::from_secs(30);
 /// How long two instances believe that they lead.
-const SECOND_LEADER: Duration = Duration::from_secs(60);
+pub const SECOND_LEADER: Duration = Duration::from_secs(60);
 /// How far a restored server goes back, at least.
 const BACKUP_EVERY: Duration = Duration::from_secs(10);
 
@@ -111,12 +111,21 @@ pub struct Outside {
     pub versions: Vec<Digest>,
     /// Pods that began, by kind of work.
     pub done: BTreeMap<&'static str, u32>,
-    /// The revision that a pointer outside shows, by what it is and whose.
-    pub pointers: BTreeMap<String, i64>,
+    /// What pointers outside show, by what they are and whose.
+    pub pointers: BTreeMap<String, Pointer>,
     /// How often a pointer moved.
     pub moves: BTreeMap<String, u32>,
+    /// There was something in the bucket for a moment that did not stay.
+    pub flapped: bool,
     /// The model of this digest never becomes ready.
     pub broken_rollout: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pointer {
+    pub revision: i64,
+    /// The table's digest, or the version's number.
+    pub content: String,
 }
 
 pub struct World {
@@ -457,9 +466,10 @@ async fn supervise(
             Some(Command::RecreateInput) => recreate_input(&sim, &processes.injector),
             Some(Command::Recreate(_)) if !processes.injector.wants_back() => {}
             Some(Command::Recreate(object)) => {
-                // Somebody may have been faster.
+                // Somebody may have been faster, or the namespace is gone with all that was in it.
                 if let Err(error) = create(&sim, anew(object))
                     && !error.contains("already exists")
+                    && !error.contains("namespaces")
                 {
                     lock(&processes.ended).push(format!("the user could not create it anew: {error}"));
                 }
@@ -467,6 +477,7 @@ async fn supervise(
             Some(Command::FlapSource) => {
                 let (before, outside) = (lock(&outside).bucket.clone(), Arc::clone(&outside));
                 lock(&outside).bucket = format!("{before} with a mistake");
+                lock(&outside).flapped = true;
                 refresh(&sim, "flapping");
                 let sim = sim.clone();
                 tokio::spawn(async move {
@@ -599,34 +610,81 @@ pub fn work(pod: &k8s_openapi::api::core::v1::Pod, outside: &mut Outside, inject
         Work::Alias(_) => ("alias", 1),
         Work::Serve { .. } => return PodOutcome::run_forever(),
     };
-    *outside.done.entry(name).or_default() += 1;
-    let failures = outside.failures.entry(name).or_default();
-    let killed = || PodOutcome::fail(137, "Error", "");
-    let reported = |document: ResultDocument| match &document.error {
-        Some(_) => PodOutcome::fail(1, "Error", document.to_message()).in_container("worker"),
-        None => PodOutcome::succeed(document.to_message()).in_container("worker"),
-    };
-    let outcome = match injector.work(name) {
-        Some(Fault::KilledBefore) => killed(),
-        Some(Fault::KilledAfter) => {
-            result(&task.work, outside);
-            killed()
+    let mut ended = end(name, outside, injector, |outside| result(&task.work, outside));
+    if let Ended::Reported(made) = &mut ended
+        && let Some((name, next, activation)) = activation(&task.work, made)
+    {
+        match end(name, outside, injector, |outside| result(&next, outside)) {
+            Ended::Reported(active) if active.error.is_none() => made.activated = Some(activation),
+            Ended::Reported(_) => {}
+            killed => ended = killed,
         }
-        Some(Fault::StoreUnreachable) => reported(ResultDocument::failed(Failure::transient(
-            Reason::StoreUnreachable,
-            "the store does not answer",
-        ))),
-        _ if failures.is_empty() => reported(result(&task.work, outside)),
-        _ => {
-            let failure = failures.remove(0);
-            if failure.reason == Reason::OutOfMemory {
-                PodOutcome::fail(137, "OOMKilled", "").in_container("user")
-            } else {
-                reported(ResultDocument::failed(failure))
-            }
-        }
+    }
+    let outcome = match ended {
+        Ended::Killed => PodOutcome::fail(137, "Error", ""),
+        Ended::OutOfMemory => PodOutcome::fail(137, "OOMKilled", "").in_container("user"),
+        Ended::Reported(document) => match &document.error {
+            Some(_) => PodOutcome::fail(1, "Error", document.to_message()).in_container("worker"),
+            None => PodOutcome::succeed(document.to_message()).in_container("worker"),
+        },
     };
     outcome.starting_after(Duration::from_millis(500)).running_for(Duration::from_secs(seconds))
+}
+
+enum Ended {
+    Killed,
+    OutOfMemory,
+    Reported(Box<ResultDocument>),
+}
+
+/// How a piece of work ends.
+fn end(
+    name: &'static str,
+    outside: &mut Outside,
+    injector: &Injector,
+    result: impl FnOnce(&mut Outside) -> ResultDocument,
+) -> Ended {
+    *outside.done.entry(name).or_default() += 1;
+    let failed = |failure| Ended::Reported(Box::new(ResultDocument::failed(failure)));
+    match injector.work(name) {
+        Some(Fault::KilledBefore) => return Ended::Killed,
+        Some(Fault::KilledAfter) => {
+            result(outside);
+            return Ended::Killed;
+        }
+        Some(Fault::StoreUnreachable) => {
+            return failed(Failure::transient(Reason::StoreUnreachable, "the store does not answer"));
+        }
+        _ => {}
+    }
+    let failures = outside.failures.entry(name).or_default();
+    if failures.is_empty() {
+        return Ended::Reported(Box::new(result(outside)));
+    }
+    let failure = failures.remove(0);
+    if failure.reason == Reason::OutOfMemory { Ended::OutOfMemory } else { failed(failure) }
+}
+
+/// What a pod does after its work: the activation of what it made.
+fn activation(work: &Work, made: &ResultDocument) -> Option<(&'static str, Work, Activated)> {
+    let digest = made.digest.clone()?;
+    match work {
+        Work::Snapshot(work) if work.active.as_ref() != Some(&digest) => {
+            let online = work.online.clone()?;
+            let (media_type, store) = (String::new(), work.output.clone());
+            let table = Input { name: String::new(), digest, media_type, store };
+            let activation = online.activation.clone();
+            Some(("activate", Work::Activate(ActivateWork { table, online }), activation))
+        }
+        Work::Register(work) => {
+            let (alias, registered) = (work.alias.clone()?, made.registered.clone()?);
+            let activation = alias.activation.clone();
+            let (tracking, version) = (work.tracking.clone(), registered.version);
+            let work = AliasWork { tracking, registered_model: registered.model, version, alias };
+            Some(("alias", Work::Alias(work), activation))
+        }
+        _ => None,
+    }
 }
 
 fn result(work: &Work, outside: &mut Outside) -> ResultDocument {
@@ -674,8 +732,12 @@ fn result(work: &Work, outside: &mut Outside) -> ResultDocument {
                 ..Default::default()
             }
         }
-        Work::Activate(work) => outside.point(format!("view {}", work.view.name), work.revision),
-        Work::Alias(work) => outside.point(format!("alias {} {}", work.alias, work.owner), work.revision),
+        Work::Activate(ActivateWork { table, online }) => {
+            outside.point(format!("view {}", online.view.name), &online.activation, table.digest.to_string())
+        }
+        Work::Alias(AliasWork { alias, version, .. }) => {
+            outside.point(format!("alias {} {}", alias.name, alias.owner), &alias.activation, version.clone())
+        }
         Work::Deactivate { view, .. } => {
             outside.pointers.remove(&format!("view {}", view.name));
             ResultDocument::default()
@@ -686,14 +748,15 @@ fn result(work: &Work, outside: &mut Outside) -> ResultDocument {
 
 impl Outside {
     /// Moves a pointer, but never back.
-    fn point(&mut self, name: String, revision: i64) -> ResultDocument {
+    fn point(&mut self, name: String, to: &Activated, content: String) -> ResultDocument {
         let now = self.pointers.entry(name.clone()).or_default();
-        if revision < *now {
-            let message = format!("revision {now} is active already");
-            return ResultDocument::failed(Failure::superseded(Some(*now), message));
+        let same = to.revision == now.revision && content == now.content;
+        if to.revision <= now.revision && !same {
+            let message = format!("revision {} is active already", now.revision);
+            return ResultDocument::failed(Failure::superseded(Some(now.revision), message));
         }
-        if revision > *now {
-            *now = revision;
+        if !same {
+            *now = Pointer { revision: to.revision, content };
             *self.moves.entry(name).or_default() += 1;
         }
         ResultDocument::default()

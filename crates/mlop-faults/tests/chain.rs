@@ -20,6 +20,7 @@ use mlop_api::{
 };
 use mlop_core::condition;
 use mlop_faults::{
+    oracle::outside,
     scenario::PIPELINE,
     world::{NS, World},
 };
@@ -306,4 +307,59 @@ async fn an_edit_does_not_wait_for_a_run_that_gets_nowhere() {
     assert_eq!(runs.len(), 1, "the run with the typo is gone");
     assert_eq!(runs[0].spec.identity.command[1], "mended.py");
     assert_eq!(world.done("train"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_that_changes_faster_than_a_training_ends_is_served_even_so() {
+    let world = World::start();
+    first(&world).await;
+    for day in 0..15 {
+        world.arrive(&format!("day {day}"));
+        sleep(Duration::from_secs(20)).await;
+    }
+    let served: u32 = served_version(&world).unwrap().parse().unwrap();
+    assert!((5..12).contains(&served), "version {served} after five minutes of training for half a minute");
+    sleep(SETTLE).await;
+    let newest = world.get::<Dataset>("flights").status.unwrap().artifact.unwrap().digest;
+    assert_eq!(deployment(&world).artifact.unwrap().roots[0].digest, newest);
+    assert!(world.done("train") < 15, "what nobody waited for was not trained");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pin_holds_against_a_run_that_is_under_way() {
+    let world = World::start();
+    first(&world).await;
+    let earlier = world.get::<FeatureView>("routes").status.unwrap().artifact.unwrap();
+    world.arrive("february");
+    world.until("the next snapshot is under way", |w| w.done("snapshot") == 2).await;
+    world.sim.edit::<FeatureView>(NS, "routes", |view| view.spec.pin = Some(earlier.run.clone())).unwrap();
+    sleep(SETTLE).await;
+    let artifact = world.get::<FeatureView>("routes").status.unwrap().artifact.unwrap();
+    assert_eq!(artifact.digest, earlier.digest);
+    assert_eq!(outside(&world), [""; 0], "the pinned snapshot is served");
+    assert_eq!(world.done("train"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_run_could_not_activate_another_pod_does() {
+    let world = World::start();
+    let failure = || vec![Failure::transient(Reason::OnlineStoreUnreachable, "no answer")];
+    world.outside().failures.insert("activate", failure());
+    world.outside().failures.insert("alias", failure());
+    first(&world).await;
+    let done = ["snapshot", "activate", "register", "alias"].map(|work| world.done(work));
+    assert_eq!(done, [1, 2, 1, 2]);
+    assert_eq!(outside(&world), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_that_is_deleted_at_work_leaves_nothing_online() {
+    let world = World::start();
+    world.apply(PIPELINE);
+    world.until("the snapshot is under way", |w| w.done("snapshot") == 1).await;
+    world.sim.delete::<FeatureView>(NS, "routes").unwrap();
+    world.until("the view is gone", |w| w.sim.get::<FeatureView>(NS, "routes").is_none()).await;
+    sleep(SETTLE).await;
+    assert!(world.outside().pointers.is_empty(), "{:?}", world.outside().pointers);
+    assert_eq!(world.done("deactivate"), 1);
 }

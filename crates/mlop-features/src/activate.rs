@@ -20,10 +20,10 @@ use arrow::{
     datatypes::SchemaRef,
 };
 use mlop_api::{
-    Reason,
+    Digest, Reason,
     common::Metric,
     result::{Failure, ResultDocument},
-    task::ActivateWork,
+    task::Online,
 };
 use mlop_artifact::{
     manifest::{ColumnSchema, TableManifest},
@@ -38,26 +38,27 @@ const BATCH_ENTITIES: usize = 1_000;
 /// Rows of the table that are read at a time.
 const BATCH_ROWS: usize = 1_024;
 
-/// Does `work`, downloading into the folder `scratch`.
+/// Serves the table `digest` of `store` as `online` says, downloading into the folder `scratch`.
 ///
 /// # Errors
 /// `ActivationSuperseded` when the online store is further than this revision, `InputCorrupt` when the table is not a
 /// snapshot of this view, `OnlineStoreUnreachable`; otherwise as the store says.
 pub async fn run(
-    work: &ActivateWork,
+    online: &Online,
+    digest: &Digest,
     store: &ObjectStoreHandle,
     server: Server,
     scratch: &Path,
 ) -> Result<ResultDocument, Failure> {
-    let mut view = View::open(server, work.view.clone()).await?;
-    let table: TableManifest = mlop_artifact::manifest::read(store, &work.table.digest).await?;
-    let schema = online_schema(work, &table.schema)?;
-    let entities = match view.claim(work.revision, &work.table.digest, &schema).await? {
+    let mut view = View::open(server, online.view.clone()).await?;
+    let table: TableManifest = mlop_artifact::manifest::read(store, digest).await?;
+    let schema = online_schema(online, &table.schema)?;
+    let entities = match view.claim(online.activation.revision, digest, &schema).await? {
         Claim::Served { entities } => entities,
         Claim::Load(load) => {
             let folder = scratch.join("table");
-            table::download(store, &work.table.digest, &folder).await?;
-            Activation::new(work, &schema, load).run(&folder, table.parts.len()).await?
+            table::download(store, digest, &folder).await?;
+            Activation::new(online, &schema, load).run(&folder, table.parts.len()).await?
         }
     };
     Ok(ResultDocument {
@@ -68,13 +69,13 @@ pub async fn run(
 }
 
 /// What readers have to know of the view.
-fn online_schema(work: &ActivateWork, columns: &[ColumnSchema]) -> Result<Schema, Failure> {
+fn online_schema(online: &Online, columns: &[ColumnSchema]) -> Result<Schema, Failure> {
     let kind_of = |name: &str| {
         let found = columns.iter().find(|column| column.name == name).map(|column| column.kind.as_str());
         found.ok_or_else(|| corrupt(format!("the table has no column {name:?}")))
     };
     let mut entities = Vec::new();
-    for name in &work.entities {
+    for name in &online.entities {
         let kind = match kind_of(name)? {
             "string" => EntityKind::String,
             "int64" => EntityKind::Int64,
@@ -85,13 +86,13 @@ fn online_schema(work: &ActivateWork, columns: &[ColumnSchema]) -> Result<Schema
         entities.push(Entity { name: name.clone(), kind });
     }
     entities.sort_by(|a, b| a.name.cmp(&b.name));
-    kind_of(&work.timestamp)?;
+    kind_of(&online.timestamp)?;
     let names = columns.iter().map(|column| column.name.clone());
     let features: Vec<_> =
-        names.filter(|name| *name != work.timestamp && !work.entities.contains(name)).collect();
+        names.filter(|name| *name != online.timestamp && !online.entities.contains(name)).collect();
     let mut fields = BTreeMap::new();
     for feature in &features {
-        if let Some(other) = fields.insert(field(&work.view.name, feature), feature) {
+        if let Some(other) = fields.insert(field(&online.view.name, feature), feature) {
             return Err(Failure::terminal(
                 Reason::QueryInvalid,
                 format!(
@@ -100,7 +101,7 @@ fn online_schema(work: &ActivateWork, columns: &[ColumnSchema]) -> Result<Schema
             ));
         }
     }
-    Ok(Schema { entities, timestamp: work.timestamp.clone(), features, ttl_seconds: work.ttl_seconds })
+    Ok(Schema { entities, timestamp: online.timestamp.clone(), features, ttl_seconds: online.ttl_seconds })
 }
 
 fn corrupt(message: String) -> Failure {
@@ -109,7 +110,7 @@ fn corrupt(message: String) -> Failure {
 
 /// A table on its way into the online store.
 struct Activation<'a> {
-    work: &'a ActivateWork,
+    online: &'a Online,
     schema: &'a Schema,
     load: Load<'a>,
     /// Rows that are not sent yet.
@@ -126,8 +127,8 @@ struct Places {
 }
 
 impl<'a> Activation<'a> {
-    fn new(work: &'a ActivateWork, schema: &'a Schema, load: Load<'a>) -> Self {
-        Self { work, schema, load, waiting: Vec::with_capacity(BATCH_ENTITIES), nameless: 0 }
+    fn new(online: &'a Online, schema: &'a Schema, load: Load<'a>) -> Self {
+        Self { online, schema, load, waiting: Vec::with_capacity(BATCH_ENTITIES), nameless: 0 }
     }
 
     /// Loads all parts and moves the pointer; returns how many entities are online.
@@ -163,11 +164,11 @@ impl<'a> Activation<'a> {
             schema.index_of(name).map_err(|_| corrupt(format!("the table has no column {name:?}")))
         };
         // The table is sorted in the order of the spec, keys are made in the order of names.
-        let sorted_by = self.work.entities.iter().map(|name| place(name)).collect::<Result<Vec<_>, _>>()?;
+        let sorted_by = self.online.entities.iter().map(|name| place(name)).collect::<Result<Vec<_>, _>>()?;
         let entities =
             self.schema.entities.iter().map(|entity| place(&entity.name)).collect::<Result<_, _>>()?;
-        let timestamp = place(&self.work.timestamp)?;
-        let view = &self.work.view.name;
+        let timestamp = place(&self.online.timestamp)?;
+        let view = &self.online.view.name;
         let features = self.schema.features.iter();
         let features = features
             .map(|feature| Ok((field(view, feature).to_vec(), place(feature)?)))
@@ -215,7 +216,7 @@ impl<'a> Activation<'a> {
             }
         }
         let Some(time) = cell(places.timestamp)?.time() else { return Ok(None) };
-        let view = &self.work.view;
+        let view = &self.online.view;
         let mut fields = Vec::with_capacity(places.features.len() + 1);
         fields.push((timestamp_field(&view.name).into_bytes(), encode_time(time)));
         for (field, place) in &places.features {

@@ -11,7 +11,10 @@ use mlop_api::{
     result::{Failure, ResultDocument},
     task::{Redis, Task, Work},
 };
-use mlop_artifact::{environment, store, worker::once};
+use mlop_artifact::{
+    environment, store,
+    worker::{activated, once},
+};
 use std::time::Duration;
 
 /// Longest wait for Redis: deleting a view's rows may take it a while.
@@ -32,11 +35,19 @@ pub async fn work(task: Task) -> Result<ResultDocument, Failure> {
                     Err(Failure::transient(Reason::WorkerFailed, format!("starting a thread: {error}")))
                 })
             };
-            once(&output, &task.subject.uid, compute).await
+            let result = once(&output, &task.subject.uid, compute).await?;
+            match (&work.online, result.digest.clone()) {
+                (Some(online), Some(table)) if work.active.as_ref() != Some(&table) => {
+                    let activate = activate::run(online, &table, &output, server(&online.redis), &scratch);
+                    Ok(activated(result, &online.activation, activate).await)
+                }
+                _ => Ok(result),
+            }
         }
         Work::Activate(work) => {
             let store = store::open(&work.table.store)?;
-            activate::run(&work, &store, server(&work.redis), &scratch).await
+            activate::run(&work.online, &work.table.digest, &store, server(&work.online.redis), &scratch)
+                .await
         }
         Work::Deactivate { view, redis } => {
             View::open(server(&redis), view).await?.remove().await?;

@@ -14,9 +14,9 @@ use common::{
     Scratch,
     redis::TestRedis,
     store, table,
-    view::{EARLY, NAMESPACE, activate, activation, recorded, run, user_stats, users},
+    view::{EARLY, NAMESPACE, activate, online, recorded, run, user_stats, users},
 };
-use mlop_api::{Digest, Reason, result::Failure};
+use mlop_api::{Digest, Reason, result::Failure, task::Online};
 use mlop_features::online::{
     Schema,
     connection::Server,
@@ -74,7 +74,7 @@ async fn rows_are_those_of_feast() {
     let Some(redis) = TestRedis::start().await else { return };
     let store = store();
     let digest = table(&store, &recorded()).await;
-    let result = run(&redis, &store, &activation(&store, &digest, 5)).await.unwrap();
+    let result = run(&redis, &store, &digest, &online(5)).await.unwrap();
     assert_eq!(result.summary.as_deref(), Some("3 entities online"));
     let generation: String = redis::cmd("HGET")
         .arg("mlop:{fraud/user_stats}:pointer")
@@ -130,10 +130,10 @@ async fn an_edited_ttl_reaches_readers_under_the_same_revision() {
     let Some(redis) = TestRedis::start().await else { return };
     let (store, reader) = (store(), reader(&redis));
     let digest = table(&store, &amount(1.0)).await;
-    let mut work = activation(&store, &digest, 1);
+    let mut online = online(1);
     for ttl_seconds in [Some(60), Some(120), None, Some(60)] {
-        work.ttl_seconds = ttl_seconds;
-        run(&redis, &store, &work).await.unwrap();
+        online.ttl_seconds = ttl_seconds;
+        run(&redis, &store, &digest, &online).await.unwrap();
         assert_eq!(served_amount(&reader).await, 1.0);
         assert_eq!(reader.view("user_stats").await.unwrap().unwrap().schema.ttl_seconds, ttl_seconds);
     }
@@ -301,11 +301,10 @@ async fn a_table_that_is_no_snapshot_of_the_view_is_refused() {
     let store = store();
     let unsorted = users(&[(Some(2), EARLY, 1.0, None), (Some(1), EARLY, 1.0, None)]);
     let digest = table(&store, &unsorted).await;
-    let failure = run(&redis, &store, &activation(&store, &digest, 1)).await.unwrap_err();
+    let failure = run(&redis, &store, &digest, &online(1)).await.unwrap_err();
     assert_eq!(failure.reason, Reason::InputCorrupt, "{}", failure.message);
-    let mut work = activation(&store, &digest, 2);
-    work.entities = vec!["nobody".to_owned()];
-    let failure = run(&redis, &store, &work).await.unwrap_err();
+    let strange = Online { entities: vec!["nobody".to_owned()], ..online(2) };
+    let failure = run(&redis, &store, &digest, &strange).await.unwrap_err();
     assert!(failure.message.contains("nobody"), "{}", failure.message);
     assert!(reader(&redis).view("user_stats").await.unwrap().is_none());
 }

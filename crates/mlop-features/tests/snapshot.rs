@@ -72,6 +72,8 @@ async fn snapshot(
         timestamp: "time_hour".to_owned(),
         output: store.store().clone(),
         memory_bytes,
+        online: None,
+        active: None,
     };
     let scratch = Scratch::new();
     mlop_features::snapshot::run(&work, store, |_| Ok(store.clone()), scratch.path()).await
@@ -255,6 +257,8 @@ async fn an_input_that_is_not_there_is_corrupt() {
         timestamp: "time_hour".to_owned(),
         output: store.store().clone(),
         memory_bytes: MEMORY,
+        online: None,
+        active: None,
     };
     let scratch = Scratch::new();
     let ended = mlop_features::snapshot::run(&work, &store, |_| Ok(store.clone()), scratch.path()).await;

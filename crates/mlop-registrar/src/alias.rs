@@ -12,7 +12,7 @@ use crate::{
 use mlop_api::{
     Reason,
     result::{Failure, ResultDocument},
-    task::AliasWork,
+    task::{Alias, AliasWork},
 };
 
 /// Looks at a registered model in one attempt: each further one means that a higher revision came in between.
@@ -24,7 +24,10 @@ const LOOKS_MAX: usize = 5;
 /// [`Reason::ActivationSuperseded`], terminal, when one has; [`Reason::TrackingUnreachable`], retryable;
 /// [`Reason::TrackingRefused`] with MLflow's words, for example when model or version do not exist.
 pub async fn activate<T: Transport>(mlflow: &Mlflow<T>, work: &AliasWork) -> Result<ResultDocument, Failure> {
-    let AliasWork { registered_model: name, alias, version, owner, revision, .. } = work;
+    let AliasWork {
+        registered_model: name, version, alias: Alias { name: alias, owner, activation }, ..
+    } = work;
+    let revision = &activation.revision;
     let mut model = look(mlflow, work).await?;
     let highest = claims(&model, work).into_iter().next_back();
     if highest.as_ref().is_none_or(|highest| highest.revision < *revision) {
@@ -68,15 +71,15 @@ struct Claim {
 
 /// The tags of all other claims of the alias: lower ones, and those of a Model that had the name before.
 fn outdated(model: &RegisteredModel, work: &AliasWork) -> Vec<String> {
-    let ours = tags::alias_claim(&work.alias, &work.owner, work.revision);
-    let all =
-        model.tags.iter().map(|tag| &tag.key).filter(|key| key.starts_with(&tags::alias_claims(&work.alias)));
+    let Alias { name, owner, activation } = &work.alias;
+    let ours = tags::alias_claim(name, owner, activation.revision);
+    let all = model.tags.iter().map(|tag| &tag.key).filter(|key| key.starts_with(&tags::alias_claims(name)));
     all.filter(|key| **key != ours).cloned().collect()
 }
 
 /// The claims of the work's owner, highest last.
 fn claims(model: &RegisteredModel, work: &AliasWork) -> Vec<Claim> {
-    let prefix = format!("{}{}.", tags::alias_claims(&work.alias), work.owner);
+    let prefix = format!("{}{}.", tags::alias_claims(&work.alias.name), work.alias.owner);
     let mut claims: Vec<Claim> = model
         .tags
         .iter()
@@ -90,7 +93,8 @@ fn claims(model: &RegisteredModel, work: &AliasWork) -> Vec<Claim> {
 }
 
 fn superseded(work: &AliasWork, highest: &Claim) -> Failure {
-    let AliasWork { registered_model, alias, version, revision, .. } = work;
+    let AliasWork { registered_model, version, alias: Alias { name: alias, activation, .. }, .. } = work;
+    let revision = activation.revision;
     Failure::superseded(
         Some(highest.revision),
         format!(

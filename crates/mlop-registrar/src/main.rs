@@ -3,7 +3,7 @@
 use mlop_api::{
     Reason,
     result::{Failure, ResultDocument},
-    task::{Task, Work},
+    task::{AliasWork, Task, Work},
 };
 use mlop_artifact::{
     manifest::{self, TreeManifest},
@@ -20,12 +20,22 @@ async fn perform(task: Task) -> Result<ResultDocument, Failure> {
     match &task.work {
         Work::Register(work) => {
             let store = store::open(&work.model.store)?;
-            worker::once(&store, &task.subject.uid, async || {
+            let mlflow = Mlflow::new(Http::new(&work.tracking)?);
+            let result = worker::once(&store, &task.subject.uid, async || {
                 let tree: TreeManifest = manifest::read(&store, &work.model.digest).await?;
-                let mlflow = Mlflow::new(Http::new(&work.tracking)?);
                 register::register(&mlflow, &task.subject, work, &tree.provenance, milliseconds).await
             })
-            .await
+            .await?;
+            let (Some(alias), Some(registered)) = (&work.alias, &result.registered) else {
+                return Ok(result);
+            };
+            let move_it = AliasWork {
+                tracking: work.tracking.clone(),
+                registered_model: registered.model.clone(),
+                version: registered.version.clone(),
+                alias: alias.clone(),
+            };
+            Ok(worker::activated(result, &alias.activation, alias::activate(&mlflow, &move_it)).await)
         }
         Work::Alias(work) => alias::activate(&Mlflow::new(Http::new(&work.tracking)?), work).await,
         other => {

@@ -10,7 +10,7 @@
 
 mod support;
 
-use mlop_api::{Reason, result::Failure, task::AliasWork};
+use mlop_api::{Reason, result::Failure};
 use mlop_registrar::{alias, mlflow::Mlflow};
 use support::{At, Cut, Fake, alias_work};
 
@@ -59,7 +59,8 @@ async fn a_late_revision_loses_and_a_repeated_one_succeeds() {
 async fn a_model_that_was_created_anew_takes_the_alias_over() {
     let mlflow = server(Fake::default()).await;
     activate(&mlflow, "2", 10).await.unwrap();
-    let anew = AliasWork { owner: "another".into(), ..alias_work("m", "3", 1) };
+    let mut anew = alias_work("m", "3", 1);
+    anew.alias.owner = "another".into();
     alias::activate(&Mlflow::new(mlflow.clone()), &anew).await.unwrap();
     assert_eq!(mlflow.alias("m", "champion").unwrap(), "3");
     let tags = mlflow.state.lock().unwrap().models["m"].tags.clone();

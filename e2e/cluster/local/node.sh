@@ -19,8 +19,18 @@ for f in cni/conf/bridge.conflist containerd.toml kubelet.yaml kube-proxy.yaml; 
 : >"$STATE/resolv.conf"   # CoreDNS has nobody to forward to: unknown names fail at once
 start containerd containerd --config "$STATE/containerd.toml"
 await 30 containerd ctr -a "$CRI" version
-start kubelet "$KUBE" kubelet --config="$STATE/kubelet.yaml" --kubeconfig="$STATE/kubelet.conf" --root-dir="$STATE/kubelet" \
-  --cert-dir="$STATE/kubelet/pki" --hostname-override=$NODE --node-ip=$NODE_IP
 start kube-proxy "$KUBE" kube-proxy --config="$STATE/kube-proxy.yaml"
-await 60 kubelet "$BIN/kubectl" get node $NODE
+
+# A node that was there before still counts as ready: it is back when the kubelet renews its lease. The kubelet ends
+# when containerd has not yet found again the pods that it ran; like any service it is then started anew.
+renewed_at() { "$BIN/kubectl" -n kube-node-lease get lease $NODE --ignore-not-found -o jsonpath='{.spec.renewTime}'; }
+before=; alive kubelet || before=$(renewed_at)
+is_back() { local at; at=$(renewed_at) && [ -n "$at" ] && [ "$at" != "$before" ]; }
+for tries_left in 9 8 7 6 5 4 3 2 1 0; do
+  start kubelet "$KUBE" kubelet --config="$STATE/kubelet.yaml" --kubeconfig="$STATE/kubelet.conf" --root-dir="$STATE/kubelet" \
+    --cert-dir="$STATE/kubelet/pki" --hostname-override=$NODE --node-ip=$NODE_IP
+  why=$(await 60 kubelet is_back 2>&1) && break
+  [ $tries_left != 0 ] || { echo "$why" >&2; exit 1; }
+  sleep 1
+done
 "$BIN/kubectl" wait --for=condition=Ready node/$NODE --timeout=90s >/dev/null

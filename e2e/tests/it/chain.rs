@@ -78,8 +78,12 @@ async fn new_data_becomes_a_new_served_model_without_a_failed_request() -> Resul
         if audit.is_some() {
             let hand_offs = pass.hand_offs().await?;
             ensure!(hand_offs.len() == 4, "one for each edge: {hand_offs:?}");
-            println!("{}{}", hand_off::table(&hand_offs), pass.writes().await?);
+            println!("{}", hand_off::table(&hand_offs));
             hand_off::check(&hand_offs)?;
+            for writes in pass.writes().await? {
+                print!("{writes}");
+                writes.check()?;
+            }
         }
         Ok(())
     })

@@ -60,8 +60,8 @@ pub fn install(setup: &mut Setup) {
         dependents.select(&key.namespace, uses).iter().map(|view| Key::of(&view.metadata)).collect()
     });
 
-    let runs =
-        Runs { run: snapshot::Snapshot, pods: Arc::clone(&pods), jobs: None, stores: Arc::clone(&stores) };
+    let run = snapshot::Snapshot { views: Arc::clone(&views), feature_stores: Arc::clone(&feature_stores) };
+    let runs = Runs { run, pods: Arc::clone(&pods), jobs: None, stores: Arc::clone(&stores) };
     let snapshot = setup.control(runs, &snapshots);
     wake(&pods, &snapshot, |pod| run_key(pod, "FeatureSnapshot"));
     mlop_core::run::wake_on_stores(&stores, &snapshots, &snapshot);

@@ -1,30 +1,80 @@
-//! `FeatureSnapshot`: one pod runs the SQL over the inputs and writes a table.
+//! `FeatureSnapshot`: one pod runs the SQL over the inputs, writes a table and serves it online.
 
+use crate::view::{self, ViewIntent};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::ResourceExt;
 use mlop_api::{
-    MEDIA_TABLE,
-    features::FeatureSnapshot,
-    task::{SnapshotWork, Subject, Task, Work},
+    Digest, MEDIA_TABLE,
+    features::{FeatureSnapshot, FeatureSnapshotIdentity, FeatureStore, FeatureView},
+    task::{Online, SnapshotWork, Subject, Task, Work},
 };
 use mlop_core::{
+    intent::{activation_digest, revision, wants_active},
+    operator::intent_key,
     pod,
+    queue::Key,
     run::{Run, RunResource, World},
+    store::Store,
 };
+use std::sync::Arc;
 
 /// Share of the pod's memory that the query may use before it spills to disk.
 const QUERY_SHARE: f64 = 0.6;
 
-pub struct Snapshot;
+pub struct Snapshot {
+    pub views: Arc<Store<FeatureView>>,
+    pub feature_stores: Arc<Store<FeatureStore>>,
+}
+
+/// What a snapshot is for.
+#[derive(Default)]
+pub struct Purpose {
+    /// Its view is being deleted.
+    lost: bool,
+    consumer: Option<Consumer>,
+}
+
+/// Who wants it to be served, and where.
+struct Consumer {
+    view: Arc<FeatureView>,
+    feature_store: Arc<FeatureStore>,
+}
 
 impl Run for Snapshot {
     type Resource = FeatureSnapshot;
-    type Extra = ();
+    type Extra = Purpose;
     const MEDIA_TYPE: &'static str = MEDIA_TABLE;
 
+    fn observe(&self, object: &FeatureSnapshot) -> Purpose {
+        let namespace = object.namespace().unwrap_or_default();
+        let views = intent_key(object, "FeatureView");
+        let mut views = views.iter().filter_map(|key| self.views.get(key));
+        let lost = views.any(|view| view.metadata.deletion_timestamp.is_some());
+        let consumer = wants_active::<ViewIntent>(&self.views, object).and_then(|view| {
+            let feature_store = self.feature_stores.get(&Key::new(namespace, &view.spec.feature_store))?;
+            Some(Consumer { view, feature_store })
+        });
+        Purpose { lost, consumer }
+    }
+
     fn attempt(world: &World<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, String> {
+        if world.extra.lost {
+            return Err("the FeatureView is being deleted".to_owned());
+        }
         let identity = &world.object.spec.identity;
         let stores = world.all_stores()?;
         let execution = world.object.execution();
+        let consumer = world
+            .extra
+            .consumer
+            .as_ref()
+            .filter(|to| view::is_ready(&to.feature_store) && is_for(identity, &to.view));
+        let online =
+            consumer.map(|to| view::online(&to.view, &to.feature_store, revision(world.object.as_ref())));
+        let active = consumer.zip(online.as_ref()).and_then(|(to, online)| active(&to.view, online));
+        let secret = consumer.and_then(|to| view::redis_secret(&to.feature_store));
+        let mut container = pod::worker(&world.worker_image, &[], &stores, &execution.resources);
+        view::with_password(&mut container, secret);
         let work = Work::Snapshot(SnapshotWork {
             inputs: world.inputs()?,
             sql: identity.sql.clone(),
@@ -32,14 +82,31 @@ impl Run for Snapshot {
             timestamp: identity.timestamp.clone(),
             output: pod::store(world.store(&identity.store)?),
             memory_bytes: query_memory(&execution.resources.memory),
+            online,
+            active,
         });
         let builder = pod::Builder::once(meta)
             .task(&Task { subject, work })
+            .password(secret)
             .scratch("tmp", Some("8Gi"), false)
-            .container(pod::worker(&world.worker_image, &[], &stores, &execution.resources))
+            .container(container)
             .execution(execution);
         Ok(stores.into_iter().fold(builder, |builder, store| builder.keys(store)).build())
     }
+}
+
+/// Whether the view still asks for what the snapshot is: else it must not be served any more.
+fn is_for(identity: &FeatureSnapshotIdentity, view: &FeatureView) -> bool {
+    let FeatureSnapshotIdentity { sql, entities, timestamp, .. } = identity;
+    (sql, entities, timestamp) == (&view.spec.sql, &view.spec.entities, &view.spec.timestamp)
+}
+
+/// The table that is served already in the way of `online`.
+fn active(view: &FeatureView, online: &Online) -> Option<Digest> {
+    let status = view.status.as_ref()?;
+    let table = &status.artifact.as_ref()?.digest;
+    let target = activation_digest(table, None, &online.activation.parameters);
+    (status.activation.as_ref()?.digest == target).then(|| table.clone())
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

@@ -6,15 +6,16 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use mlop_api::{
-    MEDIA_TABLE, Reason,
+    Digest, MEDIA_TABLE, Reason,
     common::{Consistency, Flow, NamedInput, Resources},
     contract::condition as kinds,
     dataset::ObjectStore,
     features::{FeatureSnapshot, FeatureSnapshotIdentity, FeatureSnapshotSpec, FeatureStore, FeatureView},
     labels,
+    result::Activated,
     run::{Execution, Lineage},
     status::IntentStatus,
-    task::{self, ActivateWork, Redis, Subject, Task, ViewKey, Work},
+    task::{self, ActivateWork, Online, Redis, Subject, Task, ViewKey, Work},
 };
 use mlop_core::{
     Context, Error, Next, Plan, Reconciler,
@@ -26,7 +27,7 @@ use mlop_core::{
     plan::{Apply, Create},
     pod,
     queue::Key,
-    resource::ApiKind,
+    resource::{ApiKind, PodView},
     store::Store,
 };
 use serde_json::json;
@@ -37,6 +38,8 @@ const FINALIZER: &str = "mlop.dev/online-cleanup";
 const CLEANUPS: usize = 5;
 /// Pause between them.
 const CLEANUP_RETRY: SignedDuration = SignedDuration::from_secs(10);
+/// How long pods that may serve the view are waited for: longer than one has to end, shorter than people wait.
+const WORK_ENDS: SignedDuration = SignedDuration::from_secs(60);
 
 pub struct Views {
     pub sources: Sources<ViewIntent>,
@@ -86,6 +89,7 @@ impl Intent for ViewIntent {
     type Resource = FeatureView;
     type Run = FeatureSnapshot;
     type Extra = Connections;
+    const ACTIVATES: bool = true;
 
     fn flow(object: &FeatureView) -> &dyn Flow {
         &object.spec
@@ -159,11 +163,7 @@ impl Intent for ViewIntent {
                 world.object.spec.feature_store
             ));
         };
-        let ready = feature_store
-            .status
-            .as_ref()
-            .is_some_and(|status| condition::is_true(&status.conditions, kinds::READY));
-        let redis = redis(feature_store);
+        let ready = is_ready(feature_store);
         let output = run.reported().and_then(|status| status.output.clone());
         let store = output.as_ref().and_then(|output| world.extra.stores.get(&output.store));
         let (Some(output), Some(store)) = (output, store) else {
@@ -173,28 +173,21 @@ impl Intent for ViewIntent {
         if !ready && !active {
             return Activation::Waiting(format!("FeatureStore {} is not ready", feature_store.name_any()));
         }
-        let spec = &world.object.spec;
-        let parameters = json!({"entities": spec.entities, "timestamp": spec.timestamp, "ttl": spec.ttl, "redis": redis.address});
+        let resources = world.object.spec.resources.clone();
         let table = task::Input {
             name: "table".to_owned(),
             digest: output.digest,
             media_type: output.media_type,
             store: pod::store(store),
         };
-        let work = ActivateWork {
-            view: view_key(world),
-            table,
-            entities: spec.entities.clone(),
-            timestamp: spec.timestamp.clone(),
-            ttl_seconds: spec.ttl.map(|span| span.as_secs()),
-            revision: 0,
-            redis,
-        };
-        let (image, store, resources) =
-            (world.worker_image.clone(), Arc::clone(store), spec.resources.clone());
+        let (image, store) = (world.worker_image.clone(), Arc::clone(store));
         let secret = redis_secret(feature_store).map(str::to_owned);
+        let online = online(&world.object, feature_store, 0);
+        let parameters = online.activation.parameters.clone();
         let build = move |meta, subject, revision| {
-            let work = Work::Activate(ActivateWork { revision, ..work.clone() });
+            let (table, mut online) = (table.clone(), online.clone());
+            online.activation.revision = revision;
+            let work = Work::Activate(ActivateWork { table, online });
             let mut container = pod::worker(&image, &[], &[&store], &resources);
             with_password(&mut container, secret.as_deref());
             pod::Builder::once(meta)
@@ -218,9 +211,29 @@ fn feature_store(world: &World<ViewIntent>) -> Result<&FeatureStore, Hold> {
     })
 }
 
-fn view_key(world: &World<ViewIntent>) -> ViewKey {
-    let key = world.key();
-    ViewKey { namespace: key.namespace, name: key.name }
+/// Whether `feature_store` says that it is.
+pub fn is_ready(feature_store: &FeatureStore) -> bool {
+    let status = feature_store.status.as_ref();
+    status.is_some_and(|status| condition::is_true(&status.conditions, kinds::READY))
+}
+
+/// How `view` is served under `revision`.
+pub fn online(view: &FeatureView, feature_store: &FeatureStore, revision: i64) -> Online {
+    let spec = &view.spec;
+    let redis = redis(feature_store);
+    let parameters = json!({"entities": spec.entities, "timestamp": spec.timestamp, "ttl": spec.ttl, "redis": redis.address});
+    Online {
+        view: view_key(view),
+        entities: spec.entities.clone(),
+        timestamp: spec.timestamp.clone(),
+        ttl_seconds: spec.ttl.map(|span| span.as_secs()),
+        redis,
+        activation: Activated { revision, parameters: Digest::of_bytes(parameters.to_string().as_bytes()) },
+    }
+}
+
+fn view_key(view: &FeatureView) -> ViewKey {
+    ViewKey { namespace: view.namespace().unwrap_or_default(), name: view.name_any() }
 }
 
 /// The online store of `feature_store` as a pod reaches it.
@@ -262,15 +275,15 @@ fn finalizers(world: &World<ViewIntent>, list: &[&str], why: &str) -> Apply {
     Apply { kind, object, why: why.to_owned() }
 }
 
-/// Removes the view from the online store, then lets it go. Given up after some attempts, and when there is no
-/// online store any more, so that deleting never hangs.
+/// Ends what may still serve the view, removes it from the online store, then lets it go. Given up after some
+/// attempts, and when there is no online store any more, so that deleting never hangs.
 fn clean_up(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
     let release = |why: &str| Plan { applies: vec![finalizers(world, &[], why)], ..Plan::idle() };
+    let role = |pod: &PodView| pod.labels().get(labels::ROLE).cloned().unwrap_or_default();
+    let serving = || world.pods.iter().filter(|pod| matches!(role(pod).as_str(), "run" | "activation"));
     let was_online = world.object.status.as_ref().is_some_and(|status| status.activation.is_some())
-        || world
-            .pods
-            .iter()
-            .any(|pod| pod.labels().get(labels::ROLE).is_some_and(|role| role == "activation"));
+        || !world.runs.is_empty()
+        || serving().next().is_some();
     let Some(feature_store) =
         world.extra.feature_store.as_deref().filter(|store| store.metadata.deletion_timestamp.is_none())
     else {
@@ -279,11 +292,16 @@ fn clean_up(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
     if !was_online {
         return release("nothing of it was online");
     }
-    let attempts: Vec<_> = world
-        .pods
-        .iter()
-        .filter(|pod| pod.labels().get(labels::ROLE).is_some_and(|role| role == "cleanup"))
-        .collect();
+    let since = world.object.metadata.deletion_timestamp.as_ref().map_or(now, |at| at.0);
+    let patience = since.checked_add(WORK_ENDS).unwrap_or(now);
+    let ended = |pod: &PodView| matches!(outcome::of(pod), Outcome::Succeeded(_) | Outcome::Failed(_));
+    if now < patience && serving().any(|pod| !ended(pod)) {
+        // The runs make no others: they see that the view is being deleted. They stay to tell that it was online.
+        let plan = Plan::idle().next(Next::At(patience));
+        let pods = serving().filter(|pod| !ended(pod) && pod.metadata.deletion_timestamp.is_none());
+        return pods.fold(plan, |plan, pod| plan.delete(pod.as_ref(), "the view is being deleted"));
+    }
+    let attempts: Vec<_> = world.pods.iter().filter(|pod| role(pod) == "cleanup").collect();
     if attempts.iter().any(|pod| matches!(outcome::of(pod), Outcome::Succeeded(_))) {
         return release("it is cleaned up");
     }
@@ -321,7 +339,7 @@ fn cleanup_pod(
         attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
     };
     let secret = redis_secret(feature_store);
-    let work = Work::Deactivate { view: view_key(world), redis: redis(feature_store) };
+    let work = Work::Deactivate { view: view_key(&world.object), redis: redis(feature_store) };
     let resources = Resources { cpu: "50m".to_owned(), memory: "128Mi".to_owned(), gpu: 0 };
     let mut container = pod::worker(&world.worker_image, &[], &[], &resources);
     with_password(&mut container, secret);

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use mlop_api::{
-    Reason,
+    Digest, Reason,
     common::{Flow, NamedInput},
     contract::condition as kinds,
     dataset::{Dataset, DatasetVersion, DatasetVersionIdentity, DatasetVersionSpec, ObjectStore},
@@ -76,7 +76,11 @@ impl Intent for DatasetIntent {
             "unique": spec.unique,
             "quarantine": spec.quarantine,
         });
-        Ok(Identity { spec: significant(content), digests: vec![("listing".to_owned(), listing)] })
+        Ok(Identity { spec: significant(content), digests: vec![self::listing(listing)] })
+    }
+
+    fn digests(run: &DatasetVersion) -> Vec<(String, Digest)> {
+        vec![listing(run.spec.identity.listing.clone())]
     }
 
     fn execution(object: &Dataset) -> Execution {
@@ -108,6 +112,11 @@ impl Intent for DatasetIntent {
         };
         DatasetVersion { metadata: meta, spec: DatasetVersionSpec { identity, execution }, status: None }
     }
+}
+
+/// What was seen of the source, as an input.
+fn listing(digest: Digest) -> (String, Digest) {
+    ("listing".to_owned(), digest)
 }
 
 /// An ObjectStore that is not known to be broken.

@@ -55,7 +55,7 @@ pub fn install(setup: &mut Setup) {
         dependents.select(&key.namespace, uses).iter().map(|model| Key::of(&model.metadata)).collect()
     });
 
-    let registering = version::Registering { servers: Arc::clone(&servers) };
+    let registering = version::Registering { servers: Arc::clone(&servers), models: Arc::clone(&models) };
     let runs = Runs { run: registering, pods: Arc::clone(&pods), jobs: None, stores: Arc::clone(&stores) };
     let version = setup.control(runs, &versions);
     wake(&pods, &version, |pod| run_key(pod, "ModelVersion"));

@@ -7,9 +7,10 @@ use mlop_api::{
     Digest,
     common::{Flow, Metric, NamedInput, Resources},
     registry::{Gate, Model, ModelVersion, ModelVersionIdentity, ModelVersionSpec, TrackingServer},
+    result::Activated,
     run::{Execution, Lineage},
     status::{IntentStatus, Verdict},
-    task::{AliasWork, Subject, Task, Work},
+    task::{Alias, AliasWork, Subject, Task, Work},
 };
 use mlop_core::{
     Context, Error, Plan, Reconciler,
@@ -50,6 +51,7 @@ impl Intent for ModelIntent {
     type Resource = Model;
     type Run = ModelVersion;
     type Extra = Option<Arc<TrackingServer>>;
+    const ACTIVATES: bool = true;
 
     fn flow(object: &Model) -> &dyn Flow {
         &object.spec
@@ -103,7 +105,6 @@ impl Intent for ModelIntent {
     }
 
     fn activation(world: &World<Self>, run: &ModelVersion) -> Activation {
-        let alias = world.object.spec.alias.clone();
         let Some(registered) = run.reported().and_then(|status| status.output.as_ref()?.registered.clone())
         else {
             return Activation::Waiting(format!("{} does not say how it is registered", run.name_any()));
@@ -115,16 +116,17 @@ impl Intent for ModelIntent {
                 world.object.spec.tracking_server
             ));
         };
-        let parameters = json!({"alias": alias, "tracking": tracking, "registered": registered});
+        let alias = alias(&world.object, &tracking, 0);
+        let parameters = alias.activation.parameters.clone();
         let image = world.worker_image.clone();
         let build = move |meta, subject: Subject, revision| {
+            let mut alias = alias.clone();
+            alias.activation.revision = revision;
             let work = Work::Alias(AliasWork {
                 tracking: tracking.clone(),
                 registered_model: registered.model.clone(),
                 version: registered.version.clone(),
-                alias: alias.clone(),
-                owner: subject.uid.clone(),
-                revision,
+                alias,
             });
             let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };
             pod::Builder::once(meta)
@@ -134,6 +136,17 @@ impl Intent for ModelIntent {
                 .build()
         };
         Activation::Pod { parameters, build: Box::new(build) }
+    }
+}
+
+/// The alias of `model` in the server at `tracking`, under `revision`.
+pub fn alias(model: &Model, tracking: &str, revision: i64) -> Alias {
+    let name = model.spec.alias.clone();
+    let parameters = json!({"alias": name, "tracking": tracking});
+    Alias {
+        name,
+        owner: model.uid().unwrap_or_default(),
+        activation: Activated { revision, parameters: Digest::of_bytes(parameters.to_string().as_bytes()) },
     }
 }
 

@@ -1,15 +1,18 @@
-//! `ModelVersion`: one pod records the version in the tracking server.
+//! `ModelVersion`: one pod records the version in the tracking server and moves the alias to it.
 
+use crate::model::{self, ModelIntent};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
 use mlop_api::{
     MEDIA_TREE,
     contract::condition as kinds,
-    registry::{ModelVersion, TrackingServer},
+    registry::{Model, ModelVersion, TrackingServer},
     task::{RegisterWork, Subject, Task, Work},
 };
 use mlop_core::{
-    condition, pod,
+    condition,
+    intent::{revision, wants_active},
+    pod,
     queue::Key,
     run::{Run, RunResource, World},
     store::Store,
@@ -18,21 +21,34 @@ use std::sync::Arc;
 
 pub struct Registering {
     pub servers: Arc<Store<TrackingServer>>,
+    pub models: Arc<Store<Model>>,
+}
+
+#[derive(Default)]
+pub struct Connections {
+    server: Option<Arc<TrackingServer>>,
+    /// The Model, if it wants its alias moved.
+    model: Option<Arc<Model>>,
 }
 
 impl Run for Registering {
     type Resource = ModelVersion;
-    type Extra = Option<Arc<TrackingServer>>;
+    type Extra = Connections;
     const MEDIA_TYPE: &'static str = MEDIA_TREE;
 
     fn observe(&self, object: &ModelVersion) -> Self::Extra {
-        self.servers
-            .get(&Key::new(object.namespace().unwrap_or_default(), &object.spec.identity.tracking_server))
+        let key = Key::new(object.namespace().unwrap_or_default(), &object.spec.identity.tracking_server);
+        Connections {
+            server: self.servers.get(&key),
+            model: wants_active::<ModelIntent>(&self.models, object),
+        }
     }
 
     fn attempt(world: &World<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, String> {
         let identity = &world.object.spec.identity;
-        let tracking = address(world.extra.as_deref(), &identity.tracking_server)?;
+        let tracking = address(world.extra.server.as_deref(), &identity.tracking_server)?;
+        let revision = revision(world.object.as_ref());
+        let alias = world.extra.model.as_ref().map(|model| model::alias(model, &tracking, revision));
         let model = world.inputs()?.into_iter().next().ok_or("the version has no input")?;
         let store = world.store(&model.store.name)?;
         let work = Work::Register(RegisterWork {
@@ -42,6 +58,7 @@ impl Run for Registering {
             experiment: identity.registered_model.clone(),
             metrics: identity.metrics.clone(),
             input_digest: identity.lineage.input_digest.clone(),
+            alias,
             model,
         });
         let execution = world.object.execution();

@@ -1,11 +1,11 @@
 //! From a step to a plan: the status that explains it, and what has to be written for it.
 
 use super::{
-    Intent, RunState, World, run_state,
-    step::{Findings, Step, execution, revision},
+    Intent, RunState, World, revision, run_state,
+    step::{Findings, Late, Step, execution},
 };
 use crate::{
-    chain::{self, Trouble},
+    chain::{self, Trouble, Usable},
     condition::{self, Conditions, Is},
     controller::Reports,
     plan::{Apply, Next, Plan},
@@ -25,6 +25,8 @@ use std::sync::Arc;
 /// A run that ends within this time is not worth a write that says it is under way. Creation times are whole
 /// seconds, so this is two to three.
 const PROGRESS_AFTER: SignedDuration = SignedDuration::from_secs(3);
+/// The same while an earlier version is in use: nobody waits for the first.
+const PROGRESS_AFTER_IN_USE: SignedDuration = SignedDuration::from_secs(10);
 const HISTORY_MAX: usize = 5;
 const DEAD_LETTERS_MAX: usize = 5;
 const VERDICTS_MAX: usize = 10;
@@ -32,12 +34,16 @@ const VERDICTS_MAX: usize = 10;
 pub(super) fn render<I: Intent>(
     world: &World<I>,
     step: Step<I>,
+    late: Option<Late<I>>,
     findings: Findings,
     now: Timestamp,
 ) -> Plan<IntentStatus> {
     let before = world.object.reported().cloned().unwrap_or_default();
     let mut draft = Draft { world, status: before.clone(), plan: Plan::idle(), now, wanted: None };
     draft.status.observed_generation = Some(world.generation());
+    if let Some(late) = late {
+        draft.take(late);
+    }
     draft.inputs(&step, &findings);
     draft.step(step, &findings);
     draft.mirror_execution();
@@ -99,6 +105,9 @@ impl<I: Intent> Draft<'_, I> {
                 let text = trouble.as_ref().map_or_else(|| message.clone(), |t| self.path(t));
                 self.set(kinds::INPUTS_READY, is, *reason, &text);
             }
+            (Step::Diverged { message, .. }, None) => {
+                self.set(kinds::INPUTS_READY, Is::Unknown, Reason::InputsDiverged, message);
+            }
             (_, None) => {
                 self.set(kinds::INPUTS_READY, Is::True, Reason::Pinned, "spec.pin says what is used")
             }
@@ -118,6 +127,12 @@ impl<I: Intent> Draft<'_, I> {
     fn step(&mut self, step: Step<I>, findings: &Findings) {
         match step {
             Step::Hold { reason, message, stalled, trouble } => self.hold(reason, &message, stalled, trouble),
+            Step::Diverged { message, since } => {
+                self.status.cause = None;
+                if !self.is_quick(since) {
+                    self.hold(Reason::InputsDiverged, &message, false, None);
+                }
+            }
             Step::Pause { reason, message, next } => {
                 self.status.cause = None;
                 self.ready(Is::Unknown, reason, &message);
@@ -160,15 +175,7 @@ impl<I: Intent> Draft<'_, I> {
                 }
             }
             Step::Publish { run, verdict, revision, activation } => {
-                self.publish(&run, revision, findings);
-                if let Some(verdict) = verdict {
-                    self.record(verdict);
-                }
-                let revision = self.status.artifact.as_ref().map_or(0, |artifact| artifact.revision);
-                let active = self.status.activation.as_ref().map(|active| &active.digest);
-                if activation.is_some() && activation.as_ref() != active {
-                    self.status.activation = activation.map(|digest| ActivationRecord { digest, revision });
-                }
+                self.publish(&run, verdict, revision, activation, findings.inputs.as_deref());
                 self.current(findings);
             }
             Step::Current => self.current(findings),
@@ -220,22 +227,32 @@ impl<I: Intent> Draft<'_, I> {
         self.reconciling(reason, message);
     }
 
-    /// Work goes on as usual. Quick work is not worth a write: it is shown only when it takes longer than
-    /// [`PROGRESS_AFTER`], unless the status tells of something else that is no longer true.
     fn progress(&mut self, reason: Reason, message: &str, since: Timestamp) {
-        let before = self.world.object.reported();
-        let seen = before.is_some_and(|status| {
-            status.observed_generation == Some(self.world.generation())
-                && condition::get(&status.conditions, kinds::STALLED).is_none()
-                && status.cause == self.status.cause
-        });
-        let shown_at = since.checked_add(PROGRESS_AFTER).unwrap_or(since);
-        if seen && self.now < shown_at {
-            self.plan.next = self.plan.next.or(Next::At(shown_at));
-            self.status = before.cloned().unwrap_or_default();
-        } else {
+        if !self.is_quick(since) {
             self.show_progress(reason, message);
         }
+    }
+
+    /// Whether things go on as usual, and have not for long: that is not worth a write unless the status tells of
+    /// something else that is no longer true, or is written anyway. They are looked at again when it is.
+    fn is_quick(&mut self, since: Timestamp) -> bool {
+        let before = self.world.object.reported();
+        let generation = Some(self.world.generation());
+        let seen = before.is_some_and(|status| {
+            status.observed_generation == generation
+                && condition::get(&status.conditions, kinds::STALLED).is_none()
+                && status.cause == self.status.cause
+                && status.artifact == self.status.artifact
+        });
+        let in_use = self.status.artifact.as_ref().map(|artifact| artifact.generation) == generation;
+        let patience = if in_use { PROGRESS_AFTER_IN_USE } else { PROGRESS_AFTER };
+        let shown_at = since.checked_add(patience).unwrap_or(since);
+        let quick = seen && self.now < shown_at;
+        if quick {
+            self.plan.next = self.plan.next.or(Next::At(shown_at));
+            self.status = before.cloned().unwrap_or_default();
+        }
+        quick
     }
 
     fn dead(&mut self, run: &Arc<I::Run>, reason: Reason, message: &str) {
@@ -293,16 +310,39 @@ impl<I: Intent> Draft<'_, I> {
         true
     }
 
+    /// Takes over a result that came late. If it is not what the present spec makes, it is not marked as such.
+    fn take(&mut self, late: Late<I>) {
+        let Late { run, verdict, activation, of_this_spec } = late;
+        let revision = activation.as_ref().map(|active| active.revision);
+        self.publish(&run, verdict, revision, activation, None);
+        if let Some(artifact) = self.status.artifact.as_mut().filter(|_| !of_this_spec) {
+            artifact.generation -= 1;
+        }
+    }
+
     /// Takes the run's result as the artifact. An equal digest keeps its revision and time, so that nothing
-    /// downstream starts, but parents and roots are those of now.
-    fn publish(&mut self, run: &Arc<I::Run>, revision: Option<i64>, findings: &Findings) {
+    /// downstream starts, but parents and roots are those of now: `inputs`, or the run's own.
+    fn publish(
+        &mut self,
+        run: &Arc<I::Run>,
+        verdict: Option<Verdict>,
+        revision: Option<i64>,
+        activation: Option<ActivationRecord>,
+        inputs: Option<&[Usable]>,
+    ) {
+        if let Some(verdict) = verdict {
+            self.record(verdict);
+        }
+        if activation.is_some() {
+            self.status.activation = activation;
+        }
         let Some(output) = run.reported().and_then(|status| status.output.clone()) else { return };
         let lineage = run.lineage();
         let before = self.status.artifact.take();
         let same = before.as_ref().filter(|artifact| artifact.digest == output.digest);
         let next = before.as_ref().map_or(0, |artifact| artifact.revision) + 1;
         let changed = same.is_none() || revision.is_some();
-        let inputs = match &findings.inputs {
+        let inputs = match inputs {
             Some(inputs) => inputs.iter().map(|input| input.input.record.clone()).collect(),
             None => lineage.inputs.iter().map(|input| input.record.clone()).collect(),
         };
@@ -447,8 +487,13 @@ impl<I: Intent> Draft<'_, I> {
         let old: Vec<_> =
             finished.into_iter().filter(|run| !spared(run)).skip(flow.keep() as usize).cloned().collect();
         let active = self.status.activation.as_ref().map_or(0, |activation| activation.revision);
-        let done: Vec<_> =
-            self.world.pods.iter().filter(|pod| (1..active).contains(&revision(pod))).cloned().collect();
+        let done: Vec<_> = self
+            .world
+            .pods
+            .iter()
+            .filter(|pod| (1..active).contains(&revision(pod.as_ref())))
+            .cloned()
+            .collect();
         let mut plan = std::mem::replace(&mut self.plan, Plan::idle());
         for run in old {
             plan = plan.delete(run.as_ref(), "spec.keep");

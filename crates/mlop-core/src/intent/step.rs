@@ -1,6 +1,9 @@
 //! Where an intent stands, derived from its world on every pass and never stored.
 
-use super::{Activation, BuildActivation, Identity, Intent, RunState, World, publish, run_state};
+use super::{
+    Activation, BuildActivation, Identity, Intent, RunState, World, activation_digest, publish, revision,
+    run_state,
+};
 use crate::{
     chain::{self, Trouble, Usable},
     controller::Reports,
@@ -8,15 +11,18 @@ use crate::{
     plan::{Create, Delete, Next, Plan, Precondition},
     pod,
     resource::{ApiKind, PodView},
+    run::RunResource,
 };
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use mlop_api::{
     Digest, Reason,
     common::TriggerMode,
     labels,
+    result::Activated,
     run::Lineage,
-    status::{IntentStatus, Verdict},
+    status::{ActivationRecord, IntentStatus, Output, Verdict},
     task::Subject,
 };
 use serde_json::json;
@@ -24,8 +30,6 @@ use std::sync::Arc;
 
 /// Pause before a failed activation is tried again.
 const ACTIVATION_RETRY: SignedDuration = SignedDuration::from_secs(10);
-/// Label of an activation pod: its revision.
-const REVISION: &str = "mlop.dev/revision";
 
 pub(super) enum Step<I: Intent> {
     /// Nothing can be decided: an input, a connection or the spec is not as it must be.
@@ -40,6 +44,11 @@ pub(super) enum Step<I: Intent> {
         reason: Reason,
         message: String,
         next: Next,
+    },
+    /// The inputs come from different versions of what they share, since the newest of them was published.
+    Diverged {
+        message: String,
+        since: Timestamp,
     },
     Start(Box<Create>),
     /// A run for earlier inputs or an earlier spec is held up or between attempts: nothing of it is worth waiting for.
@@ -71,8 +80,9 @@ pub(super) enum Step<I: Intent> {
     Publish {
         run: Arc<I::Run>,
         verdict: Option<Verdict>,
+        /// The artifact's new revision; none: its own, or the next if it is another.
         revision: Option<i64>,
-        activation: Option<Digest>,
+        activation: Option<ActivationRecord>,
     },
     /// The artifact is what the present inputs make.
     Current,
@@ -92,7 +102,8 @@ pub fn plan<I: Intent>(world: &World<I>, now: Timestamp) -> Plan<IntentStatus> {
         return Plan::idle();
     }
     let (step, findings) = decide(world, now);
-    publish::render(world, step, findings, now)
+    let late = late(world, &step);
+    publish::render(world, step, late, findings, now)
 }
 
 fn decide<I: Intent>(world: &World<I>, now: Timestamp) -> (Step<I>, Findings) {
@@ -121,7 +132,7 @@ fn decide<I: Intent>(world: &World<I>, now: Timestamp) -> (Step<I>, Findings) {
     }
     findings.trouble = inputs.iter().find_map(|input| input.trouble.clone());
     if let Err(message) = chain::converged(&inputs, I::consistency(&world.object)) {
-        return (hold(Reason::InputsDiverged, message, false), findings);
+        return (Step::Diverged { message, since: newest(&inputs).unwrap_or(now) }, findings);
     }
     let step = match I::identity(world) {
         Err(problem) => hold(problem.reason, problem.message, problem.stalled),
@@ -157,16 +168,17 @@ fn follow<I: Intent>(world: &World<I>, identity: &Identity, inputs: &[Usable], n
     let artifact = world.object.reported().and_then(|status| status.artifact.as_ref());
     if let Some(artifact) = artifact {
         let made_by = world.run_named(&artifact.run);
-        let semantics = made_by
-            .map_or(I::SEMANTICS, |run| crate::run::RunResource::lineage(run.as_ref()).semantics_version);
-        if artifact.input_digest == input_digest::<I>(identity, inputs, semantics) {
-            return match made_by {
-                Some(run) => candidate(world, run, now),
-                None => Step::Current,
-            };
+        let semantics = made_by.map_or(I::SEMANTICS, |run| run.lineage().semantics_version);
+        if artifact.input_digest == digest_of::<I>(identity, inputs, semantics) {
+            match made_by {
+                Some(run) => return candidate(world, run, now),
+                None if next_revision(world) == published(world) + 1 => return Step::Current,
+                // Something else may be active by now: what is not there any more is made again to be it.
+                None => {}
+            }
         }
     }
-    let digest = input_digest::<I>(identity, inputs, I::SEMANTICS);
+    let digest = digest_of::<I>(identity, inputs, I::SEMANTICS);
     let name = format!("{}-{}", world.key().name, digest.short(12));
     if let Some(run) = world.run_named(&name) {
         return match run_state(run.as_ref()) {
@@ -189,12 +201,25 @@ fn follow<I: Intent>(world: &World<I>, identity: &Identity, inputs: &[Usable], n
     pause(world, inputs, now).unwrap_or_else(|| Step::Start(Box::new(start(world, name, digest, inputs))))
 }
 
-fn input_digest<I: Intent>(identity: &Identity, inputs: &[Usable], semantics: u32) -> Digest {
-    let mut digests: Vec<(String, Digest)> = inputs
-        .iter()
-        .map(|input| (input.input.record.name.clone(), input.artifact.digest.clone()))
-        .chain(identity.digests.iter().cloned())
-        .collect();
+fn digest_of<I: Intent>(identity: &Identity, inputs: &[Usable], semantics: u32) -> Digest {
+    let inputs = inputs.iter().map(|input| (input.input.record.name.clone(), input.artifact.digest.clone()));
+    input_digest::<I>(identity, inputs.chain(identity.digests.iter().cloned()), semantics)
+}
+
+/// Whether the run is what this identity makes of the run's inputs.
+fn makes<I: Intent>(identity: &Identity, run: &I::Run) -> bool {
+    let lineage = run.lineage();
+    let inputs = lineage.inputs.iter().map(|input| (input.record.name.clone(), input.record.digest.clone()));
+    let digest = input_digest::<I>(identity, inputs.chain(I::digests(run)), lineage.semantics_version);
+    digest == lineage.input_digest
+}
+
+fn input_digest<I: Intent>(
+    identity: &Identity,
+    inputs: impl Iterator<Item = (String, Digest)>,
+    semantics: u32,
+) -> Digest {
+    let mut digests: Vec<_> = inputs.collect();
     digests.sort();
     let document = json!({
         "kind": World::<I>::kind(),
@@ -228,11 +253,14 @@ fn pause<I: Intent>(world: &World<I>, inputs: &[Usable], now: Timestamp) -> Opti
         }
     }
     let settle = SignedDuration::try_from(flow.trigger().settle?.as_duration()).ok()?;
-    let newest =
-        inputs.iter().filter_map(|input| input.artifact.produced_at.parse::<Timestamp>().ok()).max()?;
-    let due = newest.checked_add(settle).ok().filter(|due| *due > now)?;
+    let due = newest(inputs)?.checked_add(settle).ok().filter(|due| *due > now)?;
     let message = format!("new inputs are left to settle until {}", crate::condition::whole_second(due));
     Some(Step::Pause { reason: Reason::Settling, message, next: Next::At(due) })
+}
+
+/// When the newest of the inputs was published.
+fn newest(inputs: &[Usable]) -> Option<Timestamp> {
+    inputs.iter().filter_map(|input| input.artifact.produced_at.parse().ok()).max()
 }
 
 fn start<I: Intent>(world: &World<I>, name: String, digest: Digest, inputs: &[Usable]) -> Create {
@@ -247,6 +275,9 @@ fn start<I: Intent>(world: &World<I>, name: String, digest: Digest, inputs: &[Us
             (labels::DIGEST, digest.short(63).to_owned()),
         ],
     );
+    if I::ACTIVATES {
+        number(&mut meta, next_revision(world));
+    }
     if let Some(request) = world.annotation(labels::RUN_REQUESTED_AT) {
         meta.annotations
             .get_or_insert_default()
@@ -278,14 +309,7 @@ pub(super) fn execution<I: Intent>(world: &World<I>) -> mlop_api::run::Execution
 
 /// A run has succeeded: may its result be used, and is it active outside?
 fn candidate<I: Intent>(world: &World<I>, run: &Arc<I::Run>, now: Timestamp) -> Step<I> {
-    let verdict = I::judge(&world.object, run).map(|fresh| {
-        let recorded = world.object.reported().map(|status| status.verdicts.as_slice()).unwrap_or_default();
-        recorded
-            .iter()
-            .find(|v| v.run == fresh.run && v.gates_digest == fresh.gates_digest)
-            .cloned()
-            .unwrap_or(fresh)
-    });
+    let verdict = judge(world, run);
     if let Some(verdict) = verdict.clone().filter(|verdict| !verdict.passed) {
         return Step::Rejected { run: Arc::clone(run), verdict };
     }
@@ -293,51 +317,68 @@ fn candidate<I: Intent>(world: &World<I>, run: &Arc<I::Run>, now: Timestamp) -> 
         Activation::None => Step::Publish { run: Arc::clone(run), verdict, revision: None, activation: None },
         Activation::Waiting(message) => hold(Reason::ConnectionNotReady, message, false),
         Activation::Pod { parameters, build } => {
-            activate(world, run, verdict, parameters, build.as_ref(), now)
+            activate(world, run, verdict, &parameters, build.as_ref(), now)
         }
     }
+}
+
+/// A run is judged once by the same gates.
+fn judge<I: Intent>(world: &World<I>, run: &I::Run) -> Option<Verdict> {
+    I::judge(&world.object, run).map(|fresh| {
+        let recorded = world.object.reported().map(|status| status.verdicts.as_slice()).unwrap_or_default();
+        recorded
+            .iter()
+            .find(|v| v.run == fresh.run && v.gates_digest == fresh.gates_digest)
+            .cloned()
+            .unwrap_or(fresh)
+    })
 }
 
 fn activate<I: Intent>(
     world: &World<I>,
     run: &Arc<I::Run>,
     verdict: Option<Verdict>,
-    parameters: serde_json::Value,
+    parameters: &Digest,
     build: &BuildActivation,
     now: Timestamp,
 ) -> Step<I> {
-    let output = run.reported().and_then(|status| status.output.as_ref()).map(|output| output.digest.clone());
-    let target = Digest::of_json(&json!({"output": output, "parameters": parameters}))
-        .unwrap_or_else(|_| Digest::of_bytes(b""));
-    let status = world.object.reported();
-    if status.and_then(|s| s.activation.as_ref()).is_some_and(|active| active.digest == target) {
-        return Step::Publish { run: Arc::clone(run), verdict, revision: None, activation: Some(target) };
-    }
-    let published = status.and_then(|s| s.artifact.as_ref()).map_or(0, |artifact| artifact.revision);
-    let stem = format!("{}-{}-a", world.key().name, target.short(8));
-    let ours = world
-        .pods
-        .iter()
-        .filter(|pod| pod.name_any().starts_with(&stem))
-        .filter(|pod| revision(pod) > published)
-        .max_by_key(|pod| revision(pod));
-    let Some(pod) = ours else {
-        let taken = world.pods.iter().map(|pod| revision(pod)).max().unwrap_or_default();
-        return begin(world, build, &stem, published.max(taken) + 1);
+    let Some(output) = output(run.as_ref()) else {
+        return hold(Reason::ResultMissing, format!("{} does not say what it made", run.name_any()), false);
     };
+    let target = activation_digest(&output.digest, output.registered.as_ref(), parameters);
+    let publish = |revision: Option<i64>, active: i64| Step::Publish {
+        run: Arc::clone(run),
+        verdict: verdict.clone(),
+        revision,
+        activation: Some(ActivationRecord { digest: target.clone(), revision: active }),
+    };
+    // Whatever has a higher number may have come after it, or may still come.
+    let others = taken(world, run);
+    let recorded = world.object.reported().and_then(|status| status.activation.as_ref());
+    let known = recorded.is_some_and(|active| active.digest == target);
+    if let Some(active) = recorded.filter(|active| known && active.revision >= others) {
+        return publish(None, active.revision);
+    }
+    let published = published(world);
+    let by_run = activated(run.as_ref())
+        .filter(|by| by.parameters == *parameters && by.revision > others.max(published));
+    if let Some(by_run) = by_run {
+        return publish((!known).then_some(by_run.revision), by_run.revision);
+    }
+    let stem = format!("{}-{}-a", world.key().name, target.short(8));
+    let ours = world.pods.iter().find(|pod| {
+        let number = revision(pod.as_ref());
+        number > published && number == others && pod.name_any().starts_with(&stem)
+    });
+    let Some(pod) = ours else { return begin(world, build, &stem, next_revision(world)) };
     if let Some(beyond) = overtaken(pod, now) {
         return begin(world, build, &stem, beyond + 1);
     }
-    let revision = revision(pod);
+    let revision = others;
     let waiting =
         |reason, message, delete, next| Step::Activating { create: None, delete, reason, message, next };
     match outcome::of(pod) {
-        Outcome::Succeeded(_) => Step::Publish {
-            run: Arc::clone(run),
-            verdict,
-            revision: Some(revision),
-            activation: Some(target),
-        },
+        Outcome::Succeeded(_) => publish(Some(revision), revision),
         Outcome::Running | Outcome::Starting(None) => {
             waiting(Reason::Activating, format!("activating revision {revision}"), None, Next::Change)
         }
@@ -361,9 +402,84 @@ fn activate<I: Intent>(
     }
 }
 
+fn output<R: RunResource>(run: &R) -> Option<&Output> {
+    run.reported()?.output.as_ref()
+}
+
+/// How the run's own pod has activated the result, under the run's number.
+fn activated<R: RunResource>(run: &R) -> Option<&Activated> {
+    output(run)?.activated.as_ref().filter(|activated| activated.revision == revision(run))
+}
+
+/// The highest number that is known to be over: of what is published, and of what is active.
+fn published<I: Intent>(world: &World<I>) -> i64 {
+    let status = world.object.reported();
+    let artifact = status.and_then(|s| s.artifact.as_ref()).map_or(0, |artifact| artifact.revision);
+    artifact.max(status.and_then(|s| s.activation.as_ref()).map_or(0, |active| active.revision))
+}
+
+/// The highest number of all pods and of all runs but this one.
+fn taken<I: Intent>(world: &World<I>, run: &I::Run) -> i64 {
+    let others = world.runs.iter().filter(|other| other.name_any() != run.name_any());
+    let runs = others.map(|other| revision(other.as_ref())).max().unwrap_or_default();
+    world.pods.iter().map(|pod| revision(pod.as_ref())).max().unwrap_or_default().max(runs)
+}
+
+fn next_revision<I: Intent>(world: &World<I>) -> i64 {
+    let runs = world.runs.iter().map(|run| revision(run.as_ref()));
+    let pods = world.pods.iter().map(|pod| revision(pod.as_ref()));
+    runs.chain(pods).fold(published(world), i64::max) + 1
+}
+
+fn number(meta: &mut ObjectMeta, revision: i64) {
+    meta.labels.get_or_insert_default().insert(labels::REVISION.to_owned(), revision.to_string());
+}
+
+/// A result that is better than what is published, though not of the newest inputs.
+pub(super) struct Late<I: Intent> {
+    pub run: Arc<I::Run>,
+    pub verdict: Option<Verdict>,
+    pub activation: Option<ActivationRecord>,
+    /// Whether it is what the present spec makes of its inputs.
+    pub of_this_spec: bool,
+}
+
+/// The newest result that nobody has decided on because something newer came while it was made. Inputs that change
+/// faster than runs end would otherwise never come to anything; and what a run's pod has activated is published,
+/// wanted or not, so that what is published and what is active are the same again.
+fn late<I: Intent>(world: &World<I>, step: &Step<I>) -> Option<Late<I>> {
+    let decided = matches!(step, Step::Publish { .. } | Step::Current | Step::Activating { .. });
+    if decided || I::flow(&world.object).pin().is_some() {
+        return None;
+    }
+    let artifact = world.object.reported().and_then(|status| status.artifact.as_ref());
+    let published_at: Option<Timestamp> = artifact.and_then(|artifact| artifact.produced_at.parse().ok());
+    let ended = |run: &I::Run| run.reported()?.finished_at.as_deref()?.parse::<Timestamp>().ok();
+    let done = world.runs.iter().filter(|run| run_state(run.as_ref()) == RunState::Succeeded);
+    let after = done
+        .filter_map(|run| Some((ended(run)?, run)))
+        .filter(|(at, _)| published_at.is_none_or(|published| *at > published));
+    let (_, run) = after.max_by_key(|(at, run)| (*at, run.name_any()))?;
+    let made = output(run.as_ref())?;
+    if artifact.is_some_and(|artifact| artifact.digest == made.digest) {
+        return None;
+    }
+    let verdict = judge(world, run);
+    let passed = verdict.as_ref().is_none_or(|verdict| verdict.passed);
+    let of_this_spec = passed && I::identity(world).is_ok_and(|identity| makes::<I>(&identity, run));
+    let activation =
+        activated(run.as_ref()).filter(|by| by.revision > taken(world, run).max(published(world)));
+    let activation = activation.map(|by| ActivationRecord {
+        digest: activation_digest(&made.digest, made.registered.as_ref(), &by.parameters),
+        revision: by.revision,
+    });
+    let usable = if I::ACTIVATES { activation.is_some() } else { of_this_spec };
+    usable.then(|| Late { run: Arc::clone(run), verdict, activation, of_this_spec })
+}
+
 fn begin<I: Intent>(world: &World<I>, build: &BuildActivation, stem: &str, revision: i64) -> Step<I> {
     let mut meta = world.child(format!("{stem}{revision}"), "activation");
-    meta.labels.get_or_insert_default().insert(REVISION.to_owned(), revision.to_string());
+    number(&mut meta, revision);
     let subject = Subject {
         kind: World::<I>::kind(),
         namespace: world.key().namespace,
@@ -387,8 +503,4 @@ fn overtaken(pod: &PodView, now: Timestamp) -> Option<i64> {
     let Outcome::Failed(ended) = outcome::of(pod) else { return None };
     let settled = outcome::ended_at(pod)?.checked_add(ACTIVATION_RETRY).ok()? <= now;
     ended.failure.superseded_by.filter(|by| settled && *by >= revision(pod))
-}
-
-pub(super) fn revision(pod: &PodView) -> i64 {
-    pod.labels().get(REVISION).and_then(|text| text.parse().ok()).unwrap_or_default()
 }

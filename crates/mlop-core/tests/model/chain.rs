@@ -284,7 +284,11 @@ impl Chain {
     /// What the run's own controller reports.
     fn end(&self, cluster: &mut Cluster, stage: usize, run: usize, succeeded: &str) {
         let run = cluster.stages[stage].runs[run].clone();
-        let ended = self.known.runs.get((&run, succeeded), || {
+        let status = cluster.stages[stage].live.as_ref().and_then(|live| live.status.as_ref());
+        let published =
+            status.and_then(|status| status.artifact.as_ref()).map_or(0, |artifact| artifact.revision);
+        let at = stage::ended_at(published);
+        let ended = self.known.runs.get((&run, succeeded, at), || {
             let digest = stage::output(stage, &run.spec.identity.sql, oracle::digests(&run));
             let output = (succeeded == "True").then(|| {
                 json!({"digest": digest, "store": "files", "uri": "s3://files", "mediaType": "table"})
@@ -295,7 +299,7 @@ impl Chain {
                 _ => "Retrying",
             };
             let mut json = run.json().clone();
-            json["status"] = json!({"attempts": 1, "output": output, "conditions": [{
+            json["status"] = json!({"attempts": 1, "output": output, "finishedAt": at, "conditions": [{
                 "type": "Succeeded", "status": succeeded, "reason": reason, "message": "m",
                 "observedGeneration": run.metadata.generation, "lastTransitionTime": run.metadata.creation_timestamp,
             }]});

@@ -5,6 +5,7 @@ use crate::{
     cluster::{Cluster, owner},
     oracle::{self, Rule},
     shared::Shared,
+    stage,
 };
 use mlop_api::{
     features::{FeatureSnapshot, FeatureView},
@@ -82,7 +83,10 @@ impl Chain {
             return;
         }
         // Nothing decides on the history; without it states that differ only in their past are one.
-        let status = IntentStatus { history: Vec::new(), ..status.clone() };
+        let mut status = IntentStatus { history: Vec::new(), ..status.clone() };
+        if let Some(artifact) = &mut status.artifact {
+            artifact.produced_at = stage::published_at(artifact.revision).to_string();
+        }
         let written = json!(status);
         let view = self.known.views.get((&live, written.to_string()), || {
             let mut json = live.json().clone();

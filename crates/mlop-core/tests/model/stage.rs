@@ -57,6 +57,16 @@ pub fn now() -> Timestamp {
     Timestamp::from_second(1_000_000).expect("a valid time")
 }
 
+/// When a revision was published: long before any pass, and in their order.
+pub fn published_at(revision: i64) -> Timestamp {
+    Timestamp::from_second(2 * revision).expect("a valid time")
+}
+
+/// When a run ended while that revision was published.
+pub fn ended_at(revision: i64) -> Timestamp {
+    Timestamp::from_second(2 * revision + 1).expect("a valid time")
+}
+
 fn created() -> Option<Time> {
     Some(Time(Timestamp::UNIX_EPOCH))
 }

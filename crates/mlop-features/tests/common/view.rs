@@ -7,8 +7,8 @@ use arrow::{
 };
 use mlop_api::{
     Digest,
-    result::{Failure, ResultDocument},
-    task::{ActivateWork, Input, Redis, ViewKey},
+    result::{Activated, Failure, ResultDocument},
+    task::{Online, Redis, ViewKey},
 };
 use mlop_artifact::store::ObjectStoreHandle;
 use std::sync::Arc;
@@ -55,20 +55,14 @@ pub fn recorded() -> RecordBatch {
     ])
 }
 
-pub fn activation(store: &ObjectStoreHandle, digest: &Digest, revision: i64) -> ActivateWork {
-    ActivateWork {
+pub fn online(revision: i64) -> Online {
+    Online {
         view: user_stats(),
-        table: Input {
-            name: "snapshot".to_owned(),
-            digest: digest.clone(),
-            media_type: mlop_api::MEDIA_TABLE.to_owned(),
-            store: store.store().clone(),
-        },
         entities: vec!["user_id".to_owned()],
         timestamp: "ts".to_owned(),
         ttl_seconds: Some(86_400),
-        revision,
         redis: Redis { address: String::new(), password: true },
+        activation: Activated { revision, parameters: Digest::of_bytes(b"a day") },
     }
 }
 
@@ -80,14 +74,15 @@ pub async fn activate(
 ) -> Result<ResultDocument, Failure> {
     let store = store();
     let digest = table(&store, batch).await;
-    run(redis, &store, &activation(&store, &digest, revision)).await
+    run(redis, &store, &digest, &online(revision)).await
 }
 
 pub async fn run(
     redis: &TestRedis,
     store: &ObjectStoreHandle,
-    work: &ActivateWork,
+    digest: &Digest,
+    online: &Online,
 ) -> Result<ResultDocument, Failure> {
     let scratch = super::Scratch::new();
-    mlop_features::activate::run(work, store, redis.server(), scratch.path()).await
+    mlop_features::activate::run(online, digest, store, redis.server(), scratch.path()).await
 }

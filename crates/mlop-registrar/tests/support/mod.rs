@@ -11,8 +11,8 @@ use mlop_api::{
     Digest, MEDIA_TREE,
     common::Metric,
     contract::Root,
-    result::{Failure, ResultDocument},
-    task::{AliasWork, Input, Provenance, RegisterWork, Store, Subject},
+    result::{Activated, Failure, ResultDocument},
+    task::{Alias, AliasWork, Input, Provenance, RegisterWork, Store, Subject},
 };
 use mlop_registrar::{
     mlflow::Mlflow,
@@ -113,6 +113,7 @@ pub fn register_work(tracking: &str, unique: &str) -> RegisterWork {
             Metric::new("bound", f64::NEG_INFINITY),
         ],
         input_digest: Digest::of_bytes(format!("input {unique}").as_bytes()),
+        alias: None,
     }
 }
 
@@ -142,8 +143,10 @@ pub fn alias_work(model: &str, version: &str, revision: i64) -> AliasWork {
         tracking: "http://mlflow".into(),
         registered_model: model.into(),
         version: version.into(),
-        alias: "champion".into(),
-        owner: "uid".into(),
-        revision,
+        alias: Alias {
+            name: "champion".into(),
+            owner: "uid".into(),
+            activation: Activated { revision, parameters: Digest::of_bytes(b"champion") },
+        },
     }
 }
