@@ -21,6 +21,7 @@ use crate::{
     run::RunResource,
     store::{Cached, Store},
 };
+use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Resource, ResourceExt};
 use mlop_api::{
@@ -111,6 +112,8 @@ pub struct Identity {
     pub spec: Value,
     /// Inputs that are not resources: the listing of a source.
     pub digests: Vec<(String, Digest)>,
+    /// When the newest of them came to be, if that is known.
+    pub since: Option<Timestamp>,
 }
 
 /// Why nothing can be decided yet.

@@ -363,3 +363,18 @@ async fn a_view_that_is_deleted_at_work_leaves_nothing_online() {
     assert!(world.outside().pointers.is_empty(), "{:?}", world.outside().pointers);
     assert_eq!(world.done("deactivate"), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_back_while_it_was_made_does_not_come_later() {
+    let world = World::start();
+    first(&world).await;
+    world.arrive("a mistake");
+    world.until("it is trained on", |w| w.done("train") == 2).await;
+    world.arrive("january");
+    sleep(SETTLE).await;
+    let mistake = world.sim.list::<TrainingRun>().into_iter().filter(|run| run.status.is_some()).count();
+    assert_eq!((mistake, served_version(&world).as_deref()), (2, Some("1")));
+    world.arrive("february");
+    served(&world, "2").await;
+    assert_eq!((world.done("train"), world.done("register")), (3, 2), "the mistake got no further");
+}

@@ -21,11 +21,11 @@ start containerd containerd --config "$STATE/containerd.toml"
 await 30 containerd ctr -a "$CRI" version
 start kube-proxy "$KUBE" kube-proxy --config="$STATE/kube-proxy.yaml"
 
-# A node that was there before still counts as ready: it is back when the kubelet renews its lease. The kubelet ends
+# A node that was there before the kubelet still counts as ready: it is back when its lease is renewed. The kubelet ends
 # when containerd has not yet found again the pods that it ran; like any service it is then started anew.
 renewed_at() { "$BIN/kubectl" -n kube-node-lease get lease $NODE --ignore-not-found -o jsonpath='{.spec.renewTime}'; }
 before=; alive kubelet || before=$(renewed_at)
-is_back() { local at; at=$(renewed_at) && [ -n "$at" ] && [ "$at" != "$before" ]; }
+is_back() { local at; "$BIN/kubectl" get node $NODE && at=$(renewed_at) && { [ -z "$before" ] || [ "$at" != "$before" ]; }; }
 for tries_left in 9 8 7 6 5 4 3 2 1 0; do
   start kubelet "$KUBE" kubelet --config="$STATE/kubelet.yaml" --kubeconfig="$STATE/kubelet.conf" --root-dir="$STATE/kubelet" \
     --cert-dir="$STATE/kubelet/pki" --hostname-override=$NODE --node-ip=$NODE_IP

@@ -120,7 +120,7 @@ impl Intent for ViewIntent {
         }
         feature_store(world)?;
         let content = json!({"sql": spec.sql, "entities": spec.entities, "timestamp": spec.timestamp});
-        Ok(Identity { spec: significant(content), digests: Vec::new() })
+        Ok(Identity { spec: significant(content), digests: Vec::new(), since: None })
     }
 
     fn execution(object: &FeatureView) -> Execution {

@@ -76,7 +76,11 @@ impl Intent for DatasetIntent {
             "unique": spec.unique,
             "quarantine": spec.quarantine,
         });
-        Ok(Identity { spec: significant(content), digests: vec![self::listing(listing)] })
+        Ok(Identity {
+            spec: significant(content),
+            digests: vec![self::listing(listing)],
+            since: scan::newest_at(world),
+        })
     }
 
     fn digests(run: &DatasetVersion) -> Vec<(String, Digest)> {

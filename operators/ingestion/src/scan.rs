@@ -12,7 +12,7 @@ use mlop_api::{
     contract::condition as kinds,
     dataset::Dataset,
     labels,
-    result::Failure,
+    result::{Failure, ResultDocument},
     status::{IntentStatus, Scan},
     task::{ScanWork, Subject, Task, Work},
 };
@@ -36,6 +36,11 @@ type Observed = World<DatasetIntent>;
 /// The digest of what the newest successful scan of the present source saw.
 pub fn newest(world: &Observed) -> Option<Digest> {
     seen(world).map(|scan| scan.digest)
+}
+
+/// When that scan ended, while its pod is there.
+pub fn newest_at(world: &Observed) -> Option<Timestamp> {
+    newest_success(world, &source_digest(&world.object))?.0
 }
 
 /// Why there is no listing yet.
@@ -98,15 +103,20 @@ fn belongs(pod: &PodView, source: &Digest) -> bool {
     pod.labels().get(labels::DIGEST).is_some_and(|digest| digest == source.short(63))
 }
 
-fn seen(world: &Observed) -> Option<Scan> {
-    let source = source_digest(&world.object);
+/// What the newest scan of `source` that succeeded saw, and when.
+fn newest_success(world: &Observed, source: &Digest) -> Option<(Option<Timestamp>, ResultDocument)> {
     let succeeded =
-        scans(world).filter(|pod| belongs(pod, &source)).filter_map(|pod| match outcome::of(pod) {
+        scans(world).filter(|pod| belongs(pod, source)).filter_map(|pod| match outcome::of(pod) {
             Outcome::Succeeded(result) => Some((outcome::ended_at(pod), pod, result)),
             _ => None,
         });
     let newest = succeeded.max_by_key(|(at, pod, _)| (*at, pod.name_any()));
-    let from_pod = newest.and_then(|(_, _, result)| {
+    newest.map(|(at, _, result)| (at, result))
+}
+
+fn seen(world: &Observed) -> Option<Scan> {
+    let source = source_digest(&world.object);
+    let from_pod = newest_success(world, &source).and_then(|(_, result)| {
         Some(Scan {
             digest: result.digest?,
             store: world.object.spec.source.objects.as_ref()?.store.clone(),

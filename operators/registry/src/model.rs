@@ -66,7 +66,7 @@ impl Intent for ModelIntent {
             "trackingServer": world.object.spec.tracking_server,
             "registeredModel": registered_model(&world.object),
         });
-        Ok(Identity { spec: significant(content), digests: Vec::new() })
+        Ok(Identity { spec: significant(content), digests: Vec::new(), since: None })
     }
 
     fn execution(object: &Model) -> Execution {

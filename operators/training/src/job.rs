@@ -62,7 +62,7 @@ impl Intent for TrainingIntent {
             "hyperparameters": spec.hyperparameters,
             "seed": spec.seed,
         });
-        Ok(Identity { spec: significant(content), digests: Vec::new() })
+        Ok(Identity { spec: significant(content), digests: Vec::new(), since: None })
     }
 
     fn execution(object: &TrainingJob) -> Execution {

@@ -94,6 +94,8 @@ pub(super) struct Findings {
     pub inputs: Option<Vec<Usable>>,
     /// A problem upstream that leaves the present artifact usable.
     pub trouble: Option<Trouble>,
+    /// When the newest of the inputs was published, when all of them are usable.
+    pub newest: Option<Timestamp>,
 }
 
 /// Decides what an intent does next.
@@ -102,12 +104,12 @@ pub fn plan<I: Intent>(world: &World<I>, now: Timestamp) -> Plan<IntentStatus> {
         return Plan::idle();
     }
     let (step, findings) = decide(world, now);
-    let late = late(world, &step);
+    let late = late(world, &step, &findings);
     publish::render(world, step, late, findings, now)
 }
 
 fn decide<I: Intent>(world: &World<I>, now: Timestamp) -> (Step<I>, Findings) {
-    let mut findings = Findings { inputs: None, trouble: None };
+    let mut findings = Findings { inputs: None, trouble: None, newest: None };
     if let Some(cycle) = &world.cycle {
         return (hold(Reason::DependencyCycle, cycle.clone(), true), findings);
     }
@@ -131,8 +133,9 @@ fn decide<I: Intent>(world: &World<I>, now: Timestamp) -> (Step<I>, Findings) {
         }
     }
     findings.trouble = inputs.iter().find_map(|input| input.trouble.clone());
+    findings.newest = newest(&inputs);
     if let Err(message) = chain::converged(&inputs, I::consistency(&world.object)) {
-        return (Step::Diverged { message, since: newest(&inputs).unwrap_or(now) }, findings);
+        return (Step::Diverged { message, since: findings.newest.unwrap_or(now) }, findings);
     }
     let step = match I::identity(world) {
         Err(problem) => hold(problem.reason, problem.message, problem.stalled),
@@ -444,10 +447,10 @@ pub(super) struct Late<I: Intent> {
     pub of_this_spec: bool,
 }
 
-/// The newest result that nobody has decided on because something newer came while it was made. Inputs that change
+/// The newest result that nobody has decided on because newer inputs came while it was made. Inputs that change
 /// faster than runs end would otherwise never come to anything; and what a run's pod has activated is published,
 /// wanted or not, so that what is published and what is active are the same again.
-fn late<I: Intent>(world: &World<I>, step: &Step<I>) -> Option<Late<I>> {
+fn late<I: Intent>(world: &World<I>, step: &Step<I>, findings: &Findings) -> Option<Late<I>> {
     let decided = matches!(step, Step::Publish { .. } | Step::Current | Step::Activating { .. });
     if decided || I::flow(&world.object).pin().is_some() {
         return None;
@@ -459,21 +462,25 @@ fn late<I: Intent>(world: &World<I>, step: &Step<I>) -> Option<Late<I>> {
     let after = done
         .filter_map(|run| Some((ended(run)?, run)))
         .filter(|(at, _)| published_at.is_none_or(|published| *at > published));
-    let (_, run) = after.max_by_key(|(at, run)| (*at, run.name_any()))?;
+    let (ended_at, run) = after.max_by_key(|(at, run)| (*at, run.name_any()))?;
     let made = output(run.as_ref())?;
     if artifact.is_some_and(|artifact| artifact.digest == made.digest) {
         return None;
     }
     let verdict = judge(world, run);
     let passed = verdict.as_ref().is_none_or(|verdict| verdict.passed);
-    let of_this_spec = passed && I::identity(world).is_ok_and(|identity| makes::<I>(&identity, run));
+    let identity = I::identity(world).ok();
+    let of_this_spec = passed && identity.as_ref().is_some_and(|identity| makes::<I>(identity, run));
     let activation =
         activated(run.as_ref()).filter(|by| by.revision > taken(world, run).max(published(world)));
     let activation = activation.map(|by| ActivationRecord {
         digest: activation_digest(&made.digest, made.registered.as_ref(), &by.parameters),
         revision: by.revision,
     });
-    let usable = if I::ACTIVATES { activation.is_some() } else { of_this_spec };
+    // What ended before the newest inputs came was decided on when it ended, for others that were there again.
+    let newest = findings.newest.max(identity.and_then(|identity| identity.since));
+    let overtaken = newest.is_some_and(|newest| newest < ended_at);
+    let usable = if I::ACTIVATES { activation.is_some() } else { of_this_spec && overtaken };
     usable.then(|| Late { run: Arc::clone(run), verdict, activation, of_this_spec })
 }
 

@@ -98,7 +98,7 @@ impl Intent for Stage {
     }
 
     fn identity(world: &World<Self>) -> Result<Identity, Hold> {
-        Ok(Identity { spec: json!({"sql": world.object.spec.sql}), digests: Vec::new() })
+        Ok(Identity { spec: json!({"sql": world.object.spec.sql}), digests: Vec::new(), since: None })
     }
 
     fn execution(_: &FeatureView) -> Execution {
