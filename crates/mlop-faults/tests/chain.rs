@@ -337,6 +337,7 @@ async fn a_pin_holds_against_a_run_that_is_under_way() {
     let artifact = world.get::<FeatureView>("routes").status.unwrap().artifact.unwrap();
     assert_eq!(artifact.digest, earlier.digest);
     assert_eq!(outside(&world), [""; 0], "the pinned snapshot is served");
+    assert_eq!(world.done("activate"), 3, "the pin had the later number from the start");
     assert_eq!(world.done("train"), 1);
 }
 
@@ -376,5 +377,6 @@ async fn what_was_taken_back_while_it_was_made_does_not_come_later() {
     assert_eq!((mistake, served_version(&world).as_deref()), (2, Some("1")));
     world.arrive("february");
     served(&world, "2").await;
+    sleep(SETTLE).await;
     assert_eq!((world.done("train"), world.done("register")), (3, 2), "the mistake got no further");
 }
