@@ -15,6 +15,7 @@ use crate::{
     chain::{InputState, Usable},
     condition,
     controller::Reports,
+    operator::intent_key,
     pod,
     queue::Key,
     resource::PodView,
@@ -240,8 +241,7 @@ pub fn revision<K: Resource>(object: &K) -> i64 {
 
 /// The intent that `run` is for, if it wants the result of an attempt that starts now to be activated by its pod.
 pub fn wants_active<I: Intent>(intents: &Store<I::Resource>, run: &I::Run) -> Option<Arc<I::Resource>> {
-    let name = run.meta().labels.as_ref()?.get(labels::INTENT)?;
-    let intent = intents.get(&Key::new(run.meta().namespace.clone()?, name))?;
+    let intent = intents.get(intent_key(run, &World::<I>::kind()).first()?)?;
     let ours = run.owner_references().iter().any(|owner| Some(&owner.uid) == intent.meta().uid.as_ref());
     let wanted = revision(run) > 0
         && intent.meta().deletion_timestamp.is_none()

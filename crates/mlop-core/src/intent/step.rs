@@ -175,7 +175,7 @@ fn follow<I: Intent>(world: &World<I>, identity: &Identity, inputs: &[Usable], n
         if artifact.input_digest == digest_of::<I>(identity, inputs, semantics) {
             match made_by {
                 Some(run) => return candidate(world, run, now),
-                None if next_revision(world) == published(world) + 1 => return Step::Current,
+                None if nothing_is_later(world) => return Step::Current,
                 // Something else may be active by now: what is not there any more is made again to be it.
                 None => {}
             }
@@ -434,6 +434,11 @@ fn next_revision<I: Intent>(world: &World<I>) -> i64 {
     runs.chain(pods).fold(published(world), i64::max) + 1
 }
 
+/// Whether no run and no pod has a higher number than what is published and active.
+fn nothing_is_later<I: Intent>(world: &World<I>) -> bool {
+    next_revision(world) == published(world) + 1
+}
+
 fn number(meta: &mut ObjectMeta, revision: i64) {
     meta.labels.get_or_insert_default().insert(labels::REVISION.to_owned(), revision.to_string());
 }
@@ -479,8 +484,8 @@ fn late<I: Intent>(world: &World<I>, step: &Step<I>, findings: &Findings) -> Opt
     });
     // What ended before the newest inputs came was decided on when it ended, for others that were there again.
     let newest = findings.newest.max(identity.and_then(|identity| identity.since));
-    let overtaken = newest.is_some_and(|newest| newest < ended_at);
-    let usable = if I::ACTIVATES { activation.is_some() } else { of_this_spec && overtaken };
+    let newer_came_meanwhile = newest.is_some_and(|newest| newest < ended_at);
+    let usable = if I::ACTIVATES { activation.is_some() } else { of_this_spec && newer_came_meanwhile };
     usable.then(|| Late { run: Arc::clone(run), verdict, activation, of_this_spec })
 }
 
