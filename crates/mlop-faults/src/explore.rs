@@ -200,16 +200,20 @@ impl Reference {
                 outside.moves, self.moves
             ));
         }
-        let created = world.injector.ledger().created;
-        if let Some((object, times)) = created
-            .iter()
-            .find(|(object, times)| !stands_in(object) && self.created.get(object) != Some(times))
-        {
-            let usual = self.created.get(object).copied().unwrap_or_default();
-            failures.push(format!("creations: {object:?} {times} times instead of {usual}"));
-        }
+        failures.extend(unusual(&self.created, &world.injector.ledger().created));
         failures
     }
+}
+
+/// The first object, by kind and name, that was created another number of times than usual.
+pub fn unusual(
+    usual: &BTreeMap<(String, String), u32>,
+    created: &BTreeMap<(String, String), u32>,
+) -> Option<String> {
+    let mut created = created.iter().filter(|(object, _)| !stands_in(object));
+    let (object, times) = created.find(|(object, times)| usual.get(*object) != Some(*times))?;
+    let usual = usual.get(object).copied().unwrap_or_default();
+    Some(format!("creations: {object:?} {times} times instead of {usual}"))
 }
 
 /// Whether it is a pod that activates and does nothing else. Whether one is needed depends on whether what it needs was
@@ -291,7 +295,7 @@ fn invariants(world: &World) -> Vec<String> {
             failures.push(format!("bounded pressure: {by} made {requests} requests"));
         }
     }
-    failures.extend(oracle::outside(world));
+    failures.extend(oracle::outside(world, &world.outside()));
     failures
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     inject::Call,
-    world::{Pointer, SECOND_LEADER, World},
+    world::{Outside, Pointer, SECOND_LEADER, World},
 };
 use kube::Resource;
 use mlop_api::{
@@ -153,8 +153,8 @@ impl Ledger {
 }
 
 /// Where something else is active outside than is published, once everything has settled.
-pub fn outside(world: &World) -> Vec<String> {
-    let (views, models) = (world.list::<FeatureView>(), world.list::<Model>());
+pub fn outside(objects: &impl Objects, outside: &Outside) -> Vec<String> {
+    let (views, models) = (objects.list::<FeatureView>(), objects.list::<Model>());
     let views = views.iter().filter_map(|view| {
         let status = view.status.as_ref()?;
         let pointer = format!("view {}", view.metadata.name.as_ref()?);
@@ -165,7 +165,6 @@ pub fn outside(world: &World) -> Vec<String> {
         let pointer = format!("alias {} {}", model.spec.alias, model.metadata.uid.as_ref()?);
         Some((pointer, status.registered.as_ref()?.version.clone(), status.activation.as_ref()?.revision))
     });
-    let outside = world.outside();
     let wrong = views.chain(models).filter_map(|(name, content, revision)| {
         let wanted = Pointer { revision, content };
         let found = outside.pointers.get(&name).cloned().unwrap_or_default();

@@ -340,7 +340,7 @@ async fn a_pin_holds_against_a_run_that_is_under_way() {
     sleep(SETTLE).await;
     let artifact = world.get::<FeatureView>("routes").status.unwrap().artifact.unwrap();
     assert_eq!(artifact.digest, earlier.digest);
-    assert_eq!(outside(&world), [""; 0], "the pinned snapshot is served");
+    assert_eq!(outside(&world, &world.outside()), [""; 0], "the pinned snapshot is served");
     assert_eq!(world.done("activate"), 3, "the pin had the later number from the start");
     assert_eq!(world.done("train"), 1);
 }
@@ -354,7 +354,7 @@ async fn what_a_run_could_not_activate_another_pod_does() {
     first(&world).await;
     let done = ["snapshot", "activate", "register", "alias"].map(|work| world.done(work));
     assert_eq!(done, [1, 2, 1, 2]);
-    assert_eq!(outside(&world), [""; 0]);
+    assert_eq!(outside(&world, &world.outside()), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,10 +17,9 @@ use mlop_artifact::{
     store::ObjectStoreHandle,
     table,
 };
-use std::{fs, io, path::Path};
+use std::{fs, path::Path};
 
-/// Does `work`: downloads into the folder `scratch` (which is emptied) and writes to `output`. `open` gives the store
-/// of an input.
+/// Does `work`: downloads into the empty folder `scratch` and writes to `output`. `open` gives the store of an input.
 ///
 /// # Errors
 /// `QueryInvalid` when the SQL cannot run on these inputs or yields no such table, `OutOfMemory` when it does not fit,
@@ -32,8 +31,8 @@ pub async fn run(
     scratch: &Path,
 ) -> Result<ResultDocument, Failure> {
     let (inputs, spill) = (scratch.join("inputs"), scratch.join("spill"));
-    emptied(scratch).and_then(|()| fs::create_dir(&spill)).map_err(|error| {
-        Failure::transient(Reason::WorkerFailed, format!("preparing {}: {error}", scratch.display()))
+    fs::create_dir(&spill).map_err(|error| {
+        Failure::transient(Reason::WorkerFailed, format!("making {}: {error}", spill.display()))
     })?;
     let tables = Tables::new(work.memory_bytes, &spill)?;
     for (index, input) in work.inputs.iter().enumerate() {
@@ -52,13 +51,6 @@ pub async fn run(
     let table = writer::write(output, scratch, &schema, rows.map_err(execution_failed)).await?;
     let published = manifest::publish(output, table).await?;
     result(&published.manifest, published.digest, features)
-}
-
-fn emptied(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => fs::create_dir_all(folder),
-    }
 }
 
 fn result(

@@ -15,7 +15,7 @@ use mlop_artifact::{
     environment, store,
     worker::{activated, once},
 };
-use std::time::Duration;
+use std::{fs, io, path::PathBuf, time::Duration};
 
 /// Longest wait for Redis: deleting a view's rows may take it a while.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,11 +25,11 @@ const REDIS_TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// Those of the work; `WorkerFailed` for work that is not this worker's.
 pub async fn work(task: Task) -> Result<ResultDocument, Failure> {
-    let scratch = std::env::temp_dir().join("mlop");
     match task.work {
         Work::Snapshot(work) => {
             let output = store::open(&work.output)?;
             let compute = async || {
+                let scratch = scratch()?;
                 let computed = with_room(|| snapshot::run(&work, &output, store::open, &scratch));
                 computed.unwrap_or_else(|error| {
                     Err(Failure::transient(Reason::WorkerFailed, format!("starting a thread: {error}")))
@@ -38,7 +38,9 @@ pub async fn work(task: Task) -> Result<ResultDocument, Failure> {
             let result = once(&output, &task.subject.uid, compute).await?;
             match (&work.online, result.digest.clone()) {
                 (Some(online), Some(table)) if work.active.as_ref() != Some(&table) => {
-                    let activate = activate::run(online, &table, &output, server(&online.redis), &scratch);
+                    let activate = async {
+                        activate::run(online, &table, &output, server(&online.redis), &scratch()?).await
+                    };
                     Ok(activated(result, &online.activation, activate).await)
                 }
                 _ => Ok(result),
@@ -46,8 +48,8 @@ pub async fn work(task: Task) -> Result<ResultDocument, Failure> {
         }
         Work::Activate(work) => {
             let store = store::open(&work.table.store)?;
-            activate::run(&work.online, &work.table.digest, &store, server(&work.online.redis), &scratch)
-                .await
+            let (online, table) = (&work.online, &work.table.digest);
+            activate::run(online, table, &store, server(&online.redis), &scratch()?).await
         }
         Work::Deactivate { view, redis } => {
             View::open(server(&redis), view).await?.remove().await?;
@@ -58,6 +60,19 @@ pub async fn work(task: Task) -> Result<ResultDocument, Failure> {
             "the task is not one of mlop-features: are the images of the operator mixed up?",
         )),
     }
+}
+
+/// An empty folder for one piece of work. The volume has room for the files of one.
+fn scratch() -> Result<PathBuf, Failure> {
+    let folder = std::env::temp_dir().join("mlop");
+    let removed = match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    removed.and_then(|()| fs::create_dir_all(&folder)).map_err(|error| {
+        Failure::transient(Reason::WorkerFailed, format!("emptying {}: {error}", folder.display()))
+    })?;
+    Ok(folder)
 }
 
 fn server(redis: &Redis) -> Server {

@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use mlop_faults::{
-    explore::{REQUESTS_MAX, fits},
+    explore::{REQUESTS_MAX, fits, unusual},
     oracle,
     plan::{Fault, Injection, Plan, Point, stable},
     scenario::Scenario,
@@ -96,6 +96,8 @@ struct Outcome {
     published: Value,
     done: BTreeMap<&'static str, u32>,
     created: BTreeMap<(String, String), u32>,
+    /// Where something else is active than is published.
+    outside: Vec<String>,
 }
 
 /// Where plans are carried out.
@@ -127,7 +129,10 @@ impl Bench {
     async fn without_faults(&self, name: &str) -> Result<Outcome> {
         let world = World::start(&self.plane, &self.programs, name, Vec::new()).await?;
         let (outcome, mut failures) = (outcome(&world).await, invariants(&world));
-        failures.extend(outcome.as_ref().err().map(|error| format!("{error:#}")));
+        match &outcome {
+            Ok(outcome) => failures.extend(outcome.outside.iter().cloned()),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
         if !failures.is_empty() {
             let logs = self.keep(name)?;
             bail!("without any fault: {}\nlogs are in {}", failures.join("; "), logs.display());
@@ -167,13 +172,14 @@ impl Bench {
 async fn outcome(world: &World) -> Result<Outcome> {
     world.play().await?;
     world.settle(QUIET).await?;
-    let objects = world.objects().await?;
+    let (objects, outside) = (world.objects().await?, world.outside());
     Ok(Outcome {
         points: world.injector.points(),
         end: oracle::end_state(&objects),
         published: oracle::published_state(&objects),
-        done: world.done(),
+        done: outside.done.clone(),
         created: by_stable_name(world.injector.ledger().created),
+        outside: oracle::outside(&objects, &outside),
     })
 }
 
@@ -225,23 +231,20 @@ impl Reference {
     }
 
     fn compare(&self, plan: &Plan, outcome: &Outcome) -> Vec<String> {
+        let mut failures = outcome.outside.clone();
         let changed = plan.faults.iter().any(|injection| injection.fault.changes_objects());
         if changed {
             let difference = oracle::difference(&self.published, &outcome.published);
-            return difference.map(|difference| format!("end state: {difference}")).into_iter().collect();
+            failures.extend(difference.map(|difference| format!("end state: {difference}")));
+            return failures;
         }
         let difference = oracle::difference(&self.end, &outcome.end);
-        let mut failures: Vec<_> = difference.map(|what| format!("end state: {what}")).into_iter().collect();
+        failures.extend(difference.map(|difference| format!("end state: {difference}")));
         if outcome.done != self.done {
             let (found, wanted) = (&outcome.done, &self.done);
             failures.push(format!("exactly once: pods by work {found:?} instead of {wanted:?}"));
         }
-        let unusual =
-            outcome.created.iter().find(|(object, times)| self.created.get(*object) != Some(*times));
-        if let Some((object, times)) = unusual {
-            let usual = self.created.get(object).copied().unwrap_or_default();
-            failures.push(format!("creations: {object:?} {times} times instead of {usual}"));
-        }
+        failures.extend(unusual(&self.created, &outcome.created));
         failures
     }
 }

@@ -194,9 +194,9 @@ impl World {
         self.injector.points().iter().filter(|point| is_write(point)).count()
     }
 
-    /// How often each kind of work was done.
-    pub fn done(&self) -> BTreeMap<&'static str, u32> {
-        lock(&self.outside).done.clone()
+    /// What workers have done outside the cluster.
+    pub fn outside(&self) -> MutexGuard<'_, Outside> {
+        lock(&self.outside)
     }
 
     /// Why operators ended by themselves.
