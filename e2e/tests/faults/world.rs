@@ -140,13 +140,15 @@ impl World {
         self.served("2").await
     }
 
-    /// Waits until the last goal holds, no fault lasts any more, and operators have written nothing since for so long.
+    /// Waits until the last goal holds, no fault lasts any more, nothing is being worked at, and operators have written
+    /// nothing since for so long.
     ///
     /// # Errors
     /// What does not hold.
     pub async fn settle(&self, quiet: Duration) -> Result<()> {
         loop {
             self.served("2").await?;
+            self.reconciled().await?;
             self.quiet(quiet).await?;
             match self.injector.last_fault() {
                 // It may undo the goal at its end: users create again what somebody has deleted.
@@ -166,6 +168,18 @@ impl World {
         let api = Api::namespaced(self.client.clone(), &self.namespace);
         let what = format!("serving version {version}");
         wait::until(&api, "delay", &what, PATIENCE, is_served).await.map(drop)
+    }
+
+    /// Waits until no object is `Reconciling`: a pause before the next attempt may be longer than any quiet.
+    async fn reconciled(&self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while let Some(name) = self.objects().await?.reconciling() {
+            if Instant::now() > end {
+                bail!("{name} is still Reconciling after {} s", PATIENCE.as_secs());
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// Waits until operators have written nothing for so long.
@@ -273,6 +287,18 @@ async fn create(client: &Client, namespace: &str, object: &Value) -> Result<()> 
 /// The objects of a namespace, by kind.
 pub struct Snapshot {
     lists: BTreeMap<String, Vec<Value>>,
+}
+
+impl Snapshot {
+    /// An object that its operator works at, by kind and name.
+    fn reconciling(&self) -> Option<String> {
+        let works = |it: &Value| it["type"] == condition::RECONCILING && it["status"] == "True";
+        let of = |item: &&Value| {
+            item["status"]["conditions"].as_array().is_some_and(|conditions| conditions.iter().any(works))
+        };
+        let found = self.lists.values().flatten().find(of)?;
+        Some(format!("{} {}", found["kind"].as_str()?, found["metadata"]["name"].as_str()?))
+    }
 }
 
 impl Objects for Snapshot {
