@@ -25,7 +25,7 @@ use mlop_faults::{
     world::{NS, World},
 };
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Virtual time after which all operators have noticed what happened and have written what they had to.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -234,7 +234,10 @@ async fn a_pin_brings_the_earlier_model_back() {
     world.arrive("february");
     served(&world, "2").await;
     world.sim.edit::<Model>(NS, "delay", |model| model.spec.pin = Some(earlier)).unwrap();
+    let begin = Instant::now();
     served(&world, "1").await;
+    // Moving the alias takes a pod 1.5 s, the rollout 2 s.
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}: something waited for a timer", begin.elapsed());
     let revision = || world.get::<Model>("delay").status.unwrap().artifact.unwrap().revision;
     assert_eq!((revision(), world.done("alias")), (3, 3), "a rollback is a revision like any other");
     world.sim.edit::<Model>(NS, "delay", |model| model.spec.pin = None).unwrap();
