@@ -33,7 +33,7 @@ enum Task {
     Demo(demo::Args),
     /// Check everything that must hold before a change lands.
     Test(test::Args),
-    /// Put seeded mistakes into a copy of the operators and show that the fault harness notices each.
+    /// Put seeded mistakes into a copy of the operators and show that a fault plan or a test notices each.
     Mutants(mutants::Args),
     /// Try the whole chain under faults, in virtual time or (`--real`) against a real API server and real processes: every
     /// write, every notification, thousands of seeds.

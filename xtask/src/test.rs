@@ -17,7 +17,7 @@ const CARGO_DENY: &str = "0.20.2";
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only the steps whose names contain one of these words.
+    /// Only the steps whose names contain one of these words, as in `--only format clippy`. Each step prints its name.
     #[arg(long, num_args = 1.., value_name = "WORD")]
     only: Vec<String>,
     #[command(flatten)]
@@ -119,6 +119,10 @@ pub fn run(args: &Args) -> Result<()> {
     let begin = now();
     let chosen =
         |step: &&Step| args.only.is_empty() || args.only.iter().any(|word| step.name.contains(word.as_str()));
+    if !STEPS.iter().any(|step| chosen(&step)) {
+        let names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
+        bail!("no step's name has {}; there are: {}", args.only.join(" or "), names.join(", "));
+    }
     let (cluster, obstacle) = match args.choice.cluster() {
         Ok(cluster) => (Some(cluster), String::new()),
         Err(error) => (None, format!("{error:#}")),

@@ -62,7 +62,7 @@ impl Default for Retry {
 pub struct Trigger {
     /// `auto` starts on every new input digest; `manual` waits for the annotation mlop.dev/run-requested-at.
     pub mode: TriggerMode,
-    /// Wait until the newest input has been unchanged for this long. Default: start at once.
+    /// Wait until the newest input has been unchanged for this long. Default: start at once, as a Dataset always does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settle: Option<Span>,
 }

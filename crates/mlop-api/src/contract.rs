@@ -23,7 +23,8 @@ pub struct Artifact {
     /// What the uri leads to: a table manifest or the root of a tree.
     #[schemars(length(max = 128))]
     pub media_type: String,
-    /// Grows by one on every change of digest, a rollback included; never goes back.
+    /// Grows on every change of digest, a rollback included; never goes back. By one, but for a FeatureView and a
+    /// Model, where each run and each activation has a number.
     #[schemars(range(min = 1))]
     pub revision: i64,
     /// Identity of the table's columns and types, if it is a table.

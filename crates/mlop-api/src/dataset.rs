@@ -107,7 +107,7 @@ pub struct DatasetSpec {
     /// When newer data starts a new version.
     #[serde(default)]
     pub trigger: Trigger,
-    /// Computing resources of the pods that scan and write.
+    /// Computing resources of the pods that write a version.
     #[serde(default)]
     pub resources: Resources,
     /// Attempts and delays when writing a version fails.

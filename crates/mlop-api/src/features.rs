@@ -155,7 +155,7 @@ pub struct FeatureViewSpec {
     /// Age after which an online value counts as OUTSIDE_MAX_AGE; without it never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
-    /// Name of the FeatureStore.
+    /// Name of the FeatureStore. After a change the earlier one goes on serving what it has.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub feature_store: String,
     /// Computing resources of the pods that compute and load.

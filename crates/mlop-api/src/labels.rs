@@ -16,8 +16,10 @@ pub const ROLE: &str = "mlop.dev/role";
 pub const REVISION: &str = "mlop.dev/revision";
 /// Label: which operator made the object; operators watch only their own.
 pub const OPERATOR: &str = "mlop.dev/operator";
-/// Label: 63 characters at most of the hexadecimal digest being served.
+/// Label: 63 characters at most of the hexadecimal digest that the object is for.
 pub const DIGEST: &str = "mlop.dev/digest";
+/// Annotation of an activation pod: generation and retry request of the intent that it was made for.
+pub const MADE_FOR: &str = "mlop.dev/made-for";
 /// Annotation of a pod: the [task](crate::task::Task) as JSON, mounted as a file.
 pub const TASK: &str = "mlop.dev/task";
 /// Annotation of a user: try again what failed (any new value; RFC 3339 by convention).

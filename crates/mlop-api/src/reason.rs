@@ -60,8 +60,6 @@ reasons! {
     Pinned,
     /// An object of the same name is still being deleted.
     WaitingForDeletion,
-    /// A newer spec or input is not an artifact yet.
-    Outdated,
     /// A pod waits for a node: not enough resources, or no node matches.
     Unschedulable,
     /// The failed attempt is tried again after a delay.
@@ -126,8 +124,6 @@ reasons! {
     WorkerFailed,
     /// An upstream resource failed; `status.cause` says where it began.
     UpstreamFailed,
-    /// The attempts are used up; the inputs that failed are in `status.deadLetters`.
-    AttemptsExhausted,
 
     // Problems of what is outside
     /// The object store does not answer.
@@ -154,8 +150,6 @@ reasons! {
     ApiError,
     /// A pass over this object panicked; please report it.
     Panicked,
-    /// The stored object cannot be read.
-    Undecodable,
 }
 
 impl fmt::Display for Reason {

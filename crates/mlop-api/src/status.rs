@@ -48,7 +48,7 @@ pub struct IntentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub history: Vec<HistoryEntry>,
-    /// Inputs whose attempts are used up, newest first. The annotation mlop.dev/retry-requested-at replays them.
+    /// Inputs whose attempts are used up, newest first. The annotation mlop.dev/retry-requested-at tries those of now again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub dead_letters: Vec<DeadLetter>,

@@ -36,7 +36,7 @@ impl Subject<'_> {
 /// Carries `plan` out: children, status, deletions, events.
 ///
 /// # Errors
-/// The first step that did not succeed; the steps after it are not taken, except events, whose loss is only logged.
+/// The first step that did not succeed; those after it are not taken. The loss of an event is only logged.
 pub async fn execute<S: Serialize>(cx: &Context, subject: &Subject<'_>, plan: &Plan<S>) -> Result<(), Error> {
     for step in &plan.creates {
         create(cx, subject, step).await?;

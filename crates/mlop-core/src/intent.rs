@@ -264,7 +264,7 @@ pub enum RunState {
     Dead(Reason, String),
 }
 
-/// Reads a run's conditions; what was said about an earlier spec does not count.
+/// Reads a run's conditions; a failure of an earlier spec does not count.
 pub fn run_state<R: RunResource>(run: &R) -> RunState {
     let conditions = run.reported().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let Some(succeeded) = condition::get(conditions, kinds::SUCCEEDED) else { return RunState::Active(None) };

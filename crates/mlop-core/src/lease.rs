@@ -22,7 +22,9 @@ use tokio::{sync::watch, time::Instant};
 pub const DURATION: Duration = Duration::from_secs(15);
 /// Time between renewals.
 pub const RENEW: Duration = Duration::from_secs(5);
-/// Time between looks of a follower, and after a failed request.
+/// A leader stops this long after it asked for the last renewal that it got: before anybody may take the lease.
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// Time between looks of whoever does not lead, and after a failed request.
 const POLL: Duration = Duration::from_secs(2);
 /// A request that takes longer counts as failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
@@ -73,36 +75,39 @@ pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop:
     let mut renewed = Instant::now();
     let mut away = false;
     loop {
-        let held =
-            match tokio::time::timeout(REQUEST_TIMEOUT, hold(&api, &name, &me, &clock, &mut seen)).await {
-                Ok(Ok(held)) => {
-                    renewed = Instant::now();
-                    if std::mem::take(&mut away) || std::mem::take(&mut seen.went_back) {
-                        tracing::warn!(
-                            lease = name,
-                            "the API server was away or went back: everything is listed anew"
-                        );
-                        relist.send_modify(|times| *times += 1);
-                    }
-                    held
+        let (asked, deadline) = (Instant::now(), renewed + RENEW_DEADLINE);
+        let patience = if *leading.borrow() { deadline - asked } else { REQUEST_TIMEOUT };
+        let request = hold(&api, &name, &me, &clock, &mut seen);
+        let (held, next) = match tokio::time::timeout(patience.min(REQUEST_TIMEOUT), request).await {
+            Ok(Ok(held)) => {
+                if std::mem::take(&mut away) || std::mem::take(&mut seen.went_back) {
+                    tracing::warn!(
+                        lease = name,
+                        "the API server was away or went back: everything is listed anew"
+                    );
+                    relist.send_modify(|times| *times += 1);
                 }
-                failed => {
-                    away = true;
-                    let why = match failed {
-                        Ok(Err(error)) => error.to_string(),
-                        _ => format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()),
-                    };
-                    tracing::warn!(lease = name, why, "cannot reach the lease");
-                    *leading.borrow() && renewed.elapsed() < DURATION - RENEW
-                }
-            };
+                renewed = asked;
+                (held, if held { asked + RENEW } else { Instant::now() + POLL })
+            }
+            failed => {
+                away = true;
+                let why = match failed {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => "no answer in time".to_owned(),
+                };
+                tracing::warn!(lease = name, why, "cannot reach the lease");
+                let again = Instant::now() + POLL;
+                let held = *leading.borrow() && Instant::now() < deadline;
+                (held, if held { again.min(deadline) } else { again })
+            }
+        };
         if leading.send_if_modified(|value| std::mem::replace(value, held) != held) {
             tracing::info!(lease = name, leading = held, "leadership changed");
         }
-        let pause = if held { RENEW } else { POLL };
         tokio::select! {
             biased;
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep_until(next) => {}
             _ = stop.wait_for(|stop| *stop) => break,
         }
     }
@@ -204,6 +209,10 @@ async fn release(api: &Api<Lease>, name: &str, me: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use std::sync::{Arc, Mutex};
+    use tower::BoxError;
 
     fn held_by(holder: &str) -> LeaseSpec {
         LeaseSpec { holder_identity: Some(holder.into()), ..Default::default() }
@@ -219,6 +228,37 @@ mod tests {
         assert!(!seen.went_back);
         seen.version(&meta("7"));
         assert!(seen.went_back);
+    }
+
+    /// Answers as long as it has answers, then never.
+    async fn answer(answers: Arc<Mutex<Vec<(u16, Value)>>>) -> Result<http::Response<Body>, BoxError> {
+        let next = answers.lock().unwrap().pop();
+        let Some((status, body)) = next else { return std::future::pending().await };
+        Ok(http::Response::builder().status(status).body(Body::from(body.to_string().into_bytes()))?)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_stops_before_anybody_may_follow() {
+        let lease = json!({"metadata": {"name": "mlop-test", "namespace": "ns", "resourceVersion": "1"}});
+        let missing = json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404});
+        let answers = Arc::new(Mutex::new(vec![(201, lease), (404, missing)]));
+        let service = tower::service_fn(move |_: http::Request<Body>| answer(Arc::clone(&answers)));
+        let (leading, mut is_leading) = watch::channel(false);
+        let (_stop, stopping) = watch::channel(false);
+        let candidate = Candidate {
+            client: Client::new(service, "ns"),
+            namespace: "ns".into(),
+            name: "mlop-test".into(),
+            me: "a".into(),
+            clock: Arc::new(|| Timestamp::UNIX_EPOCH),
+            relist: watch::channel(0).0,
+        };
+        let begin = Instant::now();
+        let election = tokio::spawn(elect(candidate, leading, stopping));
+        is_leading.wait_for(|leads| *leads).await.unwrap();
+        is_leading.wait_for(|leads| !leads).await.unwrap();
+        assert_eq!(begin.elapsed().as_secs(), RENEW_DEADLINE.as_secs());
+        election.abort();
     }
 
     #[test]

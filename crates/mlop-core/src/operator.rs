@@ -241,12 +241,15 @@ impl Setup {
         for controller in self.controllers {
             tasks.spawn(controller(Arc::clone(&cx)));
         }
+        cx.metrics.leading.set(i64::from(*gained.borrow()));
         // One listener tells all parts in their order: receivers of their own would be woken in any order.
         loop {
             tokio::select! {
                 biased;
                 Ok(()) = gained.changed() => {
-                    if *gained.borrow_and_update() {
+                    let leads = *gained.borrow_and_update();
+                    cx.metrics.leading.set(i64::from(leads));
+                    if leads {
                         self.wakers.iter().for_each(|wake| wake());
                     }
                 }

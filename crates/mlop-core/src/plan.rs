@@ -144,7 +144,7 @@ impl<S> Plan<S> {
         self
     }
 
-    /// Whether the pass changes nothing at all.
+    /// Whether the pass changes nothing, Events aside.
     pub fn is_quiet(&self) -> bool {
         self.creates.is_empty() && self.applies.is_empty() && self.deletes.is_empty() && self.status.is_none()
     }

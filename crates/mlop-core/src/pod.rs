@@ -29,7 +29,7 @@ use mlop_api::{
 };
 use std::collections::BTreeMap;
 
-/// User and group of every container unless an image needs another.
+/// User and group of every container.
 pub const USER: i64 = 65532;
 
 /// The owner reference by which `owner` owns a child: it is deleted with its owner, and never blocks its deletion.
@@ -80,7 +80,8 @@ pub fn service(meta: ObjectMeta, ports: &[(&str, i32)]) -> Service {
     Service { metadata: meta, spec: Some(spec), status: None }
 }
 
-/// A Deployment around a pod built with [`Builder::service`]; a new pod is ready before an old one goes.
+/// A Deployment around a pod built with [`Builder::service`]; a new pod is ready before an
+/// old one goes; with `recreate` the old one goes first.
 pub fn deployment(
     meta: ObjectMeta,
     replicas: i32,

@@ -46,7 +46,7 @@ struct Args {
     /// Only plans of these scenarios.
     #[arg(long, value_name = "SCENARIO")]
     scenario: Vec<String>,
-    /// Only plans with these faults.
+    /// Of the plans with one fault only these, and no random ones. Regressions are always tried.
     #[arg(long, value_name = "FAULT")]
     fault: Vec<String>,
     /// End at the first failure.

@@ -7,12 +7,14 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+use kube::ResourceExt as _;
 use mlop_api::{
     Reason,
     contract::condition as kinds,
     dataset::Dataset,
     deployment::ModelDeployment,
-    features::FeatureView,
+    features::{FeatureStore, FeatureView},
+    labels,
     registry::{Model, ModelVersion},
     result::Failure,
     status::DeploymentStatus,
@@ -346,6 +348,100 @@ async fn a_pin_holds_against_a_run_that_is_under_way() {
     assert_eq!(outside(&world, &world.outside()), [""; 0], "the pinned snapshot is served");
     assert_eq!(world.done("activate"), 3, "the pin had the later number from the start");
     assert_eq!(world.done("train"), 1);
+}
+
+/// Fails the features of the next data for good.
+async fn features_fail(world: &World, data: &str) {
+    let failure = Failure::terminal(Reason::QueryInvalid, "there is no column b");
+    world.outside().failures.insert("snapshot", vec![failure]);
+    world.arrive(data);
+    let failed = |w: &World| {
+        let conditions = w.get::<FeatureView>("routes").status.unwrap_or_default().conditions;
+        condition::get(&conditions, kinds::STALLED).is_some()
+    };
+    world.until("the features have failed", failed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pin_that_is_taken_back_at_work_is_taken_back_outside() {
+    let world = World::start();
+    first(&world).await;
+    let earlier = world.get::<FeatureView>("routes").status.unwrap().artifact.unwrap().run;
+    world.arrive("february");
+    served(&world, "2").await;
+    features_fail(&world, "march").await;
+    world.sim.edit::<FeatureView>(NS, "routes", |view| view.spec.pin = Some(earlier.clone())).unwrap();
+    world.until("the pin is under way", |w| w.done("activate") == 3).await;
+    world.sim.edit::<FeatureView>(NS, "routes", |view| view.spec.pin = None).unwrap();
+    sleep(SETTLE).await;
+    let view = world.get::<FeatureView>("routes").status.unwrap();
+    assert_ne!(view.artifact.unwrap().run, earlier);
+    assert!(condition::get(&view.conditions, kinds::STALLED).is_some(), "march has still failed");
+    assert_eq!(outside(&world, &world.outside()), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_changes_no_result_leaves_what_is_used_ready() {
+    let world = World::start();
+    first(&world).await;
+    features_fail(&world, "february").await;
+    let before = world.get::<FeatureView>("routes").status.unwrap().artifact.unwrap();
+    world.sim.edit::<FeatureView>(NS, "routes", |view| view.spec.suspend = true).unwrap();
+    sleep(SETTLE).await;
+    let view = world.get::<FeatureView>("routes");
+    let status = view.status.unwrap();
+    let artifact = status.artifact.unwrap();
+    assert!(condition::is_true(&status.conditions, kinds::READY));
+    assert_eq!((artifact.digest, Some(artifact.generation)), (before.digest, view.metadata.generation));
+    assert_eq!(world.done("activate"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_an_input_takes_ready_away() {
+    let world = World::start();
+    first(&world).await;
+    let other = |view: &mut FeatureView| view.spec.inputs[0].from.name = "other".into();
+    world.sim.edit::<FeatureView>(NS, "routes", other).unwrap();
+    sleep(SETTLE).await;
+    let conditions = world.get::<FeatureView>("routes").status.unwrap().conditions;
+    assert!(!condition::is_true(&conditions, kinds::READY));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_activation_that_cannot_succeed_is_tried_again_when_asked_to() {
+    let world = World::start();
+    first(&world).await;
+    let earlier = world.get::<Model>("delay").status.unwrap().artifact.unwrap().run;
+    world.arrive("february");
+    served(&world, "2").await;
+    let failure = Failure::terminal(Reason::TrackingRefused, "there is no version 1");
+    world.outside().failures.insert("alias", vec![failure]);
+    world.sim.edit::<Model>(NS, "delay", |model| model.spec.pin = Some(earlier)).unwrap();
+    sleep(LONG).await;
+    let conditions = world.get::<Model>("delay").status.unwrap().conditions;
+    assert_eq!(condition::get(&conditions, kinds::STALLED).unwrap().reason, "TrackingRefused");
+    assert_eq!((world.done("alias"), served_version(&world).as_deref()), (3, Some("2")));
+    let ask = |model: &mut Model| {
+        model.annotations_mut().insert(labels::RETRY_REQUESTED_AT.into(), "now".into());
+    };
+    world.sim.edit::<Model>(NS, "delay", ask).unwrap();
+    served(&world, "1").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feature_store_that_was_made_anew_is_filled_again() {
+    let world = World::start();
+    first(&world).await;
+    world.sim.delete::<FeatureStore>(NS, "features").unwrap();
+    world.until("it is gone", |w| w.sim.get::<FeatureStore>(NS, "features").is_none()).await;
+    let documents: Vec<_> =
+        PIPELINE.split("\n---\n").filter(|text| text.contains("FeatureStore\n")).collect();
+    world.apply(documents[0]);
+    world.until("it is filled", |w| w.done("activate") == 2).await;
+    sleep(SETTLE).await;
+    assert_eq!(world.done("snapshot"), 1);
+    let conditions = world.get::<FeatureView>("routes").status.unwrap().conditions;
+    assert!(condition::is_true(&conditions, kinds::READY));
 }
 
 #[tokio::test(start_paused = true)]

@@ -60,6 +60,12 @@ pub fn install(setup: &mut Setup) {
         dependents.select(&key.namespace, uses).iter().map(|view| Key::of(&view.metadata)).collect()
     });
 
+    let dependents = Arc::clone(&views);
+    wake(&stores, &view, move |store| {
+        let views = dependents.select(&Key::of(&store.metadata).namespace, |_| true);
+        views.iter().map(|view| Key::of(&view.metadata)).collect()
+    });
+
     let run = snapshot::Snapshot { views: Arc::clone(&views), feature_stores: Arc::clone(&feature_stores) };
     let runs = Runs { run, pods: Arc::clone(&pods), jobs: None, stores: Arc::clone(&stores) };
     let snapshot = setup.control(runs, &snapshots);

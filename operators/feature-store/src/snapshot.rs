@@ -69,8 +69,8 @@ impl Run for Snapshot {
             .consumer
             .as_ref()
             .filter(|to| view::is_ready(&to.feature_store) && is_for(identity, &to.view));
-        let online =
-            consumer.map(|to| view::online(&to.view, &to.feature_store, revision(world.object.as_ref())));
+        let online = consumer
+            .map(|to| view::online(&to.view, &to.feature_store, identity, revision(world.object.as_ref())));
         let active = consumer.zip(online.as_ref()).and_then(|(to, online)| active(&to.view, online));
         let secret = consumer.and_then(|to| view::redis_secret(&to.feature_store));
         let mut container = pod::worker(&world.worker_image, &[], &stores, &execution.resources);

@@ -38,6 +38,8 @@ const FINALIZER: &str = "mlop.dev/online-cleanup";
 const CLEANUPS: usize = 5;
 /// Pause between them.
 const CLEANUP_RETRY: SignedDuration = SignedDuration::from_secs(10);
+/// How long cleaning up is tried at most, counted from the deletion.
+const CLEANUP_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 /// How long pods that may serve the view are waited for: longer than one has to end, shorter than people wait.
 const WORK_ENDS: SignedDuration = SignedDuration::from_secs(60);
 
@@ -182,7 +184,7 @@ impl Intent for ViewIntent {
         };
         let (image, store) = (world.worker_image.clone(), Arc::clone(store));
         let secret = redis_secret(feature_store).map(str::to_owned);
-        let online = online(&world.object, feature_store, 0);
+        let online = online(&world.object, feature_store, &run.spec.identity, 0);
         let parameters = online.activation.parameters.clone();
         let build = move |meta, subject, revision| {
             let (table, mut online) = (table.clone(), online.clone());
@@ -217,16 +219,27 @@ pub fn is_ready(feature_store: &FeatureStore) -> bool {
     status.is_some_and(|status| condition::is_true(&status.conditions, kinds::READY))
 }
 
-/// How `view` is served under `revision`.
-pub fn online(view: &FeatureView, feature_store: &FeatureStore, revision: i64) -> Online {
-    let spec = &view.spec;
+/// How a snapshot of `view` is served under `revision`. A feature store that was made anew is empty.
+pub fn online(
+    view: &FeatureView,
+    feature_store: &FeatureStore,
+    snapshot: &FeatureSnapshotIdentity,
+    revision: i64,
+) -> Online {
+    let (FeatureSnapshotIdentity { entities, timestamp, .. }, ttl) = (snapshot, view.spec.ttl);
     let redis = redis(feature_store);
-    let parameters = json!({"entities": spec.entities, "timestamp": spec.timestamp, "ttl": spec.ttl, "redis": redis.address});
+    let parameters = json!({
+        "entities": entities,
+        "timestamp": timestamp,
+        "ttl": ttl,
+        "redis": redis.address,
+        "featureStore": feature_store.uid(),
+    });
     Online {
         view: view_key(view),
-        entities: spec.entities.clone(),
-        timestamp: spec.timestamp.clone(),
-        ttl_seconds: spec.ttl.map(|span| span.as_secs()),
+        entities: entities.clone(),
+        timestamp: timestamp.clone(),
+        ttl_seconds: ttl.map(|span| span.as_secs()),
         redis,
         activation: Activated { revision, parameters: Digest::of_bytes(parameters.to_string().as_bytes()) },
     }
@@ -276,7 +289,7 @@ fn finalizers(world: &World<ViewIntent>, list: &[&str], why: &str) -> Apply {
 }
 
 /// Ends what may still serve the view, removes it from the online store, then lets it go. Given up after some
-/// attempts, and when there is no online store any more, so that deleting never hangs.
+/// attempts or minutes, and when there is no online store any more, so that deleting never hangs.
 fn clean_up(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
     let release = |why: &str| Plan { applies: vec![finalizers(world, &[], why)], ..Plan::idle() };
     let role = |pod: &PodView| pod.labels().get(labels::ROLE).cloned().unwrap_or_default();
@@ -305,22 +318,27 @@ fn clean_up(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
     if attempts.iter().any(|pod| matches!(outcome::of(pod), Outcome::Succeeded(_))) {
         return release("it is cleaned up");
     }
-    if attempts.iter().any(|pod| !matches!(outcome::of(pod), Outcome::Failed(_))) {
-        return Plan::idle();
-    }
-    let last = attempts.iter().filter_map(|pod| outcome::ended_at(pod)).max();
-    let due = last.and_then(|at| at.checked_add(CLEANUP_RETRY).ok()).unwrap_or(now);
-    if attempts.len() >= CLEANUPS {
+    let works = attempts.iter().any(|pod| !matches!(outcome::of(pod), Outcome::Failed(_)));
+    let over = since.checked_add(CLEANUP_PATIENCE).unwrap_or(now);
+    if now >= over || attempts.len() >= CLEANUPS && !works {
         let message = format!(
-            "cleaning up the online store failed {CLEANUPS} times; what is left of view {} there is never read again",
+            "the online store could not be cleaned up; what is left of view {} there is never read again",
             world.key().name
         );
         return release("cleaning up was given up").event(true, Reason::CleanupAbandoned, message);
     }
+    if works {
+        return Plan::idle().next(Next::At(over));
+    }
+    let last = attempts.iter().filter_map(|pod| outcome::ended_at(pod)).max();
+    let due = last.and_then(|at| at.checked_add(CLEANUP_RETRY).ok()).unwrap_or(now);
     if due > now {
         return Plan::idle().next(Next::At(due));
     }
-    let pod = cleanup_pod(world, feature_store, attempts.len() + 1);
+    // A node that goes takes its pods with it: there may be fewer than were made.
+    let number = |pod: &&Arc<PodView>| pod.name_any().rsplit('-').next()?.parse::<usize>().ok();
+    let highest = attempts.iter().filter_map(number).max().unwrap_or_default();
+    let pod = cleanup_pod(world, feature_store, highest + 1);
     Plan { creates: vec![Create::of(&pod, "the view is being deleted")], ..Plan::idle() }
 }
 

@@ -15,6 +15,7 @@ use mlop_api::{
 use mlop_core::{
     Context, Error, Plan, Reconciler,
     chain::Usable,
+    condition,
     controller::Reports,
     intent::{self, Activation, Hold, Identity, Intent, Sources, World, significant},
     pod,
@@ -100,7 +101,7 @@ impl Intent for ModelIntent {
             run: run.name_any(),
             gates_digest: Digest::of_json(&object.spec.gates).unwrap_or_else(|_| Digest::of_bytes(b"")),
             passed: judged.iter().all(|(passed, _)| *passed),
-            message: judged.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; "),
+            message: told(judged),
         })
     }
 
@@ -109,14 +110,15 @@ impl Intent for ModelIntent {
         else {
             return Activation::Waiting(format!("{} does not say how it is registered", run.name_any()));
         };
-        let Some(tracking) = world.extra.as_ref().and_then(|server| server.status.as_ref()?.address.clone())
-        else {
+        let server = world.extra.as_deref();
+        let address = |server: &TrackingServer| server.status.as_ref()?.address.clone();
+        let Some((server, tracking)) = server.and_then(|server| Some((server, address(server)?))) else {
             return Activation::Waiting(format!(
                 "TrackingServer {} has no address yet",
                 world.object.spec.tracking_server
             ));
         };
-        let alias = alias(&world.object, &tracking, 0);
+        let alias = alias(&world.object, server, &tracking, 0);
         let parameters = alias.activation.parameters.clone();
         let image = world.worker_image.clone();
         let build = move |meta, subject: Subject, revision| {
@@ -139,10 +141,17 @@ impl Intent for ModelIntent {
     }
 }
 
-/// The alias of `model` in the server at `tracking`, under `revision`.
-pub fn alias(model: &Model, tracking: &str, revision: i64) -> Alias {
+/// Whether the model still asks for versions like that.
+pub fn is_for(identity: &ModelVersionIdentity, model: &Model) -> bool {
+    identity.tracking_server == model.spec.tracking_server
+        && identity.registered_model == registered_model(model)
+}
+
+/// The alias of `model` in `server`, which answers at `tracking`, under `revision`. A server that was made anew knows
+/// nothing of earlier ones.
+pub fn alias(model: &Model, server: &TrackingServer, tracking: &str, revision: i64) -> Alias {
     let name = model.spec.alias.clone();
-    let parameters = json!({"alias": name, "tracking": tracking});
+    let parameters = json!({"alias": name, "server": server.uid(), "tracking": tracking});
     Alias {
         name,
         owner: model.uid().unwrap_or_default(),
@@ -153,6 +162,13 @@ pub fn alias(model: &Model, tracking: &str, revision: i64) -> Alias {
 fn registered_model(object: &Model) -> String {
     let default = || format!("{}.{}", object.namespace().unwrap_or_default(), object.name_any());
     object.spec.registered_model.clone().unwrap_or_else(default)
+}
+
+/// What is said of all gates, those that failed first: there may be more than a status has room for.
+fn told(mut judged: Vec<(bool, String)>) -> String {
+    judged.sort_by_key(|(passed, _)| *passed);
+    let texts: Vec<_> = judged.into_iter().map(|(_, text)| text).collect();
+    condition::truncated(&texts.join("; "), condition::MESSAGE_BYTES_MAX)
 }
 
 /// A metric that is missing or not a number fails its gate.
@@ -203,5 +219,16 @@ mod tests {
         }
         let (passed, message) = judge(&gate(Some("0.5"), None), &[Metric::new("f1", 1.0)]);
         assert!(!passed && message.contains("no metric auc"), "{message}");
+    }
+
+    #[test]
+    fn a_verdict_has_room_and_names_what_failed() {
+        let mut judged = vec![(true, "x".repeat(200)); 15];
+        judged.push((false, "gate last: auc is 0.1, want at least 0.7".to_owned()));
+        let message = told(judged);
+        assert!(
+            message.len() <= condition::MESSAGE_BYTES_MAX && message.starts_with("gate last"),
+            "{message}"
+        );
     }
 }

@@ -46,9 +46,13 @@ impl Run for Registering {
 
     fn attempt(world: &World<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, String> {
         let identity = &world.object.spec.identity;
-        let tracking = address(world.extra.server.as_deref(), &identity.tracking_server)?;
+        let name = &identity.tracking_server;
+        let server =
+            world.extra.server.as_deref().ok_or_else(|| format!("TrackingServer {name} does not exist"))?;
+        let tracking = address(server).ok_or_else(|| format!("TrackingServer {name} is not ready"))?;
         let revision = revision(world.object.as_ref());
-        let alias = world.extra.model.as_ref().map(|model| model::alias(model, &tracking, revision));
+        let model = world.extra.model.as_ref().filter(|model| model::is_for(identity, model));
+        let alias = model.map(|model| model::alias(model, server, &tracking, revision));
         let model = world.inputs()?.into_iter().next().ok_or("the version has no input")?;
         let store = world.store(&model.store.name)?;
         let work = Work::Register(RegisterWork {
@@ -72,11 +76,8 @@ impl Run for Registering {
     }
 }
 
-/// Where a server that is ready answers.
-fn address(server: Option<&TrackingServer>, name: &str) -> Result<String, String> {
-    let server = server.ok_or_else(|| format!("TrackingServer {name} does not exist"))?;
-    let status = server.status.as_ref().filter(|status| condition::is_true(&status.conditions, kinds::READY));
-    status
-        .and_then(|status| status.address.clone())
-        .ok_or_else(|| format!("TrackingServer {name} is not ready"))
+/// Where the server answers, if it is ready.
+fn address(server: &TrackingServer) -> Option<String> {
+    let status = server.status.as_ref()?;
+    condition::is_true(&status.conditions, kinds::READY).then(|| status.address.clone()).flatten()
 }

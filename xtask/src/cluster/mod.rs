@@ -42,9 +42,10 @@ pub struct Choice {
 pub enum Provider {
     /// Processes of this machine. Needs root on Debian, Go and a C compiler.
     Local,
-    /// kind, with Docker or Podman.
+    /// kind, with Docker or Podman, and Go.
     Kind,
-    /// The current context of the kubeconfig, whatever it is. Nothing is installed into it.
+    /// The current context of the kubeconfig. `up` and `down` change nothing in it, and no images are loaded into it:
+    /// `demo` and `test` need another.
     Current,
 }
 

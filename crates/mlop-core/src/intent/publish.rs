@@ -2,7 +2,7 @@
 
 use super::{
     Intent, RunState, World, revision, run_state,
-    step::{Findings, Late, Step, execution},
+    step::{Findings, Late, Step, execution, is_right},
 };
 use crate::{
     chain::{self, Trouble, Usable},
@@ -41,11 +41,14 @@ pub(super) fn render<I: Intent>(
     let before = world.object.reported().cloned().unwrap_or_default();
     let mut draft = Draft { world, status: before.clone(), plan: Plan::idle(), now, wanted: None };
     draft.status.observed_generation = Some(world.generation());
-    if let Some(late) = late {
-        draft.take(late);
-    }
+    draft.keep_up();
+    let came_late = late.map(|late| draft.take(late)).is_some();
     draft.inputs(&step, &findings);
     draft.step(step, &findings);
+    if came_late {
+        // The number of a new run counts from its creation on. What has an earlier one is published before.
+        draft.plan.creates.clear();
+    }
     draft.mirror_execution();
     draft.retire();
     draft.finish(&before)
@@ -90,6 +93,17 @@ impl<I: Intent> Draft<'_, I> {
 
     fn settled(&mut self) {
         Conditions::new(&mut self.status.conditions, self.world.generation(), self.now).settled();
+    }
+
+    /// An edit that leaves what is published right.
+    fn keep_up(&mut self) {
+        let generation = self.world.generation();
+        let behind = self.status.artifact.as_mut().filter(|artifact| artifact.generation != generation);
+        if let Some(artifact) = behind
+            && is_right(self.world)
+        {
+            artifact.generation = generation;
+        }
     }
 
     fn inputs(&mut self, step: &Step<I>, findings: &Findings) {
@@ -163,13 +177,13 @@ impl<I: Intent> Draft<'_, I> {
                 self.wanted = Some(run.name_any());
             }
             Step::Rejected { run, verdict } => self.rejected(&run, verdict),
-            Step::Activating { create, delete, reason, message, next } => {
+            Step::Activating { create, delete, reason, message, since, next } => {
                 self.status.cause = None;
                 self.plan.creates.extend(create.map(|create| *create));
                 self.plan.deletes.extend(delete);
                 self.plan.next = next;
                 if reason == Reason::Activating {
-                    self.progress(reason, &message, self.now);
+                    self.progress(reason, &message, since);
                 } else {
                     self.show_progress(reason, &message);
                 }
@@ -320,8 +334,8 @@ impl<I: Intent> Draft<'_, I> {
         }
     }
 
-    /// Takes the run's result as the artifact. An equal digest keeps its revision and time, so that nothing
-    /// downstream starts, but parents and roots are those of now: `inputs`, or the run's own.
+    /// Takes the run's result as the artifact. An equal digest keeps its revision and time unless it is activated anew;
+    /// its parents are those of now: `inputs`, or the run's own.
     fn publish(
         &mut self,
         run: &Arc<I::Run>,

@@ -20,7 +20,7 @@ use mlop_api::{
     Digest, Reason,
     common::TriggerMode,
     labels,
-    result::Activated,
+    result::{Activated, Failure},
     run::Lineage,
     status::{ActivationRecord, IntentStatus, Output, Verdict},
     task::Subject,
@@ -75,6 +75,8 @@ pub(super) enum Step<I: Intent> {
         delete: Option<Delete>,
         reason: Reason,
         message: String,
+        /// When its pod was made.
+        since: Timestamp,
         next: Next,
     },
     Publish {
@@ -103,7 +105,8 @@ pub fn plan<I: Intent>(world: &World<I>, now: Timestamp) -> Plan<IntentStatus> {
     if world.object.meta().deletion_timestamp.is_some() {
         return Plan::idle();
     }
-    let (step, findings) = decide(world, now);
+    let (decided, findings) = decide(world, now);
+    let step = taken_back(world, &decided, now).unwrap_or(decided);
     let late = late(world, &step, &findings);
     publish::render(world, step, late, findings, now)
 }
@@ -194,7 +197,8 @@ fn follow<I: Intent>(world: &World<I>, identity: &Identity, inputs: &[Usable], n
         RunState::Active(held_up) => Some((run, held_up)),
         _ => None,
     }) {
-        let works = held_up.is_none() || run.meta().deletion_timestamp.is_some();
+        let works =
+            held_up.is_none() || run.meta().deletion_timestamp.is_some() || may_be_active::<I>(run.as_ref());
         return if works || pause(world, inputs, now).is_some() {
             Step::Busy { run: Arc::clone(run), held_up, newer_waits: true }
         } else {
@@ -209,9 +213,61 @@ fn digest_of<I: Intent>(identity: &Identity, inputs: &[Usable], semantics: u32) 
     input_digest::<I>(identity, inputs.chain(identity.digests.iter().cloned()), semantics)
 }
 
-/// Whether the run is what this identity makes of the run's inputs.
-fn makes<I: Intent>(identity: &Identity, run: &I::Run) -> bool {
+/// Whether an attempt of it may have activated what it made. That would be forgotten with the run's number.
+fn may_be_active<I: Intent>(run: &I::Run) -> bool {
+    I::ACTIVATES && run.reported().is_some_and(|status| status.attempts > 0)
+}
+
+/// What is published is activated again when a pod may have brought something else outside that nobody wants any more:
+/// for a pin that was taken back while it was on the way, say.
+fn taken_back<I: Intent>(world: &World<I>, step: &Step<I>, now: Timestamp) -> Option<Step<I>> {
+    let rests =
+        matches!(step, Step::Hold { .. } | Step::Pause { .. } | Step::Dead { .. } | Step::Rejected { .. });
+    let published_last = published(world);
+    // What the worker has refused has moved nothing.
+    let refused = |pod: &PodView| matches!(outcome::of(pod), Outcome::Failed(it) if !it.failure.retryable);
+    let other = world.pods.iter().any(|pod| revision(pod.as_ref()) > published_last && !refused(pod));
+    let artifact = world.object.reported()?.artifact.as_ref().filter(|_| rests && other)?;
+    Some(candidate(world, world.run_named(&artifact.run)?, now))
+}
+
+/// Whether what is published is what the present spec makes of its inputs, accepts, and activates: an edit of anything
+/// else leaves it right.
+pub(super) fn is_right<I: Intent>(world: &World<I>) -> bool {
+    let right = || {
+        let status = world.object.reported()?;
+        let run = world.run_named(&status.artifact.as_ref()?.run)?;
+        let wanted = I::flow(&world.object).pin().is_none_or(|pin| pin == run.name_any());
+        let accepted = judge(world, run).is_none_or(|verdict| verdict.passed);
+        let active = match I::activation(world, run) {
+            Activation::None => true,
+            Activation::Waiting(_) => false,
+            Activation::Pod { parameters, .. } => {
+                let output = output(run.as_ref())?;
+                let target = activation_digest(&output.digest, output.registered.as_ref(), &parameters);
+                status.activation.as_ref()?.digest == target
+            }
+        };
+        Some(wanted && accepted && active && makes(world, &I::identity(world).ok()?, run))
+    };
+    right().unwrap_or(false)
+}
+
+/// Whether the run is what this identity makes of the run's inputs, and these are what the spec names.
+fn makes<I: Intent>(world: &World<I>, identity: &Identity, run: &I::Run) -> bool {
     let lineage = run.lineage();
+    let mut named: Vec<_> = I::inputs(&world.object)
+        .into_iter()
+        .map(|input| (input.name, input.from.api_group, input.from.kind, input.from.name))
+        .collect();
+    let records = lineage.inputs.iter().map(|input| input.record.clone());
+    let mut used: Vec<_> =
+        records.map(|record| (record.name, record.api_group, record.kind, record.object)).collect();
+    named.sort();
+    used.sort();
+    if named != used {
+        return false;
+    }
     let inputs = lineage.inputs.iter().map(|input| (input.record.name.clone(), input.record.digest.clone()));
     let digest = input_digest::<I>(identity, inputs.chain(I::digests(run)), lineage.semantics_version);
     digest == lineage.input_digest
@@ -373,15 +429,31 @@ fn activate<I: Intent>(
         let number = revision(pod.as_ref());
         number > published && number == others && pod.name_any().starts_with(&stem)
     });
-    let Some(pod) = ours else { return begin(world, build, &stem, next_revision(world)) };
+    let Some(pod) = ours else { return begin(world, build, &stem, next_revision(world), now) };
     if let Some(beyond) = overtaken(pod, now) {
-        return begin(world, build, &stem, beyond + 1);
+        return begin(world, build, &stem, beyond + 1, now);
     }
     let revision = others;
-    let waiting =
-        |reason, message, delete, next| Step::Activating { create: None, delete, reason, message, next };
+    let since = pod.metadata.creation_timestamp.as_ref().map_or(now, |at| at.0);
+    let waiting = |reason, message, delete, next| Step::Activating {
+        create: None,
+        delete,
+        reason,
+        message,
+        since,
+        next,
+    };
     match outcome::of(pod) {
         Outcome::Succeeded(_) => publish(Some(revision), revision),
+        Outcome::Failed(ended) if is_given_up(world, pod, &ended.failure) => {
+            let message = format!(
+                "activating revision {revision} failed: {}; it is tried again when the spec or the annotation {} \
+                 changes",
+                ended.failure.message,
+                labels::RETRY_REQUESTED_AT
+            );
+            hold(ended.failure.reason, message, true)
+        }
         Outcome::Running | Outcome::Starting(None) => {
             waiting(Reason::Activating, format!("activating revision {revision}"), None, Next::Change)
         }
@@ -475,7 +547,7 @@ fn late<I: Intent>(world: &World<I>, step: &Step<I>, findings: &Findings) -> Opt
     let verdict = judge(world, run);
     let passed = verdict.as_ref().is_none_or(|verdict| verdict.passed);
     let identity = I::identity(world).ok();
-    let of_this_spec = passed && identity.as_ref().is_some_and(|identity| makes::<I>(identity, run));
+    let of_this_spec = passed && identity.as_ref().is_some_and(|identity| makes(world, identity, run));
     let activation =
         activated(run.as_ref()).filter(|by| by.revision > taken(world, run).max(published(world)));
     let activation = activation.map(|by| ActivationRecord {
@@ -489,9 +561,16 @@ fn late<I: Intent>(world: &World<I>, step: &Step<I>, findings: &Findings) -> Opt
     usable.then(|| Late { run: Arc::clone(run), verdict, activation, of_this_spec })
 }
 
-fn begin<I: Intent>(world: &World<I>, build: &BuildActivation, stem: &str, revision: i64) -> Step<I> {
+fn begin<I: Intent>(
+    world: &World<I>,
+    build: &BuildActivation,
+    stem: &str,
+    revision: i64,
+    now: Timestamp,
+) -> Step<I> {
     let mut meta = world.child(format!("{stem}{revision}"), "activation");
     number(&mut meta, revision);
+    meta.annotations.get_or_insert_default().insert(labels::MADE_FOR.to_owned(), made_for(world));
     let subject = Subject {
         kind: World::<I>::kind(),
         namespace: world.key().namespace,
@@ -505,8 +584,19 @@ fn begin<I: Intent>(world: &World<I>, build: &BuildActivation, stem: &str, revis
         delete: None,
         reason: Reason::Activating,
         message: format!("activating revision {revision}"),
+        since: now,
         next: Next::Change,
     }
+}
+
+/// What a failed activation has to differ in to be tried again when the failure is terminal.
+fn made_for<I: Intent>(world: &World<I>) -> String {
+    format!("{} {}", world.generation(), world.annotation(labels::RETRY_REQUESTED_AT).unwrap_or_default())
+}
+
+fn is_given_up<I: Intent>(world: &World<I>, pod: &PodView, failure: &Failure) -> bool {
+    let asked = pod.annotations().get(labels::MADE_FOR);
+    !failure.retryable && failure.superseded_by.is_none() && asked == Some(&made_for(world))
 }
 
 /// The revision outside that is ahead of this pod's, once it is clear that no other pod of ours has brought it there:
