@@ -257,7 +257,11 @@ mod tests {
         let election = tokio::spawn(elect(candidate, leading, stopping));
         is_leading.wait_for(|leads| *leads).await.unwrap();
         is_leading.wait_for(|leads| !leads).await.unwrap();
-        assert_eq!(begin.elapsed().as_secs(), RENEW_DEADLINE.as_secs());
+        assert!(
+            begin.elapsed() < DURATION - REQUEST_TIMEOUT,
+            "{:?}: no time for what is on the way",
+            begin.elapsed()
+        );
         election.abort();
     }
 

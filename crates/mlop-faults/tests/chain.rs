@@ -362,6 +362,15 @@ async fn features_fail(world: &World, data: &str) {
     world.until("the features have failed", failed).await;
 }
 
+/// Waits until the status of the features is for their present spec.
+async fn edit_is_noticed(world: &World) {
+    let is_noticed = |w: &World| {
+        let view = w.get::<FeatureView>("routes");
+        view.status.is_some_and(|status| status.observed_generation == view.metadata.generation)
+    };
+    world.until("the edit is noticed", is_noticed).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pin_that_is_taken_back_at_work_is_taken_back_outside() {
     let world = World::start();
@@ -387,7 +396,7 @@ async fn an_edit_that_changes_no_result_leaves_what_is_used_ready() {
     features_fail(&world, "february").await;
     let before = world.get::<FeatureView>("routes").status.unwrap().artifact.unwrap();
     world.sim.edit::<FeatureView>(NS, "routes", |view| view.spec.suspend = true).unwrap();
-    sleep(SETTLE).await;
+    edit_is_noticed(&world).await;
     let view = world.get::<FeatureView>("routes");
     let status = view.status.unwrap();
     let artifact = status.artifact.unwrap();
@@ -402,7 +411,7 @@ async fn an_edit_of_an_input_takes_ready_away() {
     first(&world).await;
     let other = |view: &mut FeatureView| view.spec.inputs[0].from.name = "other".into();
     world.sim.edit::<FeatureView>(NS, "routes", other).unwrap();
-    sleep(SETTLE).await;
+    edit_is_noticed(&world).await;
     let conditions = world.get::<FeatureView>("routes").status.unwrap().conditions;
     assert!(!condition::is_true(&conditions, kinds::READY));
 }

@@ -223,10 +223,10 @@ fn may_be_active<I: Intent>(run: &I::Run) -> bool {
 fn taken_back<I: Intent>(world: &World<I>, step: &Step<I>, now: Timestamp) -> Option<Step<I>> {
     let rests =
         matches!(step, Step::Hold { .. } | Step::Pause { .. } | Step::Dead { .. } | Step::Rejected { .. });
-    let published_last = published(world);
+    let last = published(world);
     // What the worker has refused has moved nothing.
     let refused = |pod: &PodView| matches!(outcome::of(pod), Outcome::Failed(it) if !it.failure.retryable);
-    let other = world.pods.iter().any(|pod| revision(pod.as_ref()) > published_last && !refused(pod));
+    let other = world.pods.iter().any(|pod| revision(pod.as_ref()) > last && !refused(pod));
     let artifact = world.object.reported()?.artifact.as_ref().filter(|_| rests && other)?;
     Some(candidate(world, world.run_named(&artifact.run)?, now))
 }
