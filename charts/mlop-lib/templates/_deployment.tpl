@@ -56,11 +56,16 @@ spec:
               valueFrom: {fieldRef: {fieldPath: metadata.name}}
           ports:
             - {name: health, containerPort: 8081}
+          # A thread of its own answers; slowness of a busy node is no reason to restart a process that would start as slowly.
           livenessProbe:
             httpGet: {path: /livez, port: health}
+            periodSeconds: 20
+            timeoutSeconds: 10
+            failureThreshold: 6
           readinessProbe:
             httpGet: {path: /readyz, port: health}
             periodSeconds: 2
+            timeoutSeconds: 5
           securityContext:
             allowPrivilegeEscalation: false
             readOnlyRootFilesystem: true

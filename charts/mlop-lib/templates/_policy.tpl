@@ -1,7 +1,8 @@
-{{/* Whoever may do everything may still not write what this operator answers for: its runs and its statuses. */}}
+{{/* Only the operator writes its runs and statuses, whatever rights others have. */}}
 {{- define "mlop.policy" -}}
 {{- $guarded := .Files.Get "files/guarded.yaml" | fromYaml -}}
 {{- $namespaces := include "mlop.setting" (list . "watchNamespaces") | fromJsonArray -}}
+{{- $restorers := include "mlop.setting" (list . "restorers") | fromJson -}}
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
 metadata:
@@ -28,9 +29,40 @@ spec:
       expression: >-
         !(request.userInfo.username in
         ['system:serviceaccount:kube-system:generic-garbage-collector', 'system:kube-controller-manager'])
+  variables:
+    - name: writer
+      expression: >-
+        request.userInfo.username == 'system:serviceaccount:{{ .Release.Namespace }}:{{ .Chart.Name }}'
+    - name: restorer
+      expression: >-
+        request.userInfo.username in {{ toJson ($restorers.users | default list) }} ||
+        request.userInfo.groups.exists(group, group in {{ toJson ($restorers.groups | default list) }})
+    # A storage migration writes objects as they are; policy engines and people label and annotate them. The operator
+    # decides by the spec, the status, the owners and the metadata under mlop.dev/.
+    - name: labels
+      expression: object.metadata.?labels.orValue({})
+    - name: annotations
+      expression: object.metadata.?annotations.orValue({})
+    - name: oldLabels
+      expression: oldObject.metadata.?labels.orValue({})
+    - name: oldAnnotations
+      expression: oldObject.metadata.?annotations.orValue({})
+    - name: harmless
+      expression: >-
+        request.operation == 'UPDATE' &&
+        object.?spec == oldObject.?spec && object.?status == oldObject.?status &&
+        object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences &&
+        object.metadata.?finalizers == oldObject.metadata.?finalizers &&
+        variables.labels.all(k, !k.startsWith('mlop.dev/') || variables.oldLabels[?k] == optional.of(variables.labels[k])) &&
+        variables.oldLabels.all(k, !k.startsWith('mlop.dev/') || k in variables.labels) &&
+        variables.annotations.all(k, !k.startsWith('mlop.dev/') ||
+        variables.oldAnnotations[?k] == optional.of(variables.annotations[k])) &&
+        variables.oldAnnotations.all(k, !k.startsWith('mlop.dev/') || k in variables.annotations)
   validations:
-    - expression: request.userInfo.username == 'system:serviceaccount:{{ .Release.Namespace }}:{{ .Chart.Name }}'
-      message: Runs and statuses of mlop.dev are written by {{ .Chart.Name }} only. Edit the resource that they belong to.
+    - expression: variables.writer || variables.restorer || variables.harmless
+      message: >-
+        {{ .Chart.Name }} alone writes the runs and statuses of its kinds. Edit the resource that they belong to. A restore from
+        a backup needs its identity in the chart's value restorers.
       reason: Forbidden
 ---
 apiVersion: admissionregistration.k8s.io/v1
