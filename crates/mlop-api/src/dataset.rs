@@ -1,5 +1,11 @@
 //! Ingestion: `ObjectStore`, `Dataset` and its run `DatasetVersion`.
 
+mod column;
+mod format;
+
+pub use column::{Column, ColumnType};
+pub use format::{Csv, Format};
+
 use crate::{
     Digest,
     common::{Flow, Resources, Retry, Trigger, default_keep},
@@ -159,89 +165,6 @@ pub struct Objects {
     #[schemars(length(max = 32), inner(length(min = 1, max = 256)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub include: Vec<String>,
-}
-
-/// How rows are written. Exactly one is set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = ("has(self.csv)", "format needs exactly one of: csv"))]
-pub struct Format {
-    /// Comma-separated values with a header line; objects whose key ends with .gz are decompressed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub csv: Option<Csv>,
-}
-
-/// Comma-separated values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Csv {
-    /// Character between values: an ASCII character, not a quotation mark.
-    #[serde(default = "default_delimiter")]
-    #[schemars(length(max = 1), regex(pattern = "^[\t !#-~]$"))]
-    pub delimiter: String,
-    /// Texts that mean "no value".
-    #[serde(default = "default_null_tokens")]
-    #[schemars(length(max = 16), inner(length(max = 64)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub null_tokens: Vec<String>,
-}
-
-fn default_delimiter() -> String {
-    ",".to_owned()
-}
-
-fn default_null_tokens() -> Vec<String> {
-    vec![String::new()]
-}
-
-/// One column and what its values must be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = ("!has(self.pattern) || self.type == 'string'", "pattern is for columns of type string"),
-    validation = ("!has(self.min) || self.type in ['int64', 'float64']", "min is for columns of type int64 or float64"),
-    validation = ("!has(self.max) || self.type in ['int64', 'float64']", "max is for columns of type int64 or float64"),
-    validation = ("!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)", "min must not be greater than max")
-)]
-pub struct Column {
-    /// Name of the column, as in the header.
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
-    pub name: String,
-    /// Type of its values.
-    #[serde(rename = "type")]
-    pub kind: ColumnType,
-    /// Whether a value may be missing.
-    #[serde(default)]
-    pub nullable: bool,
-    /// Least value (a decimal number), inclusive.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
-    pub min: Option<String>,
-    /// Greatest value (a decimal number), inclusive.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
-    pub max: Option<String>,
-    /// Regular expression that the whole value must match.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
-    pub pattern: Option<String>,
-    /// The values that are allowed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "enum")]
-    #[schemars(length(max = 256), inner(length(max = 128)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub values: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ColumnType {
-    String,
-    Int64,
-    Float64,
-    Bool,
-    /// RFC 3339, or `YYYY-MM-DD hh:mm:ss` in UTC.
-    Timestamp,
-    /// `YYYY-MM-DD`.
-    Date,
 }
 
 /// How many rows may be rejected.
