@@ -1,6 +1,6 @@
 //! Kinds as data, and the projections that caches hold.
 
-use crate::store::Cached;
+use crate::runtime::cache::Cached;
 use k8s_openapi::{api::core::v1::PodStatus, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Resource,

@@ -15,7 +15,7 @@ use mlop_api::{
     status::IntentStatus,
     training::{TrainingJob, TrainingRun},
 };
-use mlop_core::{condition, controller::Reports, run::RunResource, store::Cached};
+use mlop_core::{Cached, Reports, condition, run::RunResource};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::{

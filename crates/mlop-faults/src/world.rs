@@ -22,7 +22,7 @@ use mlop_api::{
 };
 use mlop_core::{
     Clock, Settings, Setup, client,
-    lease::{self, Candidate},
+    leader_election::{self, Candidate},
 };
 use mlop_sim::{
     Sim, Snapshot, controllers,
@@ -348,7 +348,7 @@ impl Processes {
         let process = tokio::spawn(async move {
             let election = async {
                 if leases {
-                    lease::elect(candidate, leading, told).await;
+                    leader_election::elect(candidate, leading, told).await;
                 } else {
                     leading.closed().await;
                 }

@@ -13,8 +13,8 @@ use kube::ResourceExt;
 use mlop_api::{Reason, contract::condition as kinds, dataset::ObjectStore, status::ConnectionStatus};
 use mlop_core::{
     Clock, Context, Error, Plan, Reconciler, Settings, Setup,
+    children::pod,
     condition::{self, Conditions, Is},
-    pod,
 };
 use mlop_sim::Sim;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -10,11 +10,10 @@ use mlop_api::{
     common::NamedInput, dataset::ObjectStore, deployment::ModelDeployment, labels, status::DeploymentStatus,
 };
 use mlop_core::{
-    Context, Error, Plan, Reconciler, Setup,
-    operator::{Inputs, intent_key, wake},
-    queue::Key,
+    Context, Error, Key, Plan, Reconciler, Setup, Store,
+    inputs::Inputs,
     resource::{ChildObject, PodView},
-    store::Store,
+    triggers::{intent_key, wake},
 };
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ pub fn install(setup: &mut Setup) {
     let pods = setup.watch_own::<PodView>();
     let deployments = setup.watch_children::<Deployment>();
     let services = setup.watch_children::<Service>();
-    let inputs = setup.watch_inputs();
+    let inputs = Inputs::watch(setup);
 
     let reconciler = ModelDeployments {
         inputs: inputs.clone(),

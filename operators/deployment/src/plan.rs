@@ -16,10 +16,10 @@ use mlop_api::{
 };
 use mlop_core::{
     Plan,
-    chain::{self, InputState, Trouble, Unusable, Usable},
+    children::rollout::{self, Rollout},
     condition::{self, Conditions, Is},
+    inputs::{self, InputState, Trouble, Unusable, Usable},
     resource::{ChildObject, PodView},
-    workload::{self, Rollout},
 };
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub struct Observed {
 
 impl Observed {
     fn ready_replicas(&self) -> i32 {
-        self.deployment.as_deref().map_or(0, workload::ready_replicas)
+        self.deployment.as_deref().map_or(0, rollout::ready_replicas)
     }
 }
 
@@ -55,7 +55,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
     let before = object.status.clone().unwrap_or_default();
     let mut draft = Draft { observed, status: before.clone(), plan: Plan::idle(), now };
     draft.status.observed_generation = Some(draft.generation());
-    let input = chain::gate(&observed.input);
+    let input = inputs::gate(&observed.input);
     draft.input(&input);
     match wanted(observed, input.as_ref().ok()) {
         Some(Ok(wanted)) if !object.spec.suspend => draft.serve(&wanted, &input),
@@ -100,7 +100,7 @@ impl Draft<'_> {
     }
 
     fn path(&self, trouble: &Trouble) -> String {
-        chain::path(&self.label(), &trouble.cause, Some(trouble))
+        inputs::path(&self.label(), &trouble.cause, Some(trouble))
     }
 
     fn input(&mut self, input: &Result<Usable, Unusable>) {
@@ -129,7 +129,7 @@ impl Draft<'_> {
         self.plan = plan.apply(&server::service(self.observed), why.clone()).apply(&deployment, why);
         let ready = self.observed.ready_replicas();
         let shown = self.observed.deployment.as_deref().filter(|child| serves(child, &wanted.artifact));
-        match shown.map(workload::rollout) {
+        match shown.map(rollout::rollout) {
             Some(Rollout::Done) if ready > 0 => self.served(wanted, ready, input),
             Some(Rollout::Failed(message)) => self.failed(&wanted.artifact, &message),
             _ => self.rolling(wanted),
@@ -235,8 +235,8 @@ impl Draft<'_> {
         let held = self.observed.pods.iter().filter(|pod| {
             pod.labels().get(labels::DIGEST).is_some_and(|d| d == wanted.artifact.digest.short(63))
         });
-        let held = held.filter_map(|pod| match mlop_core::outcome::of(pod) {
-            mlop_core::outcome::Outcome::Starting(Some(held)) => Some(held),
+        let held = held.filter_map(|pod| match mlop_core::children::pod_outcome::of(pod) {
+            mlop_core::children::pod_outcome::Outcome::Starting(Some(held)) => Some(held),
             _ => None,
         });
         let (reason, message) = match held.into_iter().next() {
@@ -258,7 +258,7 @@ impl Draft<'_> {
             reason: Reason::RolloutFailed.to_string(),
             message: condition::truncated(&message, condition::MESSAGE_BYTES_MAX),
         };
-        let text = chain::path(&self.label(), &cause, None);
+        let text = inputs::path(&self.label(), &cause, None);
         if self.status.cause.as_ref() != Some(&cause) {
             let note =
                 mlop_core::plan::Note { warning: true, reason: Reason::RolloutFailed, message: text.clone() };

@@ -17,7 +17,7 @@ use mlop_api::{
     labels,
     task::{Input, Subject, Task, Work},
 };
-use mlop_core::pod::{self, mount, probe, variable, writable};
+use mlop_core::children::pod::{self, mount, probe, variable, writable};
 
 /// Port of the Open Inference Protocol over HTTP.
 pub const PORT: i32 = 8080;

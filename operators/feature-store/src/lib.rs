@@ -14,13 +14,12 @@ use mlop_api::{
     features::{FeatureSnapshot, FeatureStore, FeatureView},
 };
 use mlop_core::{
-    Setup,
-    chain::references,
+    Key, Setup,
+    inputs::{Inputs, references},
     intent::{Intent, Sources},
-    operator::{intent_key, run_key, wake},
-    queue::Key,
     resource::PodView,
     run::Runs,
+    triggers::{intent_key, run_key, wake},
 };
 use std::sync::Arc;
 
@@ -38,7 +37,7 @@ pub fn install(setup: &mut Setup) {
     let sets = setup.watch_children::<StatefulSet>();
     let services = setup.watch_children::<Service>();
     let policies = setup.watch_children::<NetworkPolicy>();
-    let inputs = setup.watch_inputs();
+    let inputs = Inputs::watch(setup);
 
     let serving = store::Serving { deployments: Arc::clone(&deployments), sets: Arc::clone(&sets) };
     let serving = setup.control(serving, &feature_stores);

@@ -9,12 +9,11 @@ use mlop_api::{
     task::{Online, SnapshotWork, Subject, Task, Work},
 };
 use mlop_core::{
+    Key, Store,
+    children::pod,
     intent::{activation_digest, revision, wants_active},
-    operator::intent_key,
-    pod,
-    queue::Key,
     run::{Run, RunResource, World},
-    store::Store,
+    triggers::intent_key,
 };
 use std::sync::Arc;
 

@@ -28,13 +28,13 @@ use mlop_api::{
     status::ConnectionStatus,
 };
 use mlop_core::{
-    Context, Error, Plan, Reconciler,
-    connection::{self, Server},
-    pod::{self, probe, variable, writable},
-    queue::Key,
+    Context, Error, Key, Plan, Reconciler, Store,
+    children::{
+        connection::{self, Server},
+        pod::{self, probe, variable, writable},
+        rollout,
+    },
     resource::ChildObject,
-    store::Store,
-    workload,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -95,11 +95,11 @@ impl Reconciler for Serving {
                 .apply(&pod::service(meta(), &[("redis", REDIS_PORT)]), why)
                 .apply(&policy(meta()), why)
                 .apply(&observed.redis(managed), why);
-            servers.push(Server { name: "Redis", rollout: observed.redis.as_deref().map(workload::rollout) });
+            servers.push(Server { name: "Redis", rollout: observed.redis.as_deref().map(rollout::rollout) });
         }
         let plan = plan.apply(&observed.service(), why).apply(&observed.api(), why);
         servers
-            .push(Server { name: "the online API", rollout: observed.api.as_deref().map(workload::rollout) });
+            .push(Server { name: "the online API", rollout: observed.api.as_deref().map(rollout::rollout) });
         let address =
             format!("http://{}.{}.svc:{API_PORT}", api_name(&name), object.namespace().unwrap_or_default());
         connection::report(plan, &object.metadata, object.status.as_ref(), address, &servers, now)

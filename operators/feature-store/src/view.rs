@@ -18,17 +18,16 @@ use mlop_api::{
     task::{self, ActivateWork, Online, Redis, Subject, Task, ViewKey, Work},
 };
 use mlop_core::{
-    Context, Error, Next, Plan, Reconciler,
-    chain::Usable,
+    Context, Error, Key, Next, Plan, Reconciler, Reports, Store,
+    children::{
+        pod,
+        pod_outcome::{self, Outcome},
+    },
     condition,
-    controller::Reports,
+    inputs::Usable,
     intent::{self, Activation, Hold, Identity, Intent, Sources, World, significant},
-    outcome::{self, Outcome},
     plan::{Apply, Create},
-    pod,
-    queue::Key,
     resource::{ApiKind, PodView},
-    store::Store,
 };
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};
@@ -307,7 +306,7 @@ fn clean_up(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
     }
     let since = world.object.metadata.deletion_timestamp.as_ref().map_or(now, |at| at.0);
     let patience = since.checked_add(WORK_ENDS).unwrap_or(now);
-    let ended = |pod: &PodView| matches!(outcome::of(pod), Outcome::Succeeded(_) | Outcome::Failed(_));
+    let ended = |pod: &PodView| matches!(pod_outcome::of(pod), Outcome::Succeeded(_) | Outcome::Failed(_));
     if now < patience && serving().any(|pod| !ended(pod)) {
         // The runs make no others: they see that the view is being deleted. They stay to tell that it was online.
         let plan = Plan::idle().next(Next::At(patience));
@@ -315,10 +314,10 @@ fn clean_up(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
         return pods.fold(plan, |plan, pod| plan.delete(pod.as_ref(), "the view is being deleted"));
     }
     let attempts: Vec<_> = world.pods.iter().filter(|pod| role(pod) == "cleanup").collect();
-    if attempts.iter().any(|pod| matches!(outcome::of(pod), Outcome::Succeeded(_))) {
+    if attempts.iter().any(|pod| matches!(pod_outcome::of(pod), Outcome::Succeeded(_))) {
         return release("it is cleaned up");
     }
-    let works = attempts.iter().any(|pod| !matches!(outcome::of(pod), Outcome::Failed(_)));
+    let works = attempts.iter().any(|pod| !matches!(pod_outcome::of(pod), Outcome::Failed(_)));
     let over = since.checked_add(CLEANUP_PATIENCE).unwrap_or(now);
     if now >= over || attempts.len() >= CLEANUPS && !works {
         let message = format!(
@@ -330,7 +329,7 @@ fn clean_up(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
     if works {
         return Plan::idle().next(Next::At(over));
     }
-    let last = attempts.iter().filter_map(|pod| outcome::ended_at(pod)).max();
+    let last = attempts.iter().filter_map(|pod| pod_outcome::ended_at(pod)).max();
     let due = last.and_then(|at| at.checked_add(CLEANUP_RETRY).ok()).unwrap_or(now);
     if due > now {
         return Plan::idle().next(Next::At(due));

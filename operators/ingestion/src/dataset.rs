@@ -13,11 +13,9 @@ use mlop_api::{
     status::IntentStatus,
 };
 use mlop_core::{
-    Context, Error, Plan, Reconciler,
-    chain::Usable,
-    condition,
+    Context, Error, Plan, Reconciler, Store, condition,
+    inputs::Usable,
     intent::{self, Hold, Identity, Intent, Sources, World, significant},
-    store::Store,
 };
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};

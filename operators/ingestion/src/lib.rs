@@ -7,12 +7,12 @@ mod version;
 
 use mlop_api::dataset::{Dataset, DatasetVersion, ObjectStore};
 use mlop_core::{
-    Setup,
+    Key, Setup,
+    inputs::Inputs,
     intent::Sources,
-    operator::{intent_key, run_key, wake},
-    queue::Key,
     resource::PodView,
     run::Runs,
+    triggers::{intent_key, run_key, wake},
 };
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub fn install(setup: &mut Setup) {
     wake(&pods, &probing, |pod| intent_key(pod, "ObjectStore"));
 
     let sources =
-        Sources { inputs: setup.watch_inputs(), runs: Arc::clone(&versions), pods: Arc::clone(&pods) };
+        Sources { inputs: Inputs::watch(setup), runs: Arc::clone(&versions), pods: Arc::clone(&pods) };
     let dataset = setup.control(dataset::Datasets { sources, stores: Arc::clone(&stores) }, &datasets);
     wake(&versions, &dataset, |version| intent_key(version, "Dataset"));
     wake(&pods, &dataset, |pod| intent_key(pod, "Dataset"));

@@ -12,13 +12,13 @@ use mlop_api::{
     task::{Subject, Task, Work},
 };
 use mlop_core::{
-    Context, Error, Next, Plan, Reconciler,
+    Context, Error, Key, Next, Plan, Reconciler, Store,
+    children::{
+        pod,
+        pod_outcome::{self, Outcome},
+    },
     condition::{self, Conditions, Is},
-    outcome::{self, Outcome},
-    pod,
-    queue::Key,
     resource::PodView,
-    store::Store,
 };
 use std::sync::Arc;
 
@@ -125,7 +125,7 @@ fn follow(
     plan: Plan<ConnectionStatus>,
     now: Timestamp,
 ) -> Plan<ConnectionStatus> {
-    match outcome::of(pod) {
+    match pod_outcome::of(pod) {
         Outcome::Running | Outcome::Starting(None) => plan,
         Outcome::Starting(Some((reason, message))) => {
             report(observed, plan, Is::Unknown, reason, &message, now)
@@ -135,7 +135,7 @@ fn follow(
             plan.delete(pod, "the probe has succeeded")
         }
         Outcome::Failed(ended) => {
-            let due = outcome::ended_at(pod).and_then(|at| at.checked_add(RETRY).ok()).unwrap_or(now);
+            let due = pod_outcome::ended_at(pod).and_then(|at| at.checked_add(RETRY).ok()).unwrap_or(now);
             let plan = report(observed, plan, Is::False, ended.failure.reason, &ended.failure.message, now);
             if due <= now { plan.delete(pod, "the probe is repeated") } else { plan.next(Next::At(due)) }
         }

@@ -18,11 +18,13 @@ use mlop_api::{
 };
 use mlop_core::{
     Next, Plan,
+    children::{
+        pod,
+        pod_outcome::{self, Outcome},
+    },
     condition::{self, Conditions, Is},
     intent::{Hold, World},
-    outcome::{self, Outcome},
     plan::Create,
-    pod,
     resource::PodView,
 };
 use serde_json::json;
@@ -68,16 +70,16 @@ pub fn add(world: &Observed, mut plan: Plan<IntentStatus>, now: Timestamp) -> Pl
     let wanted = name(world, now);
     let plan = plan.next(Next::At(slot_end(&world.object, now)));
     let mut scans = scans(world);
-    if scans.clone().any(|pod| matches!(outcome::of(pod), Outcome::Running | Outcome::Starting(_))) {
+    if scans.clone().any(|pod| matches!(pod_outcome::of(pod), Outcome::Running | Outcome::Starting(_))) {
         return plan;
     }
-    match scans.find(|pod| pod.name_any() == wanted).map(|pod| (pod, outcome::of(pod))) {
+    match scans.find(|pod| pod.name_any() == wanted).map(|pod| (pod, pod_outcome::of(pod))) {
         None => match create(world, wanted) {
             Some(create) => Plan { creates: plan.creates.iter().cloned().chain([create]).collect(), ..plan },
             None => plan,
         },
         Some((pod, Outcome::Failed(_))) => {
-            let due = outcome::ended_at(pod).and_then(|at| at.checked_add(RETRY).ok()).unwrap_or(now);
+            let due = pod_outcome::ended_at(pod).and_then(|at| at.checked_add(RETRY).ok()).unwrap_or(now);
             if due <= now {
                 plan.delete(pod.as_ref(), "the scan is repeated")
             } else {
@@ -106,8 +108,8 @@ fn belongs(pod: &PodView, source: &Digest) -> bool {
 /// What the newest scan of `source` that succeeded saw, and when.
 fn newest_success(world: &Observed, source: &Digest) -> Option<(Option<Timestamp>, ResultDocument)> {
     let succeeded =
-        scans(world).filter(|pod| belongs(pod, source)).filter_map(|pod| match outcome::of(pod) {
-            Outcome::Succeeded(result) => Some((outcome::ended_at(pod), pod, result)),
+        scans(world).filter(|pod| belongs(pod, source)).filter_map(|pod| match pod_outcome::of(pod) {
+            Outcome::Succeeded(result) => Some((pod_outcome::ended_at(pod), pod, result)),
             _ => None,
         });
     let newest = succeeded.max_by_key(|(at, pod, _)| (*at, pod.name_any()));
@@ -131,11 +133,12 @@ fn seen(world: &Observed) -> Option<Scan> {
 /// The newest scan of the present source, if it failed.
 fn failure(world: &Observed) -> Option<(Timestamp, Failure)> {
     let source = source_digest(&world.object);
-    let ended = scans(world).filter(|pod| belongs(pod, &source)).filter_map(|pod| match outcome::of(pod) {
-        Outcome::Succeeded(_) => Some((outcome::ended_at(pod)?, None)),
-        Outcome::Failed(ended) => Some((outcome::ended_at(pod)?, Some(ended.failure))),
-        _ => None,
-    });
+    let ended =
+        scans(world).filter(|pod| belongs(pod, &source)).filter_map(|pod| match pod_outcome::of(pod) {
+            Outcome::Succeeded(_) => Some((pod_outcome::ended_at(pod)?, None)),
+            Outcome::Failed(ended) => Some((pod_outcome::ended_at(pod)?, Some(ended.failure))),
+            _ => None,
+        });
     let (at, failure) = ended.max_by_key(|(at, _)| *at)?;
     failure.map(|failure| (at, failure))
 }
@@ -143,7 +146,7 @@ fn failure(world: &Observed) -> Option<(Timestamp, Failure)> {
 /// Whether what is asked for now has been seen: then it does not matter that a request in between failed.
 fn has_succeeded(world: &Observed, wanted: &str) -> bool {
     let mut wanted = scans(world).filter(|pod| pod.name_any() == wanted);
-    wanted.any(|pod| matches!(outcome::of(pod), Outcome::Succeeded(_)))
+    wanted.any(|pod| matches!(pod_outcome::of(pod), Outcome::Succeeded(_)))
 }
 
 fn every(dataset: &Dataset) -> i64 {
@@ -234,9 +237,9 @@ fn remember(world: &Observed, plan: &mut Plan<IntentStatus>, now: Timestamp) {
 fn tidy(world: &Observed, plan: Plan<IntentStatus>) -> Plan<IntentStatus> {
     let mut ended: Vec<_> = scans(world)
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-        .filter_map(|pod| match outcome::of(pod) {
-            Outcome::Succeeded(_) => Some((true, outcome::ended_at(pod), pod)),
-            Outcome::Failed(_) => Some((false, outcome::ended_at(pod), pod)),
+        .filter_map(|pod| match pod_outcome::of(pod) {
+            Outcome::Succeeded(_) => Some((true, pod_outcome::ended_at(pod), pod)),
+            Outcome::Failed(_) => Some((false, pod_outcome::ended_at(pod), pod)),
             _ => None,
         })
         .collect();

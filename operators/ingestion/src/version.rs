@@ -7,7 +7,7 @@ use mlop_api::{
     task::{Subject, Task, VersionWork, Work},
 };
 use mlop_core::{
-    pod,
+    children::pod,
     run::{Run, RunResource, World},
 };
 

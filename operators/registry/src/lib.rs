@@ -13,13 +13,12 @@ use mlop_api::{
     registry::{Model, ModelVersion, TrackingServer},
 };
 use mlop_core::{
-    Setup,
-    chain::references,
+    Key, Setup,
+    inputs::{Inputs, references},
     intent::{Intent, Sources},
-    operator::{intent_key, run_key, wake},
-    queue::Key,
     resource::PodView,
     run::Runs,
+    triggers::{intent_key, run_key, wake},
 };
 use std::sync::Arc;
 
@@ -36,7 +35,7 @@ pub fn install(setup: &mut Setup) {
     let deployments = setup.watch_children::<Deployment>();
     let services = setup.watch_children::<Service>();
     let claims = setup.watch_children::<PersistentVolumeClaim>();
-    let inputs = setup.watch_inputs();
+    let inputs = Inputs::watch(setup);
 
     let tracking = setup.control(tracking::Tracking { deployments: Arc::clone(&deployments) }, &servers);
     for children in [&deployments, &services, &claims] {

@@ -13,14 +13,11 @@ use mlop_api::{
     task::{Alias, AliasWork, Subject, Task, Work},
 };
 use mlop_core::{
-    Context, Error, Plan, Reconciler,
-    chain::Usable,
+    Context, Error, Key, Plan, Reconciler, Reports, Store,
+    children::pod,
     condition,
-    controller::Reports,
+    inputs::Usable,
     intent::{self, Activation, Hold, Identity, Intent, Sources, World, significant},
-    pod,
-    queue::Key,
-    store::Store,
 };
 use serde_json::json;
 use std::sync::Arc;

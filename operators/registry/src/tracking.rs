@@ -17,13 +17,13 @@ use mlop_api::{
     status::ConnectionStatus,
 };
 use mlop_core::{
-    Context, Error, Plan, Reconciler,
-    connection::{self, Server},
-    pod::{self, probe, variable, writable},
-    queue::Key,
+    Context, Error, Key, Plan, Reconciler, Store,
+    children::{
+        connection::{self, Server},
+        pod::{self, probe, variable, writable},
+        rollout,
+    },
     resource::ChildObject,
-    store::Store,
-    workload,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -66,7 +66,7 @@ impl Reconciler for Tracking {
                     .apply(&observed.claim(managed), why)
                     .apply(&observed.service(), why)
                     .apply(&observed.deployment(managed), why);
-                let rollout = observed.deployment.as_deref().map(workload::rollout);
+                let rollout = observed.deployment.as_deref().map(rollout::rollout);
                 let address = format!("http://{}.{}.svc:{PORT}", child(&key.name), key.namespace);
                 report(plan, address, &[Server { name: "MLflow", rollout }])
             }

@@ -10,12 +10,11 @@ use mlop_api::{
     task::{RegisterWork, Subject, Task, Work},
 };
 use mlop_core::{
+    Key, Store,
+    children::pod,
     condition,
     intent::{revision, wants_active},
-    pod,
-    queue::Key,
     run::{Run, RunResource, World},
-    store::Store,
 };
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use mlop_api::{
 };
 use mlop_core::{
     Context, Error, Plan, Reconciler,
-    chain::Usable,
+    inputs::Usable,
     intent::{self, Hold, Identity, Intent, Sources, World, significant},
 };
 use serde_json::{Value, json};

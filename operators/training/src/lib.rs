@@ -9,11 +9,11 @@ use mlop_api::{
 };
 use mlop_core::{
     Setup,
-    chain::references,
+    inputs::{Inputs, references},
     intent::{Intent, Sources},
-    operator::{intent_key, run_key, wake},
     resource::{JobView, PodView},
     run::Runs,
+    triggers::{intent_key, run_key, wake},
 };
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub fn install(setup: &mut Setup) {
     let stores = setup.watch::<ObjectStore>();
     let pods = setup.watch_own::<PodView>();
     let attempts = setup.watch_own::<JobView>();
-    let inputs = setup.watch_inputs();
+    let inputs = Inputs::watch(setup);
 
     let sources = Sources { inputs: inputs.clone(), runs: Arc::clone(&runs), pods: Arc::clone(&pods) };
     let job = setup.control(job::TrainingJobs { sources }, &jobs);

@@ -14,7 +14,7 @@ use mlop_api::{
     training::{self, TrainingRun},
 };
 use mlop_core::{
-    pod::{self, literal, mount, writable},
+    children::pod::{self, literal, mount, writable},
     run::{Run, RunResource, World},
 };
 

@@ -5,12 +5,12 @@ use super::{
     step::{Findings, Late, Step, execution, is_right},
 };
 use crate::{
-    chain::{self, Trouble, Usable},
     condition::{self, Conditions, Is},
-    controller::Reports,
+    inputs::{self, Trouble, Usable},
     plan::{Apply, Next, Plan},
     resource::ApiKind,
     run::RunResource,
+    runtime::controller::Reports,
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
@@ -129,7 +129,7 @@ impl<I: Intent> Draft<'_, I> {
     }
 
     fn path(&self, trouble: &Trouble) -> String {
-        chain::path(&self.world.label(), &trouble.cause, Some(trouble))
+        inputs::path(&self.world.label(), &trouble.cause, Some(trouble))
     }
 
     /// Marks what is published as not made from the newest inputs, and why.
@@ -271,7 +271,7 @@ impl<I: Intent> Draft<'_, I> {
 
     fn dead(&mut self, run: &Arc<I::Run>, reason: Reason, message: &str) {
         let cause = self.own_cause(reason, message);
-        let text = chain::path(&self.world.label(), &cause, None);
+        let text = inputs::path(&self.world.label(), &cause, None);
         let input_digest = run.lineage().input_digest.clone();
         let attempts = run.reported().map_or(0, |status| status.attempts);
         let known =
@@ -303,7 +303,7 @@ impl<I: Intent> Draft<'_, I> {
     fn rejected(&mut self, run: &Arc<I::Run>, verdict: Verdict) {
         let message = format!("{}: {}", run.name_any(), verdict.message);
         let cause = self.own_cause(Reason::GateFailed, &message);
-        let text = chain::path(&self.world.label(), &cause, None);
+        let text = inputs::path(&self.world.label(), &cause, None);
         if self.record(verdict) {
             self.remember(run, Reason::GateFailed.as_str());
             self.note(true, Reason::GateFailed, &text);
@@ -405,7 +405,7 @@ impl<I: Intent> Draft<'_, I> {
             artifact.generation = generation;
             if let Some(inputs) = &findings.inputs {
                 artifact.inputs = inputs.iter().map(|input| input.input.record.clone()).collect();
-                artifact.roots = chain::roots(inputs);
+                artifact.roots = inputs::roots(inputs);
             }
         }
         self.ready(Is::Unknown, Reason::Pending, "");

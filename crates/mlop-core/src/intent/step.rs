@@ -5,13 +5,15 @@ use super::{
     run_state,
 };
 use crate::{
-    chain::{self, Trouble, Usable},
-    controller::Reports,
-    outcome::{self, Outcome},
+    children::{
+        pod,
+        pod_outcome::{self, Outcome},
+    },
+    inputs::{self, Trouble, Usable},
     plan::{Create, Delete, Next, Plan, Precondition},
-    pod,
     resource::{ApiKind, PodView},
     run::RunResource,
+    runtime::controller::Reports,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -121,7 +123,7 @@ fn decide<I: Intent>(world: &World<I>, now: Timestamp) -> (Step<I>, Findings) {
     }
     let mut inputs = Vec::new();
     for state in &world.inputs {
-        match chain::gate(state) {
+        match inputs::gate(state) {
             Ok(usable) => inputs.push(usable),
             Err(problem) => {
                 let stalled = problem.reason == Reason::InputKindUnknown;
@@ -137,7 +139,7 @@ fn decide<I: Intent>(world: &World<I>, now: Timestamp) -> (Step<I>, Findings) {
     }
     findings.trouble = inputs.iter().find_map(|input| input.trouble.clone());
     findings.newest = newest(&inputs);
-    if let Err(message) = chain::converged(&inputs, I::consistency(&world.object)) {
+    if let Err(message) = inputs::converged(&inputs, I::consistency(&world.object)) {
         return (Step::Diverged { message, since: findings.newest.unwrap_or(now) }, findings);
     }
     let step = match I::identity(world) {
@@ -225,7 +227,8 @@ fn taken_back<I: Intent>(world: &World<I>, step: &Step<I>, now: Timestamp) -> Op
         matches!(step, Step::Hold { .. } | Step::Pause { .. } | Step::Dead { .. } | Step::Rejected { .. });
     let last = published(world);
     // What the worker has refused has moved nothing.
-    let refused = |pod: &PodView| matches!(outcome::of(pod), Outcome::Failed(it) if !it.failure.retryable);
+    let refused =
+        |pod: &PodView| matches!(pod_outcome::of(pod), Outcome::Failed(it) if !it.failure.retryable);
     let other = world.pods.iter().any(|pod| revision(pod.as_ref()) > last && !refused(pod));
     let artifact = world.object.reported()?.artifact.as_ref().filter(|_| rests && other)?;
     Some(candidate(world, world.run_named(&artifact.run)?, now))
@@ -346,7 +349,7 @@ fn start<I: Intent>(world: &World<I>, name: String, digest: Digest, inputs: &[Us
         input_digest: digest,
         semantics_version: I::SEMANTICS,
         inputs: inputs.iter().map(|input| input.input.clone()).collect(),
-        roots: chain::roots(inputs),
+        roots: inputs::roots(inputs),
     };
     let run = I::run(world, meta, lineage, execution(world), inputs);
     let requires = inputs.iter().map(|input| Precondition {
@@ -443,7 +446,7 @@ fn activate<I: Intent>(
         since,
         next,
     };
-    match outcome::of(pod) {
+    match pod_outcome::of(pod) {
         Outcome::Succeeded(_) => publish(Some(revision), revision),
         Outcome::Failed(ended) if is_given_up(world, pod, &ended.failure) => {
             let message = format!(
@@ -459,8 +462,9 @@ fn activate<I: Intent>(
         }
         Outcome::Starting(Some((reason, message))) => waiting(reason, message, None, Next::Change),
         Outcome::Failed(ended) => {
-            let at =
-                outcome::ended_at(pod).and_then(|at| at.checked_add(ACTIVATION_RETRY).ok()).unwrap_or(now);
+            let at = pod_outcome::ended_at(pod)
+                .and_then(|at| at.checked_add(ACTIVATION_RETRY).ok())
+                .unwrap_or(now);
             let message = format!(
                 "activating revision {revision} failed and is tried again: {}",
                 ended.failure.message
@@ -602,7 +606,7 @@ fn is_given_up<I: Intent>(world: &World<I>, pod: &PodView, failure: &Failure) ->
 /// The revision outside that is ahead of this pod's, once it is clear that no other pod of ours has brought it there:
 /// the API server was restored from a backup, or the object was made anew before the outside was cleaned up.
 fn overtaken(pod: &PodView, now: Timestamp) -> Option<i64> {
-    let Outcome::Failed(ended) = outcome::of(pod) else { return None };
-    let settled = outcome::ended_at(pod)?.checked_add(ACTIVATION_RETRY).ok()? <= now;
+    let Outcome::Failed(ended) = pod_outcome::of(pod) else { return None };
+    let settled = pod_outcome::ended_at(pod)?.checked_add(ACTIVATION_RETRY).ok()? <= now;
     ended.failure.superseded_by.filter(|by| settled && *by >= revision(pod))
 }

@@ -6,7 +6,7 @@ use crate::{
     stage::{self, SOURCE, STAGES, Shape},
 };
 use mlop_api::features::{FeatureSnapshot, FeatureView};
-use mlop_core::{chain, resource::InputObject};
+use mlop_core::{inputs, resource::InputObject};
 use serde_json::Value;
 
 /// Everything at one moment.
@@ -159,7 +159,7 @@ impl Server {
 pub fn deliver(node: &mut Node, input: usize, object: Option<Shared<InputObject>>) {
     let cache = &mut node.caches[input];
     let same = match (&*cache, &object) {
-        (Some(before), Some(after)) => chain::signal(before) == chain::signal(after),
+        (Some(before), Some(after)) => inputs::signal(before) == inputs::signal(after),
         (before, after) => before.is_none() && after.is_none(),
     };
     node.awake |= !same;

@@ -13,7 +13,7 @@ use mlop_api::{
     status::Verdict,
 };
 use mlop_core::{
-    chain::{InputState, Usable},
+    inputs::{InputState, Usable},
     intent::{Activation, Hold, Identity, Intent, World},
     resource::{ApiKind, InputObject},
 };

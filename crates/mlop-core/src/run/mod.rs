@@ -4,17 +4,21 @@
 //! created, read, classified, repeated and cleaned up.
 
 use crate::{
+    children::{
+        pod,
+        pod_outcome::{self, Ended, Outcome},
+    },
     condition::{self, Conditions, Is},
-    context::Context,
-    controller::{Reconciler, Reports},
-    error::Error,
-    outcome::{self, Ended, Outcome},
     plan::{Create, Next, Plan},
-    pod,
-    queue::Key,
     resource::{JobView, PodView},
-    retry,
-    store::{Cached, Store},
+    runtime::{
+        backoff,
+        cache::{Cached, Store},
+        context::Context,
+        controller::{Reconciler, Reports},
+        error::Error,
+        workqueue::Key,
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -326,7 +330,7 @@ fn due_at<R: Run>(world: &World<R>, status: &RunStatus, failure: &AttemptFailure
     let ended: Timestamp = failure.at.parse().unwrap_or(Timestamp::UNIX_EPOCH);
     let failures = status.attempts.saturating_sub(status.budget_start).max(1);
     let seed = world.object.meta().uid.as_deref().unwrap_or_default();
-    let delay = retry::attempt_delay(&world.object.execution().retry, failures, seed);
+    let delay = backoff::attempt_delay(&world.object.execution().retry, failures, seed);
     SignedDuration::try_from(delay).ok().and_then(|delay| ended.checked_add(delay).ok()).unwrap_or(ended)
 }
 
@@ -391,7 +395,7 @@ fn follow<R: Run>(
     generation: i64,
     now: Timestamp,
 ) -> Plan<RunStatus> {
-    match outcome::of(pod) {
+    match pod_outcome::of(pod) {
         Outcome::Running => {
             let attempt = status.attempts + 1;
             under_way(status, attempt, generation, now)
@@ -399,7 +403,7 @@ fn follow<R: Run>(
         Outcome::Starting(held_up) => starting(world, status, pod, held_up, generation, now),
         Outcome::Succeeded(result) => succeed(world, status, result, generation, now),
         Outcome::Failed(ended) => {
-            fail(world, status, &ended, outcome::ended_at(pod).unwrap_or(now), generation, now)
+            fail(world, status, &ended, pod_outcome::ended_at(pod).unwrap_or(now), generation, now)
         }
     }
 }
@@ -578,10 +582,10 @@ fn tidy<R: Run>(world: &World<R>, status: &RunStatus, now: Timestamp) -> Plan<Ru
 pub fn wake_on_stores<K: RunResource>(
     stores: &Arc<Store<ObjectStore>>,
     runs: &Arc<Store<K>>,
-    queue: &Arc<crate::queue::Queue>,
+    queue: &Arc<crate::runtime::workqueue::Queue>,
 ) {
     let runs = Arc::clone(runs);
-    crate::operator::wake(stores, queue, move |store| {
+    crate::runtime::triggers::wake(stores, queue, move |store| {
         let name = store.metadata.name.clone().unwrap_or_default();
         let namespace = store.metadata.namespace.clone().unwrap_or_default();
         let waits = |run: &K| {

@@ -12,15 +12,17 @@ mod publish;
 mod step;
 
 use crate::{
-    chain::{InputState, Usable},
+    children::pod,
     condition,
-    controller::Reports,
-    operator::intent_key,
-    pod,
-    queue::Key,
+    inputs::{InputState, Usable},
     resource::PodView,
     run::RunResource,
-    store::{Cached, Store},
+    runtime::{
+        cache::{Cached, Store},
+        controller::Reports,
+        triggers::intent_key,
+        workqueue::Key,
+    },
 };
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -198,9 +200,9 @@ impl<I: Intent> World<I> {
 
 /// The parts of a world that all intents read in the same way.
 pub struct Sources<I: Intent> {
-    pub inputs: crate::operator::Inputs,
-    pub runs: Arc<crate::store::Store<I::Run>>,
-    pub pods: Arc<crate::store::Store<PodView>>,
+    pub inputs: crate::inputs::Inputs,
+    pub runs: Arc<crate::runtime::cache::Store<I::Run>>,
+    pub pods: Arc<crate::runtime::cache::Store<PodView>>,
 }
 
 impl<I: Intent> Sources<I> {
@@ -214,7 +216,7 @@ impl<I: Intent> Sources<I> {
             label(labels::INTENT) == Some(&key.name) && label(labels::INTENT_KIND) == Some(&kind)
         };
         let wanted = I::inputs(&object);
-        let references = crate::chain::references(&wanted);
+        let references = crate::inputs::references(&wanted);
         let start = ObjectRef {
             api_group: I::Resource::group(&()).into_owned(),
             kind: kind.clone(),
@@ -224,7 +226,7 @@ impl<I: Intent> Sources<I> {
             inputs: wanted.iter().map(|input| self.inputs.state(&key.namespace, input)).collect(),
             runs: self.runs.select(&key.namespace, |run| belongs(run.meta())),
             pods: self.pods.select(&key.namespace, |pod| belongs(pod.meta())),
-            cycle: crate::chain::cycle(&start, &references, |from| self.inputs.lookup(&key.namespace, from)),
+            cycle: crate::inputs::cycle(&start, &references, |from| self.inputs.lookup(&key.namespace, from)),
             operator: cx.settings.operator.clone(),
             worker_image: cx.settings.worker_image.clone(),
             object,

@@ -3,7 +3,7 @@
 //! Built by hand, because kube's default retries for minutes behind a pass's back, has no bound on concurrency, waits
 //! for ever for an answer, and would put a layer that is added later outside its own retry.
 
-use crate::retry;
+use crate::runtime::backoff;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::RETRY_AFTER};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioExecutor};
@@ -89,7 +89,7 @@ impl<B> Policy<Request<Body>, Response<B>, BoxError> for Retries {
         self.done += 1;
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let asked = asked.map_or(Duration::ZERO, Duration::from_secs).min(RETRY_AFTER_MAX);
-        Some(tokio::time::sleep(retry::request_delay(self.done, request.uri().path()).max(asked)))
+        Some(tokio::time::sleep(backoff::request_delay(self.done, request.uri().path()).max(asked)))
     }
 
     fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {

@@ -2,15 +2,17 @@
 
 use crate::{
     condition::Conditions,
-    context::Context,
-    error::Error,
-    execute::{Still, Subject, execute, report},
-    metrics::{ControllerLabel, PassLabels, ReasonLabels},
     plan::{Next, Plan},
-    queue::{Key, Queue},
     resource::ApiKind,
-    retry,
-    store::{Cached, Store},
+    runtime::{
+        backoff,
+        cache::{Cached, Store},
+        context::Context,
+        error::Error,
+        execute::{Still, Subject, execute, report},
+        metrics::{ControllerLabel, PassLabels, ReasonLabels},
+        workqueue::{Key, Queue},
+    },
 };
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -236,7 +238,7 @@ impl<R: Reconciler> Controller<R> {
             Some(before) => before.failures.saturating_add(1),
             None => 1,
         };
-        let until = Instant::now() + retry::pass_delay(failures, &key.to_string());
+        let until = Instant::now() + backoff::pass_delay(failures, &key.to_string());
         let now = Failing { failures, until };
         failing.insert(key.clone(), now);
         now
@@ -251,7 +253,7 @@ impl<R: Reconciler> Controller<R> {
             Some(outage) => outage.failures.saturating_add(1),
             None => 1,
         };
-        let delay = retry::outage_delay(failures, &self.kind.kind);
+        let delay = backoff::outage_delay(failures, &self.kind.kind);
         *outage = Some(Outage { failures, until: now + delay });
         tracing::warn!(object = %key, kind = %self.kind, %error, failures, ?delay, "the API server does not answer");
         self.queue.wake(key.clone());

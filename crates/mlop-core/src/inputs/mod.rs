@@ -2,6 +2,8 @@
 //!
 //! Everything is decided from the contract's part of a status, never from the producer's own type.
 
+mod caches;
+
 use crate::{
     condition::{self, MESSAGE_BYTES_MAX},
     resource::{ApiKind, InputObject},
@@ -14,6 +16,8 @@ use mlop_api::{
     run::RunInput,
 };
 use std::{collections::BTreeMap, sync::Arc};
+
+pub use caches::Inputs;
 
 /// Longest chain of references that is followed when looking for a cycle.
 const DEPTH_MAX: usize = 32;

@@ -3,7 +3,8 @@
 //! A cache is fed by a watch and by our own writes: what the API server answered to a write is in the cache before
 //! the pass ends, so that no controller acts on a state older than its own last write.
 
-use crate::{queue::Key, resource::ApiKind, retry};
+use super::{backoff, workqueue::Key};
+use crate::resource::ApiKind;
 use futures::{StreamExt, stream::SelectAll};
 use kube::{
     Api, Resource,
@@ -272,7 +273,7 @@ impl Iterator for Pauses {
         }
         self.failures = self.failures.saturating_add(1);
         self.last = Some(Instant::now());
-        Some(retry::outage_delay(self.failures, &self.seed))
+        Some(backoff::outage_delay(self.failures, &self.seed))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a pass has at hand: the client, the caches to write through to, the clock, and whether we lead.
 
-use crate::{metrics::Metrics, queue::Key, resource::ApiKind, store::WriteThrough};
+use super::{cache::WriteThrough, metrics::Metrics, workqueue::Key};
+use crate::resource::ApiKind;
 use jiff::Timestamp;
 use kube::{Api, Client, core::DynamicObject};
 use serde_json::Value;

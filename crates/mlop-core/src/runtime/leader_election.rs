@@ -8,7 +8,7 @@
 //! then what the caches know may never have happened. And when the API server was out of reach, the connections of
 //! the watches may still wait for packets that were lost long ago.
 
-use crate::context::Clock;
+use crate::runtime::context::Clock;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},

@@ -1,9 +1,9 @@
 //! What connections with servers of their own report: ready when all of their servers are.
 
 use crate::{
+    children::rollout::Rollout,
     condition::{Conditions, Is},
     plan::Plan,
-    workload::Rollout,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

@@ -1,11 +1,9 @@
 //! The only writer. It carries a [`Plan`] out in a fixed order and makes no choices of its own.
 
 use crate::{
-    context::Context,
-    error::Error,
     plan::{Apply, Create, Delete, Note, Plan, Precondition},
-    queue::Key,
     resource::{ApiKind, InputObject},
+    runtime::{context::Context, error::Error, workqueue::Key},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{

@@ -3,7 +3,7 @@
 //! Alive: the process turns its loop. Ready: every cache has received its first list; a follower is ready too, since
 //! restarting it would not help anyone.
 
-use crate::metrics::Metrics;
+use crate::runtime::metrics::Metrics;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
