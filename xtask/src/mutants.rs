@@ -1,10 +1,12 @@
-//! `cargo xtask mutants`: shows that the fault harness notices mistakes.
+//! `cargo xtask mutants`: shows that tests and fault plans notice mistakes.
 //!
-//! Each patch in `crates/mlop-faults/mutants` puts one mistake that real controllers make into the code, and names
-//! what must fail because of it. It is tried in a copy of the checkout, after the same has passed without the mistake.
+//! Each mutant of `crates/mlop-faults/mutants` puts one mistake that real controllers make into a function, and names
+//! the check that must fail because of it. It is tried in a copy of the checkout, after the check has passed without
+//! the mistake.
 mod copy;
 mod kill;
 mod mutant;
+mod source;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,11 +21,17 @@ use copy::Copy;
 use kill::Verdict;
 use mutant::{Kill, Mutant};
 
+/// The directory of the mutants.
+const MUTANTS: &str = "crates/mlop-faults/mutants";
+
 #[derive(clap::Args)]
 pub struct Args {
     /// Only mutants whose names contain this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Build nothing: only check that each mutant fits today's sources and that its tests exist.
+    #[arg(long)]
+    check: bool,
 }
 
 /// How a mutant ended.
@@ -34,14 +42,18 @@ struct Row<'a> {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let mut mutants = mutant::all(&paths::repository().join("crates/mlop-faults/mutants"))?;
+    let mut mutants = mutant::all(&paths::repository().join(MUTANTS))?;
     mutants.retain(|mutant| args.only.as_ref().is_none_or(|text| mutant.name.contains(text)));
     if mutants.is_empty() {
         bail!("no mutant has such a name");
     }
+    mutant::check(&mutants, paths::repository())?;
+    if args.check {
+        println!("{} mutants fit the sources", mutants.len());
+        return Ok(());
+    }
     let record = record()?;
     let copy = Copy::of_checkout()?;
-    mutants.iter().try_for_each(|mutant| copy.fits(&mutant.patch))?;
     holds_without(&copy, &mutants)?;
     let mut rows = Vec::new();
     for mutant in &mutants {
@@ -55,21 +67,21 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let alive: Vec<&Row<'_>> = rows.iter().filter(|row| row.verdict == Verdict::Holds).collect();
     for row in &alive {
-        eprintln!("{} is not noticed: {}", row.mutant.name, row.mutant.what);
+        eprintln!("{} survives: {}", row.mutant.name, row.mutant.mistake);
     }
     if !alive.is_empty() {
-        bail!("{} of {} mutants are not noticed", alive.len(), rows.len());
+        bail!("{} of {} mutants survive", alive.len(), rows.len());
     }
     Ok(())
 }
 
-/// What fails with a mistake proves something only if it passes without.
+/// A failure with a mistake proves something only if the same check passes without it.
 fn holds_without(copy: &Copy, mutants: &[Mutant]) -> Result<()> {
-    let kills: BTreeSet<&Kill> = mutants.iter().map(|mutant| &mutant.kill).collect();
+    let kills: BTreeSet<&Kill> = mutants.iter().map(|mutant| &mutant.killed_by).collect();
     for kill in kills {
         let (verdict, seconds) = timed(|| kill::run(copy, kill))?;
         if let Verdict::Killed(by) = verdict {
-            bail!("`{kill}` fails without any mutant ({by}): mend that first");
+            bail!("`{kill}` fails without any mutant ({by}): fix that first");
         }
         eprintln!("`{kill}` holds without mutants in {seconds:.1} s");
     }
@@ -77,17 +89,18 @@ fn holds_without(copy: &Copy, mutants: &[Mutant]) -> Result<()> {
 }
 
 fn try_out(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
-    copy.apply(&mutant.patch)?;
-    let verdict = kill::run(copy, &mutant.kill).with_context(|| format!("mutant {}", mutant.name));
-    copy.undo(&mutant.patch)?;
+    let change = mutant.change(copy.tree())?;
+    copy.write(&change.path, &change.after)?;
+    let verdict = kill::run(copy, &mutant.killed_by).with_context(|| format!("mutant {}", mutant.name));
+    copy.write(&change.path, &change.before)?;
     verdict
 }
 
-/// Where the outcome for the code as it is now is kept.
+/// The file that keeps the outcome for the code as it is now.
 fn record() -> Result<PathBuf> {
     let mut code = Inputs::new("mutants");
-    for folder in ["crates", "operators"] {
-        code.folder(&paths::repository().join(folder))?;
+    for directory in ["crates", "operators"] {
+        code.folder(&paths::repository().join(directory))?;
     }
     Ok(paths::cache()?.join("mutants").join(format!("killed-{}", code.key())))
 }
@@ -99,7 +112,7 @@ fn remember(record: &Path, rows: &[Row<'_>]) -> Result<()> {
     cache::keep_only(record)
 }
 
-/// How many mutants the last run over all of them has killed, if the code is still the same.
+/// The number of mutants that the last whole run has killed, if the code is unchanged since.
 pub fn killed() -> Result<Option<String>> {
     Ok(fs::read_to_string(record()?).ok())
 }
@@ -109,14 +122,14 @@ fn print(rows: &[Row<'_>]) {
     println!("{:width$}  {:>7}  killed by", "mutant", "seconds");
     for row in rows {
         let by = match &row.verdict {
-            Verdict::Holds => "nothing: it is not noticed",
+            Verdict::Holds => "nothing: it survives",
             Verdict::Killed(by) => by,
         };
         println!("{:width$}  {:>7.1}  {by}", row.mutant.name, row.seconds);
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "measures for people; nothing is decided by it")]
+#[allow(clippy::disallowed_methods, reason = "a measurement for the report; no decision uses it")]
 fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
     let start = Instant::now();
     Ok((work()?, start.elapsed().as_secs_f64()))

@@ -1,4 +1,4 @@
-//! A copy of the checkout that mutants may change, with its own build folder beside it.
+//! A copy of the checkout that mutants may change, and its own target directory.
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,36 +16,36 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// The copy as the checkout is now. What a task before has left behind is mended.
+    /// A copy of the present checkout. Mistakes that an interrupted task left in it are undone.
     pub fn of_checkout() -> Result<Self> {
-        let folder = paths::cache()?.join("mutants");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let lock = folder.join("lock");
+        let directory = paths::cache()?.join("mutants");
+        fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let lock = directory.join("lock");
         let lock = File::create(&lock).with_context(|| format!("cannot open {}", lock.display()))?;
         if lock.try_lock().is_err() {
-            bail!("another `cargo xtask mutants` is at work in {}", folder.display());
+            bail!("another `cargo xtask mutants` uses {}", directory.display());
         }
-        let copy = Self { tree: folder.join("tree"), target: folder.join("target"), _lock: lock };
-        copy.follow(paths::repository())?;
+        let copy = Self { tree: directory.join("tree"), target: directory.join("target"), _lock: lock };
+        copy.copy_from(paths::repository())?;
         Ok(copy)
     }
 
-    /// Where the copy of the checkout's root is.
+    /// The root of the copy.
     pub fn tree(&self) -> &Path {
         &self.tree
     }
 
-    /// Where cargo builds it.
+    /// Its target directory.
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Takes over the tracked files, as they lie there. Equal files stay untouched: cargo goes by their times.
-    fn follow(&self, checkout: &Path) -> Result<()> {
+    /// Copies the tracked files with their uncommitted changes. Equal files keep their times, which cargo compares.
+    fn copy_from(&self, checkout: &Path) -> Result<()> {
         let list = process::output(Command::new("git").args(["ls-files", "-z"]).current_dir(checkout))?;
         let tracked: BTreeSet<&Path> =
             list.split('\0').map(Path::new).filter(|path| checkout.join(path).is_file()).collect();
-        fs::create_dir_all(&self.tree).with_context(|| format!("cannot make {}", self.tree.display()))?;
+        fs::create_dir_all(&self.tree).with_context(|| format!("cannot create {}", self.tree.display()))?;
         for path in cache::files(&self.tree)? {
             if !path.strip_prefix(&self.tree).is_ok_and(|path| tracked.contains(path)) {
                 fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
@@ -54,28 +54,10 @@ impl Copy {
         tracked.into_iter().try_for_each(|path| update(&checkout.join(path), &self.tree.join(path)))
     }
 
-    /// # Errors
-    /// When the code that the patch changes has become another.
-    pub fn fits(&self, patch: &Path) -> Result<()> {
-        self.git_apply(&["--check"], patch).with_context(|| {
-            format!("the mutant {} does not apply: make it anew from the present code", patch.display())
-        })
-    }
-
-    pub fn apply(&self, patch: &Path) -> Result<()> {
-        self.git_apply(&[], patch).with_context(|| format!("the mutant {} does not apply", patch.display()))
-    }
-
-    pub fn undo(&self, patch: &Path) -> Result<()> {
-        self.git_apply(&["--reverse"], patch)
-            .with_context(|| format!("the mutant {} cannot be undone", patch.display()))
-    }
-
-    fn git_apply(&self, options: &[&str], patch: &Path) -> Result<()> {
-        let mut git = Command::new("git");
-        git.arg("apply").args(options).arg(patch).current_dir(&self.tree);
-        // A repository around the cache would make git skip what is not tracked there.
-        process::run(git.env("GIT_CEILING_DIRECTORIES", self.tree.parent().unwrap_or(&self.tree)))
+    /// Replaces a file of the tree.
+    pub fn write(&self, path: &str, text: &str) -> Result<()> {
+        let path = self.tree.join(path);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -84,8 +66,8 @@ fn update(from: &Path, to: &Path) -> Result<()> {
     if fs::read(to).is_ok_and(|present| present == content) {
         return Ok(());
     }
-    if let Some(folder) = to.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    if let Some(directory) = to.parent() {
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     }
     fs::write(to, content).with_context(|| format!("cannot write {}", to.display()))
 }
@@ -95,10 +77,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_equal_file_keeps_its_time() {
-        let folder = std::env::temp_dir().join(format!("xtask-copy-{}", std::process::id()));
-        let (from, to) = (folder.join("from"), folder.join("deep/to"));
-        fs::create_dir_all(&folder).unwrap();
+    fn update_keeps_the_time_of_an_equal_file() {
+        let directory = std::env::temp_dir().join(format!("xtask-copy-{}", std::process::id()));
+        let (from, to) = (directory.join("from"), directory.join("deep/to"));
+        fs::create_dir_all(&directory).unwrap();
         fs::write(&from, "1").unwrap();
         update(&from, &to).unwrap();
         let past = std::time::SystemTime::UNIX_EPOCH;
@@ -108,6 +90,6 @@ mod tests {
         fs::write(&from, "2").unwrap();
         update(&from, &to).unwrap();
         assert_eq!(fs::read_to_string(&to).unwrap(), "2");
-        fs::remove_dir_all(folder).unwrap();
+        fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Builds the harness in the copy and runs what must fail.
+//! Builds the copy and runs the check that must fail.
 use std::fmt;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -7,28 +7,28 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use super::copy::Copy;
 use super::mutant::{Kill, Target};
 use crate::process;
 
-/// A check that takes longer hangs: virtual time stands still, or never ends.
+/// A check that takes longer hangs: virtual time does not advance, or does not end.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// What came of a check.
+/// The outcome of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     Holds,
-    /// What has noticed the mistake: an oracle, a test, or the time limit.
+    /// The oracle, the test or the time limit that noticed the mistake.
     Killed(String),
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Holds => f.write_str("not noticed"),
+            Self::Holds => f.write_str("survives"),
             Self::Killed(by) => write!(f, "killed by {by}"),
         }
     }
@@ -37,14 +37,14 @@ impl fmt::Display for Verdict {
 /// Builds the copy as it is now, and runs `kill` on it.
 ///
 /// # Errors
-/// When it cannot be built: what does not compile proves nothing.
+/// When the copy does not compile, or the check runs no test: that proves nothing.
 pub fn run(copy: &Copy, kill: &Kill) -> Result<Verdict> {
     let mut command = Command::new(build(copy, kill)?);
-    // A backtrace of every panic that is planned would only take time.
+    // Backtraces of planned panics would only take time.
     command.current_dir(copy.tree()).env("RUST_BACKTRACE", "0");
     match kill {
         Kill::Plans(args) => {
-            // Neither plans that failed once nor those that fail now are part of the check.
+            // Regressions are not part of the check.
             command.arg("--regressions").arg(copy.target().join("no-regressions"));
             command.arg("--failures").arg(copy.target().join("failures")).args(args);
         }
@@ -55,6 +55,9 @@ pub fn run(copy: &Copy, kill: &Kill) -> Result<Verdict> {
     let Some((status, said)) = within(TIME_LIMIT, &mut command)? else {
         return Ok(Verdict::Killed(format!("hang: it did not end within {} s", TIME_LIMIT.as_secs())));
     };
+    if said.contains("\nrunning 0 tests\n") {
+        bail!("`{kill}` runs no test");
+    }
     Ok(match (status.success(), kill) {
         (true, _) => Verdict::Holds,
         (false, Kill::Plans(_)) => Verdict::Killed(oracle(&said)),
@@ -62,7 +65,7 @@ pub fn run(copy: &Copy, kill: &Kill) -> Result<Verdict> {
     })
 }
 
-/// The program that `kill` runs.
+/// Builds the program that `kill` runs.
 fn build(copy: &Copy, kill: &Kill) -> Result<PathBuf> {
     let mut cargo = process::cargo();
     let program = match kill {
@@ -94,7 +97,7 @@ fn build(copy: &Copy, kill: &Kill) -> Result<PathBuf> {
     ]);
     cargo.current_dir(copy.tree()).env("CARGO_TARGET_DIR", copy.target());
     let messages = process::output(&mut cargo)?;
-    executable(&messages, &program).with_context(|| format!("cargo did not say where it has put {program}"))
+    executable(&messages, &program).with_context(|| format!("cargo did not report the path of {program}"))
 }
 
 fn executable(messages: &str, program: &str) -> Option<PathBuf> {
@@ -105,7 +108,7 @@ fn executable(messages: &str, program: &str) -> Option<PathBuf> {
     })
 }
 
-/// How `command` ended and what it said, or none if it was ended after `limit`.
+/// The status and output of `command`, or none if it was killed after `limit`.
 fn within(limit: Duration, command: &mut Command) -> Result<Option<(ExitStatus, String)>> {
     let (mut output, input) = std::io::pipe().context("cannot make a pipe")?;
     command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
@@ -113,20 +116,20 @@ fn within(limit: Duration, command: &mut Command) -> Result<Option<(ExitStatus, 
     // The pipe ends when all its writers are gone: the command holds two of them.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = child.with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    let (told, said) = mpsc::channel();
+    let (sender, output_text) = mpsc::channel();
     let reader = thread::spawn(move || {
         let mut bytes = Vec::new();
         let read = output.read_to_end(&mut bytes);
-        // Whoever waited may have lost patience.
-        told.send(read.map(|_| String::from_utf8_lossy(&bytes).into_owned())).ok();
+        // The receiver is gone after the limit.
+        sender.send(read.map(|_| String::from_utf8_lossy(&bytes).into_owned())).ok();
     });
-    let said = said.recv_timeout(limit);
-    if said.is_err() {
-        child.kill().context("cannot end a check that hangs")?;
+    let output_text = output_text.recv_timeout(limit);
+    if output_text.is_err() {
+        child.kill().context("cannot kill a check that hangs")?;
     }
     let status = child.wait()?;
     reader.join().ok();
-    match said {
+    match output_text {
         Ok(text) => Ok(Some((status, text?))),
         Err(_) => Ok(None),
     }
@@ -141,7 +144,7 @@ fn oracle(said: &str) -> String {
     });
     match failure {
         Some((why, when)) => format!("{}{when}", before_colon(why)),
-        // The world of the harness itself fell over, or a single plan was asked for.
+        // The harness itself panicked, or it ran a single plan.
         None if said.contains("panicked at") => "panic".to_owned(),
         None => before_colon(said.lines().last().unwrap_or_default()).to_owned(),
     }
@@ -162,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oracle_is_named_first() {
+    fn oracle_is_read_from_the_first_failure() {
         let rows = [
             (
                 "1 plan\ncargo xtask faults --plan a/0.yaml    # end state: x: y; quiet: z\nthe rest",
@@ -178,13 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn the_failed_test_is_named() {
+    fn failed_test_is_read_from_the_output() {
         assert_eq!(test("test a ... ok\ntest b::c ... FAILED\n"), "b::c");
         assert_eq!(test("Aborted"), "a test program that ended early");
     }
 
     #[test]
-    fn what_hangs_is_ended() {
+    fn command_is_killed_when_it_hangs() {
         let ended = within(Duration::from_millis(50), Command::new("sleep").arg("60")).unwrap();
         assert!(ended.is_none());
         let script = "echo out; echo err >&2; exit 3";
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn cargo_says_where_the_program_is() {
+    fn executable_is_read_from_cargos_messages() {
         let messages = "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"x\"},\"executable\":null}\n\
             {\"target\":{\"name\":\"x\"},\"executable\":\"/t/x\"}\n{\"success\":true}";
         assert_eq!(executable(messages, "x"), Some(PathBuf::from("/t/x")));

@@ -1,33 +1,50 @@
-//! Patches with a head: what is broken, and what must fail because of it.
+//! Mutants as data: a mistake, where it is put in, and the check that must fail because of it.
 //!
-//! ```text
-//! # The uid of the owner is not compared: a child of a deleted object is taken for one's own.
-//! # kill: --seeds 0 --scenario newData --fault inputRecreated --fail-fast
-//! diff --git a/crates/mlop-core/src/execute.rs b/crates/mlop-core/src/execute.rs
+//! ```yaml
+//! - name: status-without-uid
+//!   mistake: A status is written whatever the uid of the object that has the name now.
+//!   killed_by: cargo test -p mlop-core --lib execute::
+//!   package: crates/mlop-core
+//!   item: fn report
+//!   replace: '"uid": subject.meta.uid'
+//!   with: '"uid": None::<String>'
 //! ```
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+
+use super::source;
 
 /// A mistake that can be put into the code.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mutant {
-    /// The patch's file name without its extension.
+    /// Unique among all mutants.
     pub name: String,
-    pub patch: PathBuf,
-    /// What is broken, in words.
-    pub what: String,
-    pub kill: Kill,
+    /// The mistake in words, and what users would see of it.
+    pub mistake: String,
+    pub killed_by: Kill,
+    /// The directory of the package whose `src` is searched, from the root of the repository.
+    package: String,
+    /// A function or constant by its bare name, as in `fn plan` or `const RENEW`. Its file may change.
+    item: String,
+    /// Text that occurs once in items of that name. White space does not count.
+    replace: String,
+    with: String,
 }
 
-/// What must fail.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// The check that must fail.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Kill {
-    /// Arguments of `mlop-faults`.
-    Plans(Vec<String>),
     /// Tests of one target of a package whose names contain one of `filters`, or all.
     Tests { package: String, target: Target, filters: Vec<String> },
+    /// Arguments of `mlop-faults`.
+    Plans(Vec<String>),
 }
 
 /// Where tests are.
@@ -38,67 +55,132 @@ pub enum Target {
     Test(String),
 }
 
-/// All mutants of a folder, by name.
-pub fn all(folder: &Path) -> Result<Vec<Mutant>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+/// A changed file, with its path from the root of the repository.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Change {
+    pub path: String,
+    pub before: String,
+    pub after: String,
+}
+
+/// All mutants of a directory: those that a near test kills first, then by name.
+pub fn all(directory: &Path) -> Result<Vec<Mutant>> {
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     let mut mutants = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "patch") {
-            mutants.push(read(path)?);
-        }
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        mutants.extend(parse(&text).with_context(|| format!("invalid mutants in {}", path.display()))?);
     }
-    mutants.sort_by(|a, b| a.name.cmp(&b.name));
+    mutants.sort_by(|a, b| (&a.killed_by, &a.name).cmp(&(&b.killed_by, &b.name)));
+    let mut names = BTreeSet::new();
+    if let Some(twice) = mutants.iter().find(|mutant| !names.insert(&mutant.name)) {
+        bail!("two mutants have the name {}", twice.name);
+    }
     Ok(mutants)
 }
 
-fn read(patch: PathBuf) -> Result<Mutant> {
-    let text = fs::read_to_string(&patch).with_context(|| format!("cannot read {}", patch.display()))?;
-    let (what, kill) = head(&text).with_context(|| format!("the head of {}", patch.display()))?;
-    let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Mutant { name, patch, what, kill })
+/// Checks that each mutant fits the sources below `root` and that its tests exist.
+///
+/// # Errors
+/// With all mutants that do not: a renamed function breaks several.
+pub fn check(mutants: &[Mutant], root: &Path) -> Result<()> {
+    let problems =
+        mutants.iter().flat_map(|mutant| [mutant.change(root).err(), mutant.check_tests(root).err()]);
+    let problems: Vec<String> = problems.flatten().map(|error| format!("{error:#}")).collect();
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    Ok(())
 }
 
-/// The comment lines above the diff.
-fn head(text: &str) -> Result<(String, Kill)> {
-    let (mut what, mut kills) = (Vec::new(), Vec::new());
-    for line in text.lines().map_while(|line| line.strip_prefix('#')) {
-        match line.trim().strip_prefix("kill:") {
-            Some(words) => kills.push(kill(words)?),
-            None => what.push(line.trim()),
+fn parse(text: &str) -> Result<Vec<Mutant>> {
+    Ok(serde_saphyr::from_str(text)?)
+}
+
+impl Mutant {
+    /// The file below `root` with the mistake in it.
+    ///
+    /// # Errors
+    /// When the text does not occur exactly once in items of the name.
+    pub fn change(&self, root: &Path) -> Result<Change> {
+        let sources = source::files(root, &self.package)?;
+        let mut changes = Vec::new();
+        for (path, text) in &sources {
+            for range in source::items(text, &self.item) {
+                for found in source::occurrences(text, range, &self.replace) {
+                    let mut after = text.clone();
+                    after.replace_range(found, self.with.trim_end());
+                    changes.push(Change { path: path.clone(), before: text.clone(), after });
+                }
+            }
+        }
+        match changes.pop() {
+            Some(change) if changes.is_empty() => Ok(change),
+            Some(_) => bail!(
+                "mutant {}: `{}` of {} holds its text {} times: lengthen `replace`",
+                self.name,
+                self.item,
+                self.package,
+                changes.len() + 1
+            ),
+            None => bail!("mutant {}: {}", self.name, self.loss(&sources)),
         }
     }
-    let what = what.join(" ");
-    if what.is_empty() {
-        bail!("it does not say what is broken: begin with a line `# <what>`");
+
+    /// Why no item holds the text, and where it may be now.
+    fn loss(&self, sources: &[(String, String)]) -> String {
+        if sources.iter().any(|(_, text)| !source::items(text, &self.item).is_empty()) {
+            return format!("`{}` of {} does not hold its text", self.item, self.package);
+        }
+        let elsewhere = sources.iter().find_map(|(path, text)| {
+            let found = source::occurrences(text, 0..text.len(), &self.replace).into_iter().next()?;
+            Some(format!(": `{}` in {path} holds its text", source::item_at(text, found.start)?))
+        });
+        format!("{} has no `{}`{}", self.package, self.item, elsewhere.unwrap_or_default())
     }
-    match kills.pop() {
-        Some(kill) if kills.is_empty() => Ok((what, kill)),
-        _ => bail!("want one line `# kill: <arguments of mlop-faults>`"),
+
+    /// Whether the tests that must fail exist, as far as the text tells.
+    ///
+    /// # Errors
+    /// When no source of the package holds the last part of a filter.
+    fn check_tests(&self, root: &Path) -> Result<()> {
+        let Kill::Tests { package, filters, .. } = &self.killed_by else { return Ok(()) };
+        ensure!(!filters.is_empty(), "mutant {}: name the tests that fail", self.name);
+        let directory = source::directory(root, package)?;
+        let sources = source::files(root, &directory)?;
+        for filter in filters {
+            let part = filter.trim_end_matches("::").rsplit("::").next().unwrap_or_default();
+            let names =
+                |(path, text): &(String, String)| path.contains(part) || text.contains(&format!("fn {part}"));
+            ensure!(sources.iter().any(names), "mutant {}: {package} has no test {filter}", self.name);
+        }
+        Ok(())
     }
 }
 
-fn kill(words: &str) -> Result<Kill> {
-    let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
-    let tests = |package: &String, target, filters: &[String]| {
-        Ok(Kill::Tests { package: package.clone(), target, filters: filters.to_vec() })
-    };
-    match words.as_slice() {
-        [] => bail!("`kill:` names nothing that must fail"),
-        [cargo, test, p, package, option, target, filters @ ..]
-            if [cargo, test, p, option] == ["cargo", "test", "-p", "--test"] =>
-        {
-            tests(package, Target::Test(target.clone()), filters)
+impl TryFrom<String> for Kill {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let tests = |package: &str, target, filters: &[&str]| Self::Tests {
+            package: package.to_owned(),
+            target,
+            filters: owned(filters),
+        };
+        match words.as_slice() {
+            ["cargo", "test", "-p", package, "--test", target, filters @ ..] => {
+                Ok(tests(package, Target::Test((*target).to_owned()), filters))
+            }
+            ["cargo", "test", "-p", package, "--lib", filters @ ..] => {
+                Ok(tests(package, Target::Library, filters))
+            }
+            ["plans", arguments @ ..] if !arguments.is_empty() => Ok(Self::Plans(owned(arguments))),
+            _ => bail!(
+                "want `cargo test -p <package> --lib <name>...`, `cargo test -p <package> --test <target> <name>...` \
+                 or `plans <arguments of mlop-faults>` instead of {text:?}"
+            ),
         }
-        [cargo, test, p, package, option, filters @ ..]
-            if [cargo, test, p, option] == ["cargo", "test", "-p", "--lib"] =>
-        {
-            tests(package, Target::Library, filters)
-        }
-        [cargo, ..] if cargo == "cargo" => {
-            bail!("want `kill: cargo test -p <package> --test <target> [<name>...]`, or `--lib` for a target")
-        }
-        _ => Ok(Kill::Plans(words)),
     }
 }
 
@@ -114,7 +196,7 @@ impl fmt::Display for Target {
 impl fmt::Display for Kill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Plans(args) => write!(f, "mlop-faults {}", args.join(" ")),
+            Self::Plans(arguments) => write!(f, "plans {}", arguments.join(" ")),
             Self::Tests { package, target, filters } => {
                 write!(f, "cargo test -p {package} {target}")?;
                 filters.iter().try_for_each(|filter| write!(f, " {filter}"))
@@ -126,42 +208,41 @@ impl fmt::Display for Kill {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::paths;
 
     #[test]
-    fn a_head_says_what_is_broken_and_what_must_fail() {
-        let text =
-            "# The uid is\n# not compared.\n# kill: --seeds 0  --fail-fast\ndiff --git a/x b/x\n# kill: no\n";
-        let (what, kill) = head(text).unwrap();
-        assert_eq!(what, "The uid is not compared.");
-        assert_eq!(kill, Kill::Plans(vec!["--seeds".into(), "0".into(), "--fail-fast".into()]));
-        assert_eq!(kill.to_string(), "mlop-faults --seeds 0 --fail-fast");
+    fn mutants_fit_the_sources() {
+        let root = paths::repository();
+        check(&all(&root.join(super::super::MUTANTS)).unwrap(), root).unwrap();
     }
 
     #[test]
-    fn tests_are_named_as_cargo_names_them() {
+    fn kill_is_written_as_it_is_read() {
         for line in [
             "cargo test -p mlop-core --test model",
-            "cargo test -p mlop-faults --test chain a_pin",
-            "cargo test -p mlop-core --lib a_list",
+            "cargo test -p mlop-faults --test chain pin",
+            "cargo test -p mlop-core --lib list",
+            "plans --seeds 0 --fail-fast",
         ] {
-            let parsed = kill(line).unwrap();
-            assert!(matches!(parsed, Kill::Tests { .. }));
-            assert_eq!(parsed.to_string(), line);
+            assert_eq!(Kill::try_from(line.to_owned()).unwrap().to_string(), line);
         }
     }
 
     #[test]
-    fn a_head_that_lacks_something_says_what() {
-        let rows = [
-            ("# kill: --seeds 0\n", "what is broken"),
-            ("# broken\ndiff", "want one line"),
-            ("# broken\n# kill: a\n# kill: b\n", "want one line"),
-            ("# broken\n# kill:\n", "names nothing"),
-            ("# broken\n# kill: cargo test --workspace\n", "want `kill: cargo test -p"),
-        ];
-        for (text, wanted) in rows {
-            let error = head(text).unwrap_err().to_string();
-            assert!(error.contains(wanted), "{text}: {error}");
+    fn kill_is_refused_when_it_names_no_check() {
+        for line in ["", "plans", "cargo test --workspace", "--seeds 0"] {
+            let error = Kill::try_from(line.to_owned()).unwrap_err().to_string();
+            assert!(error.contains("want `cargo test -p"), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn mutant_is_refused_when_a_field_is_missing_or_unknown() {
+        let whole = "- {name: a, mistake: b, killed_by: plans --seeds 0, package: c, item: fn d, replace: e, with: f}";
+        assert_eq!(parse(whole).unwrap().len(), 1);
+        for part in ["name: a, ", "killed_by: plans --seeds 0, "] {
+            assert!(parse(&whole.replace(part, "")).is_err(), "{part}");
+        }
+        assert!(parse(&whole.replace("with: f", "with: f, line: 3")).is_err());
     }
 }
