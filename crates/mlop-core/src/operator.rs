@@ -67,7 +67,7 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
     let relist = setup.relist();
     let synced = setup.synced.clone();
     let waiting = move || synced.iter().filter(|(_, s)| !*s.borrow()).map(|(name, _)| name.clone()).collect();
-    let probes = health::serve(args.health_address, Arc::clone(&metrics), waiting);
+    let (_, health) = health::serve(&args.health_address, Arc::clone(&metrics), waiting)?;
 
     let (leading, is_leading) = watch::channel(!args.leader_elect);
     let (stop, stopping) = watch::channel(false);
@@ -84,7 +84,7 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
     });
     let result = tokio::select! {
         ended = setup.run(is_leading) => ended,
-        ended = probes => ended.context("probes"),
+        Ok(error) = health => Err(error.context("the health server has ended")),
         signal = terminated() => signal,
     };
     stop.send_replace(true);
