@@ -1,84 +1,82 @@
-//! A small in-memory Kubernetes API server for deterministic tests in virtual time.
+//! An in-memory Kubernetes API server for deterministic tests of controllers in virtual time.
+//!
+//! A controller under test gets a normal `kube::Client`, and the test acts as the user and as the rest of the cluster.
+//! With a paused, single-threaded tokio runtime an hour of simulated time passes in milliseconds, and two runs of a test
+//! write the same objects with the same uids, resource versions and timestamps.
 //!
 //! ```
-//! # use k8s_openapi::api::core::v1::ConfigMap;
-//! # use kube::api::{Api, PostParams};
-//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let sim = mlop_sim::Sim::new();
-//! let api: Api<ConfigMap> = Api::namespaced(sim.client(), "default");
-//! let object = serde_json::from_value(serde_json::json!({"metadata": {"name": "a"}}))?;
-//! api.create(&PostParams::default(), &object).await?;
-//! assert!(sim.get::<ConfigMap>("default", "a").is_some());
-//! # Ok(())
-//! # }
+//! use k8s_openapi::api::core::v1::Pod;
+//! use kube::api::{Api, PostParams};
+//! use mlop_sim::{
+//!     Sim,
+//!     kubelet::{self, PodOutcome},
+//! };
+//! use serde_json::json;
+//! use std::time::Duration;
+//!
+//! #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let sim = Sim::new();
+//!     // Pods run for an hour of virtual time and then fail.
+//!     kubelet::spawn(&sim, |_| {
+//!         PodOutcome::fail(137, "OOMKilled", "").running_for(Duration::from_secs(3600))
+//!     });
+//!
+//!     // A controller would do this, through a client whose requests never leave the process.
+//!     let pods: Api<Pod> = Api::namespaced(sim.client(), "default");
+//!     let pod = json!({"metadata": {"name": "train"},
+//!         "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "trainer:1"}]}});
+//!     pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+//!
+//!     // The test lets time pass, and reads the state directly.
+//!     tokio::time::sleep(Duration::from_secs(3700)).await;
+//!     let ended: Pod = sim.get("default", "train").ok_or("the pod is gone")?;
+//!     assert_eq!(ended.status.and_then(|status| status.phase).as_deref(), Some("Failed"));
+//!     assert_eq!(sim.writes().len(), 1); // the requests of clients, without those of the kubelet
+//!     Ok(())
+//! }
 //! ```
 //!
-//! [`Sim::client`] gives a `kube::Client` whose requests never leave the process; [`Sim::service`] is the `tower`
-//! service behind it, for tests that put layers around it. Custom types are served after [`Sim::register_crd`].
-//! A [`kubelet`] ends pods by a script, [`controllers`] stand in for those of Jobs, Deployments and StatefulSets, and
-//! the garbage collector always runs. What can happen to a whole cluster is there too: [`Sim::restore`] of an old
-//! backup, [`Sim::remove_crd`], [`Sim::terminate_namespace`], [`Sim::set_quota`].
+//! # Parts
+//! - [`Sim`] is the handle of a test: it gives out clients, and reads and writes objects directly. Custom types are
+//!   served after [`Sim::register_crd`].
+//! - [`Sim::service`] is the `tower` service behind the client, for layers that delay, fail or record requests.
+//! - A [`kubelet`] starts and ends pods by a script, and [`controllers`] stand in for those of Jobs, Deployments and
+//!   StatefulSets. The garbage collector always runs.
+//! - [`Sim::restore`], [`Sim::remove_crd`], [`Sim::terminate_namespace`] and [`Sim::set_quota`] simulate events of a
+//!   whole cluster.
+//! - [`Sim::writes`] and [`Sim::trace_hash`] record the write requests.
 //!
-//! Everything is decided by the order of requests and by tokio's time: with a paused, single-threaded runtime two runs
-//! of one test write the same objects with the same uids, versions and timestamps ([`Sim::trace_hash`]).
+//! The [`conformance`] suite runs against the simulator and against a real API server, and keeps the two alike.
 //!
-//! How near it is to the real server is measured, not claimed: [`conformance`] runs against both.
-//!
-//! # What it does not do
-//! - Authentication, authorization, admission webhooks and policies: everything is allowed. Quotas are
-//!   numbers ([`Sim::set_quota`]), not `ResourceQuota` objects.
-//! - Defaults and validation of built-in kinds beyond those in `builtin` and `validate`. Their unknown fields are dropped
-//!   by decoding into the Rust type, in server-side apply too, where the real server refuses them; which of their lists
-//!   are maps is a table in `shape`. Services get no addresses.
-//! - Strategic merge patches, YAML bodies, `deletecollection`, subresources other than `status`.
-//! - More than one version of a custom type: the storage version is the one that is served. Formats, `oneOf`, `anyOf`,
-//!   `allOf` and `not` are not validated; CEL rules are, as far as the `kube-cel` crate knows them.
-//! - Serving CustomResourceDefinitions as objects: types are registered by the test.
-//! - Conflicts between replicas of the server, stale reads, delays: a request is answered at once and in order. Faults
-//!   belong into a layer around [`Sim::service`].
-//! - Limits: history is kept until [`Sim::compact`], and `managedFields` never merge into `ancient-changes`.
+//! # Limits
+//! - Authentication, authorization, admission webhooks and policies do not exist: every request is allowed. Quotas are
+//!   numbers ([`Sim::set_quota`]) instead of `ResourceQuota` objects.
+//! - Built-in kinds have only the defaults in `schema::built_in` and the validation in `schema::validate`. Their unknown
+//!   fields are dropped by decoding into the Rust type, even in server-side apply, where the real server refuses them. The
+//!   table in `schema::shape` lists which of their lists behave as maps. Services get no addresses.
+//! - Strategic merge patches, YAML bodies, `deletecollection`, and subresources other than `status` are not supported.
+//! - Custom types are served in their storage version alone. Formats, `oneOf`, `anyOf`, `allOf` and `not` are not
+//!   validated. CEL rules are evaluated as far as the `kube-cel` crate supports them.
+//! - CustomResourceDefinitions are not served as objects: tests register types.
+//! - Requests are processed at once and in order, without stale reads or delays. Layers around [`Sim::service`] can add
+//!   these.
+//! - The history is kept until [`Sim::compact`], and `managedFields` are never merged into `ancient-changes`.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "objects are JSON here: reading a field that is not there gives null, and writing happens to decoded objects"
+    reason = "objects are JSON here: reading an absent field gives null, and only decoded objects are written"
 )]
 
-mod admission;
-mod apply;
-mod background;
-mod builtin;
-mod clock;
+mod api;
+mod cluster;
 pub mod conformance;
-pub mod controllers;
-mod delete;
-mod disasters;
-mod fields;
-mod gc;
-mod http;
-mod identity;
-pub mod kubelet;
-mod news;
 mod object;
-mod patch;
-mod quota;
-mod read;
-mod resource;
-mod rules;
 mod schema;
-mod select;
-mod server;
-mod shape;
 mod sim;
-mod status;
-mod store;
-mod stored;
-mod trace;
-mod url;
-mod validate;
-mod watch;
+mod storage;
 
-pub use disasters::Snapshot;
-pub use http::{Frames, ResponseBody, Service};
+pub use api::http::{Frames, ResponseBody, Service};
+pub use cluster::{controllers, kubelet, snapshot::Snapshot};
 pub use sim::Sim;
-pub use trace::Write;
+pub use storage::trace::Write;

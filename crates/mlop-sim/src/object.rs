@@ -1,8 +1,8 @@
-//! Reading and writing the common metadata of an object that is only JSON.
+//! Access to the common metadata of objects in JSON form.
 
 use serde_json::{Map, Value, json};
 
-/// The metadata every Kubernetes object has. Absent or mistyped fields read as empty.
+/// The metadata that all Kubernetes objects have. Absent fields and fields of another type read as empty.
 pub(crate) trait Object {
     fn meta(&self) -> &Value;
     fn meta_mut(&mut self) -> &mut Map<String, Value>;
@@ -15,9 +15,9 @@ pub(crate) trait Object {
     fn finalizers(&self) -> Vec<&str>;
     fn set_finalizers(&mut self, finalizers: &[&str]);
     fn owner_references(&self) -> &[Value];
-    /// Copies a metadata field from `other`, or removes it where `other` has none.
+    /// Copies a metadata field from `other`, or removes it if `other` lacks it.
     fn copy_meta(&mut self, other: &Value, field: &str);
-    /// Copies a top-level field from `other`, or removes it where `other` has none.
+    /// Copies a top-level field from `other`, or removes it if `other` lacks it.
     fn copy_field(&mut self, other: &Value, field: &str);
 }
 
@@ -79,17 +79,17 @@ impl Object for Value {
     }
 }
 
-/// The string in `value`, or the empty one.
+/// The string in `value`; empty for any other value.
 pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The items of `value`, or none.
+/// The items of `value`; empty unless it is an array.
 pub(crate) fn array(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// `value` as an object; anything else becomes an empty object first.
+/// `value` as an object. Any other value is replaced by an empty object.
 pub(crate) fn as_object(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {
         *value = Value::Object(Map::new());
@@ -100,7 +100,7 @@ pub(crate) fn as_object(value: &mut Value) -> &mut Map<String, Value> {
     }
 }
 
-/// The object under `key`, created where it is missing.
+/// The object under `key`, which is created if it does not exist.
 pub(crate) fn object_at<'a>(map: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
     as_object(map.entry(key).or_insert(Value::Null))
 }

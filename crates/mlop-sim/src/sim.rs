@@ -1,70 +1,69 @@
-//! The handle that tests hold.
+//! The handle of a simulation in a test.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use jiff::Timestamp;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Client, Resource, core::response::Status};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
-    delete::DeleteOptions,
-    gc,
-    http::Service,
-    resource::ResourceType,
-    server::{Body, Server, WriteOptions, Written},
-    status::{self, Result},
-    trace::{self, Write},
+    api::{
+        delete::DeleteOptions,
+        http::Service,
+        server::Server,
+        shared::SharedServer,
+        status::{self, Result},
+        write::{Body, WriteOptions, Written},
+    },
+    cluster::garbage_collector,
+    schema::resource::ResourceType,
+    storage::trace::{self, Write},
 };
 
-/// The manager under which direct writes are recorded in `managedFields`.
+/// The field manager of direct writes.
 const TEST_MANAGER: &str = "mlop-sim";
 
-/// An in-memory API server. Clones share it.
+/// An in-memory API server. Clones share its state.
 ///
-/// Direct access (`get`, `create`, `edit`, ...) is for tests that play the user, another controller or the fault: it
-/// obeys the same rules as a request, writes spec and status at once, and is left out of [`writes`](Sim::writes).
+/// Direct access (`get`, `create`, `edit`, ...) is for tests that act as a user, as another controller, or as a fault. It
+/// obeys the rules of requests, writes spec and status in one step, and does not appear in [`writes`](Sim::writes).
 #[derive(Clone)]
 pub struct Sim {
-    pub(crate) server: Arc<Mutex<Server>>,
+    pub(crate) server: SharedServer,
 }
 
 impl Sim {
-    /// An empty server with the namespaces `default` and `kube-system`. Needs a tokio runtime: the garbage
-    /// collector runs on it, and its time is the server's.
+    /// A server with the namespaces `default` and `kube-system`.
+    ///
+    /// It needs a tokio runtime, which runs the garbage collector and provides the server's time.
     #[expect(clippy::new_without_default, reason = "a default that needs a runtime would surprise")]
     pub fn new() -> Self {
-        let server = Arc::new(Mutex::new(Server::new()));
-        gc::spawn(&server);
-        Self { server }
+        let sim = Self { server: SharedServer::new(Server::new()) };
+        for name in ["default", "kube-system"] {
+            create_namespace(&mut sim.lock(), name);
+        }
+        garbage_collector::spawn(&sim.server);
+        sim
     }
 
-    /// Serves the type that `crd` declares, in its storage version.
-    ///
-    /// # Errors
-    /// Says what is missing in the CRD: a storage version, its schema, or a pattern that compiles.
-    pub fn register_crd(&self, crd: &CustomResourceDefinition) -> std::result::Result<(), String> {
-        self.lock().types.register(crd)
-    }
-
-    /// From now on clients get objects without `metadata.managedFields`, which are much of their text. Fields have
-    /// their owners as before.
+    /// Omits `metadata.managedFields`, a large part of most objects, from all further responses. The ownership of fields
+    /// does not change.
     pub fn hide_managed_fields(&self) {
         self.lock().shows_managers = false;
     }
 
-    /// A client with `default` as its namespace. No layer of kube's own stack (retry, timeouts) is in it.
+    /// A client with the namespace `default`, without the layers of kube's own stack (retries, timeouts).
     pub fn client(&self) -> Client {
         Client::new(self.service(), "default")
     }
 
-    /// The service behind the client, for tests that build a stack around it.
+    /// The service behind the client, for tests that add layers to it.
     pub fn service(&self) -> Service {
         Service { server: self.server.clone() }
     }
 
-    /// The server's time: 2026-01-01T00:00:00Z and what tokio's clock has run since [`Sim::new`].
+    /// The server's time: 2026-01-01T00:00:00Z plus the time of tokio's clock since [`Sim::new`].
     pub fn now(&self) -> Timestamp {
         self.lock().clock.now()
     }
@@ -74,22 +73,18 @@ impl Sim {
         self.lock().store.revision()
     }
 
-    /// Every write request so far, refused ones too.
+    /// Every write request so far, including refused ones.
     pub fn writes(&self) -> Vec<Write> {
         self.lock().writes.clone()
     }
 
-    /// The same for the same writes at the same times, in every process.
+    /// A hash of [`writes`](Sim::writes). It does not vary between processes.
     pub fn trace_hash(&self) -> u64 {
         trace::hash(&self.lock().writes)
     }
 
-    /// Forgets the history: older resource versions get 410 from lists and watches.
-    pub fn compact(&self) {
-        self.lock().store.compact();
-    }
-
-    /// The object, if it is there. `namespace` is empty for cluster-scoped types.
+    /// The object of this name; `None` if it does not exist or does not fit `K`. `namespace` is empty for cluster-scoped
+    /// types.
     pub fn get<K>(&self, namespace: &str, name: &str) -> Option<K>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned,
@@ -99,7 +94,7 @@ impl Sim {
         K::deserialize(&**object).ok()
     }
 
-    /// All objects of a type in all namespaces, by namespace and name. Undecodable ones are left out.
+    /// All objects of a type in all namespaces, ordered by namespace and name, except those that do not fit `K`.
     pub fn list<K>(&self) -> Vec<K>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned,
@@ -110,10 +105,10 @@ impl Sim {
         objects.filter_map(|(_, object)| K::deserialize(&***object).ok()).collect()
     }
 
-    /// Creates an object, in `default` if it names no namespace.
+    /// Creates an object, in the namespace `default` if it names none.
     ///
     /// # Errors
-    /// What a client would get: the type is not served, the object is invalid or already there.
+    /// The `Status` that a client would get: the type is not served, the object is invalid or already exists.
     pub fn create<K>(&self, object: &K) -> Result<K>
     where
         K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
@@ -126,10 +121,10 @@ impl Sim {
         decode(written)
     }
 
-    /// Reads an object, changes it, and writes spec, metadata and status back in one step.
+    /// Reads an object, changes it, and writes its metadata, spec and status in one step.
     ///
     /// # Errors
-    /// What a client would get: it is not there, or what it became is invalid.
+    /// The `Status` that a client would get: the object does not exist, or is invalid after the change.
     pub fn edit<K>(&self, namespace: &str, name: &str, change: impl FnOnce(&mut K)) -> Result<K>
     where
         K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
@@ -143,10 +138,10 @@ impl Sim {
         decode(server.replace(&ty, &old, new, None, &WriteOptions::direct(TEST_MANAGER))?)
     }
 
-    /// Deletes an object in the background, as `kubectl delete` does.
+    /// Deletes an object with background propagation, as `kubectl delete` does.
     ///
     /// # Errors
-    /// It is not there.
+    /// The object does not exist.
     pub fn delete<K>(&self, namespace: &str, name: &str) -> Result<()>
     where
         K: Resource<DynamicType = ()>,
@@ -156,7 +151,7 @@ impl Sim {
         server.delete(&ty, namespace, name, &DeleteOptions::default()).map(|_| ())
     }
 
-    /// How many objects of a type there are, decodable or not.
+    /// The number of objects of a type, including those that do not fit `K`.
     pub fn count<K>(&self) -> usize
     where
         K: Resource<DynamicType = ()>,
@@ -166,8 +161,15 @@ impl Sim {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Server> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.lock()
     }
+}
+
+fn create_namespace(server: &mut Server, name: &str) {
+    let Some(ty) = server.types.get("namespaces", "").cloned() else { return };
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    // An empty server accepts a namespace with a valid name.
+    let _ = server.create(&ty, "", object, &WriteOptions::direct(TEST_MANAGER));
 }
 
 fn typed<K: Resource<DynamicType = ()>>(server: &Server) -> Result<Arc<ResourceType>> {
@@ -175,7 +177,7 @@ fn typed<K: Resource<DynamicType = ()>>(server: &Server) -> Result<Arc<ResourceT
     ty.cloned().ok_or_else(status::no_such_resource)
 }
 
-/// As JSON with its type, which hand-written types may leave out.
+/// The object as JSON with kind and API version, which handwritten types may omit.
 fn encode<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Result<Value> {
     let mut value = serde_json::to_value(object).map_err(undecodable)?;
     value["apiVersion"] = K::api_version(&()).into();

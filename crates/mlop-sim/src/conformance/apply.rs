@@ -6,7 +6,11 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{Bench, Check, Failure, Outcome, VERSION, causes, ensure, generation, list, refusal, version};
+use super::{
+    bench::{Bench, Failure, Outcome, causes, generation, refusal, version},
+    check::{Check, ensure, list},
+    widget::VERSION,
+};
 
 pub(super) fn checks() -> Vec<Check> {
     list![

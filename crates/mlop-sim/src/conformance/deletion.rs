@@ -8,7 +8,9 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    Bench, Check, Failure, Outcome, VERSION, causes, ensure, generation, list, refusal, version, widget_type,
+    bench::{Bench, Failure, Outcome, causes, generation, refusal, version},
+    check::{Check, ensure, list},
+    widget::{VERSION, widget_type},
 };
 
 pub(super) fn checks() -> Vec<Check> {

@@ -6,7 +6,11 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Bench, Check, Outcome, causes, ensure, generation, list, refusal, version, widget_type};
+use super::{
+    bench::{Bench, Outcome, causes, generation, refusal, version},
+    check::{Check, ensure, list},
+    widget::{VERSION, widget_type},
+};
 
 pub(super) fn checks() -> Vec<Check> {
     list![
@@ -135,8 +139,7 @@ async fn missing_object_is_not_found(bench: Bench) -> Outcome {
     ensure!(status.message == message, "message {:?}", status.message);
     let patch = Patch::Merge(json!({"spec": {"size": 1}}));
     refusal(bench.widgets().patch(&name, &PatchParams::default(), &patch).await, 404, "NotFound")?;
-    let status =
-        Patch::Apply(json!({"apiVersion": super::VERSION, "kind": "Widget", "status": {"note": "x"}}));
+    let status = Patch::Apply(json!({"apiVersion": VERSION, "kind": "Widget", "status": {"note": "x"}}));
     refusal(bench.widgets().patch_status(&name, &PatchParams::apply("a"), &status).await, 404, "NotFound")?;
     Ok(())
 }

@@ -9,7 +9,11 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Bench, Check, Failure, GROUP, Outcome, ensure, list, refusal, version};
+use super::{
+    bench::{Bench, Failure, Outcome, refusal, version},
+    check::{Check, ensure, list},
+    widget::GROUP,
+};
 
 pub(super) fn checks() -> Vec<Check> {
     list![

@@ -6,7 +6,10 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{Bench, Check, Failure, Outcome, causes, ensure, list, refusal};
+use super::{
+    bench::{Bench, Failure, Outcome, causes, refusal},
+    check::{Check, ensure, list},
+};
 
 pub(super) fn checks() -> Vec<Check> {
     list![

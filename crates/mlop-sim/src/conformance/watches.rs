@@ -10,7 +10,10 @@ use kube::{
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::{Bench, Check, Failure, Outcome, PATIENCE, ensure, list, version};
+use super::{
+    bench::{Bench, Failure, Outcome, TIMEOUT, version},
+    check::{Check, ensure, list},
+};
 
 pub(super) fn checks() -> Vec<Check> {
     list![
@@ -55,7 +58,7 @@ impl Bench {
 
 /// The next event as `TYPE suffix`, where the suffix is what follows the last dash of the name.
 async fn next(events: &mut Events) -> Result<String, Failure> {
-    let event = timeout(PATIENCE, events.next()).await?.ok_or("the watch ended")??;
+    let event = timeout(TIMEOUT, events.next()).await?.ok_or("the watch ended")??;
     let show = |kind: &str, object: &DynamicObject| {
         let name = object.name_any();
         format!("{kind} {}", name.rsplit('-').next().unwrap_or_default())
@@ -116,7 +119,7 @@ async fn watches_show_the_last_state_of_the_deleted(bench: Bench) -> Outcome {
     let widget = bench.watched("a").await?;
     let mut events = bench.watch(&bench.tag(), &version(&widget)).await?;
     bench.widgets().delete(&bench.name("a"), &DeleteParams::default()).await?;
-    let event = timeout(PATIENCE, events.next()).await?.ok_or("the watch ended")??;
+    let event = timeout(TIMEOUT, events.next()).await?.ok_or("the watch ended")??;
     let WatchEvent::Deleted(last) = event else { return Err("not a deletion".into()) };
     ensure!(last.data["spec"] == widget.data["spec"], "the spec is {}", last.data["spec"]);
     ensure!(version(&last).parse::<u64>()? > version(&widget).parse()?, "the version is {}", version(&last));
@@ -135,7 +138,7 @@ async fn watches_end_in_time_after_a_bookmark(bench: Bench) -> Outcome {
     let mut events = bench.watch_with(params, &bench.now().await?).await?;
     bench.create("unwatched", json!({})).await?;
     expect(&mut events, &["BOOKMARK"]).await?;
-    let rest = timeout(PATIENCE, events.collect::<Vec<_>>()).await?;
+    let rest = timeout(TIMEOUT, events.collect::<Vec<_>>()).await?;
     ensure!(rest.iter().all(|event| matches!(event, Ok(WatchEvent::Bookmark(_)))), "then came {rest:?}");
     let lasted = start.elapsed();
     ensure!(lasted >= Duration::from_secs(5) && lasted < Duration::from_secs(15), "it lasted {lasted:?}");
@@ -156,7 +159,7 @@ async fn watches_can_show_metadata_alone(bench: Bench) -> Outcome {
     let widget = bench.watched("a").await?;
     let params = WatchParams::default().labels(&format!("watched={}", bench.tag())).timeout(30);
     let events = bench.widgets().watch_metadata(&params, "0").await?;
-    let event = timeout(PATIENCE, Box::pin(events).next()).await?.ok_or("the watch ended")??;
+    let event = timeout(TIMEOUT, Box::pin(events).next()).await?.ok_or("the watch ended")??;
     let WatchEvent::Added(object) = event else { return Err("not an addition".into()) };
     ensure!(object.uid() == widget.uid(), "the uid is {:?}", object.uid());
     ensure!(
