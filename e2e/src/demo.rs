@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use kube::runtime::watcher;
 use mlop_api::{
     Digest, Reason,
-    contract::condition::READY,
+    contract::condition_type::READY,
     dataset::{Dataset, DatasetVersion, ObjectStore},
     deployment::ModelDeployment,
     features::{FeatureStore, FeatureView},

@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Result, ensure};
 use jiff::Timestamp;
-use mlop_api::contract::{Upstream, condition::READY};
+use mlop_api::contract::{Upstream, condition_type::READY};
 use std::{
     collections::BTreeMap,
     fmt::{self, Write as _},

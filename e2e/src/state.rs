@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
 use mlop_api::{
     Artifact, Reason,
-    contract::{Cause, condition::READY},
+    contract::{Cause, condition_type::READY},
     dataset::{Dataset, DatasetVersion, ObjectStore},
     deployment::ModelDeployment,
     features::{FeatureSnapshot, FeatureStore, FeatureView},

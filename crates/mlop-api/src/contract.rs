@@ -119,7 +119,7 @@ pub struct Upstream {
 }
 
 /// Types of the conditions in use.
-pub mod condition {
+pub mod condition_type {
     pub const READY: &str = "Ready";
     pub const INPUTS_READY: &str = "InputsReady";
     pub const UP_TO_DATE: &str = "UpToDate";

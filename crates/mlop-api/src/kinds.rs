@@ -1,6 +1,6 @@
 //! The list of all kinds, for whoever generates from it.
 
-use crate::contract::condition::{READY, SUCCEEDED};
+use crate::contract::condition_type::{READY, SUCCEEDED};
 use crate::{dataset, deployment, features, registry, training};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,

@@ -2,30 +2,30 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use mlop_api::{Reason, contract::condition};
+use mlop_api::{Reason, contract::condition_type};
 
 /// Longest message of a condition in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// Order in which conditions are written, so that equal statuses are equal documents.
 const ORDER: [&str; 6] = [
-    condition::READY,
-    condition::SUCCEEDED,
-    condition::INPUTS_READY,
-    condition::UP_TO_DATE,
-    condition::RECONCILING,
-    condition::STALLED,
+    condition_type::READY,
+    condition_type::SUCCEEDED,
+    condition_type::INPUTS_READY,
+    condition_type::UP_TO_DATE,
+    condition_type::RECONCILING,
+    condition_type::STALLED,
 ];
 
 /// Value of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Is {
+pub enum ConditionStatus {
     True,
     False,
     Unknown,
 }
 
-impl Is {
+impl ConditionStatus {
     const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -48,7 +48,7 @@ impl<'a> Conditions<'a> {
     }
 
     /// Sets a condition. The transition time moves only when the value changes.
-    pub fn set(&mut self, kind: &str, is: Is, reason: Reason, message: &str) {
+    pub fn set(&mut self, kind: &str, is: ConditionStatus, reason: Reason, message: &str) {
         let before = self.list.iter().find(|c| c.type_ == kind);
         let since = match before {
             Some(c) if c.status == is.as_str() => c.last_transition_time.clone(),
@@ -73,20 +73,20 @@ impl<'a> Conditions<'a> {
 
     /// The work goes on: `Reconciling` is present, `Stalled` is not.
     pub fn reconciling(&mut self, reason: Reason, message: &str) {
-        self.remove(condition::STALLED);
-        self.set(condition::RECONCILING, Is::True, reason, message);
+        self.remove(condition_type::STALLED);
+        self.set(condition_type::RECONCILING, ConditionStatus::True, reason, message);
     }
 
     /// Nothing but a change by someone helps: `Stalled` is present, `Reconciling` is not.
     pub fn stalled(&mut self, reason: Reason, message: &str) {
-        self.remove(condition::RECONCILING);
-        self.set(condition::STALLED, Is::True, reason, message);
+        self.remove(condition_type::RECONCILING);
+        self.set(condition_type::STALLED, ConditionStatus::True, reason, message);
     }
 
     /// Neither under way nor stuck.
     pub fn settled(&mut self) {
-        self.remove(condition::RECONCILING);
-        self.remove(condition::STALLED);
+        self.remove(condition_type::RECONCILING);
+        self.remove(condition_type::STALLED);
     }
 }
 
@@ -131,11 +131,26 @@ mod tests {
     #[test]
     fn the_transition_time_moves_only_with_the_value() {
         let mut list = Vec::new();
-        Conditions::new(&mut list, 1, at(10)).set(condition::READY, Is::Unknown, Reason::Running, "a");
-        Conditions::new(&mut list, 2, at(20)).set(condition::READY, Is::Unknown, Reason::Retrying, "b");
+        Conditions::new(&mut list, 1, at(10)).set(
+            condition_type::READY,
+            ConditionStatus::Unknown,
+            Reason::Running,
+            "a",
+        );
+        Conditions::new(&mut list, 2, at(20)).set(
+            condition_type::READY,
+            ConditionStatus::Unknown,
+            Reason::Retrying,
+            "b",
+        );
         assert_eq!(list[0].last_transition_time.0, at(10));
         assert_eq!((list[0].reason.as_str(), list[0].observed_generation), ("Retrying", Some(2)));
-        Conditions::new(&mut list, 2, at(30)).set(condition::READY, Is::True, Reason::Ready, "c");
+        Conditions::new(&mut list, 2, at(30)).set(
+            condition_type::READY,
+            ConditionStatus::True,
+            Reason::Ready,
+            "c",
+        );
         assert_eq!(list[0].last_transition_time.0, at(30));
     }
 
@@ -145,9 +160,9 @@ mod tests {
         let mut conditions = Conditions::new(&mut list, 1, at(1));
         conditions.stalled(Reason::InvalidSpec, "x");
         conditions.reconciling(Reason::Running, "y");
-        conditions.set(condition::READY, Is::Unknown, Reason::Running, "y");
+        conditions.set(condition_type::READY, ConditionStatus::Unknown, Reason::Running, "y");
         let kinds: Vec<_> = list.iter().map(|c| c.type_.as_str()).collect();
-        assert_eq!(kinds, [condition::READY, condition::RECONCILING]);
+        assert_eq!(kinds, [condition_type::READY, condition_type::RECONCILING]);
     }
 
     #[test]

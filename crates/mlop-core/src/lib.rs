@@ -1,12 +1,13 @@
 //! What every mlop operator shares.
 //!
 //! An operator is a set of controllers, one per kind. A controller's pass is always the same four steps
-//! ([`Reconciler`]): *observe* reads, mostly from caches ([`Store`]); *plan* decides, a pure function whose result is
+//! ([`Reconciler`]): *observe* reads, mostly from caches ([`Cache`]); *plan* decides, a pure function whose result is
 //! data ([`plan`]); *execute* is the only writer (`runtime::execute`); what went wrong is *reported* in the
 //! status. Most kinds are one of two classes and need no plan of their own: an [`intent`] turns inputs into runs and
 //! publishes their results, a [`run`] turns itself into pods and reads what they report. [`main`] puts the parts
 //! together and is the entry point of them all.
 
+mod blocked;
 pub mod children;
 pub mod condition;
 pub mod inputs;
@@ -17,10 +18,11 @@ pub mod resource;
 pub mod run;
 mod runtime;
 
+pub use blocked::Blocked;
 pub use operator::main;
-pub use plan::{Next, Plan};
+pub use plan::{Action, Plan};
 pub use runtime::{
-    cache::{Cached, Store},
+    cache::{Cache, Cached},
     client,
     context::{Clock, Context, Settings},
     controller::{Reconciler, Reports},
@@ -28,5 +30,5 @@ pub use runtime::{
     leader_election,
     setup::Setup,
     triggers,
-    workqueue::{Key, Queue},
+    workqueue::{Key, Workqueue},
 };

@@ -1,4 +1,4 @@
-//! What a pass has decided, as data: comparable in tests, printable, with the reason of every decision.
+//! The decision of one reconcile as data: comparable in tests, printable, and with a reason for every write.
 
 use crate::resource::{ApiKind, object_value};
 use jiff::Timestamp;
@@ -7,49 +7,52 @@ use mlop_api::{Digest, Reason};
 use serde::Serialize;
 use serde_json::Value;
 
-/// Everything one pass wants to change, and when to look again if nothing happens.
+/// Everything that one reconcile changes, and when to reconcile again if nothing happens.
 ///
-/// The executor works it off in a fixed order: children, status, deletions, events.
+/// The executor carries it out in a fixed order: children, status, deletions, Events.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[must_use]
 pub struct Plan<S> {
     pub creates: Vec<Create>,
     pub applies: Vec<Apply>,
     pub deletes: Vec<Delete>,
-    /// The whole status, or none to leave it.
+    /// The whole status; none leaves it as it is.
     pub status: Option<S>,
-    pub events: Vec<Note>,
-    pub next: Next,
+    pub events: Vec<Event>,
+    pub action: Action,
 }
 
-/// A child that is created and never changed afterwards by this verb.
+/// A child that is created once and not changed by later creates.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Create {
     pub kind: ApiKind,
     pub object: Value,
-    /// Read fresh from the API server just before; the pass is abandoned when one differs.
+    /// Read from the API server just before the create. If one differs, the reconcile is abandoned.
     pub requires: Vec<Precondition>,
+    /// The reason, for the log.
     pub why: String,
 }
 
-/// Fields of an existing or new object that this controller owns (server-side apply).
+/// Fields of a new or existing object that this controller owns (server-side apply).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Apply {
     pub kind: ApiKind,
     pub object: Value,
+    /// The reason, for the log.
     pub why: String,
 }
 
-/// An object that goes, only if it still has this uid.
+/// An object to delete, only while it has this uid.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Delete {
     pub kind: ApiKind,
     pub name: String,
     pub uid: String,
+    /// The reason, for the log.
     pub why: String,
 }
 
-/// What an input must still be when work on it starts.
+/// The state that an input must still have when work on it starts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Precondition {
     pub kind: ApiKind,
@@ -59,34 +62,36 @@ pub struct Precondition {
     pub digest: Digest,
 }
 
-/// Something worth telling people, once per change.
+/// A Kubernetes Event to publish, once per change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Note {
+pub struct Event {
     pub warning: bool,
     pub reason: Reason,
     pub message: String,
 }
 
-/// When to look again. A change of anything observed wakes the object in any case.
+/// When to reconcile the object again. A change of anything observed enqueues it in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Next {
-    Change,
-    At(Timestamp),
+pub enum Action {
+    AwaitChange,
+    RequeueAt(Timestamp),
 }
 
-impl Next {
+impl Action {
     /// The earlier of two.
     pub fn or(self, other: Self) -> Self {
         match (self, other) {
-            (Self::At(a), Self::At(b)) => Self::At(a.min(b)),
-            (Self::At(a), Self::Change) | (Self::Change, Self::At(a)) => Self::At(a),
-            (Self::Change, Self::Change) => Self::Change,
+            (Self::RequeueAt(a), Self::RequeueAt(b)) => Self::RequeueAt(a.min(b)),
+            (Self::RequeueAt(a), Self::AwaitChange) | (Self::AwaitChange, Self::RequeueAt(a)) => {
+                Self::RequeueAt(a)
+            }
+            (Self::AwaitChange, Self::AwaitChange) => Self::AwaitChange,
         }
     }
 }
 
 impl<S> Plan<S> {
-    /// Nothing to do until something changes.
+    /// Changes nothing until something observed changes.
     pub fn idle() -> Self {
         Self {
             creates: Vec::new(),
@@ -94,15 +99,16 @@ impl<S> Plan<S> {
             deletes: Vec::new(),
             status: None,
             events: Vec::new(),
-            next: Next::Change,
+            action: Action::AwaitChange,
         }
     }
 
-    /// Only a status to report.
+    /// Only reports `status`.
     pub fn report(status: S) -> Self {
         Self { status: Some(status), ..Self::idle() }
     }
 
+    /// Adds a child to create.
     pub fn create<K>(mut self, object: &K, why: impl Into<String>) -> Self
     where
         K: Resource<DynamicType = ()> + Serialize,
@@ -111,6 +117,7 @@ impl<S> Plan<S> {
         self
     }
 
+    /// Adds a child to apply.
     pub fn apply<K>(mut self, object: &K, why: impl Into<String>) -> Self
     where
         K: Resource<DynamicType = ()> + Serialize,
@@ -119,38 +126,40 @@ impl<S> Plan<S> {
         self
     }
 
-    /// Deletes `object`, unless that is under way already.
+    /// Adds `object` to delete, unless it is being deleted already.
     pub fn delete<K>(mut self, object: &K, why: impl Into<String>) -> Self
     where
         K: Resource<DynamicType = ()>,
     {
-        let meta = object.meta();
-        if meta.deletion_timestamp.is_some() {
-            return self;
-        }
-        if let (Some(name), Some(uid)) = (meta.name.clone(), meta.uid.clone()) {
-            self.deletes.push(Delete { kind: ApiKind::of::<K>(), name, uid, why: why.into() });
-        }
+        self.deletes.extend(Delete::of(object, why));
         self
     }
 
+    /// Adds an Event to publish.
     pub fn event(mut self, warning: bool, reason: Reason, message: impl Into<String>) -> Self {
-        self.events.push(Note { warning, reason, message: message.into() });
+        self.events.push(Event { warning, reason, message: message.into() });
         self
     }
 
-    pub fn next(mut self, next: Next) -> Self {
-        self.next = self.next.or(next);
+    /// Reconciles at `at` at the latest.
+    pub fn requeue_at(self, at: Timestamp) -> Self {
+        self.with_action(Action::RequeueAt(at))
+    }
+
+    /// Reconciles when the earlier of `action` and the present one says.
+    pub fn with_action(mut self, action: Action) -> Self {
+        self.action = self.action.or(action);
         self
     }
 
-    /// Whether the pass changes nothing, Events aside.
+    /// Whether the plan writes nothing, Events aside.
     pub fn is_quiet(&self) -> bool {
         self.creates.is_empty() && self.applies.is_empty() && self.deletes.is_empty() && self.status.is_none()
     }
 }
 
 impl Create {
+    /// The creation of `object`.
     pub fn of<K>(object: &K, why: impl Into<String>) -> Self
     where
         K: Resource<DynamicType = ()> + Serialize,
@@ -159,15 +168,30 @@ impl Create {
     }
 }
 
+impl Delete {
+    /// The deletion of `object`; none if it is being deleted already.
+    pub fn of<K>(object: &K, why: impl Into<String>) -> Option<Self>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let meta = object.meta();
+        if meta.deletion_timestamp.is_some() {
+            return None;
+        }
+        let (name, uid) = (meta.name.clone()?, meta.uid.clone()?);
+        Some(Self { kind: ApiKind::of::<K>(), name, uid, why: why.into() })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_earlier_look_wins() {
+    fn action_or_takes_the_earlier_time() {
         let (a, b) = (Timestamp::from_second(1).unwrap(), Timestamp::from_second(2).unwrap());
-        assert_eq!(Next::At(b).or(Next::At(a)), Next::At(a));
-        assert_eq!(Next::Change.or(Next::At(b)), Next::At(b));
-        assert_eq!(Next::Change.or(Next::Change), Next::Change);
+        assert_eq!(Action::RequeueAt(b).or(Action::RequeueAt(a)), Action::RequeueAt(a));
+        assert_eq!(Action::AwaitChange.or(Action::RequeueAt(b)), Action::RequeueAt(b));
+        assert_eq!(Action::AwaitChange.or(Action::AwaitChange), Action::AwaitChange);
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 use kube::Resource;
 use mlop_api::{
     Reason,
-    contract::condition as conditions,
+    contract::condition_type,
     dataset::{Dataset, DatasetVersion, ObjectStore},
     deployment::ModelDeployment,
     features::{FeatureSnapshot, FeatureStore, FeatureView},
@@ -144,7 +144,7 @@ impl Ledger {
             .as_array()
             .into_iter()
             .flatten()
-            .any(|condition| condition["type"] == conditions::READY && condition["status"] == "True");
+            .any(|condition| condition["type"] == condition_type::READY && condition["status"] == "True");
         if let Some(digest) = status["artifact"]["digest"].as_str().filter(|_| ready) {
             let kind = body["kind"].as_str().unwrap_or_default().to_owned();
             self.published.insert((kind, call.name.clone(), digest.to_owned()));
@@ -226,7 +226,7 @@ pub fn is_current(world: &impl Objects) -> bool {
     let objects = all.as_array().map(Vec::as_slice).unwrap_or_default();
     objects.iter().all(|object| {
         let conditions = object["state"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-        conditions.iter().any(|c| c[0] == conditions::UP_TO_DATE && c[1] == "True")
+        conditions.iter().any(|c| c[0] == condition_type::UP_TO_DATE && c[1] == "True")
     })
 }
 
@@ -292,7 +292,7 @@ where
 fn runs<R: RunResource + DeserializeOwned>(world: &impl Objects) -> Vec<Value> {
     let state = |run: &R| {
         let status = run.reported().cloned().unwrap_or_default();
-        let done = condition::is_true(&status.conditions, conditions::SUCCEEDED);
+        let done = condition::is_true(&status.conditions, condition_type::SUCCEEDED);
         object(run, json!({"succeeded": done, "output": status.output.map(|output| output.digest)}))
     };
     world.list::<R>().iter().map(state).collect()

@@ -7,7 +7,7 @@ use crate::{
 };
 use k8s_openapi::api::core::v1::Namespace;
 use mlop_api::{
-    contract::condition as kinds,
+    contract::condition_type,
     dataset::{Dataset, DatasetVersion, ObjectStore},
     deployment::ModelDeployment,
     features::{FeatureSnapshot, FeatureStore, FeatureView},
@@ -139,8 +139,8 @@ async fn served(world: &World, version: &str) -> Result<(), String> {
 fn is_served(world: &World, version: Option<&str>) -> bool {
     let Some(deployment) = world.sim.get::<ModelDeployment>(NS, "delay") else { return false };
     let status = deployment.status.unwrap_or_default();
-    condition::is_true(&status.conditions, kinds::READY)
-        && condition::is_true(&status.conditions, kinds::UP_TO_DATE)
+    condition::is_true(&status.conditions, condition_type::READY)
+        && condition::is_true(&status.conditions, condition_type::UP_TO_DATE)
         && status.serving.is_some_and(|serving| {
             let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
             let (wanted, found) = (number(version), number(serving.version.as_deref()));

@@ -10,7 +10,7 @@
 use kube::ResourceExt as _;
 use mlop_api::{
     Reason,
-    contract::condition as kinds,
+    contract::condition_type,
     dataset::Dataset,
     deployment::ModelDeployment,
     features::{FeatureStore, FeatureView},
@@ -46,7 +46,7 @@ fn served_version(world: &World) -> Option<String> {
 }
 
 fn is_ready(world: &World) -> bool {
-    condition::is_true(&deployment(world).conditions, kinds::READY)
+    condition::is_true(&deployment(world).conditions, condition_type::READY)
 }
 
 async fn served(world: &World, version: &str) {
@@ -139,7 +139,7 @@ async fn a_failure_is_explained_downstream_while_the_old_model_serves() {
         (cause.kind.as_str(), cause.name.as_str(), cause.reason.as_str()),
         ("Dataset", "flights", "SchemaMismatch")
     );
-    let message = &condition::get(&status.conditions, kinds::UP_TO_DATE).unwrap().message;
+    let message = &condition::get(&status.conditions, condition_type::UP_TO_DATE).unwrap().message;
     assert!(
         message.starts_with("ModelDeployment delay <- Model delay <- TrainingJob delay <- ")
             && message.contains("Dataset flights: SchemaMismatch: column"),
@@ -270,7 +270,7 @@ async fn the_old_model_serves_when_the_new_one_does_not_start() {
     world.arrive("february");
     world
         .until("the new version is rolled out", |w| {
-            condition::get(&deployment(w).conditions, kinds::UP_TO_DATE)
+            condition::get(&deployment(w).conditions, condition_type::UP_TO_DATE)
                 .is_some_and(|c| c.reason == "RollingOut")
         })
         .await;
@@ -289,7 +289,7 @@ async fn suspension_holds_new_work_back() {
     assert_eq!(world.done("train"), 1);
     let up_to_date = |w: &World| {
         let conditions = w.get::<TrainingJob>("delay").status.unwrap().conditions;
-        condition::get(&conditions, kinds::UP_TO_DATE).unwrap().reason.clone()
+        condition::get(&conditions, condition_type::UP_TO_DATE).unwrap().reason.clone()
     };
     assert_eq!(up_to_date(&world), "Suspended");
     world.sim.edit::<TrainingJob>(NS, "delay", |job| job.spec.suspend = false).unwrap();
@@ -357,7 +357,7 @@ async fn features_fail(world: &World, data: &str) {
     world.arrive(data);
     let failed = |w: &World| {
         let conditions = w.get::<FeatureView>("routes").status.unwrap_or_default().conditions;
-        condition::get(&conditions, kinds::STALLED).is_some()
+        condition::get(&conditions, condition_type::STALLED).is_some()
     };
     world.until("the features have failed", failed).await;
 }
@@ -385,7 +385,7 @@ async fn a_pin_that_is_taken_back_at_work_is_taken_back_outside() {
     sleep(SETTLE).await;
     let view = world.get::<FeatureView>("routes").status.unwrap();
     assert_ne!(view.artifact.unwrap().run, earlier);
-    assert!(condition::get(&view.conditions, kinds::STALLED).is_some(), "march has still failed");
+    assert!(condition::get(&view.conditions, condition_type::STALLED).is_some(), "march has still failed");
     assert_eq!(outside(&world, &world.outside()), [""; 0]);
 }
 
@@ -400,7 +400,7 @@ async fn an_edit_that_changes_no_result_leaves_what_is_used_ready() {
     let view = world.get::<FeatureView>("routes");
     let status = view.status.unwrap();
     let artifact = status.artifact.unwrap();
-    assert!(condition::is_true(&status.conditions, kinds::READY));
+    assert!(condition::is_true(&status.conditions, condition_type::READY));
     assert_eq!((artifact.digest, Some(artifact.generation)), (before.digest, view.metadata.generation));
     assert_eq!(world.done("activate"), 1);
 }
@@ -413,7 +413,7 @@ async fn an_edit_of_an_input_takes_ready_away() {
     world.sim.edit::<FeatureView>(NS, "routes", other).unwrap();
     edit_is_noticed(&world).await;
     let conditions = world.get::<FeatureView>("routes").status.unwrap().conditions;
-    assert!(!condition::is_true(&conditions, kinds::READY));
+    assert!(!condition::is_true(&conditions, condition_type::READY));
 }
 
 #[tokio::test(start_paused = true)]
@@ -428,7 +428,7 @@ async fn an_activation_that_cannot_succeed_is_tried_again_when_asked_to() {
     world.sim.edit::<Model>(NS, "delay", |model| model.spec.pin = Some(earlier)).unwrap();
     sleep(LONG).await;
     let conditions = world.get::<Model>("delay").status.unwrap().conditions;
-    assert_eq!(condition::get(&conditions, kinds::STALLED).unwrap().reason, "TrackingRefused");
+    assert_eq!(condition::get(&conditions, condition_type::STALLED).unwrap().reason, "TrackingRefused");
     assert_eq!((world.done("alias"), served_version(&world).as_deref()), (3, Some("2")));
     let ask = |model: &mut Model| {
         model.annotations_mut().insert(labels::RETRY_REQUESTED_AT.into(), "now".into());
@@ -450,7 +450,7 @@ async fn a_feature_store_that_was_made_anew_is_filled_again() {
     sleep(SETTLE).await;
     assert_eq!(world.done("snapshot"), 1);
     let conditions = world.get::<FeatureView>("routes").status.unwrap().conditions;
-    assert!(condition::is_true(&conditions, kinds::READY));
+    assert!(condition::is_true(&conditions, condition_type::READY));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test bed fails as tests do")]
 
-use mlop_api::{contract::condition as kinds, dataset::Dataset, training::TrainingJob};
+use mlop_api::{contract::condition_type, dataset::Dataset, training::TrainingJob};
 use mlop_core::condition;
 use mlop_faults::{
     inject::OUTAGE,
@@ -42,7 +42,9 @@ async fn times(hanging: Option<&str>) -> BTreeMap<String, f64> {
     while done.len() < expected && begin.elapsed() < Duration::from_secs(600) {
         sleep(Duration::from_millis(250)).await;
         for job in world.sim.list::<TrainingJob>() {
-            let ready = job.status.is_some_and(|status| condition::is_true(&status.conditions, kinds::READY));
+            let ready = job
+                .status
+                .is_some_and(|status| condition::is_true(&status.conditions, condition_type::READY));
             if ready {
                 done.entry(job.metadata.name.unwrap()).or_insert(begin.elapsed().as_secs_f64());
             }
@@ -85,7 +87,9 @@ async fn ten_thousand_objects_of_one_tenant_do_not_stop_another() {
         .until("the model of another is served", |world| {
             let deployment =
                 world.sim.get::<mlop_api::deployment::ModelDeployment>(mlop_faults::world::NS, "delay");
-            deployment.and_then(|d| d.status).is_some_and(|s| condition::is_true(&s.conditions, kinds::READY))
+            deployment
+                .and_then(|d| d.status)
+                .is_some_and(|s| condition::is_true(&s.conditions, condition_type::READY))
         })
         .await;
     println!("served after {:.1} s beside {FLOOD} objects of another", begin.elapsed().as_secs_f64());
@@ -93,7 +97,8 @@ async fn ten_thousand_objects_of_one_tenant_do_not_stop_another() {
     let waiting = world.sim.list::<Dataset>().into_iter().filter(|dataset| {
         let conditions =
             dataset.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        condition::get(conditions, kinds::READY).is_some_and(|ready| ready.reason == "ConnectionNotReady")
+        condition::get(conditions, condition_type::READY)
+            .is_some_and(|ready| ready.reason == "ConnectionNotReady")
     });
     assert_eq!(waiting.count(), FLOOD, "all of them say what they wait for");
 }

@@ -10,11 +10,11 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
-use mlop_api::{Reason, contract::condition as kinds, dataset::ObjectStore, status::ConnectionStatus};
+use mlop_api::{Reason, contract::condition_type, dataset::ObjectStore, status::ConnectionStatus};
 use mlop_core::{
     Clock, Context, Error, Plan, Reconciler, Settings, Setup,
     children::pod,
-    condition::{self, Conditions, Is},
+    condition::{self, ConditionStatus, Conditions},
 };
 use mlop_sim::Sim;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -43,8 +43,8 @@ impl Reconciler for Fragile {
         let generation = object.metadata.generation.unwrap_or_default();
         Conditions::new(&mut status.conditions, generation, now).settled();
         Conditions::new(&mut status.conditions, generation, now).set(
-            kinds::READY,
-            Is::True,
+            condition_type::READY,
+            ConditionStatus::True,
             Reason::Ready,
             "done",
         );
@@ -86,7 +86,7 @@ fn conditions(sim: &Sim, name: &str) -> Vec<k8s_openapi::apimachinery::pkg::apis
 }
 
 fn is_ready(sim: &Sim, name: &str) -> bool {
-    condition::is_true(&conditions(sim, name), kinds::READY)
+    condition::is_true(&conditions(sim, name), condition_type::READY)
 }
 
 async fn seconds(n: u64) {
@@ -100,7 +100,7 @@ async fn a_panic_costs_one_object_its_pass() {
     object(&sim, "panics");
     object(&sim, "works");
     seconds(5).await;
-    let stalled = condition::get(&conditions(&sim, "panics"), kinds::STALLED).cloned().unwrap();
+    let stalled = condition::get(&conditions(&sim, "panics"), condition_type::STALLED).cloned().unwrap();
     assert_eq!(stalled.reason, "Panicked");
     assert!(stalled.message.contains("as its name says"), "{}", stalled.message);
     assert!(is_ready(&sim, "works"));
@@ -118,7 +118,8 @@ async fn a_pass_that_hangs_is_given_up_and_holds_nobody_up() {
     seconds(2).await;
     assert!(is_ready(&sim, "works"));
     seconds(40).await;
-    let reconciling = condition::get(&conditions(&sim, "hangs"), kinds::RECONCILING).cloned().unwrap();
+    let reconciling =
+        condition::get(&conditions(&sim, "hangs"), condition_type::RECONCILING).cloned().unwrap();
     assert!(reconciling.message.contains("longer than 30 s"), "{}", reconciling.message);
 }
 
@@ -154,7 +155,7 @@ async fn a_foreign_child_is_left_alone_and_named() {
     sim.create(&foreign).unwrap();
     object(&sim, "conflicts");
     seconds(5).await;
-    let stalled = condition::get(&conditions(&sim, "conflicts"), kinds::STALLED).cloned().unwrap();
+    let stalled = condition::get(&conditions(&sim, "conflicts"), condition_type::STALLED).cloned().unwrap();
     assert_eq!(stalled.reason, "NameConflict");
     let kept = sim.get::<ConfigMap>(NS, "conflicts").unwrap();
     assert_eq!((kept.data, kept.metadata.owner_references), (foreign.data, None));

@@ -14,7 +14,7 @@ use kube::{
     api::{DynamicObject, ObjectMeta, Patch, PatchParams, PostParams},
     core::ApiResource,
 };
-use mlop_api::{contract::condition, dataset::Dataset, deployment::ModelDeployment, labels};
+use mlop_api::{contract::condition_type, dataset::Dataset, deployment::ModelDeployment, labels};
 use mlop_e2e::{state::Kind as _, wait};
 use mlop_faults::{
     inject::{Command, Connection, Injector},
@@ -162,7 +162,7 @@ impl World {
         let is_served = |deployment: &ModelDeployment| {
             let serving = deployment.status.as_ref().and_then(|status| status.serving.as_ref());
             deployment.ready()
-                && deployment.is(condition::UP_TO_DATE, "True")
+                && deployment.is(condition_type::UP_TO_DATE, "True")
                 && serving.is_some_and(|serving| serving.version.as_deref() == Some(version))
         };
         let api = Api::namespaced(self.client.clone(), &self.namespace);
@@ -292,7 +292,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// An object that its operator works at, by kind and name.
     fn reconciling(&self) -> Option<String> {
-        let works = |it: &Value| it["type"] == condition::RECONCILING && it["status"] == "True";
+        let works = |it: &Value| it["type"] == condition_type::RECONCILING && it["status"] == "True";
         let of = |item: &&Value| {
             item["status"]["conditions"].as_array().is_some_and(|conditions| conditions.iter().any(works))
         };

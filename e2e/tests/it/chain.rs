@@ -17,7 +17,7 @@ use kube::{
 };
 use mlop_api::{
     Reason,
-    contract::condition::UP_TO_DATE,
+    contract::condition_type::UP_TO_DATE,
     dataset::{Dataset, DatasetVersion},
     deployment::ModelDeployment,
     features::{FeatureSnapshot, FeatureStore, FeatureView},

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
 use mlop_api::{
     Reason,
-    contract::condition::{READY, STALLED},
+    contract::condition_type::{READY, STALLED},
     dataset::{Dataset, DatasetVersion},
     features::{FeatureSnapshot, FeatureView},
     training::{TrainingJob, TrainingRun},

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{Api, api::ListParams};
 use mlop_api::{
-    contract::condition::READY, dataset::Dataset, deployment::ModelDeployment, features::FeatureView,
+    contract::condition_type::READY, dataset::Dataset, deployment::ModelDeployment, features::FeatureView,
     registry::Model, training::TrainingJob,
 };
 use mlop_e2e::{

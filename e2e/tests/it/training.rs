@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _, api::DeleteParams, runtime::watcher};
 use mlop_api::{
     Reason,
-    contract::condition::STALLED,
+    contract::condition_type::STALLED,
     labels,
     status::{AttemptFailure, DeadLetter},
     training::{TrainingJob, TrainingRun},

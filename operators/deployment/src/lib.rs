@@ -10,7 +10,7 @@ use mlop_api::{
     common::NamedInput, dataset::ObjectStore, deployment::ModelDeployment, labels, status::DeploymentStatus,
 };
 use mlop_core::{
-    Context, Error, Key, Plan, Reconciler, Setup, Store,
+    Cache, Context, Error, Key, Plan, Reconciler, Setup,
     inputs::Inputs,
     resource::{ChildObject, PodView},
     triggers::{intent_key, wake},
@@ -50,9 +50,9 @@ pub fn install(setup: &mut Setup) {
 
 struct ModelDeployments {
     inputs: Inputs,
-    stores: Arc<Store<ObjectStore>>,
-    pods: Arc<Store<PodView>>,
-    deployments: Arc<Store<ChildObject>>,
+    stores: Arc<Cache<ObjectStore>>,
+    pods: Arc<Cache<PodView>>,
+    deployments: Arc<Cache<ChildObject>>,
 }
 
 impl Reconciler for ModelDeployments {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use mlop_api::{
     Artifact, Reason,
-    contract::{Cause, condition as kinds},
+    contract::{Cause, condition_type},
     dataset::ObjectStore,
     deployment::{DeploymentTarget, ModelDeployment},
     labels,
@@ -17,8 +17,8 @@ use mlop_api::{
 use mlop_core::{
     Plan,
     children::rollout::{self, Rollout},
-    condition::{self, Conditions, Is},
-    inputs::{self, InputState, Trouble, Unusable, Usable},
+    condition::{self, ConditionStatus, Conditions},
+    inputs::{self, BlockedInput, InputState, ReadyInput, UpstreamFailure},
     resource::{ChildObject, PodView},
 };
 use std::sync::Arc;
@@ -59,7 +59,9 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
     draft.input(&input);
     match wanted(observed, input.as_ref().ok()) {
         Some(Ok(wanted)) if !object.spec.suspend => draft.serve(&wanted, &input),
-        Some(Err(missing)) => draft.hold(Is::Unknown, Reason::ConnectionNotReady, &missing, None),
+        Some(Err(missing)) => {
+            draft.hold(ConditionStatus::Unknown, Reason::ConnectionNotReady, &missing, None)
+        }
         _ => draft.idle(&input),
     }
     draft.plan.status = (draft.status != before).then_some(draft.status);
@@ -67,7 +69,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
 }
 
 /// The usable input's artifact; without one what is served already. None: nothing yet.
-fn wanted<'a>(observed: &'a Observed, input: Option<&Usable>) -> Option<Result<Wanted<'a>, String>> {
+fn wanted<'a>(observed: &'a Observed, input: Option<&ReadyInput>) -> Option<Result<Wanted<'a>, String>> {
     let serving = || observed.object.status.as_ref()?.artifact.clone();
     let artifact = input.map(|input| input.artifact.clone()).or_else(serving)?;
     let store = observed.stores.iter().find(|store| store.name_any() == artifact.store);
@@ -99,30 +101,34 @@ impl Draft<'_> {
         Conditions::new(&mut self.status.conditions, generation, self.now)
     }
 
-    fn path(&self, trouble: &Trouble) -> String {
-        inputs::path(&self.label(), &trouble.cause, Some(trouble))
+    fn path(&self, upstream: &UpstreamFailure) -> String {
+        inputs::path(&self.label(), &upstream.cause, Some(upstream))
     }
 
-    fn input(&mut self, input: &Result<Usable, Unusable>) {
+    fn input(&mut self, input: &Result<ReadyInput, BlockedInput>) {
         match input {
             Ok(_) => self.conditions().set(
-                kinds::INPUTS_READY,
-                Is::True,
+                condition_type::INPUTS_READY,
+                ConditionStatus::True,
                 Reason::InputsReady,
                 "the model is usable",
             ),
             Err(problem) => {
-                let is = if problem.trouble.is_some() { Is::False } else { Is::Unknown };
+                let is = if problem.upstream.is_some() {
+                    ConditionStatus::False
+                } else {
+                    ConditionStatus::Unknown
+                };
                 let text = problem
-                    .trouble
+                    .upstream
                     .as_ref()
-                    .map_or_else(|| problem.message.clone(), |trouble| self.path(trouble));
-                self.conditions().set(kinds::INPUTS_READY, is, problem.reason, &text);
+                    .map_or_else(|| problem.message.clone(), |upstream| self.path(upstream));
+                self.conditions().set(condition_type::INPUTS_READY, is, problem.reason, &text);
             }
         }
     }
 
-    fn serve(&mut self, wanted: &Wanted<'_>, input: &Result<Usable, Unusable>) {
+    fn serve(&mut self, wanted: &Wanted<'_>, input: &Result<ReadyInput, BlockedInput>) {
         let why = format!("{} is to be served", wanted.artifact.run);
         let deployment = server::deployment(self.observed, wanted.target, &wanted.artifact, wanted.store);
         let plan = std::mem::replace(&mut self.plan, Plan::idle());
@@ -137,7 +143,7 @@ impl Draft<'_> {
     }
 
     /// All pods serve what is wanted.
-    fn served(&mut self, wanted: &Wanted<'_>, ready: i32, input: &Result<Usable, Unusable>) {
+    fn served(&mut self, wanted: &Wanted<'_>, ready: i32, input: &Result<ReadyInput, BlockedInput>) {
         let generation = self.generation();
         let before = self.status.artifact.take();
         let changed = before.as_ref().is_none_or(|artifact| artifact.digest != wanted.artifact.digest);
@@ -181,50 +187,63 @@ impl Draft<'_> {
             server::PORT,
             server::model_name(self.observed),
         ));
-        self.conditions().set(kinds::READY, Is::True, Reason::Ready, &format!("{what} is served"));
+        self.conditions().set(
+            condition_type::READY,
+            ConditionStatus::True,
+            Reason::Ready,
+            &format!("{what} is served"),
+        );
         self.conditions().settled();
         if changed {
             let message = format!("{what} is served ({})", wanted.artifact.digest);
-            self.plan.events.push(mlop_core::plan::Note { warning: false, reason: Reason::Ready, message });
+            self.plan.events.push(mlop_core::plan::Event { warning: false, reason: Reason::Ready, message });
         }
         self.up_to_date(input);
     }
 
     /// What serves is right; is it the newest?
-    fn up_to_date(&mut self, input: &Result<Usable, Unusable>) {
-        let trouble = match input {
-            Ok(usable) => usable.trouble.as_ref(),
-            Err(problem) => problem.trouble.as_ref(),
+    fn up_to_date(&mut self, input: &Result<ReadyInput, BlockedInput>) {
+        let upstream = match input {
+            Ok(usable) => usable.upstream.as_ref(),
+            Err(problem) => problem.upstream.as_ref(),
         };
-        self.status.cause = trouble.map(|trouble| trouble.cause.clone());
-        match (trouble, input) {
-            (Some(trouble), _) => {
-                let text = self.path(trouble);
-                self.conditions().set(kinds::UP_TO_DATE, Is::False, Reason::UpstreamFailed, &text);
+        self.status.cause = upstream.map(|upstream| upstream.cause.clone());
+        match (upstream, input) {
+            (Some(upstream), _) => {
+                let text = self.path(upstream);
+                self.conditions().set(
+                    condition_type::UP_TO_DATE,
+                    ConditionStatus::False,
+                    Reason::UpstreamFailed,
+                    &text,
+                );
             }
             (None, Ok(_)) => self.conditions().set(
-                kinds::UP_TO_DATE,
-                Is::True,
+                condition_type::UP_TO_DATE,
+                ConditionStatus::True,
                 Reason::UpToDate,
                 "the newest usable version is served",
             ),
-            (None, Err(problem)) => {
-                self.conditions().set(kinds::UP_TO_DATE, Is::Unknown, problem.reason, &problem.message)
-            }
+            (None, Err(problem)) => self.conditions().set(
+                condition_type::UP_TO_DATE,
+                ConditionStatus::Unknown,
+                problem.reason,
+                &problem.message,
+            ),
         }
     }
 
     /// Ready goes by what is served for this spec, whatever is under way.
-    fn ready(&mut self, is: Is, reason: Reason, message: &str) {
+    fn ready(&mut self, is: ConditionStatus, reason: Reason, message: &str) {
         let generation = self.generation();
         let ready = self.observed.ready_replicas();
         match self.status.artifact.as_ref().filter(|artifact| artifact.generation == generation && ready > 0)
         {
             Some(artifact) => {
                 let message = format!("{} is served", artifact.run);
-                self.conditions().set(kinds::READY, Is::True, Reason::Ready, &message);
+                self.conditions().set(condition_type::READY, ConditionStatus::True, Reason::Ready, &message);
             }
-            None => self.conditions().set(kinds::READY, is, reason, message),
+            None => self.conditions().set(condition_type::READY, is, reason, message),
         }
         if let Some(serving) = &mut self.status.serving {
             serving.ready_replicas = ready;
@@ -244,9 +263,10 @@ impl Draft<'_> {
             None => (Reason::RollingOut, format!("{} is being rolled out", wanted.artifact.run)),
         };
         self.status.cause = None;
-        self.ready(Is::Unknown, reason, &message);
-        let is = if self.status.artifact.is_some() { Is::False } else { Is::Unknown };
-        self.conditions().set(kinds::UP_TO_DATE, is, reason, &message);
+        self.ready(ConditionStatus::Unknown, reason, &message);
+        let is =
+            if self.status.artifact.is_some() { ConditionStatus::False } else { ConditionStatus::Unknown };
+        self.conditions().set(condition_type::UP_TO_DATE, is, reason, &message);
         self.conditions().reconciling(reason, &message);
     }
 
@@ -260,37 +280,53 @@ impl Draft<'_> {
         };
         let text = inputs::path(&self.label(), &cause, None);
         if self.status.cause.as_ref() != Some(&cause) {
-            let note =
-                mlop_core::plan::Note { warning: true, reason: Reason::RolloutFailed, message: text.clone() };
+            let note = mlop_core::plan::Event {
+                warning: true,
+                reason: Reason::RolloutFailed,
+                message: text.clone(),
+            };
             self.plan.events.push(note);
         }
         self.status.cause = Some(cause);
-        self.ready(Is::False, Reason::RolloutFailed, &text);
-        self.conditions().set(kinds::UP_TO_DATE, Is::False, Reason::RolloutFailed, &text);
+        self.ready(ConditionStatus::False, Reason::RolloutFailed, &text);
+        self.conditions().set(
+            condition_type::UP_TO_DATE,
+            ConditionStatus::False,
+            Reason::RolloutFailed,
+            &text,
+        );
         self.conditions().stalled(Reason::RolloutFailed, &text);
     }
 
-    fn hold(&mut self, is: Is, reason: Reason, message: &str, cause: Option<Cause>) {
+    fn hold(&mut self, is: ConditionStatus, reason: Reason, message: &str, cause: Option<Cause>) {
         self.status.cause = cause;
         self.ready(is, reason, message);
-        let shown = if self.status.artifact.is_some() { Is::False } else { Is::Unknown };
-        self.conditions().set(kinds::UP_TO_DATE, shown, reason, message);
+        let shown =
+            if self.status.artifact.is_some() { ConditionStatus::False } else { ConditionStatus::Unknown };
+        self.conditions().set(condition_type::UP_TO_DATE, shown, reason, message);
         self.conditions().settled();
     }
 
     /// Nothing is to be changed: suspended, or there is nothing to serve yet.
-    fn idle(&mut self, input: &Result<Usable, Unusable>) {
+    fn idle(&mut self, input: &Result<ReadyInput, BlockedInput>) {
         match input {
-            Ok(_) => {
-                self.hold(Is::Unknown, Reason::Suspended, "spec.suspend is true: what is served stays", None)
-            }
+            Ok(_) => self.hold(
+                ConditionStatus::Unknown,
+                Reason::Suspended,
+                "spec.suspend is true: what is served stays",
+                None,
+            ),
             Err(problem) => {
                 let text = problem
-                    .trouble
+                    .upstream
                     .as_ref()
-                    .map_or_else(|| problem.message.clone(), |trouble| self.path(trouble));
-                let is = if problem.trouble.is_some() { Is::False } else { Is::Unknown };
-                let cause = problem.trouble.as_ref().map(|trouble| trouble.cause.clone());
+                    .map_or_else(|| problem.message.clone(), |upstream| self.path(upstream));
+                let is = if problem.upstream.is_some() {
+                    ConditionStatus::False
+                } else {
+                    ConditionStatus::Unknown
+                };
+                let cause = problem.upstream.as_ref().map(|upstream| upstream.cause.clone());
                 self.hold(is, problem.reason, &text, cause);
             }
         }

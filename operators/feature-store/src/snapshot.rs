@@ -4,15 +4,15 @@ use crate::view::{self, ViewIntent};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
 use mlop_api::{
-    Digest, MEDIA_TABLE,
+    Digest, MEDIA_TABLE, Reason,
     features::{FeatureSnapshot, FeatureSnapshotIdentity, FeatureStore, FeatureView},
     task::{Online, SnapshotWork, Subject, Task, Work},
 };
 use mlop_core::{
-    Key, Store,
+    Blocked, Cache, Key,
     children::pod,
     intent::{activation_digest, revision, wants_active},
-    run::{Run, RunResource, World},
+    run::{Observed, Run, RunResource},
     triggers::intent_key,
 };
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use std::sync::Arc;
 const QUERY_SHARE: f64 = 0.6;
 
 pub struct Snapshot {
-    pub views: Arc<Store<FeatureView>>,
-    pub feature_stores: Arc<Store<FeatureStore>>,
+    pub views: Arc<Cache<FeatureView>>,
+    pub feature_stores: Arc<Cache<FeatureStore>>,
 }
 
 /// What a snapshot is for.
@@ -41,7 +41,7 @@ struct Consumer {
 
 impl Run for Snapshot {
     type Resource = FeatureSnapshot;
-    type Extra = Purpose;
+    type Related = Purpose;
     const MEDIA_TYPE: &'static str = MEDIA_TABLE;
 
     fn observe(&self, object: &FeatureSnapshot) -> Purpose {
@@ -56,30 +56,31 @@ impl Run for Snapshot {
         Purpose { lost, consumer }
     }
 
-    fn attempt(world: &World<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, String> {
-        if world.extra.lost {
-            return Err("the FeatureView is being deleted".to_owned());
+    fn attempt(observed: &Observed<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, Blocked> {
+        if observed.related.lost {
+            return Err(Blocked::waiting(Reason::WaitingForDeletion, "the FeatureView is being deleted"));
         }
-        let identity = &world.object.spec.identity;
-        let stores = world.all_stores()?;
-        let execution = world.object.execution();
-        let consumer = world
-            .extra
+        let identity = &observed.object.spec.identity;
+        let stores = observed.all_stores()?;
+        let execution = observed.object.execution();
+        let consumer = observed
+            .related
             .consumer
             .as_ref()
             .filter(|to| view::is_ready(&to.feature_store) && is_for(identity, &to.view));
-        let online = consumer
-            .map(|to| view::online(&to.view, &to.feature_store, identity, revision(world.object.as_ref())));
+        let online = consumer.map(|to| {
+            view::online(&to.view, &to.feature_store, identity, revision(observed.object.as_ref()))
+        });
         let active = consumer.zip(online.as_ref()).and_then(|(to, online)| active(&to.view, online));
         let secret = consumer.and_then(|to| view::redis_secret(&to.feature_store));
-        let mut container = pod::worker(&world.worker_image, &[], &stores, &execution.resources);
+        let mut container = pod::worker(&observed.worker_image, &[], &stores, &execution.resources);
         view::with_password(&mut container, secret);
         let work = Work::Snapshot(SnapshotWork {
-            inputs: world.inputs()?,
+            inputs: observed.inputs()?,
             sql: identity.sql.clone(),
             entities: identity.entities.clone(),
             timestamp: identity.timestamp.clone(),
-            output: pod::store(world.store(&identity.store)?),
+            output: pod::store(observed.store(&identity.store)?),
             memory_bytes: query_memory(&execution.resources.memory),
             online,
             active,

@@ -28,7 +28,7 @@ use mlop_api::{
     status::ConnectionStatus,
 };
 use mlop_core::{
-    Context, Error, Key, Plan, Reconciler, Store,
+    Cache, Context, Error, Key, Plan, Reconciler,
     children::{
         connection::{self, Server},
         pod::{self, probe, variable, writable},
@@ -43,8 +43,8 @@ const REDIS_PORT: i32 = 6379;
 const API_PORT: i32 = 6566;
 
 pub struct Serving {
-    pub deployments: Arc<Store<ChildObject>>,
-    pub sets: Arc<Store<ChildObject>>,
+    pub deployments: Arc<Cache<ChildObject>>,
+    pub sets: Arc<Cache<ChildObject>>,
 }
 
 pub struct Observed {

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use mlop_api::{
     Digest, MEDIA_TABLE, Reason,
     common::{Consistency, Flow, NamedInput, Resources},
-    contract::condition as kinds,
+    contract::condition_type,
     dataset::ObjectStore,
     features::{FeatureSnapshot, FeatureSnapshotIdentity, FeatureSnapshotSpec, FeatureStore, FeatureView},
     labels,
@@ -18,14 +18,14 @@ use mlop_api::{
     task::{self, ActivateWork, Online, Redis, Subject, Task, ViewKey, Work},
 };
 use mlop_core::{
-    Context, Error, Key, Next, Plan, Reconciler, Reports, Store,
+    Blocked, Cache, Context, Error, Key, Plan, Reconciler, Reports,
     children::{
         pod,
         pod_outcome::{self, Outcome},
     },
     condition,
-    inputs::Usable,
-    intent::{self, Activation, Hold, Identity, Intent, Sources, World, significant},
+    inputs::ReadyInput,
+    intent::{self, Activation, Identity, Intent, Observed, Sources, significant},
     plan::{Apply, Create},
     resource::{ApiKind, PodView},
 };
@@ -44,8 +44,8 @@ const WORK_ENDS: SignedDuration = SignedDuration::from_secs(60);
 
 pub struct Views {
     pub sources: Sources<ViewIntent>,
-    pub feature_stores: Arc<Store<FeatureStore>>,
-    pub stores: Arc<Store<ObjectStore>>,
+    pub feature_stores: Arc<Cache<FeatureStore>>,
+    pub stores: Arc<Cache<ObjectStore>>,
 }
 
 pub struct Connections {
@@ -56,28 +56,28 @@ pub struct Connections {
 impl Reconciler for Views {
     type Resource = FeatureView;
     type Status = IntentStatus;
-    type Observed = World<ViewIntent>;
+    type Observed = Observed<ViewIntent>;
 
-    async fn observe(&self, cx: &Context, object: Arc<FeatureView>) -> Result<World<ViewIntent>, Error> {
+    async fn observe(&self, cx: &Context, object: Arc<FeatureView>) -> Result<Observed<ViewIntent>, Error> {
         let namespace = object.namespace().unwrap_or_default();
         let stores = self.stores.select(&namespace, |_| true);
         let connections = Connections {
             feature_store: self.feature_stores.get(&Key::new(namespace, &object.spec.feature_store)),
             stores: stores.into_iter().map(|store| (store.name_any(), store)).collect(),
         };
-        Ok(self.sources.world(cx, object, connections))
+        Ok(self.sources.observed(cx, object, connections))
     }
 
-    fn plan(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
-        let held = world.object.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-        match (world.object.metadata.deletion_timestamp.is_some(), held) {
-            (true, true) => clean_up(world, now),
+    fn plan(observed: &Observed<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
+        let held = observed.object.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+        match (observed.object.metadata.deletion_timestamp.is_some(), held) {
+            (true, true) => clean_up(observed, now),
             (true, false) => Plan::idle(),
-            (false, true) => intent::plan(world, now),
+            (false, true) => intent::plan(observed, now),
             (false, false) => {
-                let mut plan = intent::plan(world, now);
+                let mut plan = intent::plan(observed, now);
                 plan.applies
-                    .insert(0, finalizers(world, &[FINALIZER], "what is online must go with the view"));
+                    .insert(0, finalizers(observed, &[FINALIZER], "what is online must go with the view"));
                 plan
             }
         }
@@ -89,7 +89,7 @@ pub struct ViewIntent;
 impl Intent for ViewIntent {
     type Resource = FeatureView;
     type Run = FeatureSnapshot;
-    type Extra = Connections;
+    type Related = Connections;
     const ACTIVATES: bool = true;
 
     fn flow(object: &FeatureView) -> &dyn Flow {
@@ -104,9 +104,9 @@ impl Intent for ViewIntent {
         object.spec.consistency
     }
 
-    fn identity(world: &World<Self>) -> Result<Identity, Hold> {
-        let spec = &world.object.spec;
-        if let Some(input) = world.inputs.iter().find(|input| {
+    fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked> {
+        let spec = &observed.object.spec;
+        if let Some(input) = observed.inputs.iter().find(|input| {
             input
                 .object
                 .as_ref()
@@ -117,9 +117,9 @@ impl Intent for ViewIntent {
                 "spec.inputs: {} ({} {}) is not a table",
                 input.name, input.from.kind, input.from.name
             );
-            return Err(Hold { reason: Reason::InvalidSpec, message, stalled: true });
+            return Err(Blocked { reason: Reason::InvalidSpec, message, stalled: true });
         }
-        feature_store(world)?;
+        feature_store(observed)?;
         let content = json!({"sql": spec.sql, "entities": spec.entities, "timestamp": spec.timestamp});
         Ok(Identity { spec: significant(content), digests: Vec::new(), since: None })
     }
@@ -135,20 +135,20 @@ impl Intent for ViewIntent {
     }
 
     fn run(
-        world: &World<Self>,
+        observed: &Observed<Self>,
         meta: ObjectMeta,
         lineage: Lineage,
         execution: Execution,
-        _: &[Usable],
+        _: &[ReadyInput],
     ) -> FeatureSnapshot {
-        let spec = &world.object.spec;
+        let spec = &observed.object.spec;
         let identity = FeatureSnapshotIdentity {
             lineage,
             sql: spec.sql.clone(),
             entities: spec.entities.clone(),
             timestamp: spec.timestamp.clone(),
-            store: world
-                .extra
+            store: observed
+                .related
                 .feature_store
                 .as_ref()
                 .map(|store| store.spec.store.clone())
@@ -157,33 +157,33 @@ impl Intent for ViewIntent {
         FeatureSnapshot { metadata: meta, spec: FeatureSnapshotSpec { identity, execution }, status: None }
     }
 
-    fn activation(world: &World<Self>, run: &FeatureSnapshot) -> Activation {
-        let Ok(feature_store) = feature_store(world) else {
+    fn activation(observed: &Observed<Self>, run: &FeatureSnapshot) -> Activation {
+        let Ok(feature_store) = feature_store(observed) else {
             return Activation::Waiting(format!(
                 "FeatureStore {} does not exist",
-                world.object.spec.feature_store
+                observed.object.spec.feature_store
             ));
         };
         let ready = is_ready(feature_store);
         let output = run.reported().and_then(|status| status.output.clone());
-        let store = output.as_ref().and_then(|output| world.extra.stores.get(&output.store));
+        let store = output.as_ref().and_then(|output| observed.related.stores.get(&output.store));
         let (Some(output), Some(store)) = (output, store) else {
             return Activation::Waiting(format!("the ObjectStore of {} does not exist", run.name_any()));
         };
-        let active = world.object.status.as_ref().is_some_and(|status| status.activation.is_some());
+        let active = observed.object.status.as_ref().is_some_and(|status| status.activation.is_some());
         if !ready && !active {
             return Activation::Waiting(format!("FeatureStore {} is not ready", feature_store.name_any()));
         }
-        let resources = world.object.spec.resources.clone();
+        let resources = observed.object.spec.resources.clone();
         let table = task::Input {
             name: "table".to_owned(),
             digest: output.digest,
             media_type: output.media_type,
             store: pod::store(store),
         };
-        let (image, store) = (world.worker_image.clone(), Arc::clone(store));
+        let (image, store) = (observed.worker_image.clone(), Arc::clone(store));
         let secret = redis_secret(feature_store).map(str::to_owned);
-        let online = online(&world.object, feature_store, &run.spec.identity, 0);
+        let online = online(&observed.object, feature_store, &run.spec.identity, 0);
         let parameters = online.activation.parameters.clone();
         let build = move |meta, subject, revision| {
             let (table, mut online) = (table.clone(), online.clone());
@@ -203,9 +203,9 @@ impl Intent for ViewIntent {
     }
 }
 
-fn feature_store(world: &World<ViewIntent>) -> Result<&FeatureStore, Hold> {
-    let name = &world.object.spec.feature_store;
-    world.extra.feature_store.as_deref().ok_or_else(|| Hold {
+fn feature_store(observed: &Observed<ViewIntent>) -> Result<&FeatureStore, Blocked> {
+    let name = &observed.object.spec.feature_store;
+    observed.related.feature_store.as_deref().ok_or_else(|| Blocked {
         reason: Reason::ConnectionNotReady,
         message: format!("FeatureStore {name} does not exist"),
         stalled: false,
@@ -215,7 +215,7 @@ fn feature_store(world: &World<ViewIntent>) -> Result<&FeatureStore, Hold> {
 /// Whether `feature_store` says that it is.
 pub fn is_ready(feature_store: &FeatureStore) -> bool {
     let status = feature_store.status.as_ref();
-    status.is_some_and(|status| condition::is_true(&status.conditions, kinds::READY))
+    status.is_some_and(|status| condition::is_true(&status.conditions, condition_type::READY))
 }
 
 /// How a snapshot of `view` is served under `revision`. A feature store that was made anew is empty.
@@ -276,9 +276,9 @@ pub fn with_password(container: &mut k8s_openapi::api::core::v1::Container, secr
     }
 }
 
-fn finalizers(world: &World<ViewIntent>, list: &[&str], why: &str) -> Apply {
+fn finalizers(observed: &Observed<ViewIntent>, list: &[&str], why: &str) -> Apply {
     let kind = ApiKind::of::<FeatureView>();
-    let meta = &world.object.metadata;
+    let meta = &observed.object.metadata;
     let mut metadata = json!({"name": meta.name, "namespace": meta.namespace, "uid": meta.uid});
     if let (false, Some(fields)) = (list.is_empty(), metadata.as_object_mut()) {
         fields.insert("finalizers".to_owned(), json!(list));
@@ -289,31 +289,31 @@ fn finalizers(world: &World<ViewIntent>, list: &[&str], why: &str) -> Apply {
 
 /// Ends what may still serve the view, removes it from the online store, then lets it go. Given up after some
 /// attempts or minutes, and when there is no online store any more, so that deleting never hangs.
-fn clean_up(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
-    let release = |why: &str| Plan { applies: vec![finalizers(world, &[], why)], ..Plan::idle() };
+fn clean_up(observed: &Observed<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
+    let release = |why: &str| Plan { applies: vec![finalizers(observed, &[], why)], ..Plan::idle() };
     let role = |pod: &PodView| pod.labels().get(labels::ROLE).cloned().unwrap_or_default();
-    let serving = || world.pods.iter().filter(|pod| matches!(role(pod).as_str(), "run" | "activation"));
-    let was_online = world.object.status.as_ref().is_some_and(|status| status.activation.is_some())
-        || !world.runs.is_empty()
+    let serving = || observed.pods.iter().filter(|pod| matches!(role(pod).as_str(), "run" | "activation"));
+    let was_online = observed.object.status.as_ref().is_some_and(|status| status.activation.is_some())
+        || !observed.runs.is_empty()
         || serving().next().is_some();
     let Some(feature_store) =
-        world.extra.feature_store.as_deref().filter(|store| store.metadata.deletion_timestamp.is_none())
+        observed.related.feature_store.as_deref().filter(|store| store.metadata.deletion_timestamp.is_none())
     else {
         return release("the FeatureStore is gone");
     };
     if !was_online {
         return release("nothing of it was online");
     }
-    let since = world.object.metadata.deletion_timestamp.as_ref().map_or(now, |at| at.0);
+    let since = observed.object.metadata.deletion_timestamp.as_ref().map_or(now, |at| at.0);
     let patience = since.checked_add(WORK_ENDS).unwrap_or(now);
     let ended = |pod: &PodView| matches!(pod_outcome::of(pod), Outcome::Succeeded(_) | Outcome::Failed(_));
     if now < patience && serving().any(|pod| !ended(pod)) {
         // The runs make no others: they see that the view is being deleted. They stay to tell that it was online.
-        let plan = Plan::idle().next(Next::At(patience));
+        let plan = Plan::idle().requeue_at(patience);
         let pods = serving().filter(|pod| !ended(pod) && pod.metadata.deletion_timestamp.is_none());
         return pods.fold(plan, |plan, pod| plan.delete(pod.as_ref(), "the view is being deleted"));
     }
-    let attempts: Vec<_> = world.pods.iter().filter(|pod| role(pod) == "cleanup").collect();
+    let attempts: Vec<_> = observed.pods.iter().filter(|pod| role(pod) == "cleanup").collect();
     if attempts.iter().any(|pod| matches!(pod_outcome::of(pod), Outcome::Succeeded(_))) {
         return release("it is cleaned up");
     }
@@ -322,43 +322,43 @@ fn clean_up(world: &World<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
     if now >= over || attempts.len() >= CLEANUPS && !works {
         let message = format!(
             "the online store could not be cleaned up; what is left of view {} there is never read again",
-            world.key().name
+            observed.key().name
         );
         return release("cleaning up was given up").event(true, Reason::CleanupAbandoned, message);
     }
     if works {
-        return Plan::idle().next(Next::At(over));
+        return Plan::idle().requeue_at(over);
     }
     let last = attempts.iter().filter_map(|pod| pod_outcome::ended_at(pod)).max();
     let due = last.and_then(|at| at.checked_add(CLEANUP_RETRY).ok()).unwrap_or(now);
     if due > now {
-        return Plan::idle().next(Next::At(due));
+        return Plan::idle().requeue_at(due);
     }
     // A node that goes takes its pods with it: there may be fewer than were made.
     let number = |pod: &&Arc<PodView>| pod.name_any().rsplit('-').next()?.parse::<usize>().ok();
     let highest = attempts.iter().filter_map(number).max().unwrap_or_default();
-    let pod = cleanup_pod(world, feature_store, highest + 1);
+    let pod = cleanup_pod(observed, feature_store, highest + 1);
     Plan { creates: vec![Create::of(&pod, "the view is being deleted")], ..Plan::idle() }
 }
 
 fn cleanup_pod(
-    world: &World<ViewIntent>,
+    observed: &Observed<ViewIntent>,
     feature_store: &FeatureStore,
     attempt: usize,
 ) -> k8s_openapi::api::core::v1::Pod {
-    let key = world.key();
-    let meta = world.child(format!("{}-cleanup-{attempt}", key.name), "cleanup");
+    let key = observed.key();
+    let meta = observed.child(format!("{}-cleanup-{attempt}", key.name), "cleanup");
     let subject = Subject {
         kind: "FeatureView".to_owned(),
         namespace: key.namespace.clone(),
         name: key.name,
-        uid: world.object.uid().unwrap_or_default(),
+        uid: observed.object.uid().unwrap_or_default(),
         attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
     };
     let secret = redis_secret(feature_store);
-    let work = Work::Deactivate { view: view_key(&world.object), redis: redis(feature_store) };
+    let work = Work::Deactivate { view: view_key(&observed.object), redis: redis(feature_store) };
     let resources = Resources { cpu: "50m".to_owned(), memory: "128Mi".to_owned(), gpu: 0 };
-    let mut container = pod::worker(&world.worker_image, &[], &[], &resources);
+    let mut container = pod::worker(&observed.worker_image, &[], &[], &resources);
     with_password(&mut container, secret);
     pod::Builder::once(meta)
         .task(&Task { subject, work })

@@ -7,22 +7,22 @@ use kube::ResourceExt;
 use mlop_api::{
     Digest, Reason,
     common::{Flow, NamedInput},
-    contract::condition as kinds,
+    contract::condition_type,
     dataset::{Dataset, DatasetVersion, DatasetVersionIdentity, DatasetVersionSpec, ObjectStore},
     run::{Execution, Lineage},
     status::IntentStatus,
 };
 use mlop_core::{
-    Context, Error, Plan, Reconciler, Store, condition,
-    inputs::Usable,
-    intent::{self, Hold, Identity, Intent, Sources, World, significant},
+    Blocked, Cache, Context, Error, Plan, Reconciler, condition,
+    inputs::ReadyInput,
+    intent::{self, Identity, Intent, Observed, Sources, significant},
 };
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub struct Datasets {
     pub sources: Sources<DatasetIntent>,
-    pub stores: Arc<Store<ObjectStore>>,
+    pub stores: Arc<Cache<ObjectStore>>,
 }
 
 /// The ObjectStores of the namespace by name.
@@ -31,16 +31,16 @@ pub type Stores = BTreeMap<String, Arc<ObjectStore>>;
 impl Reconciler for Datasets {
     type Resource = Dataset;
     type Status = IntentStatus;
-    type Observed = World<DatasetIntent>;
+    type Observed = Observed<DatasetIntent>;
 
-    async fn observe(&self, cx: &Context, object: Arc<Dataset>) -> Result<World<DatasetIntent>, Error> {
+    async fn observe(&self, cx: &Context, object: Arc<Dataset>) -> Result<Observed<DatasetIntent>, Error> {
         let stores = self.stores.select(&object.namespace().unwrap_or_default(), |_| true);
         let by_name = stores.into_iter().map(|store| (store.name_any(), store)).collect();
-        Ok(self.sources.world(cx, object, by_name))
+        Ok(self.sources.observed(cx, object, by_name))
     }
 
-    fn plan(world: &World<DatasetIntent>, now: Timestamp) -> Plan<IntentStatus> {
-        scan::add(world, intent::plan(world, now), now)
+    fn plan(observed: &Observed<DatasetIntent>, now: Timestamp) -> Plan<IntentStatus> {
+        scan::add(observed, intent::plan(observed, now), now)
     }
 }
 
@@ -49,7 +49,7 @@ pub struct DatasetIntent;
 impl Intent for DatasetIntent {
     type Resource = Dataset;
     type Run = DatasetVersion;
-    type Extra = Stores;
+    type Related = Stores;
 
     fn flow(object: &Dataset) -> &dyn Flow {
         &object.spec
@@ -59,15 +59,15 @@ impl Intent for DatasetIntent {
         Vec::new()
     }
 
-    fn identity(world: &World<Self>) -> Result<Identity, Hold> {
-        let spec = &world.object.spec;
+    fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked> {
+        let spec = &observed.object.spec;
         for name in [Some(&spec.store), spec.source.objects.as_ref().map(|objects| &objects.store)]
             .into_iter()
             .flatten()
         {
-            usable_store(&world.extra, name)?;
+            usable_store(&observed.related, name)?;
         }
-        let listing = scan::newest(world).ok_or_else(|| scan::hold(world))?;
+        let listing = scan::newest(observed).ok_or_else(|| scan::hold(observed))?;
         let content = json!({
             "format": spec.source.format,
             "columns": spec.columns,
@@ -77,7 +77,7 @@ impl Intent for DatasetIntent {
         Ok(Identity {
             spec: significant(content),
             digests: vec![self::listing(listing)],
-            since: scan::newest_at(world),
+            since: scan::newest_at(observed),
         })
     }
 
@@ -96,15 +96,15 @@ impl Intent for DatasetIntent {
     }
 
     fn run(
-        world: &World<Self>,
+        observed: &Observed<Self>,
         meta: ObjectMeta,
         lineage: Lineage,
         execution: Execution,
-        _: &[Usable],
+        _: &[ReadyInput],
     ) -> DatasetVersion {
-        let spec = &world.object.spec;
+        let spec = &observed.object.spec;
         let identity = DatasetVersionIdentity {
-            listing: scan::newest(world).unwrap_or_else(|| lineage.input_digest.clone()),
+            listing: scan::newest(observed).unwrap_or_else(|| lineage.input_digest.clone()),
             lineage,
             source: spec.source.clone(),
             columns: spec.columns.clone(),
@@ -122,11 +122,11 @@ fn listing(digest: Digest) -> (String, Digest) {
 }
 
 /// An ObjectStore that is not known to be broken.
-pub fn usable_store<'a>(stores: &'a Stores, name: &str) -> Result<&'a ObjectStore, Hold> {
-    let hold = |message| Hold { reason: Reason::ConnectionNotReady, message, stalled: false };
+pub fn usable_store<'a>(stores: &'a Stores, name: &str) -> Result<&'a ObjectStore, Blocked> {
+    let hold = |message| Blocked { reason: Reason::ConnectionNotReady, message, stalled: false };
     let store = stores.get(name).ok_or_else(|| hold(format!("ObjectStore {name} does not exist")))?;
     let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    match condition::get(conditions, kinds::READY) {
+    match condition::get(conditions, condition_type::READY) {
         Some(c) if c.status == "False" => {
             Err(hold(format!("ObjectStore {name} is not ready: {}: {}", c.reason, c.message)))
         }

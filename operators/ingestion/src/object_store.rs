@@ -5,19 +5,19 @@ use kube::ResourceExt;
 use mlop_api::{
     Digest, Reason,
     common::Resources,
-    contract::condition as kinds,
+    contract::condition_type,
     dataset::ObjectStore,
     labels,
     status::ConnectionStatus,
     task::{Subject, Task, Work},
 };
 use mlop_core::{
-    Context, Error, Key, Next, Plan, Reconciler, Store,
+    Cache, Context, Error, Key, Plan, Reconciler,
     children::{
         pod,
         pod_outcome::{self, Outcome},
     },
-    condition::{self, Conditions, Is},
+    condition::{self, ConditionStatus, Conditions},
     resource::PodView,
 };
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const RETRY: SignedDuration = SignedDuration::from_secs(15);
 const CHECKED: &str = "the bucket can be read and written";
 
 pub struct Probing {
-    pub pods: Arc<Store<PodView>>,
+    pub pods: Arc<Cache<PodView>>,
 }
 
 pub struct Observed {
@@ -69,10 +69,19 @@ impl Reconciler for Probing {
             others.fold(Plan::idle(), |plan, pod| plan.delete(pod.as_ref(), "it probed an earlier spec"));
         match observed.pods.iter().find(|pod| pod.name_any() == observed.probe) {
             Some(pod) => follow(observed, pod, plan, now),
-            None if observed.is_checked() => report(observed, plan, Is::True, Reason::Ready, CHECKED, now),
+            None if observed.is_checked() => {
+                report(observed, plan, ConditionStatus::True, Reason::Ready, CHECKED, now)
+            }
             None => Plan {
                 creates: vec![observed.create()],
-                ..report(observed, plan, Is::Unknown, Reason::Probing, "the bucket is being tried", now)
+                ..report(
+                    observed,
+                    plan,
+                    ConditionStatus::Unknown,
+                    Reason::Probing,
+                    "the bucket is being tried",
+                    now,
+                )
             },
         }
     }
@@ -82,7 +91,7 @@ impl Observed {
     fn is_checked(&self) -> bool {
         let generation = self.object.metadata.generation;
         self.object.status.as_ref().is_some_and(|status| {
-            condition::get(&status.conditions, kinds::READY)
+            condition::get(&status.conditions, condition_type::READY)
                 .is_some_and(|c| c.status == "True" && c.observed_generation == generation)
         })
     }
@@ -128,16 +137,23 @@ fn follow(
     match pod_outcome::of(pod) {
         Outcome::Running | Outcome::Starting(None) => plan,
         Outcome::Starting(Some((reason, message))) => {
-            report(observed, plan, Is::Unknown, reason, &message, now)
+            report(observed, plan, ConditionStatus::Unknown, reason, &message, now)
         }
         Outcome::Succeeded(_) => {
-            let plan = report(observed, plan, Is::True, Reason::Ready, CHECKED, now);
+            let plan = report(observed, plan, ConditionStatus::True, Reason::Ready, CHECKED, now);
             plan.delete(pod, "the probe has succeeded")
         }
         Outcome::Failed(ended) => {
             let due = pod_outcome::ended_at(pod).and_then(|at| at.checked_add(RETRY).ok()).unwrap_or(now);
-            let plan = report(observed, plan, Is::False, ended.failure.reason, &ended.failure.message, now);
-            if due <= now { plan.delete(pod, "the probe is repeated") } else { plan.next(Next::At(due)) }
+            let plan = report(
+                observed,
+                plan,
+                ConditionStatus::False,
+                ended.failure.reason,
+                &ended.failure.message,
+                now,
+            );
+            if due <= now { plan.delete(pod, "the probe is repeated") } else { plan.requeue_at(due) }
         }
     }
 }
@@ -145,7 +161,7 @@ fn follow(
 fn report(
     observed: &Observed,
     plan: Plan<ConnectionStatus>,
-    is: Is,
+    is: ConditionStatus,
     reason: Reason,
     message: &str,
     now: Timestamp,
@@ -155,10 +171,10 @@ fn report(
     status.observed_generation = Some(generation);
     status.address = Some(observed.object.spec.endpoint.clone());
     let mut conditions = Conditions::new(&mut status.conditions, generation, now);
-    conditions.set(kinds::READY, is, reason, message);
+    conditions.set(condition_type::READY, is, reason, message);
     match is {
-        Is::True => conditions.settled(),
-        Is::Unknown | Is::False => conditions.reconciling(reason, message),
+        ConditionStatus::True => conditions.settled(),
+        ConditionStatus::Unknown | ConditionStatus::False => conditions.reconciling(reason, message),
     }
     Plan { status: Some(status), ..plan }
 }

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use mlop_api::{
     Digest, Reason,
     common::Resources,
-    contract::condition as kinds,
+    contract::condition_type,
     dataset::Dataset,
     labels,
     result::{Failure, ResultDocument},
@@ -17,13 +17,13 @@ use mlop_api::{
     task::{ScanWork, Subject, Task, Work},
 };
 use mlop_core::{
-    Next, Plan,
+    Blocked, Plan,
     children::{
         pod,
         pod_outcome::{self, Outcome},
     },
-    condition::{self, Conditions, Is},
-    intent::{Hold, World},
+    condition::{self, ConditionStatus, Conditions},
+    intent::Observed,
     plan::Create,
     resource::PodView,
 };
@@ -33,23 +33,21 @@ use std::sync::Arc;
 /// Pause before a failed scan is repeated.
 const RETRY: SignedDuration = SignedDuration::from_secs(30);
 
-type Observed = World<DatasetIntent>;
-
 /// The digest of what the newest successful scan of the present source saw.
-pub fn newest(world: &Observed) -> Option<Digest> {
-    seen(world).map(|scan| scan.digest)
+pub fn newest(observed: &Observed<DatasetIntent>) -> Option<Digest> {
+    seen(observed).map(|scan| scan.digest)
 }
 
 /// When that scan ended, while its pod is there.
-pub fn newest_at(world: &Observed) -> Option<Timestamp> {
-    newest_success(world, &source_digest(&world.object))?.0
+pub fn newest_at(observed: &Observed<DatasetIntent>) -> Option<Timestamp> {
+    newest_success(observed, &source_digest(&observed.object))?.0
 }
 
 /// Why there is no listing yet.
-pub fn hold(world: &Observed) -> Hold {
-    match failure(world) {
-        Some((_, failure)) => Hold { reason: failure.reason, message: failure.message, stalled: false },
-        None => Hold {
+pub fn hold(observed: &Observed<DatasetIntent>) -> Blocked {
+    match failure(observed) {
+        Some((_, failure)) => Blocked { reason: failure.reason, message: failure.message, stalled: false },
+        None => Blocked {
             reason: Reason::Scanning,
             message: "the source is being looked at for the first time".to_owned(),
             stalled: false,
@@ -58,40 +56,40 @@ pub fn hold(world: &Observed) -> Hold {
 }
 
 /// Adds to `plan` what scanning needs: the next pod, the removal of old ones, and what the status says about it.
-pub fn add(world: &Observed, mut plan: Plan<IntentStatus>, now: Timestamp) -> Plan<IntentStatus> {
-    if world.object.metadata.deletion_timestamp.is_some() {
+pub fn add(
+    observed: &Observed<DatasetIntent>,
+    mut plan: Plan<IntentStatus>,
+    now: Timestamp,
+) -> Plan<IntentStatus> {
+    if observed.object.metadata.deletion_timestamp.is_some() {
         return plan;
     }
-    remember(world, &mut plan, now);
-    plan = tidy(world, plan);
-    if world.object.spec.suspend {
+    remember(observed, &mut plan, now);
+    plan = tidy(observed, plan);
+    if observed.object.spec.suspend {
         return plan;
     }
-    let wanted = name(world, now);
-    let plan = plan.next(Next::At(slot_end(&world.object, now)));
-    let mut scans = scans(world);
+    let wanted = name(observed, now);
+    let plan = plan.requeue_at(slot_end(&observed.object, now));
+    let mut scans = scans(observed);
     if scans.clone().any(|pod| matches!(pod_outcome::of(pod), Outcome::Running | Outcome::Starting(_))) {
         return plan;
     }
     match scans.find(|pod| pod.name_any() == wanted).map(|pod| (pod, pod_outcome::of(pod))) {
-        None => match create(world, wanted) {
+        None => match create(observed, wanted) {
             Some(create) => Plan { creates: plan.creates.iter().cloned().chain([create]).collect(), ..plan },
             None => plan,
         },
         Some((pod, Outcome::Failed(_))) => {
             let due = pod_outcome::ended_at(pod).and_then(|at| at.checked_add(RETRY).ok()).unwrap_or(now);
-            if due <= now {
-                plan.delete(pod.as_ref(), "the scan is repeated")
-            } else {
-                plan.next(Next::At(due))
-            }
+            if due <= now { plan.delete(pod.as_ref(), "the scan is repeated") } else { plan.requeue_at(due) }
         }
         Some(_) => plan,
     }
 }
 
-fn scans(world: &Observed) -> impl Iterator<Item = &Arc<PodView>> + Clone {
-    world.pods.iter().filter(|pod| pod.labels().get(labels::ROLE).is_some_and(|role| role == "scan"))
+fn scans(observed: &Observed<DatasetIntent>) -> impl Iterator<Item = &Arc<PodView>> + Clone {
+    observed.pods.iter().filter(|pod| pod.labels().get(labels::ROLE).is_some_and(|role| role == "scan"))
 }
 
 /// Digest of what is asked for: an edit of the source makes earlier scans worthless.
@@ -106,9 +104,12 @@ fn belongs(pod: &PodView, source: &Digest) -> bool {
 }
 
 /// What the newest scan of `source` that succeeded saw, and when.
-fn newest_success(world: &Observed, source: &Digest) -> Option<(Option<Timestamp>, ResultDocument)> {
+fn newest_success(
+    observed: &Observed<DatasetIntent>,
+    source: &Digest,
+) -> Option<(Option<Timestamp>, ResultDocument)> {
     let succeeded =
-        scans(world).filter(|pod| belongs(pod, source)).filter_map(|pod| match pod_outcome::of(pod) {
+        scans(observed).filter(|pod| belongs(pod, source)).filter_map(|pod| match pod_outcome::of(pod) {
             Outcome::Succeeded(result) => Some((pod_outcome::ended_at(pod), pod, result)),
             _ => None,
         });
@@ -116,25 +117,26 @@ fn newest_success(world: &Observed, source: &Digest) -> Option<(Option<Timestamp
     newest.map(|(at, _, result)| (at, result))
 }
 
-fn seen(world: &Observed) -> Option<Scan> {
-    let source = source_digest(&world.object);
-    let from_pod = newest_success(world, &source).and_then(|(_, result)| {
+fn seen(observed: &Observed<DatasetIntent>) -> Option<Scan> {
+    let source = source_digest(&observed.object);
+    let from_pod = newest_success(observed, &source).and_then(|(_, result)| {
         Some(Scan {
             digest: result.digest?,
-            store: world.object.spec.source.objects.as_ref()?.store.clone(),
+            store: observed.object.spec.source.objects.as_ref()?.store.clone(),
             source_digest: source.clone(),
             summary: result.summary,
         })
     });
-    let recorded = || world.object.status.as_ref()?.scan.clone().filter(|scan| scan.source_digest == source);
+    let recorded =
+        || observed.object.status.as_ref()?.scan.clone().filter(|scan| scan.source_digest == source);
     from_pod.or_else(recorded)
 }
 
 /// The newest scan of the present source, if it failed.
-fn failure(world: &Observed) -> Option<(Timestamp, Failure)> {
-    let source = source_digest(&world.object);
+fn failure(observed: &Observed<DatasetIntent>) -> Option<(Timestamp, Failure)> {
+    let source = source_digest(&observed.object);
     let ended =
-        scans(world).filter(|pod| belongs(pod, &source)).filter_map(|pod| match pod_outcome::of(pod) {
+        scans(observed).filter(|pod| belongs(pod, &source)).filter_map(|pod| match pod_outcome::of(pod) {
             Outcome::Succeeded(_) => Some((pod_outcome::ended_at(pod)?, None)),
             Outcome::Failed(ended) => Some((pod_outcome::ended_at(pod)?, Some(ended.failure))),
             _ => None,
@@ -144,8 +146,8 @@ fn failure(world: &Observed) -> Option<(Timestamp, Failure)> {
 }
 
 /// Whether what is asked for now has been seen: then it does not matter that a request in between failed.
-fn has_succeeded(world: &Observed, wanted: &str) -> bool {
-    let mut wanted = scans(world).filter(|pod| pod.name_any() == wanted);
+fn has_succeeded(observed: &Observed<DatasetIntent>, wanted: &str) -> bool {
+    let mut wanted = scans(observed).filter(|pod| pod.name_any() == wanted);
     wanted.any(|pod| matches!(pod_outcome::of(pod), Outcome::Succeeded(_)))
 }
 
@@ -155,11 +157,11 @@ fn every(dataset: &Dataset) -> i64 {
 
 /// `<dataset>-scan-<slot>-<6 hex>`: the slot is the time divided by the refresh interval, and the suffix tells scans
 /// of other sources or on other requests in the same slot apart.
-fn name(world: &Observed, now: Timestamp) -> String {
-    let slot = now.as_second().div_euclid(every(&world.object));
-    let request = world.annotation(labels::REFRESH_REQUESTED_AT);
-    let asked = Digest::of_bytes(json!([source_digest(&world.object), request]).to_string().as_bytes());
-    format!("{}-scan-{slot}-{}", world.object.name_any(), asked.short(6))
+fn name(observed: &Observed<DatasetIntent>, now: Timestamp) -> String {
+    let slot = now.as_second().div_euclid(every(&observed.object));
+    let request = observed.annotation(labels::REFRESH_REQUESTED_AT);
+    let asked = Digest::of_bytes(json!([source_digest(&observed.object), request]).to_string().as_bytes());
+    format!("{}-scan-{slot}-{}", observed.object.name_any(), asked.short(6))
 }
 
 fn slot_end(dataset: &Dataset, now: Timestamp) -> Timestamp {
@@ -168,20 +170,20 @@ fn slot_end(dataset: &Dataset, now: Timestamp) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-fn create(world: &Observed, name: String) -> Option<Create> {
-    let spec = &world.object.spec;
+fn create(observed: &Observed<DatasetIntent>, name: String) -> Option<Create> {
+    let spec = &observed.object.spec;
     let objects = spec.source.objects.as_ref()?;
-    let source = usable_store(&world.extra, &objects.store).ok()?;
-    let output = usable_store(&world.extra, &spec.store).ok()?;
-    let mut meta = world.child(name, "scan");
+    let source = usable_store(&observed.related, &objects.store).ok()?;
+    let output = usable_store(&observed.related, &spec.store).ok()?;
+    let mut meta = observed.child(name, "scan");
     meta.labels
         .get_or_insert_default()
-        .insert(labels::DIGEST.to_owned(), source_digest(&world.object).short(63).to_owned());
+        .insert(labels::DIGEST.to_owned(), source_digest(&observed.object).short(63).to_owned());
     let subject = Subject {
         kind: "Dataset".to_owned(),
-        namespace: world.key().namespace,
-        name: world.key().name,
-        uid: world.object.uid().unwrap_or_default(),
+        namespace: observed.key().namespace,
+        name: observed.key().name,
+        uid: observed.object.uid().unwrap_or_default(),
         attempt: 1,
     };
     let work = Work::Scan(ScanWork {
@@ -196,14 +198,14 @@ fn create(world: &Observed, name: String) -> Option<Create> {
         .keys(source)
         .keys(output)
         .scratch("tmp", Some("1Gi"), false)
-        .container(pod::worker(&world.worker_image, &[], &[source, output], &resources))
+        .container(pod::worker(&observed.worker_image, &[], &[source, output], &resources))
         .build();
     Some(Create::of(&pod, "it is time to look at the source"))
 }
 
 /// Takes news of the scans into the status that the plan reports.
-fn remember(world: &Observed, plan: &mut Plan<IntentStatus>, now: Timestamp) {
-    let before = world.object.status.clone().unwrap_or_default();
+fn remember(observed: &Observed<DatasetIntent>, plan: &mut Plan<IntentStatus>, now: Timestamp) {
+    let before = observed.object.status.clone().unwrap_or_default();
     let mut status = plan.status.clone().unwrap_or_else(|| before.clone());
     // A listing that starts a run is recorded in the run; the status follows when the run has ended.
     let is_news = |scan: &Scan| {
@@ -213,19 +215,19 @@ fn remember(world: &Observed, plan: &mut Plan<IntentStatus>, now: Timestamp) {
             .is_none_or(|known| known.digest != scan.digest || known.source_digest != scan.source_digest)
     };
     if let Some(scan) =
-        seen(world).filter(|scan| plan.creates.is_empty() && plan.status.is_some() && is_news(scan))
+        seen(observed).filter(|scan| plan.creates.is_empty() && plan.status.is_some() && is_news(scan))
     {
         status.scan = Some(scan);
     }
-    if let Some((_, failure)) = failure(world).filter(|_| !has_succeeded(world, &name(world, now))) {
+    if let Some((_, failure)) = failure(observed).filter(|_| !has_succeeded(observed, &name(observed, now))) {
         let message = format!("looking at the source failed: {}", failure.message);
-        let generation = world.object.metadata.generation.unwrap_or_default();
+        let generation = observed.object.metadata.generation.unwrap_or_default();
         // Start from what was reported, not from what the intent has just put there: the transition time must stay.
-        status.conditions.retain(|c| c.type_ != kinds::UP_TO_DATE);
-        status.conditions.extend(condition::get(&before.conditions, kinds::UP_TO_DATE).cloned());
+        status.conditions.retain(|c| c.type_ != condition_type::UP_TO_DATE);
+        status.conditions.extend(condition::get(&before.conditions, condition_type::UP_TO_DATE).cloned());
         Conditions::new(&mut status.conditions, generation, now).set(
-            kinds::UP_TO_DATE,
-            Is::Unknown,
+            condition_type::UP_TO_DATE,
+            ConditionStatus::Unknown,
             Reason::ScanFailing,
             &message,
         );
@@ -234,8 +236,8 @@ fn remember(world: &Observed, plan: &mut Plan<IntentStatus>, now: Timestamp) {
 }
 
 /// Keeps the newest success and the newest failure; earlier scans go.
-fn tidy(world: &Observed, plan: Plan<IntentStatus>) -> Plan<IntentStatus> {
-    let mut ended: Vec<_> = scans(world)
+fn tidy(observed: &Observed<DatasetIntent>, plan: Plan<IntentStatus>) -> Plan<IntentStatus> {
+    let mut ended: Vec<_> = scans(observed)
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .filter_map(|pod| match pod_outcome::of(pod) {
             Outcome::Succeeded(_) => Some((true, pod_outcome::ended_at(pod), pod)),

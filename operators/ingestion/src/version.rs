@@ -7,21 +7,22 @@ use mlop_api::{
     task::{Subject, Task, VersionWork, Work},
 };
 use mlop_core::{
+    Blocked,
     children::pod,
-    run::{Run, RunResource, World},
+    run::{Observed, Run, RunResource},
 };
 
 pub struct Version;
 
 impl Run for Version {
     type Resource = DatasetVersion;
-    type Extra = ();
+    type Related = ();
     const MEDIA_TYPE: &'static str = MEDIA_TABLE;
 
-    fn attempt(world: &World<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, String> {
-        let identity = &world.object.spec.identity;
+    fn attempt(observed: &Observed<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, Blocked> {
+        let identity = &observed.object.spec.identity;
         let source_name = identity.source.objects.as_ref().map_or("", |objects| &objects.store);
-        let (source, output) = (world.store(source_name)?, world.store(&identity.store)?);
+        let (source, output) = (observed.store(source_name)?, observed.store(&identity.store)?);
         let work = Work::Version(VersionWork {
             source: pod::store(source),
             listing: identity.listing.clone(),
@@ -31,13 +32,13 @@ impl Run for Version {
             quarantine: identity.quarantine.clone(),
             output: pod::store(output),
         });
-        let execution = world.object.execution();
+        let execution = observed.object.execution();
         Ok(pod::Builder::once(meta)
             .task(&Task { subject, work })
             .keys(source)
             .keys(output)
             .scratch("tmp", Some("8Gi"), false)
-            .container(pod::worker(&world.worker_image, &[], &[source, output], &execution.resources))
+            .container(pod::worker(&observed.worker_image, &[], &[source, output], &execution.resources))
             .execution(execution)
             .build())
     }

@@ -13,33 +13,33 @@ use mlop_api::{
     task::{Alias, AliasWork, Subject, Task, Work},
 };
 use mlop_core::{
-    Context, Error, Key, Plan, Reconciler, Reports, Store,
+    Blocked, Cache, Context, Error, Key, Plan, Reconciler, Reports,
     children::pod,
     condition,
-    inputs::Usable,
-    intent::{self, Activation, Hold, Identity, Intent, Sources, World, significant},
+    inputs::ReadyInput,
+    intent::{self, Activation, Identity, Intent, Observed, Sources, significant},
 };
 use serde_json::json;
 use std::sync::Arc;
 
 pub struct Models {
     pub sources: Sources<ModelIntent>,
-    pub servers: Arc<Store<TrackingServer>>,
+    pub servers: Arc<Cache<TrackingServer>>,
 }
 
 impl Reconciler for Models {
     type Resource = Model;
     type Status = IntentStatus;
-    type Observed = World<ModelIntent>;
+    type Observed = Observed<ModelIntent>;
 
-    async fn observe(&self, cx: &Context, object: Arc<Model>) -> Result<World<ModelIntent>, Error> {
+    async fn observe(&self, cx: &Context, object: Arc<Model>) -> Result<Observed<ModelIntent>, Error> {
         let key = Key::new(object.namespace().unwrap_or_default(), &object.spec.tracking_server);
         let server = self.servers.get(&key);
-        Ok(self.sources.world(cx, object, server))
+        Ok(self.sources.observed(cx, object, server))
     }
 
-    fn plan(world: &World<ModelIntent>, now: Timestamp) -> Plan<IntentStatus> {
-        intent::plan(world, now)
+    fn plan(observed: &Observed<ModelIntent>, now: Timestamp) -> Plan<IntentStatus> {
+        intent::plan(observed, now)
     }
 }
 
@@ -48,7 +48,7 @@ pub struct ModelIntent;
 impl Intent for ModelIntent {
     type Resource = Model;
     type Run = ModelVersion;
-    type Extra = Option<Arc<TrackingServer>>;
+    type Related = Option<Arc<TrackingServer>>;
     const ACTIVATES: bool = true;
 
     fn flow(object: &Model) -> &dyn Flow {
@@ -59,10 +59,10 @@ impl Intent for ModelIntent {
         vec![NamedInput { name: "model".to_owned(), from: object.spec.from.clone() }]
     }
 
-    fn identity(world: &World<Self>) -> Result<Identity, Hold> {
+    fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked> {
         let content = json!({
-            "trackingServer": world.object.spec.tracking_server,
-            "registeredModel": registered_model(&world.object),
+            "trackingServer": observed.object.spec.tracking_server,
+            "registeredModel": registered_model(&observed.object),
         });
         Ok(Identity { spec: significant(content), digests: Vec::new(), since: None })
     }
@@ -73,16 +73,16 @@ impl Intent for ModelIntent {
     }
 
     fn run(
-        world: &World<Self>,
+        observed: &Observed<Self>,
         meta: ObjectMeta,
         lineage: Lineage,
         execution: Execution,
-        inputs: &[Usable],
+        inputs: &[ReadyInput],
     ) -> ModelVersion {
         let identity = ModelVersionIdentity {
             lineage,
-            tracking_server: world.object.spec.tracking_server.clone(),
-            registered_model: registered_model(&world.object),
+            tracking_server: observed.object.spec.tracking_server.clone(),
+            registered_model: registered_model(&observed.object),
             metrics: inputs.first().map(|input| input.metrics.clone()).unwrap_or_default(),
         };
         ModelVersion { metadata: meta, spec: ModelVersionSpec { identity, execution }, status: None }
@@ -102,22 +102,22 @@ impl Intent for ModelIntent {
         })
     }
 
-    fn activation(world: &World<Self>, run: &ModelVersion) -> Activation {
+    fn activation(observed: &Observed<Self>, run: &ModelVersion) -> Activation {
         let Some(registered) = run.reported().and_then(|status| status.output.as_ref()?.registered.clone())
         else {
             return Activation::Waiting(format!("{} does not say how it is registered", run.name_any()));
         };
-        let server = world.extra.as_deref();
+        let server = observed.related.as_deref();
         let address = |server: &TrackingServer| server.status.as_ref()?.address.clone();
         let Some((server, tracking)) = server.and_then(|server| Some((server, address(server)?))) else {
             return Activation::Waiting(format!(
                 "TrackingServer {} has no address yet",
-                world.object.spec.tracking_server
+                observed.object.spec.tracking_server
             ));
         };
-        let alias = alias(&world.object, server, &tracking, 0);
+        let alias = alias(&observed.object, server, &tracking, 0);
         let parameters = alias.activation.parameters.clone();
-        let image = world.worker_image.clone();
+        let image = observed.worker_image.clone();
         let build = move |meta, subject: Subject, revision| {
             let mut alias = alias.clone();
             alias.activation.revision = revision;

@@ -17,7 +17,7 @@ use mlop_api::{
     status::ConnectionStatus,
 };
 use mlop_core::{
-    Context, Error, Key, Plan, Reconciler, Store,
+    Cache, Context, Error, Key, Plan, Reconciler,
     children::{
         connection::{self, Server},
         pod::{self, probe, variable, writable},
@@ -30,7 +30,7 @@ use std::{collections::BTreeMap, sync::Arc};
 const PORT: i32 = 5000;
 
 pub struct Tracking {
-    pub deployments: Arc<Store<ChildObject>>,
+    pub deployments: Arc<Cache<ChildObject>>,
 }
 
 pub struct Observed {

@@ -4,23 +4,23 @@ use crate::model::{self, ModelIntent};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
 use mlop_api::{
-    MEDIA_TREE,
-    contract::condition as kinds,
+    MEDIA_TREE, Reason,
+    contract::condition_type,
     registry::{Model, ModelVersion, TrackingServer},
     task::{RegisterWork, Subject, Task, Work},
 };
 use mlop_core::{
-    Key, Store,
+    Blocked, Cache, Key,
     children::pod,
     condition,
     intent::{revision, wants_active},
-    run::{Run, RunResource, World},
+    run::{Observed, Run, RunResource},
 };
 use std::sync::Arc;
 
 pub struct Registering {
-    pub servers: Arc<Store<TrackingServer>>,
-    pub models: Arc<Store<Model>>,
+    pub servers: Arc<Cache<TrackingServer>>,
+    pub models: Arc<Cache<Model>>,
 }
 
 #[derive(Default)]
@@ -32,10 +32,10 @@ pub struct Connections {
 
 impl Run for Registering {
     type Resource = ModelVersion;
-    type Extra = Connections;
+    type Related = Connections;
     const MEDIA_TYPE: &'static str = MEDIA_TREE;
 
-    fn observe(&self, object: &ModelVersion) -> Self::Extra {
+    fn observe(&self, object: &ModelVersion) -> Self::Related {
         let key = Key::new(object.namespace().unwrap_or_default(), &object.spec.identity.tracking_server);
         Connections {
             server: self.servers.get(&key),
@@ -43,17 +43,26 @@ impl Run for Registering {
         }
     }
 
-    fn attempt(world: &World<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, String> {
-        let identity = &world.object.spec.identity;
+    fn attempt(observed: &Observed<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, Blocked> {
+        let identity = &observed.object.spec.identity;
         let name = &identity.tracking_server;
-        let server =
-            world.extra.server.as_deref().ok_or_else(|| format!("TrackingServer {name} does not exist"))?;
-        let tracking = address(server).ok_or_else(|| format!("TrackingServer {name} is not ready"))?;
-        let revision = revision(world.object.as_ref());
-        let model = world.extra.model.as_ref().filter(|model| model::is_for(identity, model));
+        let not_ready = |message| Blocked::waiting(Reason::ConnectionNotReady, message);
+        let server = observed
+            .related
+            .server
+            .as_deref()
+            .ok_or_else(|| not_ready(format!("TrackingServer {name} does not exist")))?;
+        let tracking =
+            address(server).ok_or_else(|| not_ready(format!("TrackingServer {name} is not ready")))?;
+        let revision = revision(observed.object.as_ref());
+        let model = observed.related.model.as_ref().filter(|model| model::is_for(identity, model));
         let alias = model.map(|model| model::alias(model, server, &tracking, revision));
-        let model = world.inputs()?.into_iter().next().ok_or("the version has no input")?;
-        let store = world.store(&model.store.name)?;
+        let model = observed
+            .inputs()?
+            .into_iter()
+            .next()
+            .ok_or_else(|| Blocked::stalled(Reason::InvalidSpec, "the version has no input"))?;
+        let store = observed.store(&model.store.name)?;
         let work = Work::Register(RegisterWork {
             tracking,
             source_uri: model.store.uri(&format!("trees/{}", model.digest.hex())),
@@ -64,12 +73,12 @@ impl Run for Registering {
             alias,
             model,
         });
-        let execution = world.object.execution();
+        let execution = observed.object.execution();
         Ok(pod::Builder::once(meta)
             .task(&Task { subject, work })
             .keys(store)
             .scratch("tmp", Some("64Mi"), false)
-            .container(pod::worker(&world.worker_image, &[], &[store], &execution.resources))
+            .container(pod::worker(&observed.worker_image, &[], &[store], &execution.resources))
             .execution(execution)
             .build())
     }
@@ -78,5 +87,5 @@ impl Run for Registering {
 /// Where the server answers, if it is ready.
 fn address(server: &TrackingServer) -> Option<String> {
     let status = server.status.as_ref()?;
-    condition::is_true(&status.conditions, kinds::READY).then(|| status.address.clone()).flatten()
+    condition::is_true(&status.conditions, condition_type::READY).then(|| status.address.clone()).flatten()
 }

@@ -9,9 +9,9 @@ use mlop_api::{
     training::{TrainingContainer, TrainingJob, TrainingRun, TrainingRunIdentity, TrainingRunSpec},
 };
 use mlop_core::{
-    Context, Error, Plan, Reconciler,
-    inputs::Usable,
-    intent::{self, Hold, Identity, Intent, Sources, World, significant},
+    Blocked, Context, Error, Plan, Reconciler,
+    inputs::ReadyInput,
+    intent::{self, Identity, Intent, Observed, Sources, significant},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -23,14 +23,18 @@ pub struct TrainingJobs {
 impl Reconciler for TrainingJobs {
     type Resource = TrainingJob;
     type Status = IntentStatus;
-    type Observed = World<TrainingIntent>;
+    type Observed = Observed<TrainingIntent>;
 
-    async fn observe(&self, cx: &Context, object: Arc<TrainingJob>) -> Result<World<TrainingIntent>, Error> {
-        Ok(self.sources.world(cx, object, ()))
+    async fn observe(
+        &self,
+        cx: &Context,
+        object: Arc<TrainingJob>,
+    ) -> Result<Observed<TrainingIntent>, Error> {
+        Ok(self.sources.observed(cx, object, ()))
     }
 
-    fn plan(world: &World<TrainingIntent>, now: Timestamp) -> Plan<IntentStatus> {
-        intent::plan(world, now)
+    fn plan(observed: &Observed<TrainingIntent>, now: Timestamp) -> Plan<IntentStatus> {
+        intent::plan(observed, now)
     }
 }
 
@@ -39,7 +43,7 @@ pub struct TrainingIntent;
 impl Intent for TrainingIntent {
     type Resource = TrainingJob;
     type Run = TrainingRun;
-    type Extra = ();
+    type Related = ();
 
     fn flow(object: &TrainingJob) -> &dyn Flow {
         &object.spec
@@ -53,8 +57,8 @@ impl Intent for TrainingIntent {
         object.spec.consistency
     }
 
-    fn identity(world: &World<Self>) -> Result<Identity, Hold> {
-        let spec = &world.object.spec;
+    fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked> {
+        let spec = &observed.object.spec;
         let content = json!({
             "image": spec.image,
             "command": spec.command,
@@ -81,13 +85,13 @@ impl Intent for TrainingIntent {
     }
 
     fn run(
-        world: &World<Self>,
+        observed: &Observed<Self>,
         meta: ObjectMeta,
         lineage: Lineage,
         execution: Execution,
-        _: &[Usable],
+        _: &[ReadyInput],
     ) -> TrainingRun {
-        let spec = &world.object.spec;
+        let spec = &observed.object.spec;
         let identity = TrainingRunIdentity {
             lineage,
             image: spec.image.clone(),
@@ -97,7 +101,7 @@ impl Intent for TrainingIntent {
             seed: spec.seed,
             store: spec.store.clone(),
         };
-        let spec = TrainingRunSpec { identity, execution, container: container(&world.object) };
+        let spec = TrainingRunSpec { identity, execution, container: container(&observed.object) };
         TrainingRun { metadata: meta, spec, status: None }
     }
 

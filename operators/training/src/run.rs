@@ -14,8 +14,9 @@ use mlop_api::{
     training::{self, TrainingRun},
 };
 use mlop_core::{
+    Blocked,
     children::pod::{self, literal, mount, writable},
-    run::{Run, RunResource, World},
+    run::{Observed, Run, RunResource},
 };
 
 /// Time between SIGTERM and SIGKILL, for saving a checkpoint, in seconds.
@@ -25,15 +26,15 @@ pub struct Training;
 
 impl Run for Training {
     type Resource = TrainingRun;
-    type Extra = ();
+    type Related = ();
     const MEDIA_TYPE: &'static str = MEDIA_TREE;
     const JOB: bool = true;
 
-    fn attempt(world: &World<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, String> {
-        let run = world.object.as_ref();
-        let stores = world.all_stores()?;
+    fn attempt(observed: &Observed<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, Blocked> {
+        let run = observed.object.as_ref();
+        let stores = observed.all_stores()?;
         let attempt = subject.attempt;
-        let task = Task { work: Work::Train(work(world)?), subject };
+        let task = Task { work: Work::Train(work(observed)?), subject };
         let scratch = run.spec.container.scratch.as_deref();
         let builder = pod::Builder::once(meta)
             .task(&task)
@@ -42,10 +43,10 @@ impl Run for Training {
             .scratch("mlop", scratch, false)
             .scratch("tmp", Some("1Gi"), false)
             .scratch("user-tmp", scratch, false)
-            .init(copy(world))
-            .init(fetch(world, &stores))
+            .init(copy(observed))
+            .init(fetch(observed, &stores))
             .container(user(run, attempt))
-            .container(agent(world, &stores))
+            .container(agent(observed, &stores))
             .execution(&run.spec.execution)
             .grace(GRACE_SECONDS);
         let builder = stores.iter().fold(builder, |builder, store| builder.keys(store));
@@ -57,9 +58,9 @@ impl Run for Training {
     }
 }
 
-fn work(world: &World<Training>) -> Result<TrainWork, String> {
-    let identity = &world.object.spec.identity;
-    let inputs = world.inputs()?;
+fn work(observed: &Observed<Training>) -> Result<TrainWork, Blocked> {
+    let identity = &observed.object.spec.identity;
+    let inputs = observed.inputs()?;
     let provenance = Provenance {
         input_digest: Some(identity.lineage.input_digest.clone()),
         image: identity.image.clone(),
@@ -76,13 +77,13 @@ fn work(world: &World<Training>) -> Result<TrainWork, String> {
     };
     Ok(TrainWork {
         inputs,
-        output: pod::store(world.store(&identity.store)?),
+        output: pod::store(observed.store(&identity.store)?),
         command: identity.command.clone(),
         code: identity.code.clone(),
         hyperparameters: identity.hyperparameters.clone(),
         seed: identity.seed,
         provenance,
-        deadline_seconds: world.object.execution().deadline.map(|span| span.as_secs()),
+        deadline_seconds: observed.object.execution().deadline.map(|span| span.as_secs()),
     })
 }
 
@@ -92,28 +93,34 @@ fn small(memory: &str) -> Resources {
 }
 
 fn ours(
-    world: &World<Training>,
+    observed: &Observed<Training>,
     name: &str,
     args: &[&str],
     stores: &[&ObjectStore],
     mounts: &[VolumeMount],
 ) -> Container {
-    let mut container = pod::worker(&world.worker_image, args, stores, &small("256Mi"));
+    let mut container = pod::worker(&observed.worker_image, args, stores, &small("256Mi"));
     container.name = name.to_owned();
     container.volume_mounts.get_or_insert_default().extend_from_slice(mounts);
     container
 }
 
-fn copy(world: &World<Training>) -> Container {
-    ours(world, "copy", &["copy", "/mlop/bin/mlop-launcher"], &[], &[writable("bin", "/mlop/bin")])
+fn copy(observed: &Observed<Training>) -> Container {
+    ours(observed, "copy", &["copy", "/mlop/bin/mlop-launcher"], &[], &[writable("bin", "/mlop/bin")])
 }
 
-fn fetch(world: &World<Training>, stores: &[&ObjectStore]) -> Container {
-    ours(world, "fetch", &["fetch"], stores, &[writable("mlop", "/mlop"), writable("inputs", "/mlop/inputs")])
+fn fetch(observed: &Observed<Training>, stores: &[&ObjectStore]) -> Container {
+    ours(
+        observed,
+        "fetch",
+        &["fetch"],
+        stores,
+        &[writable("mlop", "/mlop"), writable("inputs", "/mlop/inputs")],
+    )
 }
 
-fn agent(world: &World<Training>, stores: &[&ObjectStore]) -> Container {
-    ours(world, labels::WORKER_CONTAINER, &["agent"], stores, &[writable("mlop", "/mlop")])
+fn agent(observed: &Observed<Training>, stores: &[&ObjectStore]) -> Container {
+    ours(observed, labels::WORKER_CONTAINER, &["agent"], stores, &[writable("mlop", "/mlop")])
 }
 
 fn user(run: &TrainingRun, attempt: u32) -> Container {

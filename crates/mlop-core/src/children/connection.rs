@@ -2,12 +2,12 @@
 
 use crate::{
     children::rollout::Rollout,
-    condition::{Conditions, Is},
+    condition::{ConditionStatus, Conditions},
     plan::Plan,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use mlop_api::{Reason, contract::condition as kinds, status::ConnectionStatus};
+use mlop_api::{Reason, contract::condition_type, status::ConnectionStatus};
 
 /// A server that the connection runs, and how it stands; none: it has not been made yet.
 pub struct Server<'a> {
@@ -32,12 +32,12 @@ pub fn report(
     let mut conditions = Conditions::new(&mut status.conditions, generation, now);
     match open.map(|server| (server.name, &server.rollout)) {
         None => {
-            conditions.set(kinds::READY, Is::True, Reason::Ready, "it answers");
+            conditions.set(condition_type::READY, ConditionStatus::True, Reason::Ready, "it answers");
             conditions.settled();
         }
         Some((name, Some(Rollout::Failed(message)))) => {
             let message = format!("{name} does not become ready: {message}; see its pods");
-            conditions.set(kinds::READY, Is::False, Reason::RolloutFailed, &message);
+            conditions.set(condition_type::READY, ConditionStatus::False, Reason::RolloutFailed, &message);
             conditions.stalled(Reason::RolloutFailed, &message);
         }
         Some((name, rollout)) => {
@@ -46,7 +46,7 @@ pub fn report(
                 _ => String::new(),
             };
             let message = format!("{name} is starting{detail}");
-            conditions.set(kinds::READY, Is::Unknown, Reason::Starting, &message);
+            conditions.set(condition_type::READY, ConditionStatus::Unknown, Reason::Starting, &message);
             conditions.reconciling(Reason::Starting, &message);
         }
     }

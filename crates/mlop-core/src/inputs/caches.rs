@@ -4,9 +4,9 @@ use super::{InputState, signal};
 use crate::{
     resource::{ApiKind, InputObject},
     runtime::{
-        cache::{Cached, Store},
+        cache::{Cache, Cached},
         setup::Setup,
-        workqueue::{Key, Queue},
+        workqueue::{Key, Workqueue},
     },
 };
 use mlop_api::common::{NamedInput, ObjectRef};
@@ -19,7 +19,7 @@ pub struct Inputs {
 }
 
 type GroupKind = (String, String);
-type InputStore = (ApiKind, Arc<Store<InputObject>>);
+type InputStore = (ApiKind, Arc<Cache<InputObject>>);
 
 impl Inputs {
     /// Watches all kinds that may be inputs, as `--input-kinds` lists them.
@@ -54,8 +54,8 @@ impl Inputs {
     /// Wakes the dependents of an input when something that they decide on has changed.
     pub fn wake<K: Cached>(
         &self,
-        dependents: &Arc<Store<K>>,
-        queue: &Arc<Queue>,
+        dependents: &Arc<Cache<K>>,
+        queue: &Arc<Workqueue>,
         references: impl Fn(&K) -> Vec<ObjectRef> + Clone + Send + Sync + 'static,
     ) {
         for ((group, kind), (_, store)) in &self.stores {

@@ -12,7 +12,7 @@ use kube::Resource;
 use mlop_api::{
     Artifact, Reason,
     common::{Consistency, NamedInput, ObjectRef},
-    contract::{Cause, InputRecord, Root, condition as kinds},
+    contract::{Cause, InputRecord, Root, condition_type},
     run::RunInput,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -34,19 +34,19 @@ pub struct InputState {
 
 /// An input that may be used.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Usable {
+pub struct ReadyInput {
     pub kind: ApiKind,
     pub input: RunInput,
     pub artifact: Artifact,
     pub metrics: Vec<mlop_api::common::Metric>,
     pub registered: Option<mlop_api::result::Registered>,
     /// A problem upstream that does not make this version unusable: newer data failed.
-    pub trouble: Option<Trouble>,
+    pub upstream: Option<UpstreamFailure>,
 }
 
 /// Where a problem began, and the path from here to there.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Trouble {
+pub struct UpstreamFailure {
     pub cause: Cause,
     /// `FeatureView v <- Dataset d: SchemaMismatch: ...`, from the input on.
     pub path: String,
@@ -54,10 +54,10 @@ pub struct Trouble {
 
 /// Why an input may not be used (yet).
 #[derive(Clone, Debug, PartialEq)]
-pub struct Unusable {
+pub struct BlockedInput {
     pub reason: Reason,
     pub message: String,
-    pub trouble: Option<Trouble>,
+    pub upstream: Option<UpstreamFailure>,
 }
 
 /// May this input be used? It must not be on its way out, and be Ready with an artifact for exactly the spec it has
@@ -66,35 +66,36 @@ pub struct Unusable {
 /// # Errors
 /// What is missing, in words, with the cause if the input knows one.
 #[expect(clippy::result_large_err, reason = "both sides are taken apart at once by the one caller per pass")]
-pub fn gate(state: &InputState) -> Result<Usable, Unusable> {
+pub fn gate(state: &InputState) -> Result<ReadyInput, BlockedInput> {
     let label = format!("{} {}", state.from.kind, state.from.name);
-    let waiting = |message: String| Unusable { reason: Reason::WaitingForInputs, message, trouble: None };
+    let waiting =
+        |message: String| BlockedInput { reason: Reason::WaitingForInputs, message, upstream: None };
     let Some(kind) = &state.kind else {
         let message = format!(
             "this operator does not watch the kind {}.{}; add it to --input-kinds",
             state.from.kind, state.from.api_group
         );
-        return Err(Unusable { reason: Reason::InputKindUnknown, message, trouble: None });
+        return Err(BlockedInput { reason: Reason::InputKindUnknown, message, upstream: None });
     };
     let Some(object) = &state.object else {
         return Err(waiting(format!("{label} does not exist yet")));
     };
-    let trouble = trouble(&state.from, object);
+    let upstream = upstream(&state.from, object);
     if object.metadata.deletion_timestamp.is_some() {
         return Err(waiting(format!("{label} is being deleted")));
     }
     let generation = object.metadata.generation.unwrap_or_default();
-    let ready = condition::get(&object.status.conditions, kinds::READY);
+    let ready = condition::get(&object.status.conditions, condition_type::READY);
     let ready_now = object.status.observed_generation == Some(generation)
         && ready.is_some_and(|c| c.status == "True" && c.observed_generation == Some(generation));
     let artifact = object.status.artifact.as_ref().filter(|a| a.generation == generation);
     match artifact {
-        Some(artifact) if ready_now => Ok(usable(state, kind, object, artifact, trouble)),
-        _ => Err(match trouble {
-            Some(trouble) => Unusable {
+        Some(artifact) if ready_now => Ok(usable(state, kind, object, artifact, upstream)),
+        _ => Err(match upstream {
+            Some(upstream) => BlockedInput {
                 reason: Reason::UpstreamFailed,
-                message: trouble.path.clone(),
-                trouble: Some(trouble),
+                message: upstream.path.clone(),
+                upstream: Some(upstream),
             },
             // Why it is not ready is its own to say: repeating it would rewrite every status downstream.
             None => waiting(format!("{label} is not ready yet")),
@@ -107,8 +108,8 @@ fn usable(
     kind: &ApiKind,
     object: &InputObject,
     artifact: &Artifact,
-    trouble: Option<Trouble>,
-) -> Usable {
+    upstream: Option<UpstreamFailure>,
+) -> ReadyInput {
     let record = InputRecord {
         name: state.name.clone(),
         api_group: state.from.api_group.clone(),
@@ -118,31 +119,31 @@ fn usable(
         generation: object.metadata.generation.unwrap_or_default(),
         digest: artifact.digest.clone(),
     };
-    Usable {
+    ReadyInput {
         kind: kind.clone(),
         input: RunInput { record, store: artifact.store.clone(), media_type: artifact.media_type.clone() },
         artifact: artifact.clone(),
         metrics: object.status.metrics.clone(),
         registered: object.status.registered.clone(),
-        trouble,
+        upstream,
     }
 }
 
 /// The problem that `object` reports, with the path that leads to it.
-fn trouble(from: &ObjectRef, object: &InputObject) -> Option<Trouble> {
+fn upstream(from: &ObjectRef, object: &InputObject) -> Option<UpstreamFailure> {
     let cause = object.status.cause.clone()?;
     let here = format!("{} {}", from.kind, from.name);
-    let reported = [kinds::UP_TO_DATE, kinds::INPUTS_READY]
+    let reported = [condition_type::UP_TO_DATE, condition_type::INPUTS_READY]
         .into_iter()
         .filter_map(|kind| condition::get(&object.status.conditions, kind))
         .find(|c| c.status != "True" && c.message.starts_with(&here))
         .map(|c| c.message.clone());
     let path = reported.unwrap_or_else(|| path(&here, &cause, None));
-    Some(Trouble { cause, path })
+    Some(UpstreamFailure { cause, path })
 }
 
 /// `here`, and how the problem got here: directly, or through `upstream`.
-pub fn path(here: &str, cause: &Cause, upstream: Option<&Trouble>) -> String {
+pub fn path(here: &str, cause: &Cause, upstream: Option<&UpstreamFailure>) -> String {
     let text = match upstream {
         Some(upstream) => format!("{here} <- {}", upstream.path),
         None if here == format!("{} {}", cause.kind, cause.name) => {
@@ -157,7 +158,7 @@ pub fn path(here: &str, cause: &Cause, upstream: Option<&Trouble>) -> String {
 const ROOTS_MAX: usize = 32;
 
 /// Where these inputs come from in the end. An input without roots is a root itself.
-pub fn roots(inputs: &[Usable]) -> Vec<Root> {
+pub fn roots(inputs: &[ReadyInput]) -> Vec<Root> {
     let mut roots: Vec<Root> = inputs.iter().flat_map(roots_of).collect();
     roots.sort();
     roots.dedup();
@@ -165,7 +166,7 @@ pub fn roots(inputs: &[Usable]) -> Vec<Root> {
     roots
 }
 
-fn roots_of(input: &Usable) -> Vec<Root> {
+fn roots_of(input: &ReadyInput) -> Vec<Root> {
     if input.artifact.roots.is_empty() {
         let record = &input.input.record;
         return vec![Root {
@@ -181,7 +182,7 @@ fn roots_of(input: &Usable) -> Vec<Root> {
 ///
 /// # Errors
 /// The first root of which two digests are in use, in words.
-pub fn converged(inputs: &[Usable], consistency: Consistency) -> Result<(), String> {
+pub fn converged(inputs: &[ReadyInput], consistency: Consistency) -> Result<(), String> {
     if consistency == Consistency::Any {
         return Ok(());
     }
@@ -251,7 +252,7 @@ pub struct Signal<'a> {
 }
 
 pub fn signal(object: &InputObject) -> Signal<'_> {
-    let watched = [kinds::READY, kinds::UP_TO_DATE, kinds::STALLED];
+    let watched = [condition_type::READY, condition_type::UP_TO_DATE, condition_type::STALLED];
     let conditions = object.status.conditions.iter().filter(|c| watched.contains(&c.type_.as_str()));
     Signal {
         uid: object.meta().uid.as_deref(),

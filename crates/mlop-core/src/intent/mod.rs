@@ -12,13 +12,14 @@ mod publish;
 mod step;
 
 use crate::{
+    Blocked,
     children::pod,
     condition,
-    inputs::{InputState, Usable},
+    inputs::{InputState, ReadyInput},
     resource::PodView,
     run::RunResource,
     runtime::{
-        cache::{Cached, Store},
+        cache::{Cache, Cached},
         controller::Reports,
         triggers::intent_key,
         workqueue::Key,
@@ -30,7 +31,7 @@ use kube::{Resource, ResourceExt};
 use mlop_api::{
     Digest, Reason,
     common::{Consistency, Flow, NamedInput, ObjectRef},
-    contract::condition as kinds,
+    contract::condition_type,
     labels,
     result::Registered,
     run::{Execution, Lineage},
@@ -47,7 +48,7 @@ pub trait Intent: Sized + Send + Sync + 'static {
     type Resource: Cached + Resource<DynamicType = ()> + Reports<Status = IntentStatus>;
     type Run: RunResource;
     /// What else its decisions depend on, read from caches.
-    type Extra: Send + Sync;
+    type Related: Send + Sync;
 
     /// Version of the meaning of [`identity`](Self::identity). Raising it never triggers by itself: an artifact is
     /// current if its recorded version gives the same digest.
@@ -69,7 +70,7 @@ pub trait Intent: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// What has to be there or to be corrected first.
-    fn identity(world: &World<Self>) -> Result<Identity, Hold>;
+    fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked>;
 
     /// The inputs of a run that are not resources, as [`identity`](Self::identity) has them.
     fn digests(_run: &Self::Run) -> Vec<(String, Digest)> {
@@ -81,11 +82,11 @@ pub trait Intent: Sized + Send + Sync + 'static {
 
     /// The run for these inputs. `meta` names it, and `lineage` and `execution` belong into its spec.
     fn run(
-        world: &World<Self>,
+        observed: &Observed<Self>,
         meta: ObjectMeta,
         lineage: Lineage,
         execution: Execution,
-        inputs: &[Usable],
+        inputs: &[ReadyInput],
     ) -> Self::Run;
 
     /// The merge patch that brings `execution` into an existing run.
@@ -104,7 +105,7 @@ pub trait Intent: Sized + Send + Sync + 'static {
     }
 
     /// How a result is projected to the outside before it is published.
-    fn activation(_world: &World<Self>, _run: &Self::Run) -> Activation {
+    fn activation(_world: &Observed<Self>, _run: &Self::Run) -> Activation {
         Activation::None
     }
 }
@@ -117,15 +118,6 @@ pub struct Identity {
     pub digests: Vec<(String, Digest)>,
     /// When the newest of them came to be, if that is known.
     pub since: Option<Timestamp>,
-}
-
-/// Why nothing can be decided yet.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hold {
-    pub reason: Reason,
-    pub message: String,
-    /// Only a change of the spec helps.
-    pub stalled: bool,
 }
 
 /// Makes the pod that brings a revision outside; name, owner and labels are given.
@@ -143,7 +135,7 @@ pub enum Activation {
 }
 
 /// What an intent's decision depends on.
-pub struct World<I: Intent> {
+pub struct Observed<I: Intent> {
     pub object: Arc<I::Resource>,
     pub inputs: Vec<InputState>,
     /// All runs of this intent.
@@ -154,10 +146,10 @@ pub struct World<I: Intent> {
     pub cycle: Option<String>,
     pub operator: String,
     pub worker_image: String,
-    pub extra: I::Extra,
+    pub related: I::Related,
 }
 
-impl<I: Intent> World<I> {
+impl<I: Intent> Observed<I> {
     pub fn key(&self) -> Key {
         Key::of(self.object.meta())
     }
@@ -198,18 +190,18 @@ impl<I: Intent> World<I> {
     }
 }
 
-/// The parts of a world that all intents read in the same way.
+/// The parts of a observed that all intents read in the same way.
 pub struct Sources<I: Intent> {
     pub inputs: crate::inputs::Inputs,
-    pub runs: Arc<crate::runtime::cache::Store<I::Run>>,
-    pub pods: Arc<crate::runtime::cache::Store<PodView>>,
+    pub runs: Arc<crate::runtime::cache::Cache<I::Run>>,
+    pub pods: Arc<crate::runtime::cache::Cache<PodView>>,
 }
 
 impl<I: Intent> Sources<I> {
     /// Reads the caches for `object`.
-    pub fn world(&self, cx: &crate::Context, object: Arc<I::Resource>, extra: I::Extra) -> World<I> {
+    pub fn observed(&self, cx: &crate::Context, object: Arc<I::Resource>, extra: I::Related) -> Observed<I> {
         let key = Key::of(object.meta());
-        let kind = World::<I>::kind();
+        let kind = Observed::<I>::kind();
         let belongs = |meta: &ObjectMeta| {
             let label =
                 |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
@@ -222,7 +214,7 @@ impl<I: Intent> Sources<I> {
             kind: kind.clone(),
             name: key.name.clone(),
         };
-        World {
+        Observed {
             inputs: wanted.iter().map(|input| self.inputs.state(&key.namespace, input)).collect(),
             runs: self.runs.select(&key.namespace, |run| belongs(run.meta())),
             pods: self.pods.select(&key.namespace, |pod| belongs(pod.meta())),
@@ -230,7 +222,7 @@ impl<I: Intent> Sources<I> {
             operator: cx.settings.operator.clone(),
             worker_image: cx.settings.worker_image.clone(),
             object,
-            extra,
+            related: extra,
         }
     }
 }
@@ -242,8 +234,8 @@ pub fn revision<K: Resource>(object: &K) -> i64 {
 }
 
 /// The intent that `run` is for, if it wants the result of an attempt that starts now to be activated by its pod.
-pub fn wants_active<I: Intent>(intents: &Store<I::Resource>, run: &I::Run) -> Option<Arc<I::Resource>> {
-    let intent = intents.get(intent_key(run, &World::<I>::kind()).first()?)?;
+pub fn wants_active<I: Intent>(intents: &Cache<I::Resource>, run: &I::Run) -> Option<Arc<I::Resource>> {
+    let intent = intents.get(intent_key(run, &Observed::<I>::kind()).first()?)?;
     let ours = run.owner_references().iter().any(|owner| Some(&owner.uid) == intent.meta().uid.as_ref());
     let wanted = revision(run) > 0
         && intent.meta().deletion_timestamp.is_none()
@@ -269,7 +261,9 @@ pub enum RunState {
 /// Reads a run's conditions; a failure of an earlier spec does not count.
 pub fn run_state<R: RunResource>(run: &R) -> RunState {
     let conditions = run.reported().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let Some(succeeded) = condition::get(conditions, kinds::SUCCEEDED) else { return RunState::Active(None) };
+    let Some(succeeded) = condition::get(conditions, condition_type::SUCCEEDED) else {
+        return RunState::Active(None);
+    };
     let reason =
         Reason::ALL.iter().map(|(reason, _)| *reason).find(|reason| reason.as_str() == succeeded.reason);
     let reason = reason.unwrap_or(Reason::WorkerFailed);

@@ -1,13 +1,13 @@
 //! From a step to a plan: the status that explains it, and what has to be written for it.
 
 use super::{
-    Intent, RunState, World, revision, run_state,
+    Intent, Observed, RunState, revision, run_state,
     step::{Findings, Late, Step, execution, is_right},
 };
 use crate::{
-    condition::{self, Conditions, Is},
-    inputs::{self, Trouble, Usable},
-    plan::{Apply, Next, Plan},
+    condition::{self, ConditionStatus, Conditions},
+    inputs::{self, ReadyInput, UpstreamFailure},
+    plan::{Action, Apply, Plan},
     resource::ApiKind,
     run::RunResource,
     runtime::controller::Reports,
@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 use mlop_api::{
     Artifact, Reason,
-    contract::{Cause, condition as kinds},
+    contract::{Cause, condition_type},
     status::{ActivationRecord, DeadLetter, HistoryEntry, IntentStatus, Verdict},
 };
 use serde_json::json;
@@ -32,15 +32,15 @@ const DEAD_LETTERS_MAX: usize = 5;
 const VERDICTS_MAX: usize = 10;
 
 pub(super) fn render<I: Intent>(
-    world: &World<I>,
+    observed: &Observed<I>,
     step: Step<I>,
     late: Option<Late<I>>,
     findings: Findings,
     now: Timestamp,
 ) -> Plan<IntentStatus> {
-    let before = world.object.reported().cloned().unwrap_or_default();
-    let mut draft = Draft { world, status: before.clone(), plan: Plan::idle(), now, wanted: None };
-    draft.status.observed_generation = Some(world.generation());
+    let before = observed.object.reported().cloned().unwrap_or_default();
+    let mut draft = Draft { observed, status: before.clone(), plan: Plan::idle(), now, wanted: None };
+    draft.status.observed_generation = Some(observed.generation());
     draft.keep_up();
     let came_late = late.map(|late| draft.take(late)).is_some();
     draft.inputs(&step, &findings);
@@ -55,7 +55,7 @@ pub(super) fn render<I: Intent>(
 }
 
 struct Draft<'a, I: Intent> {
-    world: &'a World<I>,
+    observed: &'a Observed<I>,
     status: IntentStatus,
     plan: Plan<IntentStatus>,
     now: Timestamp,
@@ -64,83 +64,97 @@ struct Draft<'a, I: Intent> {
 }
 
 impl<I: Intent> Draft<'_, I> {
-    fn set(&mut self, kind: &str, is: Is, reason: Reason, message: &str) {
-        Conditions::new(&mut self.status.conditions, self.world.generation(), self.now)
+    fn set(&mut self, kind: &str, is: ConditionStatus, reason: Reason, message: &str) {
+        Conditions::new(&mut self.status.conditions, self.observed.generation(), self.now)
             .set(kind, is, reason, message);
     }
 
     /// Ready stays True while the artifact is right for this spec; otherwise it says why it is not.
-    fn ready(&mut self, is: Is, reason: Reason, message: &str) {
-        let generation = self.world.generation();
+    fn ready(&mut self, is: ConditionStatus, reason: Reason, message: &str) {
+        let generation = self.observed.generation();
         match self.status.artifact.as_ref().filter(|artifact| artifact.generation == generation) {
             Some(artifact) => {
                 let message = format!("revision {} is in use", artifact.revision);
-                self.set(kinds::READY, Is::True, Reason::Ready, &message);
+                self.set(condition_type::READY, ConditionStatus::True, Reason::Ready, &message);
             }
-            None => self.set(kinds::READY, is, reason, message),
+            None => self.set(condition_type::READY, is, reason, message),
         }
     }
 
     fn reconciling(&mut self, reason: Reason, message: &str) {
-        Conditions::new(&mut self.status.conditions, self.world.generation(), self.now)
+        Conditions::new(&mut self.status.conditions, self.observed.generation(), self.now)
             .reconciling(reason, message);
     }
 
     fn stalled(&mut self, reason: Reason, message: &str) {
-        Conditions::new(&mut self.status.conditions, self.world.generation(), self.now)
+        Conditions::new(&mut self.status.conditions, self.observed.generation(), self.now)
             .stalled(reason, message);
     }
 
     fn settled(&mut self) {
-        Conditions::new(&mut self.status.conditions, self.world.generation(), self.now).settled();
+        Conditions::new(&mut self.status.conditions, self.observed.generation(), self.now).settled();
     }
 
     /// An edit that leaves what is published right.
     fn keep_up(&mut self) {
-        let generation = self.world.generation();
+        let generation = self.observed.generation();
         let behind = self.status.artifact.as_mut().filter(|artifact| artifact.generation != generation);
         if let Some(artifact) = behind
-            && is_right(self.world)
+            && is_right(self.observed)
         {
             artifact.generation = generation;
         }
     }
 
     fn inputs(&mut self, step: &Step<I>, findings: &Findings) {
-        if self.world.inputs.is_empty() {
+        if self.observed.inputs.is_empty() {
             return;
         }
         match (step, &findings.inputs) {
-            (_, Some(_)) => {
-                self.set(kinds::INPUTS_READY, Is::True, Reason::InputsReady, "all inputs are usable")
-            }
-            (Step::Hold { reason, message, trouble, .. }, None) => {
-                let is = if trouble.is_some() { Is::False } else { Is::Unknown };
-                let text = trouble.as_ref().map_or_else(|| message.clone(), |t| self.path(t));
-                self.set(kinds::INPUTS_READY, is, *reason, &text);
+            (_, Some(_)) => self.set(
+                condition_type::INPUTS_READY,
+                ConditionStatus::True,
+                Reason::InputsReady,
+                "all inputs are usable",
+            ),
+            (Step::Blocked { reason, message, upstream, .. }, None) => {
+                let is = if upstream.is_some() { ConditionStatus::False } else { ConditionStatus::Unknown };
+                let text = upstream.as_ref().map_or_else(|| message.clone(), |t| self.path(t));
+                self.set(condition_type::INPUTS_READY, is, *reason, &text);
             }
             (Step::Diverged { message, .. }, None) => {
-                self.set(kinds::INPUTS_READY, Is::Unknown, Reason::InputsDiverged, message);
+                self.set(
+                    condition_type::INPUTS_READY,
+                    ConditionStatus::Unknown,
+                    Reason::InputsDiverged,
+                    message,
+                );
             }
-            (_, None) => {
-                self.set(kinds::INPUTS_READY, Is::True, Reason::Pinned, "spec.pin says what is used")
-            }
+            (_, None) => self.set(
+                condition_type::INPUTS_READY,
+                ConditionStatus::True,
+                Reason::Pinned,
+                "spec.pin says what is used",
+            ),
         }
     }
 
-    fn path(&self, trouble: &Trouble) -> String {
-        inputs::path(&self.world.label(), &trouble.cause, Some(trouble))
+    fn path(&self, upstream: &UpstreamFailure) -> String {
+        inputs::path(&self.observed.label(), &upstream.cause, Some(upstream))
     }
 
     /// Marks what is published as not made from the newest inputs, and why.
     fn outdated(&mut self, reason: Reason, message: &str) {
-        let is = if self.status.artifact.is_some() { Is::False } else { Is::Unknown };
-        self.set(kinds::UP_TO_DATE, is, reason, message);
+        let is =
+            if self.status.artifact.is_some() { ConditionStatus::False } else { ConditionStatus::Unknown };
+        self.set(condition_type::UP_TO_DATE, is, reason, message);
     }
 
     fn step(&mut self, step: Step<I>, findings: &Findings) {
         match step {
-            Step::Hold { reason, message, stalled, trouble } => self.hold(reason, &message, stalled, trouble),
+            Step::Blocked { reason, message, stalled, upstream } => {
+                self.hold(reason, &message, stalled, upstream)
+            }
             Step::Diverged { message, since } => {
                 self.status.cause = None;
                 if !self.is_quick(since) {
@@ -149,10 +163,10 @@ impl<I: Intent> Draft<'_, I> {
             }
             Step::Pause { reason, message, next } => {
                 self.status.cause = None;
-                self.ready(Is::Unknown, reason, &message);
+                self.ready(ConditionStatus::Unknown, reason, &message);
                 self.outdated(reason, &message);
                 self.settled();
-                self.plan.next = next;
+                self.plan.action = next;
             }
             Step::Start(create) => {
                 self.status.cause = None;
@@ -181,7 +195,7 @@ impl<I: Intent> Draft<'_, I> {
                 self.status.cause = None;
                 self.plan.creates.extend(create.map(|create| *create));
                 self.plan.deletes.extend(delete);
-                self.plan.next = next;
+                self.plan.action = next;
                 if reason == Reason::Activating {
                     self.progress(reason, &message, since);
                 } else {
@@ -196,11 +210,12 @@ impl<I: Intent> Draft<'_, I> {
         }
     }
 
-    fn hold(&mut self, reason: Reason, message: &str, stalled: bool, trouble: Option<Trouble>) {
-        let text = trouble.as_ref().map_or_else(|| message.to_owned(), |t| self.path(t));
-        let is = if stalled || trouble.is_some() { Is::False } else { Is::Unknown };
-        self.status.cause = match (trouble, stalled) {
-            (Some(trouble), _) => Some(trouble.cause),
+    fn hold(&mut self, reason: Reason, message: &str, stalled: bool, upstream: Option<UpstreamFailure>) {
+        let text = upstream.as_ref().map_or_else(|| message.to_owned(), |t| self.path(t));
+        let is =
+            if stalled || upstream.is_some() { ConditionStatus::False } else { ConditionStatus::Unknown };
+        self.status.cause = match (upstream, stalled) {
+            (Some(upstream), _) => Some(upstream.cause),
             (None, true) => Some(self.own_cause(reason, message)),
             (None, false) => None,
         };
@@ -211,8 +226,8 @@ impl<I: Intent> Draft<'_, I> {
 
     fn own_cause(&self, reason: Reason, message: &str) -> Cause {
         Cause {
-            kind: World::<I>::kind(),
-            name: self.world.key().name,
+            kind: Observed::<I>::kind(),
+            name: self.observed.key().name,
             reason: reason.to_string(),
             message: condition::truncated(message, condition::MESSAGE_BYTES_MAX),
         }
@@ -236,7 +251,7 @@ impl<I: Intent> Draft<'_, I> {
     }
 
     fn show_progress(&mut self, reason: Reason, message: &str) {
-        self.ready(Is::Unknown, reason, message);
+        self.ready(ConditionStatus::Unknown, reason, message);
         self.outdated(reason, message);
         self.reconciling(reason, message);
     }
@@ -250,11 +265,11 @@ impl<I: Intent> Draft<'_, I> {
     /// Whether things go on as usual, and have not for long: that is not worth a write unless the status tells of
     /// something else that is no longer true, or is written anyway. They are looked at again when it is.
     fn is_quick(&mut self, since: Timestamp) -> bool {
-        let before = self.world.object.reported();
-        let generation = Some(self.world.generation());
+        let before = self.observed.object.reported();
+        let generation = Some(self.observed.generation());
         let seen = before.is_some_and(|status| {
             status.observed_generation == generation
-                && condition::get(&status.conditions, kinds::STALLED).is_none()
+                && condition::get(&status.conditions, condition_type::STALLED).is_none()
                 && status.cause == self.status.cause
                 && status.artifact == self.status.artifact
         });
@@ -263,7 +278,7 @@ impl<I: Intent> Draft<'_, I> {
         let shown_at = since.checked_add(patience).unwrap_or(since);
         let quick = seen && self.now < shown_at;
         if quick {
-            self.plan.next = self.plan.next.or(Next::At(shown_at));
+            self.plan.action = self.plan.action.or(Action::RequeueAt(shown_at));
             self.status = before.cloned().unwrap_or_default();
         }
         quick
@@ -271,7 +286,7 @@ impl<I: Intent> Draft<'_, I> {
 
     fn dead(&mut self, run: &Arc<I::Run>, reason: Reason, message: &str) {
         let cause = self.own_cause(reason, message);
-        let text = inputs::path(&self.world.label(), &cause, None);
+        let text = inputs::path(&self.observed.label(), &cause, None);
         let input_digest = run.lineage().input_digest.clone();
         let attempts = run.reported().map_or(0, |status| status.attempts);
         let known =
@@ -295,7 +310,7 @@ impl<I: Intent> Draft<'_, I> {
             self.note(true, reason, &text);
         }
         self.status.cause = Some(cause);
-        self.ready(Is::False, reason, &text);
+        self.ready(ConditionStatus::False, reason, &text);
         self.outdated(reason, &text);
         self.stalled(reason, &text);
     }
@@ -303,13 +318,13 @@ impl<I: Intent> Draft<'_, I> {
     fn rejected(&mut self, run: &Arc<I::Run>, verdict: Verdict) {
         let message = format!("{}: {}", run.name_any(), verdict.message);
         let cause = self.own_cause(Reason::GateFailed, &message);
-        let text = inputs::path(&self.world.label(), &cause, None);
+        let text = inputs::path(&self.observed.label(), &cause, None);
         if self.record(verdict) {
             self.remember(run, Reason::GateFailed.as_str());
             self.note(true, Reason::GateFailed, &text);
         }
         self.status.cause = Some(cause);
-        self.ready(Is::False, Reason::GateFailed, &text);
+        self.ready(ConditionStatus::False, Reason::GateFailed, &text);
         self.outdated(Reason::GateFailed, &text);
         self.settled();
     }
@@ -342,7 +357,7 @@ impl<I: Intent> Draft<'_, I> {
         verdict: Option<Verdict>,
         revision: Option<i64>,
         activation: Option<ActivationRecord>,
-        inputs: Option<&[Usable]>,
+        inputs: Option<&[ReadyInput]>,
     ) {
         if let Some(verdict) = verdict {
             self.record(verdict);
@@ -371,7 +386,7 @@ impl<I: Intent> Draft<'_, I> {
             uri: output.uri,
             media_type: output.media_type,
             schema_digest: output.schema_digest,
-            generation: self.world.generation(),
+            generation: self.observed.generation(),
             input_digest: lineage.input_digest.clone(),
             run: run.name_any(),
             inputs,
@@ -400,7 +415,7 @@ impl<I: Intent> Draft<'_, I> {
 
     /// The artifact is what the spec and the inputs of now make.
     fn current(&mut self, findings: &Findings) {
-        let generation = self.world.generation();
+        let generation = self.observed.generation();
         if let Some(artifact) = &mut self.status.artifact {
             artifact.generation = generation;
             if let Some(inputs) = &findings.inputs {
@@ -408,18 +423,28 @@ impl<I: Intent> Draft<'_, I> {
                 artifact.roots = inputs::roots(inputs);
             }
         }
-        self.ready(Is::Unknown, Reason::Pending, "");
+        self.ready(ConditionStatus::Unknown, Reason::Pending, "");
         self.settled();
-        if I::flow(&self.world.object).pin().is_some() {
+        if I::flow(&self.observed.object).pin().is_some() {
             self.status.cause = None;
-            self.set(kinds::UP_TO_DATE, Is::True, Reason::Pinned, "spec.pin says which run is used");
-        } else if let Some(trouble) = &findings.trouble {
-            let text = self.path(trouble);
-            self.status.cause = Some(trouble.cause.clone());
-            self.set(kinds::UP_TO_DATE, Is::False, Reason::UpstreamFailed, &text);
+            self.set(
+                condition_type::UP_TO_DATE,
+                ConditionStatus::True,
+                Reason::Pinned,
+                "spec.pin says which run is used",
+            );
+        } else if let Some(upstream) = &findings.upstream {
+            let text = self.path(upstream);
+            self.status.cause = Some(upstream.cause.clone());
+            self.set(condition_type::UP_TO_DATE, ConditionStatus::False, Reason::UpstreamFailed, &text);
         } else {
             self.status.cause = None;
-            self.set(kinds::UP_TO_DATE, Is::True, Reason::UpToDate, "made from the newest inputs");
+            self.set(
+                condition_type::UP_TO_DATE,
+                ConditionStatus::True,
+                Reason::UpToDate,
+                "made from the newest inputs",
+            );
         }
     }
 
@@ -445,20 +470,20 @@ impl<I: Intent> Draft<'_, I> {
     }
 
     fn note(&mut self, warning: bool, reason: Reason, message: &str) {
-        self.plan.events.push(crate::plan::Note { warning, reason, message: message.to_owned() });
+        self.plan.events.push(crate::plan::Event { warning, reason, message: message.to_owned() });
     }
 
     /// Brings the intent's execution into the run that is active or wanted again. Runs that died for earlier inputs
     /// stay dead.
     fn mirror_execution(&mut self) {
-        let wanted = execution(self.world);
-        for run in &self.world.runs {
+        let wanted = execution(self.observed);
+        for run in &self.observed.runs {
             let open = match run_state(run.as_ref()) {
                 RunState::Active(_) => run.meta().deletion_timestamp.is_none(),
                 RunState::Dead(..) => self.wanted.as_deref() == Some(&run.name_any()),
                 RunState::Succeeded => false,
             };
-            if !open || I::is_mirrored(run, &wanted, &self.world.object) {
+            if !open || I::is_mirrored(run, &wanted, &self.observed.object) {
                 continue;
             }
             let kind = ApiKind::of::<I::Run>();
@@ -466,7 +491,7 @@ impl<I: Intent> Draft<'_, I> {
                 "apiVersion": kind.api_version(),
                 "kind": kind.kind,
                 "metadata": {"name": run.name_any(), "namespace": run.namespace(), "uid": run.uid()},
-                "spec": I::execution_patch(&wanted, &self.world.object),
+                "spec": I::execution_patch(&wanted, &self.observed.object),
             });
             self.plan.applies.push(Apply {
                 kind,
@@ -479,9 +504,9 @@ impl<I: Intent> Draft<'_, I> {
     /// Deletes what is not needed any more: runs beyond `spec.keep`, and pods of earlier activations. Bytes stay.
     fn retire(&mut self) {
         let current = self.status.artifact.as_ref();
-        let flow = I::flow(&self.world.object);
+        let flow = I::flow(&self.observed.object);
         let mut finished: Vec<_> = self
-            .world
+            .observed
             .runs
             .iter()
             .filter(|run| !matches!(run_state(run.as_ref()), RunState::Active(_)))
@@ -502,7 +527,7 @@ impl<I: Intent> Draft<'_, I> {
             finished.into_iter().filter(|run| !spared(run)).skip(flow.keep() as usize).cloned().collect();
         let active = self.status.activation.as_ref().map_or(0, |activation| activation.revision);
         let done: Vec<_> = self
-            .world
+            .observed
             .pods
             .iter()
             .filter(|pod| (1..active).contains(&revision(pod.as_ref())))

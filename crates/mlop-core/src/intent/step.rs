@@ -1,7 +1,7 @@
-//! Where an intent stands, derived from its world on every pass and never stored.
+//! Where an intent stands, derived from its observed on every pass and never stored.
 
 use super::{
-    Activation, BuildActivation, Identity, Intent, RunState, World, activation_digest, publish, revision,
+    Activation, BuildActivation, Identity, Intent, Observed, RunState, activation_digest, publish, revision,
     run_state,
 };
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
         pod,
         pod_outcome::{self, Outcome},
     },
-    inputs::{self, Trouble, Usable},
-    plan::{Create, Delete, Next, Plan, Precondition},
+    inputs::{self, ReadyInput, UpstreamFailure},
+    plan::{Action, Create, Delete, Plan, Precondition},
     resource::{ApiKind, PodView},
     run::RunResource,
     runtime::controller::Reports,
@@ -35,17 +35,17 @@ const ACTIVATION_RETRY: SignedDuration = SignedDuration::from_secs(10);
 
 pub(super) enum Step<I: Intent> {
     /// Nothing can be decided: an input, a connection or the spec is not as it must be.
-    Hold {
+    Blocked {
         reason: Reason,
         message: String,
         stalled: bool,
-        trouble: Option<Trouble>,
+        upstream: Option<UpstreamFailure>,
     },
     /// Everything is there, but it is not to start now.
     Pause {
         reason: Reason,
         message: String,
-        next: Next,
+        next: Action,
     },
     /// The inputs come from different versions of what they share, since the newest of them was published.
     Diverged {
@@ -79,7 +79,7 @@ pub(super) enum Step<I: Intent> {
         message: String,
         /// When its pod was made.
         since: Timestamp,
-        next: Next,
+        next: Action,
     },
     Publish {
         run: Arc<I::Run>,
@@ -95,68 +95,68 @@ pub(super) enum Step<I: Intent> {
 /// What was learnt on the way to the step.
 pub(super) struct Findings {
     /// The inputs, when all of them are usable.
-    pub inputs: Option<Vec<Usable>>,
+    pub inputs: Option<Vec<ReadyInput>>,
     /// A problem upstream that leaves the present artifact usable.
-    pub trouble: Option<Trouble>,
+    pub upstream: Option<UpstreamFailure>,
     /// When the newest of the inputs was published, when all of them are usable.
     pub newest: Option<Timestamp>,
 }
 
 /// Decides what an intent does next.
-pub fn plan<I: Intent>(world: &World<I>, now: Timestamp) -> Plan<IntentStatus> {
-    if world.object.meta().deletion_timestamp.is_some() {
+pub fn plan<I: Intent>(observed: &Observed<I>, now: Timestamp) -> Plan<IntentStatus> {
+    if observed.object.meta().deletion_timestamp.is_some() {
         return Plan::idle();
     }
-    let (decided, findings) = decide(world, now);
-    let step = taken_back(world, &decided, now).unwrap_or(decided);
-    let late = late(world, &step, &findings);
-    publish::render(world, step, late, findings, now)
+    let (decided, findings) = decide(observed, now);
+    let step = taken_back(observed, &decided, now).unwrap_or(decided);
+    let late = late(observed, &step, &findings);
+    publish::render(observed, step, late, findings, now)
 }
 
-fn decide<I: Intent>(world: &World<I>, now: Timestamp) -> (Step<I>, Findings) {
-    let mut findings = Findings { inputs: None, trouble: None, newest: None };
-    if let Some(cycle) = &world.cycle {
+fn decide<I: Intent>(observed: &Observed<I>, now: Timestamp) -> (Step<I>, Findings) {
+    let mut findings = Findings { inputs: None, upstream: None, newest: None };
+    if let Some(cycle) = &observed.cycle {
         return (hold(Reason::DependencyCycle, cycle.clone(), true), findings);
     }
-    if let Some(pin) = I::flow(&world.object).pin() {
-        return (pinned(world, pin, now), findings);
+    if let Some(pin) = I::flow(&observed.object).pin() {
+        return (pinned(observed, pin, now), findings);
     }
     let mut inputs = Vec::new();
-    for state in &world.inputs {
+    for state in &observed.inputs {
         match inputs::gate(state) {
             Ok(usable) => inputs.push(usable),
             Err(problem) => {
                 let stalled = problem.reason == Reason::InputKindUnknown;
-                let step = Step::Hold {
+                let step = Step::Blocked {
                     reason: problem.reason,
                     message: problem.message,
                     stalled,
-                    trouble: problem.trouble,
+                    upstream: problem.upstream,
                 };
                 return (step, findings);
             }
         }
     }
-    findings.trouble = inputs.iter().find_map(|input| input.trouble.clone());
+    findings.upstream = inputs.iter().find_map(|input| input.upstream.clone());
     findings.newest = newest(&inputs);
-    if let Err(message) = inputs::converged(&inputs, I::consistency(&world.object)) {
+    if let Err(message) = inputs::converged(&inputs, I::consistency(&observed.object)) {
         return (Step::Diverged { message, since: findings.newest.unwrap_or(now) }, findings);
     }
-    let step = match I::identity(world) {
+    let step = match I::identity(observed) {
         Err(problem) => hold(problem.reason, problem.message, problem.stalled),
-        Ok(identity) => follow(world, &identity, &inputs, now),
+        Ok(identity) => follow(observed, &identity, &inputs, now),
     };
     findings.inputs = Some(inputs);
     (step, findings)
 }
 
 fn hold<I: Intent>(reason: Reason, message: String, stalled: bool) -> Step<I> {
-    Step::Hold { reason, message, stalled, trouble: None }
+    Step::Blocked { reason, message, stalled, upstream: None }
 }
 
-fn pinned<I: Intent>(world: &World<I>, pin: &str, now: Timestamp) -> Step<I> {
-    match world.run_named(pin).map(|run| (run, run_state(run.as_ref()))) {
-        Some((run, RunState::Succeeded)) => candidate(world, run, now),
+fn pinned<I: Intent>(observed: &Observed<I>, pin: &str, now: Timestamp) -> Step<I> {
+    match observed.run_named(pin).map(|run| (run, run_state(run.as_ref()))) {
+        Some((run, RunState::Succeeded)) => candidate(observed, run, now),
         Some((run, RunState::Active(held_up))) => {
             Step::Busy { run: Arc::clone(run), held_up, newer_waits: false }
         }
@@ -164,7 +164,7 @@ fn pinned<I: Intent>(world: &World<I>, pin: &str, now: Timestamp) -> Step<I> {
             Reason::PinnedRunNotFound,
             format!(
                 "spec.pin: {} has no run {pin} that has succeeded; `kubectl get` its runs for their names",
-                world.label()
+                observed.label()
             ),
             true,
         ),
@@ -172,45 +172,51 @@ fn pinned<I: Intent>(world: &World<I>, pin: &str, now: Timestamp) -> Step<I> {
 }
 
 /// The inputs are known: is there an artifact for them, a run, or neither?
-fn follow<I: Intent>(world: &World<I>, identity: &Identity, inputs: &[Usable], now: Timestamp) -> Step<I> {
-    let artifact = world.object.reported().and_then(|status| status.artifact.as_ref());
+fn follow<I: Intent>(
+    observed: &Observed<I>,
+    identity: &Identity,
+    inputs: &[ReadyInput],
+    now: Timestamp,
+) -> Step<I> {
+    let artifact = observed.object.reported().and_then(|status| status.artifact.as_ref());
     if let Some(artifact) = artifact {
-        let made_by = world.run_named(&artifact.run);
+        let made_by = observed.run_named(&artifact.run);
         let semantics = made_by.map_or(I::SEMANTICS, |run| run.lineage().semantics_version);
         if artifact.input_digest == digest_of::<I>(identity, inputs, semantics) {
             match made_by {
-                Some(run) => return candidate(world, run, now),
-                None if nothing_is_later(world) => return Step::Current,
+                Some(run) => return candidate(observed, run, now),
+                None if nothing_is_later(observed) => return Step::Current,
                 // Something else may be active by now: what is not there any more is made again to be it.
                 None => {}
             }
         }
     }
     let digest = digest_of::<I>(identity, inputs, I::SEMANTICS);
-    let name = format!("{}-{}", world.key().name, digest.short(12));
-    if let Some(run) = world.run_named(&name) {
+    let name = format!("{}-{}", observed.key().name, digest.short(12));
+    if let Some(run) = observed.run_named(&name) {
         return match run_state(run.as_ref()) {
-            RunState::Succeeded => candidate(world, run, now),
+            RunState::Succeeded => candidate(observed, run, now),
             RunState::Active(held_up) => Step::Busy { run: Arc::clone(run), held_up, newer_waits: false },
             RunState::Dead(reason, message) => Step::Dead { run: Arc::clone(run), reason, message },
         };
     }
-    if let Some((run, held_up)) = world.runs.iter().find_map(|run| match run_state(run.as_ref()) {
+    if let Some((run, held_up)) = observed.runs.iter().find_map(|run| match run_state(run.as_ref()) {
         RunState::Active(held_up) => Some((run, held_up)),
         _ => None,
     }) {
         let works =
             held_up.is_none() || run.meta().deletion_timestamp.is_some() || may_be_active::<I>(run.as_ref());
-        return if works || pause(world, inputs, now).is_some() {
+        return if works || pause(observed, inputs, now).is_some() {
             Step::Busy { run: Arc::clone(run), held_up, newer_waits: true }
         } else {
             Step::Supersede(Arc::clone(run))
         };
     }
-    pause(world, inputs, now).unwrap_or_else(|| Step::Start(Box::new(start(world, name, digest, inputs))))
+    pause(observed, inputs, now)
+        .unwrap_or_else(|| Step::Start(Box::new(start(observed, name, digest, inputs))))
 }
 
-fn digest_of<I: Intent>(identity: &Identity, inputs: &[Usable], semantics: u32) -> Digest {
+fn digest_of<I: Intent>(identity: &Identity, inputs: &[ReadyInput], semantics: u32) -> Digest {
     let inputs = inputs.iter().map(|input| (input.input.record.name.clone(), input.artifact.digest.clone()));
     input_digest::<I>(identity, inputs.chain(identity.digests.iter().cloned()), semantics)
 }
@@ -222,27 +228,27 @@ fn may_be_active<I: Intent>(run: &I::Run) -> bool {
 
 /// What is published is activated again when a pod may have brought something else outside that nobody wants any more:
 /// for a pin that was taken back while it was on the way, say.
-fn taken_back<I: Intent>(world: &World<I>, step: &Step<I>, now: Timestamp) -> Option<Step<I>> {
+fn taken_back<I: Intent>(observed: &Observed<I>, step: &Step<I>, now: Timestamp) -> Option<Step<I>> {
     let rests =
-        matches!(step, Step::Hold { .. } | Step::Pause { .. } | Step::Dead { .. } | Step::Rejected { .. });
-    let last = published(world);
+        matches!(step, Step::Blocked { .. } | Step::Pause { .. } | Step::Dead { .. } | Step::Rejected { .. });
+    let last = published(observed);
     // What the worker has refused has moved nothing.
     let refused =
         |pod: &PodView| matches!(pod_outcome::of(pod), Outcome::Failed(it) if !it.failure.retryable);
-    let other = world.pods.iter().any(|pod| revision(pod.as_ref()) > last && !refused(pod));
-    let artifact = world.object.reported()?.artifact.as_ref().filter(|_| rests && other)?;
-    Some(candidate(world, world.run_named(&artifact.run)?, now))
+    let other = observed.pods.iter().any(|pod| revision(pod.as_ref()) > last && !refused(pod));
+    let artifact = observed.object.reported()?.artifact.as_ref().filter(|_| rests && other)?;
+    Some(candidate(observed, observed.run_named(&artifact.run)?, now))
 }
 
 /// Whether what is published is what the present spec makes of its inputs, accepts, and activates: an edit of anything
 /// else leaves it right.
-pub(super) fn is_right<I: Intent>(world: &World<I>) -> bool {
+pub(super) fn is_right<I: Intent>(observed: &Observed<I>) -> bool {
     let right = || {
-        let status = world.object.reported()?;
-        let run = world.run_named(&status.artifact.as_ref()?.run)?;
-        let wanted = I::flow(&world.object).pin().is_none_or(|pin| pin == run.name_any());
-        let accepted = judge(world, run).is_none_or(|verdict| verdict.passed);
-        let active = match I::activation(world, run) {
+        let status = observed.object.reported()?;
+        let run = observed.run_named(&status.artifact.as_ref()?.run)?;
+        let wanted = I::flow(&observed.object).pin().is_none_or(|pin| pin == run.name_any());
+        let accepted = judge(observed, run).is_none_or(|verdict| verdict.passed);
+        let active = match I::activation(observed, run) {
             Activation::None => true,
             Activation::Waiting(_) => false,
             Activation::Pod { parameters, .. } => {
@@ -251,15 +257,15 @@ pub(super) fn is_right<I: Intent>(world: &World<I>) -> bool {
                 status.activation.as_ref()?.digest == target
             }
         };
-        Some(wanted && accepted && active && makes(world, &I::identity(world).ok()?, run))
+        Some(wanted && accepted && active && makes(observed, &I::identity(observed).ok()?, run))
     };
     right().unwrap_or(false)
 }
 
 /// Whether the run is what this identity makes of the run's inputs, and these are what the spec names.
-fn makes<I: Intent>(world: &World<I>, identity: &Identity, run: &I::Run) -> bool {
+fn makes<I: Intent>(observed: &Observed<I>, identity: &Identity, run: &I::Run) -> bool {
     let lineage = run.lineage();
-    let mut named: Vec<_> = I::inputs(&world.object)
+    let mut named: Vec<_> = I::inputs(&observed.object)
         .into_iter()
         .map(|input| (input.name, input.from.api_group, input.from.kind, input.from.name))
         .collect();
@@ -284,7 +290,7 @@ fn input_digest<I: Intent>(
     let mut digests: Vec<_> = inputs.collect();
     digests.sort();
     let document = json!({
-        "kind": World::<I>::kind(),
+        "kind": Observed::<I>::kind(),
         "semanticsVersion": semantics,
         "spec": identity.spec,
         "inputs": digests,
@@ -292,16 +298,16 @@ fn input_digest<I: Intent>(
     Digest::of_bytes(&serde_json_canonicalizer::to_vec(&document).unwrap_or_default())
 }
 
-fn pause<I: Intent>(world: &World<I>, inputs: &[Usable], now: Timestamp) -> Option<Step<I>> {
-    let flow = I::flow(&world.object);
+fn pause<I: Intent>(observed: &Observed<I>, inputs: &[ReadyInput], now: Timestamp) -> Option<Step<I>> {
+    let flow = I::flow(&observed.object);
     if flow.suspend() {
         let message = "new inputs wait because spec.suspend is true".to_owned();
-        return Some(Step::Pause { reason: Reason::Suspended, message, next: Next::Change });
+        return Some(Step::Pause { reason: Reason::Suspended, message, next: Action::AwaitChange });
     }
     if flow.trigger().mode == TriggerMode::Manual {
-        let request = world.annotation(labels::RUN_REQUESTED_AT);
+        let request = observed.annotation(labels::RUN_REQUESTED_AT);
         let answered = |request: &str| {
-            world
+            observed
                 .runs
                 .iter()
                 .any(|run| run.annotations().get(labels::RUN_REQUESTED_AT).is_some_and(|at| at == request))
@@ -311,36 +317,40 @@ fn pause<I: Intent>(world: &World<I>, inputs: &[Usable], now: Timestamp) -> Opti
                 "new inputs wait for the annotation {} (spec.trigger.mode is manual)",
                 labels::RUN_REQUESTED_AT
             );
-            return Some(Step::Pause { reason: Reason::WaitingForTrigger, message, next: Next::Change });
+            return Some(Step::Pause {
+                reason: Reason::WaitingForTrigger,
+                message,
+                next: Action::AwaitChange,
+            });
         }
     }
     let settle = SignedDuration::try_from(flow.trigger().settle?.as_duration()).ok()?;
     let due = newest(inputs)?.checked_add(settle).ok().filter(|due| *due > now)?;
     let message = format!("new inputs are left to settle until {}", crate::condition::whole_second(due));
-    Some(Step::Pause { reason: Reason::Settling, message, next: Next::At(due) })
+    Some(Step::Pause { reason: Reason::Settling, message, next: Action::RequeueAt(due) })
 }
 
 /// When the newest of the inputs was published.
-fn newest(inputs: &[Usable]) -> Option<Timestamp> {
+fn newest(inputs: &[ReadyInput]) -> Option<Timestamp> {
     inputs.iter().filter_map(|input| input.artifact.produced_at.parse().ok()).max()
 }
 
-fn start<I: Intent>(world: &World<I>, name: String, digest: Digest, inputs: &[Usable]) -> Create {
-    let object = world.object.as_ref();
+fn start<I: Intent>(observed: &Observed<I>, name: String, digest: Digest, inputs: &[ReadyInput]) -> Create {
+    let object = observed.object.as_ref();
     let mut meta = pod::child_meta(
         object,
         name,
         [
-            (labels::OPERATOR, world.operator.clone()),
-            (labels::INTENT, world.key().name),
-            (labels::INTENT_KIND, World::<I>::kind()),
+            (labels::OPERATOR, observed.operator.clone()),
+            (labels::INTENT, observed.key().name),
+            (labels::INTENT_KIND, Observed::<I>::kind()),
             (labels::DIGEST, digest.short(63).to_owned()),
         ],
     );
     if I::ACTIVATES {
-        number(&mut meta, next_revision(world));
+        number(&mut meta, next_revision(observed));
     }
-    if let Some(request) = world.annotation(labels::RUN_REQUESTED_AT) {
+    if let Some(request) = observed.annotation(labels::RUN_REQUESTED_AT) {
         meta.annotations
             .get_or_insert_default()
             .insert(labels::RUN_REQUESTED_AT.to_owned(), request.to_owned());
@@ -351,7 +361,7 @@ fn start<I: Intent>(world: &World<I>, name: String, digest: Digest, inputs: &[Us
         inputs: inputs.iter().map(|input| input.input.clone()).collect(),
         roots: inputs::roots(inputs),
     };
-    let run = I::run(world, meta, lineage, execution(world), inputs);
+    let run = I::run(observed, meta, lineage, execution(observed), inputs);
     let requires = inputs.iter().map(|input| Precondition {
         kind: input.kind.clone(),
         name: input.input.record.object.clone(),
@@ -363,31 +373,32 @@ fn start<I: Intent>(world: &World<I>, name: String, digest: Digest, inputs: &[Us
 }
 
 /// The execution that runs are to have now, a request to try again included.
-pub(super) fn execution<I: Intent>(world: &World<I>) -> mlop_api::run::Execution {
-    let mut execution = I::execution(&world.object);
-    execution.retry_requested_at = world.annotation(labels::RETRY_REQUESTED_AT).map(str::to_owned);
+pub(super) fn execution<I: Intent>(observed: &Observed<I>) -> mlop_api::run::Execution {
+    let mut execution = I::execution(&observed.object);
+    execution.retry_requested_at = observed.annotation(labels::RETRY_REQUESTED_AT).map(str::to_owned);
     execution
 }
 
 /// A run has succeeded: may its result be used, and is it active outside?
-fn candidate<I: Intent>(world: &World<I>, run: &Arc<I::Run>, now: Timestamp) -> Step<I> {
-    let verdict = judge(world, run);
+fn candidate<I: Intent>(observed: &Observed<I>, run: &Arc<I::Run>, now: Timestamp) -> Step<I> {
+    let verdict = judge(observed, run);
     if let Some(verdict) = verdict.clone().filter(|verdict| !verdict.passed) {
         return Step::Rejected { run: Arc::clone(run), verdict };
     }
-    match I::activation(world, run) {
+    match I::activation(observed, run) {
         Activation::None => Step::Publish { run: Arc::clone(run), verdict, revision: None, activation: None },
         Activation::Waiting(message) => hold(Reason::ConnectionNotReady, message, false),
         Activation::Pod { parameters, build } => {
-            activate(world, run, verdict, &parameters, build.as_ref(), now)
+            activate(observed, run, verdict, &parameters, build.as_ref(), now)
         }
     }
 }
 
 /// A run is judged once by the same gates.
-fn judge<I: Intent>(world: &World<I>, run: &I::Run) -> Option<Verdict> {
-    I::judge(&world.object, run).map(|fresh| {
-        let recorded = world.object.reported().map(|status| status.verdicts.as_slice()).unwrap_or_default();
+fn judge<I: Intent>(observed: &Observed<I>, run: &I::Run) -> Option<Verdict> {
+    I::judge(&observed.object, run).map(|fresh| {
+        let recorded =
+            observed.object.reported().map(|status| status.verdicts.as_slice()).unwrap_or_default();
         recorded
             .iter()
             .find(|v| v.run == fresh.run && v.gates_digest == fresh.gates_digest)
@@ -397,7 +408,7 @@ fn judge<I: Intent>(world: &World<I>, run: &I::Run) -> Option<Verdict> {
 }
 
 fn activate<I: Intent>(
-    world: &World<I>,
+    observed: &Observed<I>,
     run: &Arc<I::Run>,
     verdict: Option<Verdict>,
     parameters: &Digest,
@@ -415,26 +426,26 @@ fn activate<I: Intent>(
         activation: Some(ActivationRecord { digest: target.clone(), revision: active }),
     };
     // Whatever has a higher number may have come after it, or may still come.
-    let others = taken(world, run);
-    let recorded = world.object.reported().and_then(|status| status.activation.as_ref());
+    let others = taken(observed, run);
+    let recorded = observed.object.reported().and_then(|status| status.activation.as_ref());
     let known = recorded.is_some_and(|active| active.digest == target);
     if let Some(active) = recorded.filter(|active| known && active.revision >= others) {
         return publish(None, active.revision);
     }
-    let published = published(world);
+    let published = published(observed);
     let by_run = activated(run.as_ref())
         .filter(|by| by.parameters == *parameters && by.revision > others.max(published));
     if let Some(by_run) = by_run {
         return publish((!known).then_some(by_run.revision), by_run.revision);
     }
-    let stem = format!("{}-{}-a", world.key().name, target.short(8));
-    let ours = world.pods.iter().find(|pod| {
+    let stem = format!("{}-{}-a", observed.key().name, target.short(8));
+    let ours = observed.pods.iter().find(|pod| {
         let number = revision(pod.as_ref());
         number > published && number == others && pod.name_any().starts_with(&stem)
     });
-    let Some(pod) = ours else { return begin(world, build, &stem, next_revision(world), now) };
+    let Some(pod) = ours else { return begin(observed, build, &stem, next_revision(observed), now) };
     if let Some(beyond) = overtaken(pod, now) {
-        return begin(world, build, &stem, beyond + 1, now);
+        return begin(observed, build, &stem, beyond + 1, now);
     }
     let revision = others;
     let since = pod.metadata.creation_timestamp.as_ref().map_or(now, |at| at.0);
@@ -448,7 +459,7 @@ fn activate<I: Intent>(
     };
     match pod_outcome::of(pod) {
         Outcome::Succeeded(_) => publish(Some(revision), revision),
-        Outcome::Failed(ended) if is_given_up(world, pod, &ended.failure) => {
+        Outcome::Failed(ended) if is_given_up(observed, pod, &ended.failure) => {
             let message = format!(
                 "activating revision {revision} failed: {}; it is tried again when the spec or the annotation {} \
                  changes",
@@ -458,9 +469,9 @@ fn activate<I: Intent>(
             hold(ended.failure.reason, message, true)
         }
         Outcome::Running | Outcome::Starting(None) => {
-            waiting(Reason::Activating, format!("activating revision {revision}"), None, Next::Change)
+            waiting(Reason::Activating, format!("activating revision {revision}"), None, Action::AwaitChange)
         }
-        Outcome::Starting(Some((reason, message))) => waiting(reason, message, None, Next::Change),
+        Outcome::Starting(Some((reason, message))) => waiting(reason, message, None, Action::AwaitChange),
         Outcome::Failed(ended) => {
             let at = pod_outcome::ended_at(pod)
                 .and_then(|at| at.checked_add(ACTIVATION_RETRY).ok())
@@ -475,7 +486,7 @@ fn activate<I: Intent>(
                 uid: pod.metadata.uid.clone().unwrap_or_default(),
                 why: "the activation is tried again".to_owned(),
             });
-            let next = if delete.is_some() { Next::Change } else { Next::At(at) };
+            let next = if delete.is_some() { Action::AwaitChange } else { Action::RequeueAt(at) };
             waiting(ended.failure.reason, message, delete, next)
         }
     }
@@ -491,28 +502,28 @@ fn activated<R: RunResource>(run: &R) -> Option<&Activated> {
 }
 
 /// The highest number that is known to be over: of what is published, and of what is active.
-fn published<I: Intent>(world: &World<I>) -> i64 {
-    let status = world.object.reported();
+fn published<I: Intent>(observed: &Observed<I>) -> i64 {
+    let status = observed.object.reported();
     let artifact = status.and_then(|s| s.artifact.as_ref()).map_or(0, |artifact| artifact.revision);
     artifact.max(status.and_then(|s| s.activation.as_ref()).map_or(0, |active| active.revision))
 }
 
 /// The highest number of all pods and of all runs but this one.
-fn taken<I: Intent>(world: &World<I>, run: &I::Run) -> i64 {
-    let others = world.runs.iter().filter(|other| other.name_any() != run.name_any());
+fn taken<I: Intent>(observed: &Observed<I>, run: &I::Run) -> i64 {
+    let others = observed.runs.iter().filter(|other| other.name_any() != run.name_any());
     let runs = others.map(|other| revision(other.as_ref())).max().unwrap_or_default();
-    world.pods.iter().map(|pod| revision(pod.as_ref())).max().unwrap_or_default().max(runs)
+    observed.pods.iter().map(|pod| revision(pod.as_ref())).max().unwrap_or_default().max(runs)
 }
 
-fn next_revision<I: Intent>(world: &World<I>) -> i64 {
-    let runs = world.runs.iter().map(|run| revision(run.as_ref()));
-    let pods = world.pods.iter().map(|pod| revision(pod.as_ref()));
-    runs.chain(pods).fold(published(world), i64::max) + 1
+fn next_revision<I: Intent>(observed: &Observed<I>) -> i64 {
+    let runs = observed.runs.iter().map(|run| revision(run.as_ref()));
+    let pods = observed.pods.iter().map(|pod| revision(pod.as_ref()));
+    runs.chain(pods).fold(published(observed), i64::max) + 1
 }
 
 /// Whether no run and no pod has a higher number than what is published and active.
-fn nothing_is_later<I: Intent>(world: &World<I>) -> bool {
-    next_revision(world) == published(world) + 1
+fn nothing_is_later<I: Intent>(observed: &Observed<I>) -> bool {
+    next_revision(observed) == published(observed) + 1
 }
 
 fn number(meta: &mut ObjectMeta, revision: i64) {
@@ -531,15 +542,15 @@ pub(super) struct Late<I: Intent> {
 /// The newest result that nobody has decided on because newer inputs came while it was made. Inputs that change
 /// faster than runs end would otherwise never come to anything; and what a run's pod has activated is published,
 /// wanted or not, so that what is published and what is active are the same again.
-fn late<I: Intent>(world: &World<I>, step: &Step<I>, findings: &Findings) -> Option<Late<I>> {
+fn late<I: Intent>(observed: &Observed<I>, step: &Step<I>, findings: &Findings) -> Option<Late<I>> {
     let decided = matches!(step, Step::Publish { .. } | Step::Current | Step::Activating { .. });
-    if decided || I::flow(&world.object).pin().is_some() {
+    if decided || I::flow(&observed.object).pin().is_some() {
         return None;
     }
-    let artifact = world.object.reported().and_then(|status| status.artifact.as_ref());
+    let artifact = observed.object.reported().and_then(|status| status.artifact.as_ref());
     let published_at: Option<Timestamp> = artifact.and_then(|artifact| artifact.produced_at.parse().ok());
     let ended = |run: &I::Run| run.reported()?.finished_at.as_deref()?.parse::<Timestamp>().ok();
-    let done = world.runs.iter().filter(|run| run_state(run.as_ref()) == RunState::Succeeded);
+    let done = observed.runs.iter().filter(|run| run_state(run.as_ref()) == RunState::Succeeded);
     let after = done
         .filter_map(|run| Some((ended(run)?, run)))
         .filter(|(at, _)| published_at.is_none_or(|published| *at > published));
@@ -548,12 +559,12 @@ fn late<I: Intent>(world: &World<I>, step: &Step<I>, findings: &Findings) -> Opt
     if artifact.is_some_and(|artifact| artifact.digest == made.digest) {
         return None;
     }
-    let verdict = judge(world, run);
+    let verdict = judge(observed, run);
     let passed = verdict.as_ref().is_none_or(|verdict| verdict.passed);
-    let identity = I::identity(world).ok();
-    let of_this_spec = passed && identity.as_ref().is_some_and(|identity| makes(world, identity, run));
+    let identity = I::identity(observed).ok();
+    let of_this_spec = passed && identity.as_ref().is_some_and(|identity| makes(observed, identity, run));
     let activation =
-        activated(run.as_ref()).filter(|by| by.revision > taken(world, run).max(published(world)));
+        activated(run.as_ref()).filter(|by| by.revision > taken(observed, run).max(published(observed)));
     let activation = activation.map(|by| ActivationRecord {
         digest: activation_digest(&made.digest, made.registered.as_ref(), &by.parameters),
         revision: by.revision,
@@ -566,20 +577,20 @@ fn late<I: Intent>(world: &World<I>, step: &Step<I>, findings: &Findings) -> Opt
 }
 
 fn begin<I: Intent>(
-    world: &World<I>,
+    observed: &Observed<I>,
     build: &BuildActivation,
     stem: &str,
     revision: i64,
     now: Timestamp,
 ) -> Step<I> {
-    let mut meta = world.child(format!("{stem}{revision}"), "activation");
+    let mut meta = observed.child(format!("{stem}{revision}"), "activation");
     number(&mut meta, revision);
-    meta.annotations.get_or_insert_default().insert(labels::MADE_FOR.to_owned(), made_for(world));
+    meta.annotations.get_or_insert_default().insert(labels::MADE_FOR.to_owned(), made_for(observed));
     let subject = Subject {
-        kind: World::<I>::kind(),
-        namespace: world.key().namespace,
-        name: world.key().name,
-        uid: world.object.meta().uid.clone().unwrap_or_default(),
+        kind: Observed::<I>::kind(),
+        namespace: observed.key().namespace,
+        name: observed.key().name,
+        uid: observed.object.meta().uid.clone().unwrap_or_default(),
         attempt: 1,
     };
     let create = Create::of(&build(meta, subject, revision), format!("revision {revision} is to be active"));
@@ -589,18 +600,22 @@ fn begin<I: Intent>(
         reason: Reason::Activating,
         message: format!("activating revision {revision}"),
         since: now,
-        next: Next::Change,
+        next: Action::AwaitChange,
     }
 }
 
 /// What a failed activation has to differ in to be tried again when the failure is terminal.
-fn made_for<I: Intent>(world: &World<I>) -> String {
-    format!("{} {}", world.generation(), world.annotation(labels::RETRY_REQUESTED_AT).unwrap_or_default())
+fn made_for<I: Intent>(observed: &Observed<I>) -> String {
+    format!(
+        "{} {}",
+        observed.generation(),
+        observed.annotation(labels::RETRY_REQUESTED_AT).unwrap_or_default()
+    )
 }
 
-fn is_given_up<I: Intent>(world: &World<I>, pod: &PodView, failure: &Failure) -> bool {
+fn is_given_up<I: Intent>(observed: &Observed<I>, pod: &PodView, failure: &Failure) -> bool {
     let asked = pod.annotations().get(labels::MADE_FOR);
-    !failure.retryable && failure.superseded_by.is_none() && asked == Some(&made_for(world))
+    !failure.retryable && failure.superseded_by.is_none() && asked == Some(&made_for(observed))
 }
 
 /// The revision outside that is ahead of this pod's, once it is clear that no other pod of ours has brought it there:

@@ -4,16 +4,17 @@
 //! created, read, classified, repeated and cleaned up.
 
 use crate::{
+    Blocked,
     children::{
         pod,
         pod_outcome::{self, Ended, Outcome},
     },
-    condition::{self, Conditions, Is},
-    plan::{Create, Next, Plan},
+    condition::{self, ConditionStatus, Conditions},
+    plan::{Action, Create, Plan},
     resource::{JobView, PodView},
     runtime::{
         backoff,
-        cache::{Cached, Store},
+        cache::{Cache, Cached},
         context::Context,
         controller::{Reconciler, Reports},
         error::Error,
@@ -25,7 +26,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
 use mlop_api::{
     Digest, MEDIA_TABLE, Reason,
-    contract::condition as kinds,
+    contract::condition_type,
     dataset::ObjectStore,
     duration::Span,
     labels,
@@ -78,55 +79,57 @@ run_resource!(
 pub trait Run: Send + Sync + 'static {
     type Resource: RunResource;
     /// What it needs besides ObjectStores, read from caches.
-    type Extra: Send + Default;
+    type Related: Send + Default;
 
     /// Media type of the output.
     const MEDIA_TYPE: &'static str;
     /// Whether an attempt is a Job around the pod.
     const JOB: bool = false;
 
-    fn observe(&self, _object: &Self::Resource) -> Self::Extra {
-        Self::Extra::default()
+    fn observe(&self, _object: &Self::Resource) -> Self::Related {
+        Self::Related::default()
     }
 
     /// The pod of attempt `subject.attempt`; name, owner and labels are given in `meta`.
     ///
     /// # Errors
-    /// What has to be there first, in words.
+    /// The object that has to exist or be ready first.
     fn attempt(
-        world: &World<Self>,
+        observed: &Observed<Self>,
         meta: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
         subject: Subject,
-    ) -> Result<Pod, String>
+    ) -> Result<Pod, Blocked>
     where
         Self: Sized;
 }
 
 /// What a run's decision depends on.
-pub struct World<R: Run> {
+pub struct Observed<R: Run> {
     pub object: Arc<R::Resource>,
     pub pods: Vec<Arc<PodView>>,
     pub jobs: Vec<Arc<JobView>>,
     pub stores: BTreeMap<String, Arc<ObjectStore>>,
     pub worker_image: String,
     pub operator: String,
-    pub extra: R::Extra,
+    pub related: R::Related,
 }
 
-impl<R: Run> World<R> {
+impl<R: Run> Observed<R> {
     /// The ObjectStore of this name.
     ///
     /// # Errors
-    /// That it does not exist, in words.
-    pub fn store(&self, name: &str) -> Result<&ObjectStore, String> {
-        self.stores.get(name).map(AsRef::as_ref).ok_or_else(|| format!("ObjectStore {name} does not exist"))
+    /// When it does not exist.
+    pub fn store(&self, name: &str) -> Result<&ObjectStore, Blocked> {
+        let missing =
+            || Blocked::waiting(Reason::ConnectionNotReady, format!("ObjectStore {name} does not exist"));
+        self.stores.get(name).map(AsRef::as_ref).ok_or_else(missing)
     }
 
     /// The run's inputs as a pod reads them.
     ///
     /// # Errors
-    /// Which ObjectStore does not exist, in words.
-    pub fn inputs(&self) -> Result<Vec<task::Input>, String> {
+    /// When one of their ObjectStores does not exist.
+    pub fn inputs(&self) -> Result<Vec<task::Input>, Blocked> {
         let inputs = self.object.lineage().inputs.iter();
         inputs
             .map(|input| {
@@ -143,8 +146,8 @@ impl<R: Run> World<R> {
     /// Every ObjectStore that the run reads or writes.
     ///
     /// # Errors
-    /// Which one does not exist, in words.
-    pub fn all_stores(&self) -> Result<Vec<&ObjectStore>, String> {
+    /// When one of them does not exist.
+    pub fn all_stores(&self) -> Result<Vec<&ObjectStore>, Blocked> {
         let inputs = self.object.lineage().inputs.iter().map(|input| input.store.as_str());
         let mut names: Vec<&str> = inputs.chain([self.object.store()]).collect();
         names.sort_unstable();
@@ -156,17 +159,17 @@ impl<R: Run> World<R> {
 /// The controller of a kind of run.
 pub struct Runs<R: Run> {
     pub run: R,
-    pub pods: Arc<Store<PodView>>,
-    pub jobs: Option<Arc<Store<JobView>>>,
-    pub stores: Arc<Store<ObjectStore>>,
+    pub pods: Arc<Cache<PodView>>,
+    pub jobs: Option<Arc<Cache<JobView>>>,
+    pub stores: Arc<Cache<ObjectStore>>,
 }
 
 impl<R: Run> Reconciler for Runs<R> {
     type Resource = R::Resource;
     type Status = RunStatus;
-    type Observed = World<R>;
+    type Observed = Observed<R>;
 
-    async fn observe(&self, cx: &Context, object: Arc<R::Resource>) -> Result<World<R>, Error> {
+    async fn observe(&self, cx: &Context, object: Arc<R::Resource>) -> Result<Observed<R>, Error> {
         let key = Key::of(object.meta());
         let pods = self.pods.select(&key.namespace, |pod| works_for(pod, &key.name));
         let jobs =
@@ -174,8 +177,8 @@ impl<R: Run> Reconciler for Runs<R> {
         let stores = self.stores.select(&key.namespace, |_| true);
         let named =
             stores.into_iter().filter_map(|store| store.metadata.name.clone().map(|name| (name, store)));
-        Ok(World {
-            extra: self.run.observe(&object),
+        Ok(Observed {
+            related: self.run.observe(&object),
             pods,
             jobs: jobs.collect(),
             stores: named.collect(),
@@ -185,8 +188,8 @@ impl<R: Run> Reconciler for Runs<R> {
         })
     }
 
-    fn plan(world: &World<R>, now: Timestamp) -> Plan<RunStatus> {
-        plan(world, now)
+    fn plan(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
+        plan(observed, now)
     }
 }
 
@@ -199,34 +202,34 @@ fn attempt_of<K: Resource>(child: &K) -> Option<u32> {
 }
 
 /// Decides what a run does next.
-pub fn plan<R: Run>(world: &World<R>, now: Timestamp) -> Plan<RunStatus> {
-    let meta = world.object.meta();
+pub fn plan<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
+    let meta = observed.object.meta();
     if meta.deletion_timestamp.is_some() {
         return Plan::idle();
     }
-    let mut status = world.object.reported().cloned().unwrap_or_default();
-    if condition::is_true(&status.conditions, kinds::SUCCEEDED) {
-        return tidy(world, &status, now);
+    let mut status = observed.object.reported().cloned().unwrap_or_default();
+    if condition::is_true(&status.conditions, condition_type::SUCCEEDED) {
+        return tidy(observed, &status, now);
     }
     let generation = meta.generation.unwrap_or_default();
     status.observed_generation = Some(generation);
-    renew_budget(world, &mut status);
-    if let Some(failure) = status.failure.clone().filter(|failure| exhausted(world, &status, failure)) {
-        return give_up(world, status, &failure, generation, now);
+    renew_budget(observed, &mut status);
+    if let Some(failure) = status.failure.clone().filter(|failure| exhausted(observed, &status, failure)) {
+        return give_up(observed, status, &failure, generation, now);
     }
     let attempt = status.attempts + 1;
-    let pod = world.pods.iter().find(|pod| attempt_of(pod.as_ref()) == Some(attempt));
-    let job = world.jobs.iter().find(|job| attempt_of(job.as_ref()) == Some(attempt));
+    let pod = observed.pods.iter().find(|pod| attempt_of(pod.as_ref()) == Some(attempt));
+    let job = observed.jobs.iter().find(|job| attempt_of(job.as_ref()) == Some(attempt));
     match (pod, job) {
-        (Some(pod), _) => follow(world, status, pod, generation, now),
-        (None, Some(job)) => follow_job(world, status, job, generation, now),
-        (None, None) => start(world, status, attempt, generation, now),
+        (Some(pod), _) => follow(observed, status, pod, generation, now),
+        (None, Some(job)) => follow_job(observed, status, job, generation, now),
+        (None, None) => start(observed, status, attempt, generation, now),
     }
 }
 
 /// An edit of the execution, or a request to try again, gives a new budget of attempts. Numbers go on.
-fn renew_budget<R: Run>(world: &World<R>, status: &mut RunStatus) {
-    let digest = Digest::of_json(world.object.execution()).ok();
+fn renew_budget<R: Run>(observed: &Observed<R>, status: &mut RunStatus) {
+    let digest = Digest::of_json(observed.object.execution()).ok();
     if status.execution_digest.is_some() && status.execution_digest != digest {
         status.budget_start = status.attempts;
         status.failure = None;
@@ -234,13 +237,13 @@ fn renew_budget<R: Run>(world: &World<R>, status: &mut RunStatus) {
     status.execution_digest = digest;
 }
 
-fn exhausted<R: Run>(world: &World<R>, status: &RunStatus, failure: &AttemptFailure) -> bool {
+fn exhausted<R: Run>(observed: &Observed<R>, status: &RunStatus, failure: &AttemptFailure) -> bool {
     !failure.retryable
-        || status.attempts.saturating_sub(status.budget_start) >= world.object.execution().retry.limit
+        || status.attempts.saturating_sub(status.budget_start) >= observed.object.execution().retry.limit
 }
 
 fn give_up<R: Run>(
-    world: &World<R>,
+    observed: &Observed<R>,
     mut status: RunStatus,
     failure: &AttemptFailure,
     generation: i64,
@@ -255,11 +258,11 @@ fn give_up<R: Run>(
     } else {
         failure.message.clone()
     };
-    let was_open = !condition::is_false(&status.conditions, kinds::SUCCEEDED);
+    let was_open = !condition::is_false(&status.conditions, condition_type::SUCCEEDED);
     let mut conditions = Conditions::new(&mut status.conditions, generation, now);
-    conditions.set(kinds::SUCCEEDED, Is::False, reason, &message);
+    conditions.set(condition_type::SUCCEEDED, ConditionStatus::False, reason, &message);
     conditions.stalled(reason, &message);
-    let tidied = tidy(world, &status, now);
+    let tidied = tidy(observed, &status, now);
     let mut plan = Plan { status: Some(status), ..tidied };
     if was_open {
         plan = plan.event(true, reason, message);
@@ -277,35 +280,39 @@ fn reason_of(failure: &AttemptFailure) -> Reason {
 
 /// Starts the next attempt, or waits for its time.
 fn start<R: Run>(
-    world: &World<R>,
+    observed: &Observed<R>,
     mut status: RunStatus,
     attempt: u32,
     generation: i64,
     now: Timestamp,
 ) -> Plan<RunStatus> {
     if let Some(failure) = &status.failure {
-        let due = due_at(world, &status, failure);
+        let due = due_at(observed, &status, failure);
         if now < due {
             let message = format!(
                 "attempt {} of {} failed: {}: {}; the next one starts at {}",
                 failure.attempt,
-                failure.attempt.max(status.budget_start + world.object.execution().retry.limit),
+                failure.attempt.max(status.budget_start + observed.object.execution().retry.limit),
                 failure.reason,
                 failure.message,
                 condition::whole_second(due)
             );
             let mut conditions = Conditions::new(&mut status.conditions, generation, now);
-            conditions.set(kinds::SUCCEEDED, Is::Unknown, Reason::Retrying, &message);
+            conditions.set(condition_type::SUCCEEDED, ConditionStatus::Unknown, Reason::Retrying, &message);
             conditions.reconciling(Reason::Retrying, &message);
-            return Plan::report(status).next(Next::At(due));
+            return Plan::report(status).requeue_at(due);
         }
     }
-    match create(world, attempt) {
+    match create(observed, attempt) {
         Ok(create) => Plan { creates: vec![create], ..under_way(status, attempt, generation, now) },
-        Err(missing) => {
+        Err(Blocked { reason, message, stalled }) => {
             let mut conditions = Conditions::new(&mut status.conditions, generation, now);
-            conditions.set(kinds::SUCCEEDED, Is::Unknown, Reason::ConnectionNotReady, &missing);
-            conditions.reconciling(Reason::ConnectionNotReady, &missing);
+            conditions.set(condition_type::SUCCEEDED, ConditionStatus::Unknown, reason, &message);
+            if stalled {
+                conditions.stalled(reason, &message);
+            } else {
+                conditions.reconciling(reason, &message);
+            }
             Plan::report(status)
         }
     }
@@ -314,33 +321,33 @@ fn start<R: Run>(
 /// Reports that the attempt runs, but only where the status tells of an earlier trouble: the usual run is not worth a
 /// write before it ends.
 fn under_way(mut status: RunStatus, attempt: u32, generation: i64, now: Timestamp) -> Plan<RunStatus> {
-    let reported = condition::get(&status.conditions, kinds::SUCCEEDED).map(|c| c.reason.as_str());
+    let reported = condition::get(&status.conditions, condition_type::SUCCEEDED).map(|c| c.reason.as_str());
     let usual = [None, Some(Reason::Pending.as_str()), Some(Reason::Running.as_str())];
     if usual.contains(&reported) {
         return Plan::idle();
     }
     let message = format!("attempt {attempt} is under way");
     let mut conditions = Conditions::new(&mut status.conditions, generation, now);
-    conditions.set(kinds::SUCCEEDED, Is::Unknown, Reason::Running, &message);
+    conditions.set(condition_type::SUCCEEDED, ConditionStatus::Unknown, Reason::Running, &message);
     conditions.reconciling(Reason::Running, &message);
     Plan::report(status)
 }
 
-fn due_at<R: Run>(world: &World<R>, status: &RunStatus, failure: &AttemptFailure) -> Timestamp {
+fn due_at<R: Run>(observed: &Observed<R>, status: &RunStatus, failure: &AttemptFailure) -> Timestamp {
     let ended: Timestamp = failure.at.parse().unwrap_or(Timestamp::UNIX_EPOCH);
     let failures = status.attempts.saturating_sub(status.budget_start).max(1);
-    let seed = world.object.meta().uid.as_deref().unwrap_or_default();
-    let delay = backoff::attempt_delay(&world.object.execution().retry, failures, seed);
+    let seed = observed.object.meta().uid.as_deref().unwrap_or_default();
+    let delay = backoff::attempt_delay(&observed.object.execution().retry, failures, seed);
     SignedDuration::try_from(delay).ok().and_then(|delay| ended.checked_add(delay).ok()).unwrap_or(ended)
 }
 
-fn create<R: Run>(world: &World<R>, attempt: u32) -> Result<Create, String> {
-    let run = world.object.as_ref();
+fn create<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Create, Blocked> {
+    let run = observed.object.as_ref();
     let name = run.meta().name.clone().unwrap_or_default();
     let inherited =
         |label: &str| run.meta().labels.as_ref().and_then(|l| l.get(label)).cloned().unwrap_or_default();
     let labels = [
-        (labels::OPERATOR, world.operator.clone()),
+        (labels::OPERATOR, observed.operator.clone()),
         (labels::ROLE, "run".to_owned()),
         (labels::RUN, name.clone()),
         (labels::RUN_KIND, R::Resource::kind(&()).into_owned()),
@@ -356,7 +363,7 @@ fn create<R: Run>(world: &World<R>, attempt: u32) -> Result<Create, String> {
         name,
         attempt,
     };
-    let pod = R::attempt(world, meta, subject)?;
+    let pod = R::attempt(observed, meta, subject)?;
     let why = format!("attempt {attempt}");
     Ok(if R::JOB { Create::of(&job(pod), why) } else { Create::of(&pod, why) })
 }
@@ -389,7 +396,7 @@ fn job(pod: Pod) -> k8s_openapi::api::batch::v1::Job {
 
 /// An attempt's pod exists: where does it stand?
 fn follow<R: Run>(
-    world: &World<R>,
+    observed: &Observed<R>,
     status: RunStatus,
     pod: &PodView,
     generation: i64,
@@ -400,17 +407,17 @@ fn follow<R: Run>(
             let attempt = status.attempts + 1;
             under_way(status, attempt, generation, now)
         }
-        Outcome::Starting(held_up) => starting(world, status, pod, held_up, generation, now),
-        Outcome::Succeeded(result) => succeed(world, status, result, generation, now),
+        Outcome::Starting(held_up) => starting(observed, status, pod, held_up, generation, now),
+        Outcome::Succeeded(result) => succeed(observed, status, result, generation, now),
         Outcome::Failed(ended) => {
-            fail(world, status, &ended, pod_outcome::ended_at(pod).unwrap_or(now), generation, now)
+            fail(observed, status, &ended, pod_outcome::ended_at(pod).unwrap_or(now), generation, now)
         }
     }
 }
 
 /// A Job without a pod: the Job controller has not made it yet, or the pod is gone for good.
 fn follow_job<R: Run>(
-    world: &World<R>,
+    observed: &Observed<R>,
     status: RunStatus,
     job: &JobView,
     generation: i64,
@@ -423,14 +430,14 @@ fn follow_job<R: Run>(
                 format!("the Job failed without a pod: {}", condition.message.as_deref().unwrap_or_default());
             let failure = mlop_api::result::Failure::transient(Reason::PodLost, message);
             let ended = Ended { failure, disrupted: true, checkpoint: None };
-            fail(world, status, &ended, now, generation, now)
+            fail(observed, status, &ended, now, generation, now)
         }
         None => Plan::idle(),
     }
 }
 
 fn starting<R: Run>(
-    world: &World<R>,
+    observed: &Observed<R>,
     mut status: RunStatus,
     pod: &PodView,
     held_up: Option<(Reason, String)>,
@@ -438,7 +445,7 @@ fn starting<R: Run>(
     now: Timestamp,
 ) -> Plan<RunStatus> {
     let created = pod.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
-    let timeout = world.object.execution().start_timeout.unwrap_or(START_TIMEOUT);
+    let timeout = observed.object.execution().start_timeout.unwrap_or(START_TIMEOUT);
     let limit = i64::try_from(timeout.as_secs())
         .ok()
         .and_then(|s| created.checked_add(SignedDuration::from_secs(s)).ok());
@@ -452,33 +459,33 @@ fn starting<R: Run>(
             disrupted: false,
             checkpoint: None,
         };
-        return fail(world, status, &ended, limit.max(created), generation, now)
+        return fail(observed, status, &ended, limit.max(created), generation, now)
             .delete(pod, "it did not start in time");
     }
-    let next = limit.filter(|_| !unschedulable).map_or(Next::Change, Next::At);
+    let next = limit.filter(|_| !unschedulable).map_or(Action::AwaitChange, Action::RequeueAt);
     match held_up {
         Some((reason, message)) => {
             let mut conditions = Conditions::new(&mut status.conditions, generation, now);
-            conditions.set(kinds::SUCCEEDED, Is::Unknown, reason, &message);
+            conditions.set(condition_type::SUCCEEDED, ConditionStatus::Unknown, reason, &message);
             conditions.reconciling(reason, &message);
-            Plan::report(status).next(next)
+            Plan::report(status).with_action(next)
         }
-        None => Plan::idle().next(next),
+        None => Plan::idle().with_action(next),
     }
 }
 
 fn succeed<R: Run>(
-    world: &World<R>,
+    observed: &Observed<R>,
     mut status: RunStatus,
     result: ResultDocument,
     generation: i64,
     now: Timestamp,
 ) -> Plan<RunStatus> {
-    let (Some(digest), Ok(store)) = (result.digest.clone(), world.store(world.object.store())) else {
+    let (Some(digest), Ok(store)) = (result.digest.clone(), observed.store(observed.object.store())) else {
         let message = "the worker reported success without a digest, or its ObjectStore is gone";
         let failure = mlop_api::result::Failure::transient(Reason::ResultMissing, message);
         return fail(
-            world,
+            observed,
             status,
             &Ended { failure, disrupted: false, checkpoint: None },
             now,
@@ -494,7 +501,7 @@ fn succeed<R: Run>(
     let message = result.summary.clone().unwrap_or_else(|| "done".to_owned());
     status.output = Some(Output {
         uri: pod::store(store).uri(&key),
-        store: world.object.store().to_owned(),
+        store: observed.object.store().to_owned(),
         media_type: R::MEDIA_TYPE.to_owned(),
         schema_digest: result.schema_digest,
         metrics: result.metrics,
@@ -508,14 +515,14 @@ fn succeed<R: Run>(
     status.finished_at = Some(now.to_string());
     status.checkpoint = result.checkpoint.or(status.checkpoint);
     let mut conditions = Conditions::new(&mut status.conditions, generation, now);
-    conditions.set(kinds::SUCCEEDED, Is::True, Reason::Succeeded, &message);
+    conditions.set(condition_type::SUCCEEDED, ConditionStatus::True, Reason::Succeeded, &message);
     conditions.settled();
-    let keep_until = keep_until(world, now);
-    Plan::report(status).event(false, Reason::Succeeded, message).next(Next::At(keep_until))
+    let keep_until = keep_until(observed, now);
+    Plan::report(status).event(false, Reason::Succeeded, message).requeue_at(keep_until)
 }
 
 fn fail<R: Run>(
-    world: &World<R>,
+    observed: &Observed<R>,
     mut status: RunStatus,
     ended: &Ended,
     at: Timestamp,
@@ -536,43 +543,43 @@ fn fail<R: Run>(
         at: at.to_string(),
     };
     status.failure = Some(failure.clone());
-    if exhausted(world, &status, &failure) {
-        return give_up(world, status, &failure, generation, now);
+    if exhausted(observed, &status, &failure) {
+        return give_up(observed, status, &failure, generation, now);
     }
-    let due = due_at(world, &status, &failure);
+    let due = due_at(observed, &status, &failure);
     let message = format!(
         "attempt {} of {} failed: {}: {}; the next one starts at {}",
         failure.attempt,
-        status.budget_start + world.object.execution().retry.limit,
+        status.budget_start + observed.object.execution().retry.limit,
         failure.reason,
         failure.message,
         condition::whole_second(due)
     );
     let mut conditions = Conditions::new(&mut status.conditions, generation, now);
-    conditions.set(kinds::SUCCEEDED, Is::Unknown, Reason::Retrying, &message);
+    conditions.set(condition_type::SUCCEEDED, ConditionStatus::Unknown, Reason::Retrying, &message);
     conditions.reconciling(Reason::Retrying, &message);
-    Plan::report(status).event(true, ended.failure.reason, message).next(Next::At(due))
+    Plan::report(status).event(true, ended.failure.reason, message).requeue_at(due)
 }
 
-fn keep_until<R: Run>(world: &World<R>, ended: Timestamp) -> Timestamp {
-    let keep = world.object.execution().keep_pods.unwrap_or(KEEP_PODS);
+fn keep_until<R: Run>(observed: &Observed<R>, ended: Timestamp) -> Timestamp {
+    let keep = observed.object.execution().keep_pods.unwrap_or(KEEP_PODS);
     let seconds = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
     ended.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(ended)
 }
 
 /// The run has ended: its last pod stays a while for its logs, then all go.
-fn tidy<R: Run>(world: &World<R>, status: &RunStatus, now: Timestamp) -> Plan<RunStatus> {
+fn tidy<R: Run>(observed: &Observed<R>, status: &RunStatus, now: Timestamp) -> Plan<RunStatus> {
     let mut plan = Plan::idle();
     let Some(ended) = status.finished_at.as_deref().and_then(|at| at.parse().ok()) else { return plan };
-    let until = keep_until(world, ended);
-    let leftovers = !world.pods.is_empty() || !world.jobs.is_empty();
+    let until = keep_until(observed, ended);
+    let leftovers = !observed.pods.is_empty() || !observed.jobs.is_empty();
     if now < until {
-        return if leftovers { plan.next(Next::At(until)) } else { plan };
+        return if leftovers { plan.requeue_at(until) } else { plan };
     }
-    for job in &world.jobs {
+    for job in &observed.jobs {
         plan = plan.delete(job.as_ref(), "its logs were kept long enough");
     }
-    for pod in world.pods.iter().filter(|_| !R::JOB) {
+    for pod in observed.pods.iter().filter(|_| !R::JOB) {
         plan = plan.delete(pod.as_ref(), "its logs were kept long enough");
     }
     plan
@@ -580,17 +587,18 @@ fn tidy<R: Run>(world: &World<R>, status: &RunStatus, now: Timestamp) -> Plan<Ru
 
 /// Wakes the open runs that read or write an ObjectStore when it changes.
 pub fn wake_on_stores<K: RunResource>(
-    stores: &Arc<Store<ObjectStore>>,
-    runs: &Arc<Store<K>>,
-    queue: &Arc<crate::runtime::workqueue::Queue>,
+    stores: &Arc<Cache<ObjectStore>>,
+    runs: &Arc<Cache<K>>,
+    queue: &Arc<crate::runtime::workqueue::Workqueue>,
 ) {
     let runs = Arc::clone(runs);
     crate::runtime::triggers::wake(stores, queue, move |store| {
         let name = store.metadata.name.clone().unwrap_or_default();
         let namespace = store.metadata.namespace.clone().unwrap_or_default();
         let waits = |run: &K| {
-            let done =
-                run.reported().is_some_and(|status| condition::is_true(&status.conditions, kinds::SUCCEEDED));
+            let done = run
+                .reported()
+                .is_some_and(|status| condition::is_true(&status.conditions, condition_type::SUCCEEDED));
             !done && (run.store() == name || run.lineage().inputs.iter().any(|input| input.store == name))
         };
         runs.select(&namespace, waits).iter().map(|run| Key::of(run.meta())).collect()

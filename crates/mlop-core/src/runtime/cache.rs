@@ -52,7 +52,7 @@ impl<K> Change<K> {
 type Listener<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 
 /// The objects of one kind that the operator watches.
-pub struct Store<K> {
+pub struct Cache<K> {
     objects: Mutex<Objects<K>>,
     listeners: Mutex<Vec<Listener<K>>>,
     synced: watch::Sender<bool>,
@@ -106,7 +106,7 @@ impl<K> Objects<K> {
     }
 }
 
-impl<K: Resource + Clone> Default for Store<K> {
+impl<K: Resource + Clone> Default for Cache<K> {
     fn default() -> Self {
         Self {
             objects: Mutex::new(Objects {
@@ -121,7 +121,7 @@ impl<K: Resource + Clone> Default for Store<K> {
     }
 }
 
-impl<K: Resource + Clone + Send + Sync + 'static> Store<K> {
+impl<K: Resource + Clone + Send + Sync + 'static> Cache<K> {
     pub fn get(&self, key: &Key) -> Option<Arc<K>> {
         self.objects().by_key.get(key).cloned()
     }
@@ -296,7 +296,7 @@ pub struct Source<K> {
 }
 
 /// Feeds a store from the API server until the process ends. Restarts by itself; never returns.
-pub async fn feed<K>(source: Source<K>, store: Arc<Store<K>>)
+pub async fn feed<K>(source: Source<K>, store: Arc<Cache<K>>)
 where
     K: Cached,
     K::DynamicType: Clone,
@@ -331,7 +331,7 @@ where
         match event {
             Ok(Event::Init) => store.begin_list(scope),
             Ok(Event::InitApply(DeserializeGuard(object))) => {
-                take_in(&store, &kind, object, Store::put_listed);
+                take_in(&store, &kind, object, Cache::put_listed);
             }
             Ok(Event::InitDone) => {
                 store.end_list(&scope);
@@ -342,7 +342,7 @@ where
                 }
             }
             Ok(Event::Apply(DeserializeGuard(object))) => {
-                take_in(&store, &kind, object, Store::put);
+                take_in(&store, &kind, object, Cache::put);
             }
             Ok(Event::Delete(DeserializeGuard(object))) => {
                 let meta = match &object {
@@ -368,10 +368,10 @@ fn is_not_served(error: &watcher::Error) -> bool {
 }
 
 fn take_in<K: Resource + Clone + Send + Sync + 'static>(
-    store: &Store<K>,
+    store: &Cache<K>,
     kind: &ApiKind,
     object: Result<K, InvalidObject>,
-    put: impl Fn(&Store<K>, K),
+    put: impl Fn(&Cache<K>, K),
 ) {
     match object {
         Ok(object) => put(store, object),
@@ -398,7 +398,7 @@ pub trait WriteThrough: Send + Sync {
     fn live_json(&self, key: &Key) -> Option<Value>;
 }
 
-impl<K: Cached> WriteThrough for Store<K> {
+impl<K: Cached> WriteThrough for Cache<K> {
     fn put_written_json(&self, object: Value) {
         match serde_json::from_value(object) {
             Ok(object) => self.put_written(object),
@@ -445,13 +445,13 @@ mod tests {
         pod
     }
 
-    fn version(store: &Store<PodView>, name: &str) -> Option<String> {
+    fn version(store: &Cache<PodView>, name: &str) -> Option<String> {
         store.get(&Key::new("ns", name)).and_then(|pod| pod.metadata.resource_version.clone())
     }
 
     #[test]
     fn an_older_event_does_not_undo_our_own_write() {
-        let store = Store::default();
+        let store = Cache::default();
         store.put(pod("a", "u", "5"));
         store.put_written(pod("a", "u", "7"));
         store.put(pod("a", "u", "6"));
@@ -460,7 +460,7 @@ mod tests {
 
     #[test]
     fn a_deletion_of_an_earlier_object_does_not_remove_the_new_one() {
-        let store = Store::default();
+        let store = Cache::default();
         store.put_written(pod("a", "new", "9"));
         store.remove(&Key::new("ns", "a"), Some("old"));
         assert_eq!(version(&store, "a").as_deref(), Some("9"));
@@ -468,7 +468,7 @@ mod tests {
 
     #[test]
     fn the_answer_to_a_deletion_does_not_bring_back_what_is_gone() {
-        let store = Store::default();
+        let store = Cache::default();
         let mut going = pod("a", "u", "9");
         let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
         going.metadata.deletion_timestamp = Some(now);
@@ -481,7 +481,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_answer_to_a_creation_does_not_bring_back_what_was_deleted_before_it_came() {
-        let store = Store::default();
+        let store = Cache::default();
         store.put(pod("a", "u", "8"));
         store.remove(&Key::new("ns", "a"), Some("u"));
         store.put_written(pod("a", "u", "8"));
@@ -498,13 +498,13 @@ mod tests {
         );
     }
 
-    fn names(store: &Store<PodView>) -> Vec<String> {
+    fn names(store: &Cache<PodView>) -> Vec<String> {
         store.keys().into_iter().map(|key| key.name).collect()
     }
 
     #[test]
     fn a_list_forgets_what_it_does_not_hold_but_not_what_we_wrote_meanwhile() {
-        let store = Store::default();
+        let store = Cache::default();
         store.put(pod("gone", "1", "1"));
         store.put(pod("kept", "2", "2"));
         store.put_written(pod("ours-before", "3", "3"));
@@ -520,7 +520,7 @@ mod tests {
 
     #[test]
     fn a_list_of_another_namespace_changes_nothing() {
-        let store = Store::default();
+        let store = Cache::default();
         store.begin_list(Some("ns".into()));
         store.put_written(pod("ours", "1", "1"));
         store.begin_list(Some("other".into()));
@@ -543,7 +543,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn objects_of_a_kind_that_is_not_served_any_more_are_gone_written_or_not() {
         let client = kube::Client::new(tower::service_fn(forgotten_kind), "ns");
-        let store: Arc<Store<PodView>> = Arc::default();
+        let store: Arc<Cache<PodView>> = Arc::default();
         let source = Source {
             kind: ApiKind::of::<PodView>(),
             scopes: vec![(None, Api::all(client))],
@@ -568,7 +568,7 @@ mod tests {
 
     #[test]
     fn after_the_server_went_back_an_older_version_counts() {
-        let store = Store::default();
+        let store = Cache::default();
         store.put(pod("a", "u", "9"));
         store.objects().distrust();
         store.put(pod("a", "u", "4"));
@@ -577,7 +577,7 @@ mod tests {
 
     #[test]
     fn listeners_hear_changes_once() {
-        let store = Store::default();
+        let store = Cache::default();
         let heard = Arc::new(Mutex::new(0));
         let count = Arc::clone(&heard);
         store.listen(move |_: &Change<PodView>| *count.lock().unwrap() += 1);

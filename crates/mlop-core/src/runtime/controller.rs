@@ -2,23 +2,23 @@
 
 use crate::{
     condition::Conditions,
-    plan::{Next, Plan},
+    plan::{Action, Plan},
     resource::ApiKind,
     runtime::{
         backoff,
-        cache::{Cached, Store},
+        cache::{Cache, Cached},
         context::Context,
         error::Error,
         execute::{Still, Subject, execute, report},
         metrics::{ControllerLabel, PassLabels, ReasonLabels},
-        workqueue::{Key, Queue},
+        workqueue::{Key, Workqueue},
     },
 };
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
-use mlop_api::{Reason, contract::condition};
+use mlop_api::{Reason, contract::condition_type};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -52,7 +52,7 @@ pub trait Reconciler: Send + Sync + 'static {
         object: Arc<Self::Resource>,
     ) -> impl Future<Output = Result<Self::Observed, Error>> + Send;
 
-    /// Decides; total and synchronous: the same world at the same time gives the same plan.
+    /// Decides; total and synchronous: the same observed at the same time gives the same plan.
     fn plan(observed: &Self::Observed, now: Timestamp) -> Plan<Self::Status>;
 }
 
@@ -88,8 +88,8 @@ reports!(mlop_api::status::DeploymentStatus: mlop_api::deployment::ModelDeployme
 pub struct Controller<R: Reconciler> {
     reconciler: R,
     cx: Arc<Context>,
-    store: Arc<Store<R::Resource>>,
-    queue: Arc<Queue>,
+    store: Arc<Cache<R::Resource>>,
+    queue: Arc<Workqueue>,
     kind: ApiKind,
     /// Objects whose last pass failed.
     failing: Mutex<BTreeMap<Key, Failing>>,
@@ -114,7 +114,12 @@ struct Outage {
 }
 
 impl<R: Reconciler> Controller<R> {
-    pub fn new(reconciler: R, cx: Arc<Context>, store: Arc<Store<R::Resource>>, queue: Arc<Queue>) -> Self {
+    pub fn new(
+        reconciler: R,
+        cx: Arc<Context>,
+        store: Arc<Cache<R::Resource>>,
+        queue: Arc<Workqueue>,
+    ) -> Self {
         Self {
             reconciler,
             cx,
@@ -174,9 +179,9 @@ impl<R: Reconciler> Controller<R> {
         key
     }
 
-    async fn pass(&self, key: &Key) -> Result<Next, Error> {
+    async fn pass(&self, key: &Key) -> Result<Action, Error> {
         let Some(object) = self.store.get(key).filter(|_| self.cx.is_leading()) else {
-            return Ok(Next::Change);
+            return Ok(Action::AwaitChange);
         };
         let observed = self.reconciler.observe(&self.cx, Arc::clone(&object)).await?;
         let mut plan = R::plan(&observed, self.cx.now());
@@ -192,10 +197,10 @@ impl<R: Reconciler> Controller<R> {
             let labels = ReasonLabels { controller: self.kind.kind.clone(), reason: note.reason.to_string() };
             self.cx.metrics.events.get_or_create(&labels).inc();
         }
-        Ok(plan.next)
+        Ok(plan.action)
     }
 
-    async fn schedule(&self, key: &Key, began: Instant, outcome: Result<Next, Error>) {
+    async fn schedule(&self, key: &Key, began: Instant, outcome: Result<Action, Error>) {
         match &outcome {
             // If others have reached it meanwhile, it is this object that hangs.
             Err(error) if error.is_outage() => {
@@ -211,7 +216,7 @@ impl<R: Reconciler> Controller<R> {
         match outcome {
             Ok(next) => {
                 self.failing().remove(key);
-                if let Next::At(at) = next {
+                if let Action::RequeueAt(at) = next {
                     self.queue.wake_at(key.clone(), self.cx.instant(at));
                 }
             }
@@ -303,7 +308,7 @@ impl<R: Reconciler> Controller<R> {
 fn recovered<R: Reconciler>(object: &R::Resource, now: Timestamp) -> Option<R::Status> {
     let mut status = object.reported()?.clone();
     let list = R::Resource::conditions(&mut status);
-    let failures = [condition::RECONCILING, condition::STALLED].into_iter();
+    let failures = [condition_type::RECONCILING, condition_type::STALLED].into_iter();
     let failed =
         failures.filter_map(|kind| crate::condition::get(list, kind)).any(|c| Error::reports(&c.reason));
     let generation = object.meta().generation.unwrap_or_default();
@@ -320,14 +325,14 @@ fn overlay(
     stalled: bool,
     message: &str,
 ) {
-    let open: Vec<String> = [condition::READY, condition::SUCCEEDED]
+    let open: Vec<String> = [condition_type::READY, condition_type::SUCCEEDED]
         .into_iter()
         .filter(|kind| crate::condition::get(list, kind).is_some_and(|c| c.status != "True"))
         .map(str::to_owned)
         .collect();
     let mut conditions = Conditions::new(list, generation, now);
     for kind in open {
-        conditions.set(&kind, crate::condition::Is::Unknown, reason, message);
+        conditions.set(&kind, crate::condition::ConditionStatus::Unknown, reason, message);
     }
     if stalled {
         conditions.stalled(reason, message);

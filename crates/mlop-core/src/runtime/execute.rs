@@ -1,7 +1,7 @@
 //! The only writer. It carries a [`Plan`] out in a fixed order and makes no choices of its own.
 
 use crate::{
-    plan::{Apply, Create, Delete, Note, Plan, Precondition},
+    plan::{Apply, Create, Delete, Event, Plan, Precondition},
     resource::{ApiKind, InputObject},
     runtime::{context::Context, error::Error, workqueue::Key},
 };
@@ -11,7 +11,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
     core::{DynamicObject, Status},
 };
-use mlop_api::{Digest, Reason, contract::condition, labels};
+use mlop_api::{Digest, Reason, contract::condition_type, labels};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -91,7 +91,7 @@ async fn create(cx: &Context, subject: &Subject<'_>, step: &Create) -> Result<()
     }
 }
 
-/// Is the object that has the name already the one we want? Same owner and same digest.
+/// ConditionStatus the object that has the name already the one we want? Same owner and same digest.
 fn recognise(kind: &ApiKind, wanted: &DynamicObject, existing: &DynamicObject) -> Result<(), Error> {
     let owner = |object: &DynamicObject| {
         object
@@ -153,7 +153,7 @@ async fn check(cx: &Context, namespace: &str, required: &Precondition) -> Result
         && input.metadata.deletion_timestamp.is_none()
         && input.metadata.generation == Some(required.generation)
         && input.status.observed_generation == Some(required.generation)
-        && crate::condition::is_true(&input.status.conditions, condition::READY)
+        && crate::condition::is_true(&input.status.conditions, condition_type::READY)
         && input.status.artifact.as_ref().is_some_and(|a| a.digest == required.digest);
     if holds { Ok(()) } else { Err(Error::Outdated(format!("{label} has changed"))) }
 }
@@ -323,7 +323,7 @@ pub(crate) async fn report<S: Serialize>(
 }
 
 /// Publishes an Event. Its name is a digest of what it says, so that saying it again is no second Event.
-async fn tell(cx: &Context, subject: &Subject<'_>, note: &Note) {
+async fn tell(cx: &Context, subject: &Subject<'_>, note: &Event) {
     let key = subject.key();
     let identity = format!("{:?}{}{}", subject.meta.uid, note.reason, note.message);
     let name = format!("{}.{}", key.name, Digest::of_bytes(identity.as_bytes()).short(16));

@@ -1,12 +1,12 @@
 //! What an operator watches and which controllers run, filled in by its `install` and then run as one.
 
 use super::{
-    cache::{self, Cached, Store, WriteThrough},
+    cache::{self, Cache, Cached, WriteThrough},
     context::{Clock, Context, Settings},
     controller::{Controller, Reconciler},
     metrics::Metrics,
     triggers,
-    workqueue::{Key, Queue},
+    workqueue::{Key, Workqueue},
 };
 use crate::resource::{ApiKind, ChildObject};
 use anyhow::{Context as _, bail};
@@ -68,7 +68,7 @@ impl Setup {
     }
 
     /// Watches all objects of a kind.
-    pub fn watch<K>(&mut self) -> Arc<Store<K>>
+    pub fn watch<K>(&mut self) -> Arc<Cache<K>>
     where
         K: Cached + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
@@ -76,7 +76,7 @@ impl Setup {
     }
 
     /// Watches the objects of a kind that this operator has made.
-    pub fn watch_own<K>(&mut self) -> Arc<Store<K>>
+    pub fn watch_own<K>(&mut self) -> Arc<Cache<K>>
     where
         K: Cached + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
@@ -84,7 +84,7 @@ impl Setup {
     }
 
     /// Watches the children of a kind that this operator applies.
-    pub fn watch_children<K>(&mut self) -> Arc<Store<ChildObject>>
+    pub fn watch_children<K>(&mut self) -> Arc<Cache<ChildObject>>
     where
         K: Resource<DynamicType = ()>,
     {
@@ -98,7 +98,7 @@ impl Setup {
         format!("{}={}", labels::OPERATOR, self.settings.operator)
     }
 
-    fn typed<K>(&mut self, labels: Option<String>) -> Arc<Store<K>>
+    fn typed<K>(&mut self, labels: Option<String>) -> Arc<Cache<K>>
     where
         K: Cached + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
@@ -114,7 +114,7 @@ impl Setup {
     }
 
     /// Watches the objects of a kind that is known at run time only.
-    pub(crate) fn dynamic<K>(&mut self, kind: ApiKind, labels: Option<String>) -> Arc<Store<K>>
+    pub(crate) fn dynamic<K>(&mut self, kind: ApiKind, labels: Option<String>) -> Arc<Cache<K>>
     where
         K: Cached + Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
     {
@@ -131,12 +131,12 @@ impl Setup {
         kind: ApiKind,
         api: impl Fn(Option<&str>) -> Api<DeserializeGuard<K>>,
         labels: Option<String>,
-    ) -> Arc<Store<K>>
+    ) -> Arc<Cache<K>>
     where
         K: Cached,
         K::DynamicType: Clone + Debug + Eq + Hash + Unpin,
     {
-        let store = Arc::new(Store::default());
+        let store = Arc::new(Cache::default());
         self.synced.push((kind.plural.clone(), store.synced()));
         let scopes = match self.settings.namespaces.as_slice() {
             [] => vec![(None, api(None))],
@@ -150,8 +150,12 @@ impl Setup {
     }
 
     /// Runs `reconciler` over the objects of `store`. The queue that is returned wakes further passes.
-    pub fn control<R: Reconciler>(&mut self, reconciler: R, store: &Arc<Store<R::Resource>>) -> Arc<Queue> {
-        let queue = Arc::new(Queue::default());
+    pub fn control<R: Reconciler>(
+        &mut self,
+        reconciler: R,
+        store: &Arc<Cache<R::Resource>>,
+    ) -> Arc<Workqueue> {
+        let queue = Arc::new(Workqueue::default());
         triggers::wake(store, &queue, |object| vec![Key::of(object.meta())]);
         let (own_store, own_queue) = (Arc::clone(store), Arc::clone(&queue));
         self.wakers.push(Box::new(move || own_store.keys().into_iter().for_each(|key| own_queue.wake(key))));

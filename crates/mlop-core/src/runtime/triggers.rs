@@ -1,16 +1,16 @@
 //! Which objects a change in a cache enqueues.
 
 use super::{
-    cache::{Cached, Store},
-    workqueue::{Key, Queue},
+    cache::{Cache, Cached},
+    workqueue::{Key, Workqueue},
 };
 use mlop_api::labels;
 use std::sync::Arc;
 
 /// Wakes `queue` for the keys that `keys` names, on every change in `store`.
 pub fn wake<K: Cached>(
-    store: &Arc<Store<K>>,
-    queue: &Arc<Queue>,
+    store: &Arc<Cache<K>>,
+    queue: &Arc<Workqueue>,
     keys: impl Fn(&K) -> Vec<Key> + Send + Sync + 'static,
 ) {
     let queue = Arc::clone(queue);

@@ -49,7 +49,7 @@ impl fmt::Display for Key {
 
 /// Objects that want a pass.
 #[derive(Default)]
-pub struct Queue {
+pub struct Workqueue {
     state: Mutex<State>,
     changed: Notify,
 }
@@ -67,7 +67,7 @@ struct State {
     paces: BTreeMap<Key, Instant>,
 }
 
-impl Queue {
+impl Workqueue {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,7 +191,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn keys_come_in_order_and_once() {
-        let queue = Queue::default();
+        let queue = Workqueue::default();
         for name in ["b", "a", "b"] {
             queue.wake(key(name));
         }
@@ -202,7 +202,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_active_key_waits_for_its_pass_to_end() {
-        let queue = Queue::default();
+        let queue = Workqueue::default();
         queue.wake(key("a"));
         let active = queue.next().await;
         queue.wake(key("a"));
@@ -213,7 +213,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_that_is_woken_all_the_time_is_paced_and_others_are_not_held_up() {
-        let queue = Queue::default();
+        let queue = Workqueue::default();
         let start = Instant::now();
         let mut passes = 0;
         while start.elapsed() < Duration::from_secs(60) {
@@ -232,7 +232,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_delay_is_kept_and_a_wake_overrides_it() {
-        let queue = Queue::default();
+        let queue = Workqueue::default();
         let start = Instant::now();
         queue.wake_at(key("late"), start + Duration::from_secs(60));
         queue.wake_at(key("soon"), start + Duration::from_secs(10));

@@ -12,7 +12,7 @@ use mlop_api::{
     status::IntentStatus,
 };
 use mlop_core::{
-    intent::{self, World},
+    intent::{self, Observed},
     plan::Plan,
     resource::InputObject,
 };
@@ -37,10 +37,10 @@ pub enum Event {
 }
 
 /// A decision that is wrong on purpose, to see that it is found.
-pub type Decide = fn(World<Stage>) -> Plan<IntentStatus>;
+pub type Decide = fn(Observed<Stage>) -> Plan<IntentStatus>;
 
-pub fn faithful(world: World<Stage>) -> Plan<IntentStatus> {
-    intent::plan(&world, stage::now())
+pub fn faithful(observed: Observed<Stage>) -> Plan<IntentStatus> {
+    intent::plan(&observed, stage::now())
 }
 
 /// Where the search begins.
@@ -154,7 +154,7 @@ impl Chain {
         Some(
             self.known
                 .plans
-                .get(arguments, || Arc::new((self.decide)(stage::world(seen, &node.caches, &node.runs)))),
+                .get(arguments, || Arc::new((self.decide)(stage::observed(seen, &node.caches, &node.runs)))),
         )
     }
 

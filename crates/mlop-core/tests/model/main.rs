@@ -1,7 +1,7 @@
 //! Model check of the chain: every interleaving of a few users' actions, failures and controllers over four stages
 //! whose caches lag behind, with the real gate, decisions and wake-up predicate.
 //!
-//! What is not the real code is the API server, `execute` and the runs' own controllers: those are in `mlop-sim`'s world.
+//! What is not the real code is the API server, `execute` and the runs' own controllers: those are in `mlop-sim`'s observed.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ mod stage;
 
 use chain::{Chain, Decide, Event, Start, faithful};
 use mlop_api::common::Consistency;
-use mlop_core::intent::World;
+use mlop_core::intent::Observed;
 use oracle::{Rule, condition};
 use stage::{Shape, Stage};
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -165,15 +165,15 @@ fn bites(decide: Decide, checks: bool, kinds: &'static [Event], rule: &str) {
     assert!(broken.contains(&rule), "found {broken:?}");
 }
 
-fn edited(world: &mut World<Stage>, change: impl FnOnce(&mut mlop_api::features::FeatureView)) {
-    change(Arc::make_mut(&mut world.object));
+fn edited(observed: &mut Observed<Stage>, change: impl FnOnce(&mut mlop_api::features::FeatureView)) {
+    change(Arc::make_mut(&mut observed.object));
 }
 
 #[test]
 fn finds_a_diamond_that_does_not_wait() {
-    let decide: Decide = |mut world| {
-        edited(&mut world, |view| view.spec.consistency = Consistency::Any);
-        faithful(world)
+    let decide: Decide = |mut observed| {
+        edited(&mut observed, |view| view.spec.consistency = Consistency::Any);
+        faithful(observed)
     };
     bites(decide, true, &[Event::NewData], CONVERGENCE);
 }
@@ -185,24 +185,24 @@ fn finds_a_start_without_a_fresh_look() {
 
 #[test]
 fn finds_a_second_run() {
-    let decide: Decide = |mut world| {
-        world.runs.retain(|run| oracle::stands(run) == oracle::Stands::Succeeded);
-        faithful(world)
+    let decide: Decide = |mut observed| {
+        observed.runs.retain(|run| oracle::stands(run) == oracle::Stands::Succeeded);
+        faithful(observed)
     };
     bites(decide, true, &[Event::NewData], ONE);
 }
 
 #[test]
 fn finds_work_that_is_done_again() {
-    let decide: Decide = |mut world| {
-        let known = world.runs.len();
-        world.runs.retain(|run| oracle::stands(run) != oracle::Stands::Succeeded);
-        edited(&mut world, |view| {
+    let decide: Decide = |mut observed| {
+        let known = observed.runs.len();
+        observed.runs.retain(|run| oracle::stands(run) != oracle::Stands::Succeeded);
+        edited(&mut observed, |view| {
             if let Some(artifact) = view.status.as_mut().and_then(|status| status.artifact.as_mut()) {
                 artifact.input_digest = mlop_api::Digest::of_bytes(b"forgotten");
             }
         });
-        let mut plan = faithful(world);
+        let mut plan = faithful(observed);
         for create in &mut plan.creates {
             let name = create.object["metadata"]["name"].as_str().unwrap_or_default();
             create.object["metadata"]["name"] = format!("{name}-{known}").into();
@@ -214,30 +214,30 @@ fn finds_work_that_is_done_again() {
 
 #[test]
 fn finds_a_revision_that_starts_again() {
-    let decide: Decide = |mut world| {
-        edited(&mut world, |view| {
+    let decide: Decide = |mut observed| {
+        edited(&mut observed, |view| {
             if let Some(status) = view.status.as_mut() {
                 status.artifact = status.artifact.take().filter(|_| view.spec.pin.is_none());
             }
         });
-        faithful(world)
+        faithful(observed)
     };
     bites(decide, true, &[Event::NewData, Event::Pin], REVISION);
 }
 
 #[test]
 fn finds_a_start_while_suspended() {
-    let decide: Decide = |mut world| {
-        edited(&mut world, |view| view.spec.suspend = false);
-        faithful(world)
+    let decide: Decide = |mut observed| {
+        edited(&mut observed, |view| view.spec.suspend = false);
+        faithful(observed)
     };
     bites(decide, true, &[Event::NewData, Event::Suspend], SUSPENDED);
 }
 
 #[test]
 fn finds_a_failure_that_is_not_told() {
-    let decide: Decide = |world| {
-        let mut plan = faithful(world);
+    let decide: Decide = |observed| {
+        let mut plan = faithful(observed);
         if let Some(status) = &mut plan.status {
             status.cause = None;
         }
@@ -255,7 +255,7 @@ fn unpublished(annotation: &str) -> Vec<String> {
     view["spec"]["keep"] = 0.into();
     view["metadata"]["annotations"] = serde_json::json!({annotation: "true"});
     view.as_object_mut().unwrap().remove("status");
-    let plan = faithful(stage::world(&shared::Shared::of(&view), &node.caches, &node.runs));
+    let plan = faithful(stage::observed(&shared::Shared::of(&view), &node.caches, &node.runs));
     assert_eq!((node.runs.len(), plan.creates.len()), (1, 0));
     plan.deletes.into_iter().map(|delete| delete.name).collect()
 }

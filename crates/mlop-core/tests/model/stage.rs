@@ -13,8 +13,9 @@ use mlop_api::{
     status::Verdict,
 };
 use mlop_core::{
-    inputs::{InputState, Usable},
-    intent::{Activation, Hold, Identity, Intent, World},
+    Blocked,
+    inputs::{InputState, ReadyInput},
+    intent::{Activation, Identity, Intent, Observed},
     resource::{ApiKind, InputObject},
 };
 use serde_json::{Value, json};
@@ -83,7 +84,7 @@ pub const REJECTS: &str = "rejects";
 impl Intent for Stage {
     type Resource = FeatureView;
     type Run = FeatureSnapshot;
-    type Extra = ();
+    type Related = ();
 
     fn flow(object: &FeatureView) -> &dyn Flow {
         &object.spec
@@ -97,8 +98,8 @@ impl Intent for Stage {
         object.spec.consistency
     }
 
-    fn identity(world: &World<Self>) -> Result<Identity, Hold> {
-        Ok(Identity { spec: json!({"sql": world.object.spec.sql}), digests: Vec::new(), since: None })
+    fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked> {
+        Ok(Identity { spec: json!({"sql": observed.object.spec.sql}), digests: Vec::new(), since: None })
     }
 
     fn execution(_: &FeatureView) -> Execution {
@@ -106,13 +107,13 @@ impl Intent for Stage {
     }
 
     fn run(
-        world: &World<Self>,
+        observed: &Observed<Self>,
         meta: ObjectMeta,
         lineage: Lineage,
         execution: Execution,
-        _: &[Usable],
+        _: &[ReadyInput],
     ) -> FeatureSnapshot {
-        let spec = &world.object.spec;
+        let spec = &observed.object.spec;
         let identity = FeatureSnapshotIdentity {
             lineage,
             sql: spec.sql.clone(),
@@ -132,25 +133,25 @@ impl Intent for Stage {
         })
     }
 
-    fn activation(world: &World<Self>, _: &FeatureSnapshot) -> Activation {
-        let waits = world.object.annotations().contains_key(WAITS);
+    fn activation(observed: &Observed<Self>, _: &FeatureSnapshot) -> Activation {
+        let waits = observed.object.annotations().contains_key(WAITS);
         if waits { Activation::Waiting("not there yet".to_owned()) } else { Activation::None }
     }
 }
 
 /// What a stage's controller decides on.
-pub fn world(
+pub fn observed(
     object: &Shared<FeatureView>,
     inputs: &[Option<Shared<InputObject>>],
     runs: &[Shared<FeatureSnapshot>],
-) -> World<Stage> {
+) -> Observed<Stage> {
     let states = Stage::inputs(object).into_iter().zip(inputs).map(|(input, object)| InputState {
         kind: Some(kind_of(&input.from.name)),
         name: input.name,
         from: input.from,
         object: object.as_ref().map(Shared::arc),
     });
-    World {
+    Observed {
         inputs: states.collect(),
         object: object.arc(),
         runs: runs.iter().map(Shared::arc).collect::<Vec<Arc<_>>>(),
@@ -158,7 +159,7 @@ pub fn world(
         cycle: None,
         operator: "mlop-model".to_owned(),
         worker_image: "worker".to_owned(),
-        extra: (),
+        related: (),
     }
 }
 
