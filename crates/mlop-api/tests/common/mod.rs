@@ -114,23 +114,34 @@ pub fn definition(object: &Value) -> Option<&'static CustomResourceDefinition> {
     Some(found.unwrap_or_else(|| panic!("no kind {}", object["kind"])))
 }
 
-/// The files that users read: the pipelines and the blocks of the README.
+/// The objects in files that users read: the pipelines, and the YAML blocks of the README and of all documents.
 pub fn published() -> Vec<(String, Value)> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut texts = Vec::new();
-    for entry in fs::read_dir(repository.join("e2e/pipelines")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
-            texts.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
-        }
+    let mut texts: Vec<(String, String)> = files(&repository.join("e2e/pipelines"), "yaml");
+    let documents_of_users =
+        [("README.md".to_owned(), fs::read_to_string(repository.join("README.md")).unwrap_or_default())];
+    for (file, text) in documents_of_users.into_iter().chain(files(&repository.join("docs"), "md")) {
+        let blocks = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+        texts.extend(blocks.map(|block| (file.clone(), block.to_owned())));
     }
-    let readme = fs::read_to_string(repository.join("README.md")).unwrap_or_default();
-    let blocks = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
-    texts.extend(blocks.map(|block| ("README.md".to_owned(), block.to_owned())));
     let objects = texts
         .iter()
         .flat_map(|(file, text)| documents(text).into_iter().map(move |object| (file.clone(), object)));
     objects.filter(|(_, object)| definition(object).is_some()).collect()
+}
+
+/// Every file with this extension below `directory`, with its text.
+fn files(directory: &Path, extension: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|it| it == extension) {
+            found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
 }
 
 fn read(file: &str) -> String {
