@@ -1,4 +1,4 @@
-//! The simulator does what a real API server does.
+//! The conformance suite on the simulator.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +12,7 @@ use mlop_sim::{Sim, conformance};
 use serde_json::json;
 
 #[tokio::test(start_paused = true)]
-async fn the_simulator_conforms() {
+async fn simulator_conforms() {
     let sim = Sim::new();
     sim.register_crd(&conformance::crd().unwrap()).unwrap();
     let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": "conformance"}})).unwrap();

@@ -1,7 +1,7 @@
-//! A real API server does what the checks say: otherwise the checks, and the simulator with them, are wrong.
+//! The conformance suite on a real API server. A failure here shows a defect of the checks.
 //!
-//! `MLOP_CONFORMANCE_KUBECONFIG` names the kubeconfig of a cluster with a controller manager. The test makes a
-//! namespace and a CRD of its own there and removes both.
+//! `MLOP_CONFORMANCE_KUBECONFIG` names the kubeconfig of a cluster with a controller manager. The test creates a
+//! namespace and a CRD there, and deletes both.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,18 +29,18 @@ use tokio::time::timeout;
 const SETUP_MAX: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_real_server_conforms() {
+async fn real_server_conforms() {
     let Ok(path) = env::var("MLOP_CONFORMANCE_KUBECONFIG") else {
-        let left_out = conformance::checks().len();
+        let skipped = conformance::checks().len();
         assert!(
             env::var("CI").as_deref() != Ok("true"),
-            "MLOP_CONFORMANCE_KUBECONFIG is not set: {left_out} checks left out"
+            "MLOP_CONFORMANCE_KUBECONFIG is not set: {skipped} checks skipped"
         );
-        eprintln!("MLOP_CONFORMANCE_KUBECONFIG is not set: {left_out} checks left out");
+        eprintln!("MLOP_CONFORMANCE_KUBECONFIG is not set: {skipped} checks skipped");
         return;
     };
     let kubeconfig = Kubeconfig::read_from(path).unwrap();
-    // Refusals are what the checks are about: a retried one would be waited for.
+    // Many checks expect a refusal, which kube would retry.
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     config.default_retry = false;
     let client = Client::try_from(config).unwrap();
@@ -72,7 +72,7 @@ async fn set_up(client: &Client) -> String {
     crds.patch(&name, &params, &Patch::Apply(&crd)).await.unwrap();
     let established = await_condition(crds, &name, conditions::is_crd_established());
     timeout(SETUP_MAX, established).await.expect("the CRD is established").unwrap();
-    // The path is served a moment after the condition says so.
+    // The server serves the path only some time after it sets the condition.
     let widgets = "/apis/conformance.mlop.dev/v1/widgets";
     let served = async {
         while client.request_text(http::Request::get(widgets).body(Vec::new()).unwrap()).await.is_err() {
@@ -92,9 +92,9 @@ async fn clean_up(client: &Client, namespace: &str) {
         namespace,
         &ApiResource::from_gvk(&GroupVersionKind::gvk("conformance.mlop.dev", "v1", "Widget")),
     );
-    let unheld = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    let without_finalizers = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     for widget in widgets.list(&ListParams::default()).await.unwrap() {
-        widgets.patch(&widget.name_any(), &PatchParams::default(), &unheld).await.unwrap();
+        widgets.patch(&widget.name_any(), &PatchParams::default(), &without_finalizers).await.unwrap();
     }
     Api::<Namespace>::all(client.clone()).delete(namespace, &DeleteParams::default()).await.unwrap();
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());

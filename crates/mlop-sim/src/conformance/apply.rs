@@ -15,13 +15,13 @@ use super::{
 pub(super) fn checks() -> Vec<Check> {
     list![
         apply_creates_with_ownership,
-        apply_of_the_same_changes_nothing,
-        apply_of_anothers_value_conflicts,
-        apply_of_an_equal_value_shares_it,
-        apply_by_force_takes_the_field,
-        apply_removes_what_it_no_longer_states,
-        apply_leaves_what_others_state,
-        apply_leaves_what_it_never_owned,
+        identical_apply_changes_nothing,
+        apply_conflicts_with_another_manager,
+        apply_of_equal_value_shares_ownership,
+        forced_apply_takes_ownership,
+        apply_removes_fields_omitted_from_intent,
+        apply_keeps_fields_of_other_managers,
+        apply_keeps_fields_it_never_owned,
         apply_merges_lists_by_key,
         apply_merges_sets,
         apply_replaces_atomic_lists,
@@ -29,8 +29,8 @@ pub(super) fn checks() -> Vec<Check> {
         apply_of_another_uid_is_refused,
         apply_with_a_uid_creates_nothing,
         apply_of_an_old_version_conflicts,
-        apply_of_status_is_owned_apart,
-        apply_of_status_overrides_its_default,
+        status_apply_is_owned_separately,
+        status_apply_replaces_its_default,
         apply_of_an_unknown_field_is_refused,
         apply_without_a_manager_is_refused,
         update_takes_ownership,
@@ -59,7 +59,7 @@ impl Bench {
     }
 }
 
-/// What a manager owns, as the JSON of its managedFields entry.
+/// The `fieldsV1` of a manager's `managedFields` entry.
 fn owned(object: &DynamicObject, manager: &str, operation: &str) -> Value {
     let entries = object.metadata.managed_fields.iter().flatten();
     let mut own = entries.filter(|entry| {
@@ -86,7 +86,7 @@ async fn apply_creates_with_ownership(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn apply_of_the_same_changes_nothing(bench: Bench) -> Outcome {
+async fn identical_apply_changes_nothing(bench: Bench) -> Outcome {
     let spec = json!({"size": 1, "items": [{"name": "x"}], "tags": ["t"]});
     bench.apply("me", spec.clone()).await?;
     let second = bench.apply("me", spec.clone()).await?;
@@ -95,7 +95,7 @@ async fn apply_of_the_same_changes_nothing(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn apply_of_anothers_value_conflicts(bench: Bench) -> Outcome {
+async fn apply_conflicts_with_another_manager(bench: Bench) -> Outcome {
     bench.apply("one", json!({"size": 1, "code": "abc"})).await?;
     let message = "Apply failed with 1 conflict: conflict with \"one\": .spec.size";
     let status = conflict(bench.apply("two", json!({"size": 2})).await, message)?;
@@ -105,10 +105,10 @@ async fn apply_of_anothers_value_conflicts(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn apply_of_an_equal_value_shares_it(bench: Bench) -> Outcome {
+async fn apply_of_equal_value_shares_ownership(bench: Bench) -> Outcome {
     let one = bench.apply("one", json!({"size": 1})).await?;
     let both = bench.apply("two", json!({"size": 1})).await?;
-    ensure!(version(&one) != version(&both), "new ownership is a change");
+    ensure!(version(&one) != version(&both), "the new owner did not change the resource version");
     ensure!(generation(&both) == 1, "generation {}", generation(&both));
     let wanted = json!({"f:spec": {"f:size": {}}});
     ensure!(owned(&both, "one", "Apply") == wanted, "one owns {}", owned(&both, "one", "Apply"));
@@ -116,16 +116,16 @@ async fn apply_of_an_equal_value_shares_it(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn apply_by_force_takes_the_field(bench: Bench) -> Outcome {
+async fn forced_apply_takes_ownership(bench: Bench) -> Outcome {
     bench.apply("one", json!({"size": 1, "code": "abc"})).await?;
     let taken = bench.force("two", json!({"size": 2})).await?;
     ensure!(taken.data["spec"]["size"] == 2, "the spec is {}", taken.data["spec"]);
     let left = owned(&taken, "one", "Apply");
-    ensure!(left == json!({"f:spec": {"f:code": {}}}), "the other still owns {left}");
+    ensure!(left == json!({"f:spec": {"f:code": {}}}), "the other manager still owns {left}");
     Ok(())
 }
 
-async fn apply_removes_what_it_no_longer_states(bench: Bench) -> Outcome {
+async fn apply_removes_fields_omitted_from_intent(bench: Bench) -> Outcome {
     bench
         .apply("me", json!({"size": 1, "code": "abc", "options": {"o": "1"}, "nested": {"label": "l"}}))
         .await?;
@@ -136,7 +136,7 @@ async fn apply_removes_what_it_no_longer_states(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn apply_leaves_what_others_state(bench: Bench) -> Outcome {
+async fn apply_keeps_fields_of_other_managers(bench: Bench) -> Outcome {
     bench.apply("one", json!({"size": 1, "nested": {"label": "l"}})).await?;
     bench.apply("two", json!({"size": 1, "nested": {"depth": 5}})).await?;
     let left = bench.apply("one", json!({"code": "abc"})).await?;
@@ -145,7 +145,7 @@ async fn apply_leaves_what_others_state(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn apply_leaves_what_it_never_owned(bench: Bench) -> Outcome {
+async fn apply_keeps_fields_it_never_owned(bench: Bench) -> Outcome {
     bench.apply("me", json!({"nested": {"label": "l"}, "items": [{"name": "x", "value": "1"}]})).await?;
     let patch = Patch::Merge(
         json!({"metadata": {"labels": {"a": "b"}}, "spec": {"size": 7, "nested": {"depth": 9}}}),
@@ -154,7 +154,7 @@ async fn apply_leaves_what_it_never_owned(bench: Bench) -> Outcome {
     let left = bench.apply("me", json!({"code": "abc"})).await?;
     let wanted = json!({"size": 7, "color": "red", "code": "abc", "nested": {"depth": 9}});
     ensure!(left.data["spec"] == wanted, "the spec is {}", left.data["spec"]);
-    ensure!(left.metadata.labels.is_some_and(|labels| labels.len() == 1), "the label is gone");
+    ensure!(left.metadata.labels.is_some_and(|labels| labels.len() == 1), "the label was removed");
     Ok(())
 }
 
@@ -165,7 +165,7 @@ async fn apply_merges_lists_by_key(bench: Bench) -> Outcome {
         both.data["spec"]["items"].as_array().into_iter().flatten().map(|i| i["name"].clone()).collect();
     names.sort_by_key(Value::to_string);
     ensure!(names == [json!("x"), json!("y"), json!("z")], "the items are {}", both.data["spec"]["items"]);
-    ensure!(both.data["spec"]["items"][0]["weight"] == 1, "items are not defaulted");
+    ensure!(both.data["spec"]["items"][0]["weight"] == 1, "the items lack defaults");
     let less = bench.apply("one", json!({"items": [{"name": "x", "value": "5"}]})).await?;
     let wanted = json!([{"name": "x", "value": "5", "weight": 1}, {"name": "y", "value": "2", "weight": 1}]);
     let mut items: Vec<_> = less.data["spec"]["items"].as_array().cloned().unwrap_or_default();
@@ -238,7 +238,7 @@ async fn apply_of_an_old_version_conflicts(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn apply_of_status_is_owned_apart(bench: Bench) -> Outcome {
+async fn status_apply_is_owned_separately(bench: Bench) -> Outcome {
     bench.apply("me", json!({"size": 1})).await?;
     let widget = bench.apply_status("me", json!({"note": "n", "observedGeneration": 1})).await?;
     ensure!(generation(&widget) == 1, "generation {}", generation(&widget));
@@ -252,7 +252,7 @@ async fn apply_of_status_is_owned_apart(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn apply_of_status_overrides_its_default(bench: Bench) -> Outcome {
+async fn status_apply_replaces_its_default(bench: Bench) -> Outcome {
     bench.apply("me", json!({"size": 1})).await?;
     let conditions = json!([{"type": "Ready", "status": "True"}, {"type": "Done", "status": "False"}]);
     let widget = bench.apply_status("me", json!({"conditions": conditions})).await?;
@@ -274,7 +274,7 @@ async fn apply_of_an_unknown_field_is_refused(bench: Bench) -> Outcome {
     let status = refusal(result, 500, "")?;
     let message = ".spec.surprise: field not declared in schema";
     ensure!(status.message.ends_with(message), "message {:?}", status.message);
-    ensure!(bench.widgets().get_opt(&bench.name("a")).await?.is_none(), "it was created");
+    ensure!(bench.widgets().get_opt(&bench.name("a")).await?.is_none(), "the object was created");
     Ok(())
 }
 

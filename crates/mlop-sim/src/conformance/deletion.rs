@@ -15,30 +15,30 @@ use super::{
 
 pub(super) fn checks() -> Vec<Check> {
     list![
-        deletion_answers_with_what_went,
+        deletion_returns_details_of_the_object,
         deletion_checks_its_preconditions,
         recreation_gives_a_new_uid,
         finalizers_hold_a_deletion,
         finalizers_cannot_be_added_in_deletion,
         deletion_collects_dependents,
-        deletion_spares_what_has_another_owner,
-        absent_owner_is_collected,
+        deletion_keeps_dependents_with_another_owner,
+        dependent_of_absent_owner_is_deleted,
         foreground_deletion_waits_for_dependents,
-        orphaning_deletion_leaves_dependents,
+        orphaning_deletion_keeps_dependents,
         unscheduled_pod_is_deleted_at_once,
-        terminating_namespace_takes_nothing_new,
+        terminating_namespace_refuses_creations,
     ]
 }
 
 impl Bench {
-    /// A ConfigMap that names owners.
+    /// A ConfigMap with owner references.
     async fn dependent(&self, suffix: &str, owners: &[Value]) -> Result<ConfigMap, Failure> {
         let object = json!({"metadata": {"name": self.name(suffix), "ownerReferences": owners}});
         Ok(self.config_maps().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
     }
 
-    /// Lasts until the garbage collector knows all ConfigMaps that there are: it takes one whose owner never was.
-    async fn until_all_are_known(&self, owner: &DynamicObject) -> Outcome {
+    /// Waits until the garbage collector knows all existing ConfigMaps, by creating one that it must delete.
+    async fn until_collector_knows_all(&self, owner: &DynamicObject) -> Outcome {
         self.dependent("stale", &[absent(owner)]).await?;
         self.until_dependent_is_gone("stale").await
     }
@@ -69,12 +69,12 @@ fn absent(owner: &DynamicObject) -> Value {
     reference
 }
 
-async fn deletion_answers_with_what_went(bench: Bench) -> Outcome {
+async fn deletion_returns_details_of_the_object(bench: Bench) -> Outcome {
     let widget = bench.create("a", json!({})).await?;
     let answer = bench.widgets().delete(&bench.name("a"), &DeleteParams::default()).await?;
     let status = answer.right().ok_or("an object instead of a status")?;
     let details = status.details.ok_or("no details")?;
-    ensure!(Some(details.uid) == widget.uid() && details.kind == "widgets", "about {}", details.kind);
+    ensure!(Some(details.uid) == widget.uid() && details.kind == "widgets", "details of {}", details.kind);
     refusal(bench.widgets().delete(&bench.name("a"), &DeleteParams::default()).await, 404, "NotFound")?;
     Ok(())
 }
@@ -90,7 +90,7 @@ async fn deletion_checks_its_preconditions(bench: Bench) -> Outcome {
     refusal(api.delete(&name, &delete(Some(other), None)).await, 409, "Conflict")?;
     refusal(api.delete(&name, &delete(None, Some(version(&old)))).await, 409, "Conflict")?;
     api.delete(&name, &delete(new.uid(), Some(version(&new)))).await?;
-    ensure!(api.get_opt(&name).await?.is_none(), "it is still there");
+    ensure!(api.get_opt(&name).await?.is_none(), "the object still exists");
     Ok(())
 }
 
@@ -114,12 +114,12 @@ async fn finalizers_hold_a_deletion(bench: Bench) -> Outcome {
     ensure!(generation(&answer) == generation(&held) + 1, "generation {}", generation(&answer));
     let again =
         api.delete(&name, &DeleteParams::default()).await?.left().ok_or("a status instead of an object")?;
-    ensure!(version(&again) == version(&answer), "a second deletion is a change");
+    ensure!(version(&again) == version(&answer), "a second deletion changed the object");
     let unmarked = Patch::Merge(json!({"metadata": {"deletionTimestamp": null}, "spec": {"size": 2}}));
     let edited = api.patch(&name, &PatchParams::default(), &unmarked).await?;
-    ensure!(edited.metadata.deletion_timestamp.is_some(), "the deletion was taken back");
+    ensure!(edited.metadata.deletion_timestamp.is_some(), "the deletion was undone");
     bench.set_finalizers("a", json!(null)).await?;
-    ensure!(api.get_opt(&name).await?.is_none(), "it is still there");
+    ensure!(api.get_opt(&name).await?.is_none(), "the object still exists");
     Ok(())
 }
 
@@ -131,7 +131,7 @@ async fn finalizers_cannot_be_added_in_deletion(bench: Bench) -> Outcome {
     let status = refusal(result, 422, "Invalid")?;
     ensure!(causes(&status) == ["metadata.finalizers FieldValueForbidden"], "causes {:?}", causes(&status));
     bench.set_finalizers("a", json!([])).await?;
-    ensure!(bench.widgets().get_opt(&bench.name("a")).await?.is_none(), "it is still there");
+    ensure!(bench.widgets().get_opt(&bench.name("a")).await?.is_none(), "the object still exists");
     Ok(())
 }
 
@@ -142,7 +142,7 @@ async fn deletion_collects_dependents(bench: Bench) -> Outcome {
     bench.until_dependent_is_gone("dependent").await
 }
 
-async fn deletion_spares_what_has_another_owner(bench: Bench) -> Outcome {
+async fn deletion_keeps_dependents_with_another_owner(bench: Bench) -> Outcome {
     let (one, two) = (bench.create("one", json!({})).await?, bench.create("two", json!({})).await?);
     bench.dependent("dependent", &[reference(&one), reference(&two)]).await?;
     bench.widgets().delete(&bench.name("one"), &DeleteParams::default()).await?;
@@ -160,7 +160,7 @@ async fn deletion_spares_what_has_another_owner(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn absent_owner_is_collected(bench: Bench) -> Outcome {
+async fn dependent_of_absent_owner_is_deleted(bench: Bench) -> Outcome {
     let owner = bench.create("owner", json!({})).await?;
     bench.dependent("dependent", &[absent(&owner)]).await?;
     bench.until_dependent_is_gone("dependent").await
@@ -173,7 +173,7 @@ async fn foreground_deletion_waits_for_dependents(bench: Bench) -> Outcome {
     bench.dependent("dependent", &[blocking]).await?;
     let hold = Patch::Merge(json!({"metadata": {"finalizers": ["mlop.dev/hold"]}}));
     bench.config_maps().patch(&bench.name("dependent"), &PatchParams::default(), &hold).await?;
-    bench.until_all_are_known(&owner).await?;
+    bench.until_collector_knows_all(&owner).await?;
     let deletion = bench.widgets().delete(&bench.name("owner"), &DeleteParams::foreground()).await?;
     let marked = deletion.left().ok_or("a status instead of an object")?;
     ensure!(marked.finalizers() == ["foregroundDeletion"], "finalizers {:?}", marked.finalizers());
@@ -184,16 +184,19 @@ async fn foreground_deletion_waits_for_dependents(bench: Bench) -> Outcome {
             async move { Ok(bench.config_maps().get(&name).await?.metadata.deletion_timestamp) }
         })
         .await?;
-    ensure!(bench.widgets().get_opt(&bench.name("owner")).await?.is_some(), "the owner did not wait");
+    ensure!(
+        bench.widgets().get_opt(&bench.name("owner")).await?.is_some(),
+        "the owner was removed before its dependent"
+    );
     let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     bench.config_maps().patch(&bench.name("dependent"), &PatchParams::default(), &release).await?;
     bench.until_gone("owner").await
 }
 
-async fn orphaning_deletion_leaves_dependents(bench: Bench) -> Outcome {
+async fn orphaning_deletion_keeps_dependents(bench: Bench) -> Outcome {
     let owner = bench.create("owner", json!({})).await?;
     bench.dependent("dependent", &[reference(&owner)]).await?;
-    bench.until_all_are_known(&owner).await?;
+    bench.until_collector_knows_all(&owner).await?;
     bench.widgets().delete(&bench.name("owner"), &DeleteParams::orphan()).await?;
     bench.until_gone("owner").await?;
     let left = bench.config_maps().get(&bench.name("dependent")).await?;
@@ -208,11 +211,11 @@ async fn unscheduled_pod_is_deleted_at_once(bench: Bench) -> Outcome {
     let phase = created.status.and_then(|status| status.phase).unwrap_or_default();
     ensure!(phase == "Pending", "phase {phase}");
     bench.pods().delete(&bench.name("a"), &DeleteParams::default()).await?;
-    ensure!(bench.pods().get_opt(&bench.name("a")).await?.is_none(), "it is still there");
+    ensure!(bench.pods().get_opt(&bench.name("a")).await?.is_none(), "the object still exists");
     Ok(())
 }
 
-async fn terminating_namespace_takes_nothing_new(bench: Bench) -> Outcome {
+async fn terminating_namespace_refuses_creations(bench: Bench) -> Outcome {
     let name = format!("{}-ending", bench.namespace);
     let namespaces: Api<Namespace> = Api::all(bench.client.clone());
     let namespace = serde_json::from_value(json!({"metadata": {"name": name}}))?;

@@ -15,26 +15,26 @@ use super::{
 pub(super) fn checks() -> Vec<Check> {
     list![
         creation_sets_identity_and_version,
-        creation_twice_is_refused,
-        creation_generates_a_name,
+        second_creation_is_refused,
+        creation_generates_name,
         creation_ignores_status_and_sets_its_default,
-        creation_without_a_namespace_object_is_refused,
+        creation_in_missing_namespace_is_refused,
         creation_in_another_namespace_is_refused,
-        creation_with_a_bad_name_is_refused,
+        creation_with_invalid_name_is_refused,
         creation_with_a_long_label_is_refused,
-        dry_run_leaves_nothing,
+        dry_run_changes_nothing,
         missing_object_is_not_found,
         update_of_an_old_version_conflicts,
         update_without_a_version_is_refused,
         update_of_another_uid_conflicts,
-        the_first_update_stores_the_default_of_status,
-        update_to_the_same_changes_nothing,
-        generation_follows_the_spec_alone,
-        main_writes_leave_status,
-        status_writes_leave_the_rest,
+        first_update_stores_default_status,
+        identical_update_changes_nothing,
+        generation_increases_with_spec_only,
+        update_does_not_change_status,
+        status_update_changes_status_only,
         merge_patch_sets_and_removes,
         merge_patch_of_an_old_version_conflicts,
-        merge_patch_of_status_leaves_the_spec,
+        status_merge_patch_changes_status_only,
         json_patch_edits_and_tests,
     ]
 }
@@ -48,11 +48,11 @@ async fn creation_sets_identity_and_version(bench: Bench) -> Outcome {
     ensure!(meta.generation == Some(1), "generation {:?}", meta.generation);
     ensure!(meta.namespace.as_deref() == Some(&bench.namespace), "namespace {:?}", meta.namespace);
     let read = bench.widgets().get(&bench.name("a")).await?;
-    ensure!(read == widget, "reads {read:?}, was answered {widget:?}");
+    ensure!(read == widget, "a read returns {read:?} after the response {widget:?}");
     Ok(())
 }
 
-async fn creation_twice_is_refused(bench: Bench) -> Outcome {
+async fn second_creation_is_refused(bench: Bench) -> Outcome {
     bench.create("a", json!({})).await?;
     let again = serde_json::from_value(bench.widget("a", json!({"size": 2})))?;
     let status = refusal(bench.widgets().create(&PostParams::default(), &again).await, 409, "AlreadyExists")?;
@@ -61,18 +61,18 @@ async fn creation_twice_is_refused(bench: Bench) -> Outcome {
     let details = status.details.ok_or("no details")?;
     let about = (details.name, details.group, details.kind);
     let wanted = (bench.name("a"), "conformance.mlop.dev".to_string(), "widgets".to_string());
-    ensure!(about == wanted, "details about {about:?}");
+    ensure!(about == wanted, "details of {about:?}");
     Ok(())
 }
 
-async fn creation_generates_a_name(bench: Bench) -> Outcome {
+async fn creation_generates_name(bench: Bench) -> Outcome {
     let prefix = bench.name("");
     let mut widget = bench.widget("", json!({}));
     widget["metadata"] = json!({"generateName": prefix});
     let first = bench.post(&widget).await?.name_any();
     let second = bench.post(&widget).await?.name_any();
     ensure!(first.starts_with(&prefix) && first.len() == prefix.len() + 5, "name {first}");
-    ensure!(first != second, "twice {first}");
+    ensure!(first != second, "{first} was generated twice");
     Ok(())
 }
 
@@ -85,7 +85,7 @@ async fn creation_ignores_status_and_sets_its_default(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn creation_without_a_namespace_object_is_refused(bench: Bench) -> Outcome {
+async fn creation_in_missing_namespace_is_refused(bench: Bench) -> Outcome {
     let api: Api<DynamicObject> =
         Api::namespaced_with(bench.client.clone(), "conformance-missing", &widget_type());
     let widget = serde_json::from_value(bench.widget("a", json!({})))?;
@@ -102,7 +102,7 @@ async fn creation_in_another_namespace_is_refused(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn creation_with_a_bad_name_is_refused(bench: Bench) -> Outcome {
+async fn creation_with_invalid_name_is_refused(bench: Bench) -> Outcome {
     let widget = serde_json::from_value(bench.widget("Bad_Name", json!({})))?;
     let status = refusal(bench.widgets().create(&PostParams::default(), &widget).await, 422, "Invalid")?;
     ensure!(causes(&status) == ["metadata.name FieldValueInvalid"], "causes {:?}", causes(&status));
@@ -118,17 +118,17 @@ async fn creation_with_a_long_label_is_refused(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn dry_run_leaves_nothing(bench: Bench) -> Outcome {
+async fn dry_run_changes_nothing(bench: Bench) -> Outcome {
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     let widget = serde_json::from_value(bench.widget("a", json!({"size": 2})))?;
     let created = bench.widgets().create(&dry, &widget).await?;
-    ensure!(created.data["spec"]["color"] == "red", "defaults are not shown");
-    ensure!(bench.widgets().get_opt(&bench.name("a")).await?.is_none(), "it was created");
+    ensure!(created.data["spec"]["color"] == "red", "the response lacks defaults");
+    ensure!(bench.widgets().get_opt(&bench.name("a")).await?.is_none(), "the object was created");
     let before = bench.create("a", json!({"size": 2})).await?;
     let patch = Patch::Merge(json!({"spec": {"size": 3}}));
     let patched = bench.widgets().patch(&bench.name("a"), &PatchParams::default().dry_run(), &patch).await?;
-    ensure!(patched.data["spec"]["size"] == 3, "the outcome is not shown");
-    ensure!(bench.widgets().get(&bench.name("a")).await? == before, "it was changed");
+    ensure!(patched.data["spec"]["size"] == 3, "the response lacks the change");
+    ensure!(bench.widgets().get(&bench.name("a")).await? == before, "the object was changed");
     Ok(())
 }
 
@@ -149,7 +149,10 @@ async fn update_of_an_old_version_conflicts(bench: Bench) -> Outcome {
     let mut new = old.clone();
     new.data["spec"]["size"] = json!(2);
     let new = bench.widgets().replace(&bench.name("a"), &PostParams::default(), &new).await?;
-    ensure!(version(&new).parse::<u64>()? > version(&old).parse::<u64>()?, "the version does not grow");
+    ensure!(
+        version(&new).parse::<u64>()? > version(&old).parse::<u64>()?,
+        "the resource version does not increase"
+    );
     let late = bench.widgets().replace(&bench.name("a"), &PostParams::default(), &old).await;
     let status = refusal(late, 409, "Conflict")?;
     let message = format!(
@@ -182,17 +185,17 @@ async fn update_of_another_uid_conflicts(bench: Bench) -> Outcome {
     Ok(())
 }
 
-/// A status that is there only by default is not stored at creation, but with the first write after it.
-async fn the_first_update_stores_the_default_of_status(bench: Bench) -> Outcome {
+/// A default status is not stored at creation, but with the first write afterwards.
+async fn first_update_stores_default_status(bench: Bench) -> Outcome {
     let widget = bench.create("a", json!({"size": 1})).await?;
     let updated = bench.widgets().replace(&bench.name("a"), &PostParams::default(), &widget).await?;
     ensure!(version(&updated) != version(&widget), "the version stays {}", version(&widget));
-    ensure!(updated.data == widget.data, "it became {}", updated.data);
+    ensure!(updated.data == widget.data, "the object became {}", updated.data);
     ensure!(generation(&updated) == 1, "the generation is {}", generation(&updated));
     Ok(())
 }
 
-async fn update_to_the_same_changes_nothing(bench: Bench) -> Outcome {
+async fn identical_update_changes_nothing(bench: Bench) -> Outcome {
     bench.create("a", json!({"size": 1})).await?;
     let (api, name) = (bench.widgets(), bench.name("a"));
     let resize = Patch::Merge(json!({"spec": {"size": 2}}));
@@ -207,25 +210,25 @@ async fn update_to_the_same_changes_nothing(bench: Bench) -> Outcome {
     let patched = api.patch(&name, &PatchParams::default(), &resize).await?;
     ensure!(
         version(&patched) == version(&widget),
-        "a patch made {} of {}",
+        "a patch changed the version to {} from {}",
         version(&patched),
         version(&widget)
     );
     Ok(())
 }
 
-async fn generation_follows_the_spec_alone(bench: Bench) -> Outcome {
+async fn generation_increases_with_spec_only(bench: Bench) -> Outcome {
     bench.create("a", json!({"size": 1})).await?;
     let (api, name, params) = (bench.widgets(), bench.name("a"), PatchParams::default());
     let labels = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}, "generation": 9}}));
     let labelled = api.patch(&name, &params, &labels).await?;
-    ensure!(generation(&labelled) == 1, "a label made generation {}", generation(&labelled));
+    ensure!(generation(&labelled) == 1, "a label changed the generation to {}", generation(&labelled));
     let resized = api.patch(&name, &params, &Patch::Merge(json!({"spec": {"size": 2}}))).await?;
-    ensure!(generation(&resized) == 2, "a new spec made generation {}", generation(&resized));
+    ensure!(generation(&resized) == 2, "a new spec changed the generation to {}", generation(&resized));
     Ok(())
 }
 
-async fn main_writes_leave_status(bench: Bench) -> Outcome {
+async fn update_does_not_change_status(bench: Bench) -> Outcome {
     let mut widget = bench.create("a", json!({"size": 1})).await?;
     widget.data["status"] = json!({"note": "mine"});
     widget.data["spec"]["size"] = json!(2);
@@ -235,7 +238,7 @@ async fn main_writes_leave_status(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn status_writes_leave_the_rest(bench: Bench) -> Outcome {
+async fn status_update_changes_status_only(bench: Bench) -> Outcome {
     let mut widget = bench.create("a", json!({"size": 1})).await?;
     widget.data["status"] = json!({"note": "mine", "observedGeneration": 1});
     widget.data["spec"]["size"] = json!(2);
@@ -269,7 +272,7 @@ async fn merge_patch_of_an_old_version_conflicts(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn merge_patch_of_status_leaves_the_spec(bench: Bench) -> Outcome {
+async fn status_merge_patch_changes_status_only(bench: Bench) -> Outcome {
     bench.create("a", json!({"size": 1})).await?;
     let patch = Patch::Merge(json!({"spec": {"size": 2}, "status": {"note": "mine"}}));
     let patched = bench.widgets().patch_status(&bench.name("a"), &PatchParams::default(), &patch).await?;

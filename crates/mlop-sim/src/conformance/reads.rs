@@ -1,4 +1,4 @@
-//! Lists: selectors, pages, versions, metadata alone.
+//! Reads: selectors, pages, resource versions, and metadata alone.
 
 use std::collections::BTreeSet;
 
@@ -20,17 +20,17 @@ pub(super) fn checks() -> Vec<Check> {
         lists_select_by_label,
         lists_select_by_name,
         lists_refuse_unknown_field_labels,
-        pages_show_one_moment,
+        pages_show_one_resource_version,
         lists_at_a_version_show_that_version,
         lists_of_a_future_version_are_refused,
         lists_have_a_version,
-        metadata_alone_is_answered_when_asked_for,
-        types_that_are_not_there_are_not_found,
+        metadata_is_returned_alone_on_request,
+        unknown_types_are_not_found,
     ]
 }
 
 impl Bench {
-    /// Creates widgets with the label `check` and one of their own.
+    /// Creates widgets with the label `check`, and the label `is` with their suffix.
     async fn labelled(&self, suffixes: &[&str]) -> Outcome {
         for suffix in suffixes {
             let mut widget = self.widget(suffix, json!({"size": 1}));
@@ -40,12 +40,12 @@ impl Bench {
         Ok(())
     }
 
-    /// A label value of this check: names are longer than labels may be.
+    /// A label value of this check. Its name can be longer than a label value.
     fn label(&self) -> String {
         self.check.chars().take(60).collect()
     }
 
-    /// The suffixes of the widgets that a selector finds.
+    /// The suffixes of the widgets that a selector matches.
     async fn found(&self, params: ListParams) -> Result<Vec<String>, Failure> {
         let list = self.widgets().list(&params).await?;
         let is = |widget: &kube::api::DynamicObject| widget.labels().get("is").cloned().unwrap_or_default();
@@ -67,7 +67,7 @@ async fn lists_select_by_label(bench: Bench) -> Outcome {
         (format!("check={check},!other"), vec!["a", "b", "c"]),
     ] {
         let found = bench.found(ListParams::default().labels(&selector)).await?;
-        ensure!(found == wanted, "{selector} finds {found:?}");
+        ensure!(found == wanted, "{selector} matches {found:?}");
     }
     Ok(())
 }
@@ -76,7 +76,7 @@ async fn lists_select_by_name(bench: Bench) -> Outcome {
     bench.labelled(&["a", "b"]).await?;
     let found =
         bench.found(ListParams::default().fields(&format!("metadata.name={}", bench.name("b")))).await?;
-    ensure!(found == ["b"], "finds {found:?}");
+    ensure!(found == ["b"], "the selector matches {found:?}");
     Ok(())
 }
 
@@ -86,7 +86,7 @@ async fn lists_refuse_unknown_field_labels(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn pages_show_one_moment(bench: Bench) -> Outcome {
+async fn pages_show_one_resource_version(bench: Bench) -> Outcome {
     bench.labelled(&["a", "b", "d", "e"]).await?;
     let params = ListParams::default().labels(&format!("check={}", bench.label()));
     let first = bench.widgets().list(&params.clone().limit(2)).await?;
@@ -99,7 +99,10 @@ async fn pages_show_one_moment(bench: Bench) -> Outcome {
     let names: BTreeSet<String> = first.items.iter().chain(&rest.items).map(ResourceExt::name_any).collect();
     let wanted: BTreeSet<String> = ["a", "b", "d", "e"].map(|suffix| bench.name(suffix)).into();
     ensure!(names == wanted, "the pages have {names:?}");
-    ensure!(first.metadata.resource_version == rest.metadata.resource_version, "pages of two versions");
+    ensure!(
+        first.metadata.resource_version == rest.metadata.resource_version,
+        "the pages have different versions"
+    );
     Ok(())
 }
 
@@ -110,9 +113,9 @@ async fn lists_at_a_version_show_that_version(bench: Bench) -> Outcome {
     bench.labelled(&["b"]).await?;
     let exact = params.clone().at(&then).matching(VersionMatch::Exact);
     let found = bench.found(exact).await?;
-    ensure!(found == ["a"], "then there was {found:?}");
+    ensure!(found == ["a"], "the earlier list has {found:?}");
     let found = bench.found(params.at(&then).matching(VersionMatch::NotOlderThan)).await?;
-    ensure!(found == ["a", "b"], "now there is {found:?}");
+    ensure!(found == ["a", "b"], "the current list has {found:?}");
     Ok(())
 }
 
@@ -129,11 +132,11 @@ async fn lists_have_a_version(bench: Bench) -> Outcome {
     let widget = bench.create("a", json!({})).await?;
     let list = bench.widgets().list(&ListParams::default()).await?;
     let listed: u64 = list.metadata.resource_version.unwrap_or_default().parse()?;
-    ensure!(listed >= version(&widget).parse()?, "the list is of {listed}");
+    ensure!(listed >= version(&widget).parse()?, "the list has version {listed}");
     Ok(())
 }
 
-async fn metadata_alone_is_answered_when_asked_for(bench: Bench) -> Outcome {
+async fn metadata_is_returned_alone_on_request(bench: Bench) -> Outcome {
     bench.labelled(&["a"]).await?;
     let one = bench.widgets().get_metadata(&bench.name("a")).await?;
     ensure!(one.metadata.name == Some(bench.name("a")), "the name is {:?}", one.metadata.name);
@@ -145,12 +148,12 @@ async fn metadata_alone_is_answered_when_asked_for(bench: Bench) -> Outcome {
     Ok(())
 }
 
-async fn types_that_are_not_there_are_not_found(bench: Bench) -> Outcome {
+async fn unknown_types_are_not_found(bench: Bench) -> Outcome {
     let gadgets = |group: &str| -> Api<DynamicObject> {
         let gadget = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", "Gadget"));
         Api::namespaced_with(bench.client.clone(), &bench.namespace, &gadget)
     };
-    // Nobody feels responsible for a custom type that is not there, so nobody answers with a `Status`.
+    // For an unknown custom type the server responds with plain text instead of a `Status`.
     let custom = gadgets(GROUP).list(&ListParams::default()).await;
     let status = refusal(custom, 404, "Failed to parse error data")?;
     ensure!(status.message == "404 page not found", "message {:?}", status.message);

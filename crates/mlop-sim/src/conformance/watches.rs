@@ -1,4 +1,4 @@
-//! Watches: where they start, what they show, how they end.
+//! Watches: their start, their events and their end.
 
 use std::{pin::Pin, time::Duration};
 
@@ -18,11 +18,11 @@ use super::{
 pub(super) fn checks() -> Vec<Check> {
     list![
         watches_show_changes_after_a_version,
-        watches_from_zero_begin_with_what_is_there,
+        watches_from_zero_begin_with_current_objects,
         watches_follow_a_label_selector,
-        watches_show_the_last_state_of_the_deleted,
+        deletion_events_show_the_last_state,
         watches_of_an_old_version_expire,
-        watches_end_in_time_after_a_bookmark,
+        watches_send_bookmark_and_end_at_timeout,
         watches_can_begin_with_a_list,
         watches_can_show_metadata_alone,
     ]
@@ -31,7 +31,7 @@ pub(super) fn checks() -> Vec<Check> {
 type Events = Pin<Box<dyn Stream<Item = Result<WatchEvent<DynamicObject>, Failure>> + Send>>;
 
 impl Bench {
-    /// A watch of the widgets with one label value, from a version on.
+    /// A watch from version `from`, of the widgets with one label value.
     async fn watch(&self, label: &str, from: &str) -> Result<Events, Failure> {
         self.watch_with(WatchParams::default().labels(&format!("watched={label}")).timeout(30), from).await
     }
@@ -56,7 +56,7 @@ impl Bench {
     }
 }
 
-/// The next event as `TYPE suffix`, where the suffix is what follows the last dash of the name.
+/// The next event as `TYPE suffix`. The suffix is the part of the name after its last dash.
 async fn next(events: &mut Events) -> Result<String, Failure> {
     let event = timeout(TIMEOUT, events.next()).await?.ok_or("the watch ended")??;
     let show = |kind: &str, object: &DynamicObject| {
@@ -94,13 +94,13 @@ async fn watches_show_changes_after_a_version(bench: Bench) -> Outcome {
     expect(&mut events, &["ADDED b", "MODIFIED a", "DELETED a"]).await
 }
 
-async fn watches_from_zero_begin_with_what_is_there(bench: Bench) -> Outcome {
+async fn watches_from_zero_begin_with_current_objects(bench: Bench) -> Outcome {
     bench.watched("a").await?;
     bench.watched("b").await?;
     let mut events = bench.watch(&bench.tag(), "0").await?;
     let mut first = [next(&mut events).await?, next(&mut events).await?];
     first.sort();
-    ensure!(first == ["ADDED a", "ADDED b"], "begins with {first:?}");
+    ensure!(first == ["ADDED a", "ADDED b"], "the watch begins with {first:?}");
     bench.watched("c").await?;
     expect(&mut events, &["BOOKMARK initial", "ADDED c"]).await
 }
@@ -115,12 +115,12 @@ async fn watches_follow_a_label_selector(bench: Bench) -> Outcome {
     expect(&mut events, &["ADDED a", "DELETED a", "ADDED a"]).await
 }
 
-async fn watches_show_the_last_state_of_the_deleted(bench: Bench) -> Outcome {
+async fn deletion_events_show_the_last_state(bench: Bench) -> Outcome {
     let widget = bench.watched("a").await?;
     let mut events = bench.watch(&bench.tag(), &version(&widget)).await?;
     bench.widgets().delete(&bench.name("a"), &DeleteParams::default()).await?;
     let event = timeout(TIMEOUT, events.next()).await?.ok_or("the watch ended")??;
-    let WatchEvent::Deleted(last) = event else { return Err("not a deletion".into()) };
+    let WatchEvent::Deleted(last) = event else { return Err("the event is not a deletion".into()) };
     ensure!(last.data["spec"] == widget.data["spec"], "the spec is {}", last.data["spec"]);
     ensure!(version(&last).parse::<u64>()? > version(&widget).parse()?, "the version is {}", version(&last));
     Ok(())
@@ -131,7 +131,7 @@ async fn watches_of_an_old_version_expire(bench: Bench) -> Outcome {
     expect(&mut events, &["ERROR 410 Expired"]).await
 }
 
-async fn watches_end_in_time_after_a_bookmark(bench: Bench) -> Outcome {
+async fn watches_send_bookmark_and_end_at_timeout(bench: Bench) -> Outcome {
     bench.watched("a").await?;
     let start = Instant::now();
     let params = WatchParams::default().labels(&format!("watched={}", bench.tag())).timeout(6);
@@ -139,9 +139,15 @@ async fn watches_end_in_time_after_a_bookmark(bench: Bench) -> Outcome {
     bench.create("unwatched", json!({})).await?;
     expect(&mut events, &["BOOKMARK"]).await?;
     let rest = timeout(TIMEOUT, events.collect::<Vec<_>>()).await?;
-    ensure!(rest.iter().all(|event| matches!(event, Ok(WatchEvent::Bookmark(_)))), "then came {rest:?}");
+    ensure!(
+        rest.iter().all(|event| matches!(event, Ok(WatchEvent::Bookmark(_)))),
+        "the last events are {rest:?}"
+    );
     let lasted = start.elapsed();
-    ensure!(lasted >= Duration::from_secs(5) && lasted < Duration::from_secs(15), "it lasted {lasted:?}");
+    ensure!(
+        lasted >= Duration::from_secs(5) && lasted < Duration::from_secs(15),
+        "the watch lasted {lasted:?}"
+    );
     Ok(())
 }
 
@@ -160,11 +166,11 @@ async fn watches_can_show_metadata_alone(bench: Bench) -> Outcome {
     let params = WatchParams::default().labels(&format!("watched={}", bench.tag())).timeout(30);
     let events = bench.widgets().watch_metadata(&params, "0").await?;
     let event = timeout(TIMEOUT, Box::pin(events).next()).await?.ok_or("the watch ended")??;
-    let WatchEvent::Added(object) = event else { return Err("not an addition".into()) };
+    let WatchEvent::Added(object) = event else { return Err("the event is not an addition".into()) };
     ensure!(object.uid() == widget.uid(), "the uid is {:?}", object.uid());
     ensure!(
         object.types.is_some_and(|types| types.kind == "PartialObjectMetadata"),
-        "it is not metadata alone"
+        "the event has more than metadata"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the controllers' common part promises, whatever a reconciler does.
+//! Guarantees of mlop-core's controller for every reconciler: isolation, leadership and ownership of children.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 const NS: &str = "default";
 
-/// Reports Ready and makes a ConfigMap of the object's name, except for names that ask for trouble.
+/// Reports Ready. The names `hangs`, `panics` and `conflicts` select a failure.
 struct Fragile;
 
 impl Reconciler for Fragile {
@@ -38,7 +38,7 @@ impl Reconciler for Fragile {
     }
 
     fn plan(object: &Arc<ObjectStore>, now: Timestamp) -> Plan<ConnectionStatus> {
-        assert!(object.name_any() != "panics", "as its name says");
+        assert!(object.name_any() != "panics", "requested by the name");
         let mut status = object.status.clone().unwrap_or_default();
         let generation = object.metadata.generation.unwrap_or_default();
         Conditions::new(&mut status.conditions, generation, now).settled();
@@ -53,7 +53,7 @@ impl Reconciler for Fragile {
             ..Default::default()
         };
         let plan = Plan::report(status);
-        if object.name_any() == "conflicts" { plan.create(&child, "the test wants it") } else { plan }
+        if object.name_any() == "conflicts" { plan.create(&child, "requested by the name") } else { plan }
     }
 }
 
@@ -94,7 +94,7 @@ async fn seconds(n: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_costs_one_object_its_pass() {
+async fn panic_stalls_only_its_object() {
     let (_leading, is_leading) = watch::channel(true);
     let sim = start(is_leading);
     object(&sim, "panics");
@@ -102,15 +102,15 @@ async fn a_panic_costs_one_object_its_pass() {
     seconds(5).await;
     let stalled = condition::get(&conditions(&sim, "panics"), condition_type::STALLED).cloned().unwrap();
     assert_eq!(stalled.reason, "Panicked");
-    assert!(stalled.message.contains("as its name says"), "{}", stalled.message);
+    assert!(stalled.message.contains("requested by the name"), "{}", stalled.message);
     assert!(is_ready(&sim, "works"));
     object(&sim, "later");
     seconds(5).await;
-    assert!(is_ready(&sim, "later"), "the controller lives on");
+    assert!(is_ready(&sim, "later"), "the controller continues");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pass_that_hangs_is_given_up_and_holds_nobody_up() {
+async fn hanging_reconcile_times_out_and_blocks_no_other_object() {
     let (_leading, is_leading) = watch::channel(true);
     let sim = start(is_leading);
     object(&sim, "hangs");
@@ -124,7 +124,7 @@ async fn a_pass_that_hangs_is_given_up_and_holds_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_leader_writes() {
+async fn follower_writes_nothing() {
     let (leading, is_leading) = watch::channel(false);
     let sim = start(is_leading);
     object(&sim, "a");
@@ -132,7 +132,7 @@ async fn only_the_leader_writes() {
     assert!(sim.writes().is_empty(), "{:?}", sim.writes());
     leading.send_replace(true);
     seconds(2).await;
-    assert!(is_ready(&sim, "a"), "on gaining the lease every object gets a pass");
+    assert!(is_ready(&sim, "a"), "every object is reconciled when the lease is acquired");
     leading.send_replace(false);
     object(&sim, "b");
     seconds(60).await;
@@ -140,7 +140,7 @@ async fn only_the_leader_writes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_foreign_child_is_left_alone_and_named() {
+async fn foreign_child_is_kept_and_reported() {
     let (_leading, is_leading) = watch::channel(true);
     let sim = start(is_leading);
     let foreign = ConfigMap {
@@ -161,5 +161,5 @@ async fn a_foreign_child_is_left_alone_and_named() {
     assert_eq!((kept.data, kept.metadata.owner_references), (foreign.data, None));
     sim.delete::<ConfigMap>(NS, "conflicts").unwrap();
     seconds(400).await;
-    assert!(is_ready(&sim, "conflicts"), "when the name is free the work goes on");
+    assert!(is_ready(&sim, "conflicts"), "the child is created once the name is free");
 }

@@ -1,11 +1,4 @@
-//! Jobs and workloads through the stand-ins of their controllers.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+//! The stand-ins for controllers, and compaction.
 
 use std::time::Duration;
 
@@ -19,19 +12,9 @@ use mlop_sim::{
     kubelet::{self, PodOutcome},
 };
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
-async fn until<T>(mut condition: impl FnMut() -> Option<T>) -> T {
-    let polled = async {
-        loop {
-            match condition() {
-                Some(value) => return value,
-                None => sleep(Duration::from_millis(100)).await,
-            }
-        }
-    };
-    timeout(Duration::from_secs(3600), polled).await.expect("it becomes true")
-}
+use crate::{config_map, until};
 
 fn job(completions: i32) -> Job {
     serde_json::from_value(json!({"metadata": {"name": "train"}, "spec": {
@@ -48,7 +31,7 @@ fn finished(sim: &Sim) -> Option<(String, Job)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_indexed_job_runs_one_pod_for_each_index() {
+async fn indexed_job_runs_one_pod_per_index() {
     let sim = Sim::new();
     kubelet::spawn(&sim, |_| PodOutcome::succeed("done"));
     controllers::spawn_jobs(&sim);
@@ -66,7 +49,7 @@ async fn an_indexed_job_runs_one_pod_for_each_index() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_pod_fails_the_job_and_ends_the_others() {
+async fn job_fails_and_stops_its_pods_when_one_fails() {
     let sim = Sim::new();
     kubelet::spawn(&sim, |pod| match pod.metadata.name.as_deref().unwrap().starts_with("train-1") {
         true => PodOutcome::fail(1, "Error", ""),
@@ -81,7 +64,7 @@ async fn a_failed_pod_fails_the_job_and_ends_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deleted_job_takes_its_pods_along() {
+async fn deleted_job_deletes_its_pods() {
     let sim = Sim::new();
     kubelet::spawn(&sim, |_| PodOutcome::run_forever());
     controllers::spawn_jobs(&sim);
@@ -92,7 +75,7 @@ async fn a_deleted_job_takes_its_pods_along() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deployment_becomes_ready_when_told_so() {
+async fn deployment_becomes_ready_after_the_scripted_delay() {
     let sim = Sim::new();
     controllers::spawn_workloads(&sim, |name| (name != "stuck").then_some(Duration::from_secs(30)));
     for name in ["stuck", "web"] {
@@ -119,10 +102,9 @@ async fn a_deployment_becomes_ready_when_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compacted_history_ends_old_watches_only() {
+async fn compaction_expires_watches_from_older_versions() {
     let sim = Sim::new();
-    let object: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
-    sim.create(&object).unwrap();
+    sim.create(&config_map("a")).unwrap();
     let then = sim.revision().to_string();
     sim.edit::<ConfigMap>("default", "a", |a| a.data = Some([("k".into(), "v".into())].into())).unwrap();
     let api: kube::Api<ConfigMap> = kube::Api::namespaced(sim.client(), "default");

@@ -1,11 +1,4 @@
-//! The simulator seen through kube's own client and watcher, in virtual time.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+//! The simulator through kube's client and watcher.
 
 use std::time::Duration;
 
@@ -25,9 +18,12 @@ use mlop_sim::{
     kubelet::{self, PodOutcome},
 };
 use serde_json::json;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-fn pod(name: &str) -> Pod {
+use crate::{config_map, until};
+
+/// A pod with the containers of a training run.
+fn worker_pod(name: &str) -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": name},
         "spec": {"restartPolicy": "Never", "containers": [{"name": "user", "image": "a:1"}, {"name": "agent", "image": "b:1"}]},
@@ -35,28 +31,12 @@ fn pod(name: &str) -> Pod {
     .unwrap()
 }
 
-fn config_map(name: &str) -> ConfigMap {
-    serde_json::from_value(json!({"metadata": {"name": name}, "data": {"key": "value"}})).unwrap()
-}
-
-async fn until<T>(mut condition: impl FnMut() -> Option<T>) -> T {
-    let polled = async {
-        loop {
-            match condition() {
-                Some(value) => return value,
-                None => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
-    };
-    timeout(Duration::from_secs(600), polled).await.expect("it becomes true")
-}
-
-fn phase(pod: &Pod) -> String {
+fn pod_phase(pod: &Pod) -> String {
     pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default()
 }
 
 #[tokio::test(start_paused = true)]
-async fn watcher_sees_what_is_written() {
+async fn watcher_sees_writes_after_its_watch_ended() {
     let sim = Sim::new();
     let api: Api<ConfigMap> = Api::namespaced(sim.client(), "default");
     api.create(&PostParams::default(), &config_map("before")).await.unwrap();
@@ -68,21 +48,21 @@ async fn watcher_sees_what_is_written() {
     assert_eq!(names.next().await.unwrap().unwrap(), "before");
     api.create(&PostParams::default(), &config_map("after")).await.unwrap();
     assert_eq!(names.next().await.unwrap().unwrap(), "after");
-    // The watch has ended and was taken up again meanwhile.
+    // The watch of 45 s ends several times meanwhile, and the watcher starts it again.
     tokio::time::advance(Duration::from_secs(200)).await;
     api.delete("before", &DeleteParams::default()).await.unwrap();
     assert_eq!(names.next().await.unwrap().unwrap(), "before");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_ends_as_the_script_says() {
+async fn pod_ends_with_the_scripted_outcome() {
     let sim = Sim::new();
     kubelet::spawn(&sim, |_| {
         PodOutcome::succeed("result").in_container("agent").running_for(Duration::from_secs(60))
     });
     let started = Instant::now();
-    sim.create(&pod("a")).unwrap();
-    let ended = until(|| sim.get::<Pod>("default", "a").filter(|pod| phase(pod) == "Succeeded")).await;
+    sim.create(&worker_pod("a")).unwrap();
+    let ended = until(|| sim.get::<Pod>("default", "a").filter(|pod| pod_phase(pod) == "Succeeded")).await;
     assert!(started.elapsed() >= Duration::from_secs(61));
     let statuses = ended.status.unwrap().container_statuses.unwrap();
     let messages: Vec<_> = statuses
@@ -93,27 +73,27 @@ async fn a_pod_ends_as_the_script_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_running_pod_ends_a_while_after_its_deletion() {
+async fn deleted_pod_shuts_down_before_removal() {
     let sim = Sim::new();
     kubelet::spawn(&sim, |_| PodOutcome::run_forever());
-    sim.create(&pod("a")).unwrap();
-    until(|| sim.get::<Pod>("default", "a").filter(|pod| phase(pod) == "Running")).await;
+    sim.create(&worker_pod("a")).unwrap();
+    until(|| sim.get::<Pod>("default", "a").filter(|pod| pod_phase(pod) == "Running")).await;
     sim.delete::<Pod>("default", "a").unwrap();
     assert!(sim.get::<Pod>("default", "a").unwrap().metadata.deletion_timestamp.is_some());
     until(|| sim.get::<Pod>("default", "a").is_none().then_some(())).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_run_has_the_same_trace() {
+async fn two_runs_of_a_test_have_the_same_trace() {
     async fn run() -> (u64, Vec<String>) {
         let sim = Sim::new();
         kubelet::spawn(&sim, |_| PodOutcome::fail(1, "Error", "no"));
         let api: Api<Pod> = Api::namespaced(sim.client(), "default");
         for name in ["a", "b", "c"] {
-            api.create(&PostParams::default(), &pod(name)).await.unwrap();
+            api.create(&PostParams::default(), &worker_pod(name)).await.unwrap();
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        until(|| sim.list::<Pod>().iter().all(|pod| phase(pod) == "Failed").then_some(())).await;
+        until(|| sim.list::<Pod>().iter().all(|pod| pod_phase(pod) == "Failed").then_some(())).await;
         let objects = sim.list::<Pod>().iter().map(|pod| serde_json::to_string(pod).unwrap()).collect();
         (sim.trace_hash(), objects)
     }
@@ -121,7 +101,7 @@ async fn the_same_run_has_the_same_trace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn watchers_of_one_event_act_in_one_order() {
+async fn watchers_react_to_an_event_in_order_of_subscription() {
     async fn run() -> u64 {
         let sim = Sim::new();
         let mut followers = tokio::task::JoinSet::new();
@@ -145,7 +125,7 @@ async fn watchers_of_one_event_act_in_one_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn custom_types_are_served() {
+async fn custom_type_is_served_with_defaults_and_status() {
     let sim = Sim::new();
     let crd: CustomResourceDefinition = serde_json::from_value(json!({
         "metadata": {"name": "widgets.test.dev"},
