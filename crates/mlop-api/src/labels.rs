@@ -36,6 +36,10 @@ pub const STORES_DIR: &str = "/run/mlop/stores";
 /// Keys of the Secret that an ObjectStore names; each becomes a file of that name.
 pub const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 pub const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+/// Optional key of that Secret: the token of temporary keys.
+pub const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
+/// Optional key of a connection's Secret: certificates (PEM) of the authority that signed the server's.
+pub const CA_CERTIFICATE: &str = "ca.crt";
 /// Folder with the online store's `password` file.
 pub const REDIS_DIR: &str = "/run/mlop/redis";
 /// Name of the container whose termination message is the result.

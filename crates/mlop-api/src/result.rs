@@ -122,6 +122,11 @@ impl ResultDocument {
         }
     }
 
+    /// How many of its metrics [`to_message`](Self::to_message) has room for.
+    pub fn fitting_metrics(&self) -> usize {
+        Self::from_message(&self.to_message()).map_or(0, |fitting| fitting.metrics.len())
+    }
+
     /// Reads a termination message, without what a status has no room for: the API server would refuse all of it.
     ///
     /// # Errors

@@ -55,12 +55,17 @@ pub enum Work {
     Register(RegisterWork),
     /// `mlop-registrar`: move an alias.
     Alias(AliasWork),
-    /// `mlop-launcher`: put a tree into a folder for a server to load.
-    Serve { model: Input, folder: String },
+    /// `mlop-launcher`: put a tree, or only the part of it at `path`, into a directory for a server to load.
+    Serve {
+        model: Input,
+        directory: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+    },
 }
 
 /// An ObjectStore as a pod reaches it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Store {
     /// Name of the ObjectStore; its keys are files in `<STORES_DIR>/<name>/` if it names a Secret.
@@ -73,6 +78,9 @@ pub struct Store {
     pub prefix: String,
     /// Whether keys are mounted.
     pub credentials: bool,
+    /// Whether the bucket is part of the host's name instead of the path.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub virtual_hosted: bool,
 }
 
 impl Store {
@@ -184,6 +192,9 @@ pub struct TrainWork {
     pub provenance: Provenance,
     /// Seconds after which the user's command is ended; none: never.
     pub deadline_seconds: Option<u64>,
+    /// Seconds between SIGTERM and SIGKILL of the pod; none: 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u64>,
 }
 
 /// What determined a tree, written into its manifest by the agent, never by user code.

@@ -3,26 +3,26 @@
 use mlop_api::labels;
 use std::{env, path::PathBuf};
 
-/// Folder with `task.json`: `MLOP_TASK_DIR`, or [`labels::TASK_DIR`].
+/// Directory with `task.json`: `MLOP_TASK_DIR`, or [`labels::TASK_DIR`].
 pub fn task_dir() -> PathBuf {
-    folder("MLOP_TASK_DIR", labels::TASK_DIR)
+    directory("MLOP_TASK_DIR", labels::TASK_DIR)
 }
 
-/// Folder with one folder of key files per ObjectStore: `MLOP_STORES_DIR`, or [`labels::STORES_DIR`].
+/// Directory with one directory of key files per ObjectStore: `MLOP_STORES_DIR`, or [`labels::STORES_DIR`].
 pub fn stores_dir() -> PathBuf {
-    folder("MLOP_STORES_DIR", labels::STORES_DIR)
+    directory("MLOP_STORES_DIR", labels::STORES_DIR)
 }
 
-/// Folder with the online store's `password`: `MLOP_REDIS_DIR`, or [`labels::REDIS_DIR`].
+/// Directory with the online store's `password`: `MLOP_REDIS_DIR`, or [`labels::REDIS_DIR`].
 pub fn redis_dir() -> PathBuf {
-    folder("MLOP_REDIS_DIR", labels::REDIS_DIR)
+    directory("MLOP_REDIS_DIR", labels::REDIS_DIR)
 }
 
 /// File whose content becomes the container's termination message: `MLOP_TERMINATION_LOG`, or Kubernetes' default.
 pub fn termination_log() -> PathBuf {
-    folder("MLOP_TERMINATION_LOG", "/dev/termination-log")
+    directory("MLOP_TERMINATION_LOG", "/dev/termination-log")
 }
 
-fn folder(variable: &str, default: &str) -> PathBuf {
+fn directory(variable: &str, default: &str) -> PathBuf {
     env::var_os(variable).map_or_else(|| default.into(), PathBuf::from)
 }

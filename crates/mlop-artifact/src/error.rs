@@ -34,12 +34,15 @@ pub fn store_failure(store: &str, doing: &str, error: &Error) -> Failure {
             Reason::WorkerFailed,
             "a key has an empty segment, a '..' or control characters; rename the object or narrow the prefix",
         ),
+        Error::AlreadyExists { .. } => terminal(Reason::WorkerFailed, "there is another object already"),
         Error::NotImplemented { .. } | Error::NotSupported { .. } => {
             terminal(Reason::WorkerFailed, "the store does not support this")
         }
         _ => match status(&text) {
             Some(401 | 403) => denied(terminal),
-            Some(status @ 300..=499) if !matches!(status, 408 | 429) => terminal(
+            Some(412) => transient(Reason::SourceChanged, "the object changed since it was listed"),
+            // 409: another request for the same key is under way.
+            Some(status @ 300..=499) if !matches!(status, 408 | 409 | 429) => terminal(
                 Reason::StoreDenied,
                 "the store refuses the request; correct endpoint, region or bucket",
             ),
@@ -57,8 +60,8 @@ fn denied(failure: impl Fn(Reason, &str) -> Failure) -> Failure {
 
 /// The failure behind an error of a local file, met while `doing` (`writing`) something to `path`.
 pub fn local_failure(doing: &str, path: &Path, error: &io::Error) -> Failure {
-    let advice =
-        if error.kind() == io::ErrorKind::StorageFull { "; the pod needs more scratch space" } else { "" };
+    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let advice = if full { "; the pod needs more scratch space" } else { "" };
     Failure::transient(Reason::WorkerFailed, format!("{doing} {}: {error}{advice}", path.display()))
 }
 
@@ -125,6 +128,8 @@ mod tests {
         check(&generic("connection refused"), Reason::StoreUnreachable, true);
         check(&generic("non-2xx status code: 503 Slow Down: "), Reason::StoreUnreachable, true);
         check(&generic("non-2xx status code: 429 Too Many Requests: "), Reason::StoreUnreachable, true);
+        check(&generic("non-2xx status code: 409 Conflict: "), Reason::StoreUnreachable, true);
+        check(&generic("status code: 412 Precondition Failed: "), Reason::SourceChanged, true);
         check(&generic("non-2xx status code: 403 Forbidden: <Error/>"), Reason::StoreDenied, false);
         check(&generic("non-2xx status code: 400 Bad Request: <Error/>"), Reason::StoreDenied, false);
         check(&generic("Received redirect without LOCATION"), Reason::StoreDenied, false);

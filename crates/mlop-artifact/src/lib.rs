@@ -8,20 +8,23 @@
 //! | [`store`] | an object store as a worker uses it: bounded, with errors that are [results](mlop_api::result::Failure) |
 //! | [`manifest`] | what tables and trees consist of, and reading that with verification |
 //! | [`table`] | upload and download of a table's Parquet parts |
-//! | [`tree`] | upload and download of a folder |
-//! | [`folder`] | a folder that user code writes, read without leaving it |
+//! | [`tree`] | upload and download of a directory |
+//! | [`directory`] | a directory that user code writes, read without leaving it |
+//! | [`patience`] | repeating requests to a store that does not answer |
 //! | [`distinct`] | an estimate of how many different values a column has |
 //! | [`worker`] | the frame of every worker's `main`: task in, result out |
 //!
 //! Everything is written by conditional create and the manifest last. So an upload that was interrupted is
 //! finished by doing it again, and nothing that is published ever changes.
 
+pub mod directory;
 pub mod distinct;
 pub mod environment;
 mod error;
-pub mod folder;
 pub mod manifest;
 pub mod path;
+pub mod patience;
+mod progress;
 pub mod store;
 pub mod table;
 mod transfer;
@@ -29,6 +32,3 @@ pub mod tree;
 pub mod worker;
 
 pub use transfer::Fingerprint;
-
-/// Objects in flight at once, in both directions.
-pub(crate) const TRANSFERS: usize = 4;

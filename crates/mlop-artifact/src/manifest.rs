@@ -3,8 +3,8 @@
 //! A manifest is stored as its canonical JSON (RFC 8785); the SHA-256 of those bytes is the artifact's digest. No
 //! manifest holds a time, a host or a path of the machine that made it: equal content has equal digests.
 
-use crate::{path, store::ObjectStoreHandle};
-use mlop_api::{Digest, MEDIA_TABLE, MEDIA_TREE, Reason, result::Failure, task::Provenance};
+use crate::{directory::Skipped, path, store::ObjectStoreHandle};
+use mlop_api::{Digest, MEDIA_TABLE, MEDIA_TREE, Reason, common::Metric, result::Failure, task::Provenance};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeSet;
 
@@ -79,6 +79,12 @@ pub struct TreeManifest {
     /// Sorted by path.
     pub files: Vec<File>,
     pub provenance: Provenance,
+    /// Everything that was measured, sorted by name; a status holds the first of these only.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub metrics: Vec<Metric>,
+    /// Entries of the directory that could not be part of the tree, the first 100 of them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub skipped: Vec<Skipped>,
 }
 
 /// A file of a tree.
@@ -89,6 +95,9 @@ pub struct File {
     pub bytes: u64,
     #[serde(with = "hex_digest")]
     pub sha256: Digest,
+    /// Whether the file may be executed.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub executable: bool,
 }
 
 /// A kind of manifest.
@@ -127,13 +136,13 @@ impl Manifest for TreeManifest {
                 return Some(format!("lists {:?} twice", file.path));
             }
         }
-        // A file where another one needs a folder cannot be laid out on a disk.
+        // A file where another one needs a directory cannot be laid out on a disk.
         files.iter().find_map(|path| {
             let parents = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
             parents
                 .into_iter()
                 .find(|parent| files.contains(parent))
-                .map(|f| format!("has {f:?} as file and folder"))
+                .map(|f| format!("has {f:?} as file and directory"))
         })
     }
 }
@@ -240,11 +249,18 @@ mod tests {
     use super::*;
 
     fn tree(paths: &[&str]) -> TreeManifest {
-        let file = |path: &&str| File { path: (*path).to_owned(), bytes: 1, sha256: Digest::of_bytes(b"x") };
+        let file = |path: &&str| File {
+            path: (*path).to_owned(),
+            bytes: 1,
+            sha256: Digest::of_bytes(b"x"),
+            executable: false,
+        };
         TreeManifest {
             media_type: MEDIA_TREE.to_owned(),
             files: paths.iter().map(file).collect(),
             provenance: Provenance::default(),
+            metrics: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 
@@ -301,7 +317,7 @@ mod tests {
         refused(&tree(&["../x"]), "'..'");
         refused(&tree(&["/x"]), "absolute");
         refused(&tree(&["x", "x"]), "twice");
-        refused(&tree(&["a", "a-b", "a/b"]), "as file and folder");
+        refused(&tree(&["a", "a-b", "a/b"]), "as file and directory");
         refused(&TreeManifest { media_type: MEDIA_TABLE.into(), ..tree(&["x"]) }, "media type");
         refused(&table("../../etc/passwd"), "does not belong");
         let many: Vec<String> = (0..=OBJECTS_MAX).map(|i| i.to_string()).collect();

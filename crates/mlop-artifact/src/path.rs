@@ -5,36 +5,38 @@ use mlop_api::{Reason, result::Failure};
 /// Longest path in bytes; an S3 key may have 1,024, its prefix included.
 pub const PATH_BYTES_MAX: usize = 768;
 
-/// Refuses every path that could lead out of the folder it is meant for, or that cannot be a key.
+/// Refuses every path that could lead out of the directory it is meant for, or that cannot be a key.
 ///
 /// # Errors
 /// [`Reason::InputCorrupt`], terminal, saying what is wrong.
 pub fn safe(path: &str) -> Result<(), Failure> {
-    match flaw(path) {
-        None => Ok(()),
-        Some(flaw) => {
-            let shown: String = path.chars().take(100).collect();
-            Err(Failure::terminal(Reason::InputCorrupt, format!("the path {shown:?} {flaw}")))
-        }
-    }
+    check(path).map_err(|flaw| {
+        let shown: String = path.chars().take(100).collect();
+        Failure::terminal(Reason::InputCorrupt, format!("the path {shown:?} {flaw}"))
+    })
 }
 
-fn flaw(path: &str) -> Option<&'static str> {
+/// As [`safe`], with the flaw alone.
+///
+/// # Errors
+/// The flaw as a predicate: "is too long".
+pub fn check(path: &str) -> Result<(), &'static str> {
     if path.is_empty() {
-        return Some("is empty");
+        return Err("is empty");
     }
     if path.len() > PATH_BYTES_MAX {
-        return Some("is too long");
+        return Err("is too long");
     }
     if path.starts_with('/') {
-        return Some("is absolute");
+        return Err("is absolute");
     }
     if path.chars().any(|c| c.is_control() || c == '\\') {
-        return Some("has a control character or a backslash");
+        return Err("has a control character or a backslash");
     }
-    path.split('/')
-        .any(|segment| matches!(segment, "" | "." | ".."))
-        .then_some("has an empty, '.' or '..' segment")
+    if path.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        return Err("has an empty, '.' or '..' segment");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,34 +1,37 @@
 //! One ObjectStore as a worker uses it.
 
 use crate::{
-    environment,
     error::{local_failure, store_failure},
+    patience::{Patience, is_passing},
     transfer::{self, Fingerprint},
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use mlop_api::{Digest, Reason, labels, result::Failure, task::Store};
+use mlop_api::{Digest, Reason, result::Failure, task::Store};
 use object_store::{
-    BackoffConfig, ClientOptions, Error, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
-    RetryConfig, aws::AmazonS3Builder, memory::InMemory, path::Path as Key,
+    Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, memory::InMemory,
+    path::Path as Key,
 };
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
-use tokio::{fs::File, io::AsyncSeekExt, time::timeout};
+use tokio::time::timeout;
 
-/// Longest time to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest time of one request with its retries, other than reading a body.
+mod open;
+mod outage;
+
+pub use open::{open, open_with_keys};
+pub use outage::Outage;
+
+/// Longest time of one request, other than reading a body.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest silence while a body is read.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Retries of one request, with delays from 100 ms to 3 s.
-const RETRIES: usize = 5;
 
 /// An ObjectStore, opened. Keys given to it are relative to the store's prefix. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ObjectStoreHandle {
     store: Store,
     client: Arc<dyn ObjectStore>,
+    patience: Patience,
 }
 
 /// An object as a listing shows it.
@@ -47,70 +50,21 @@ pub struct Entry {
 /// Content of an object, chunk by chunk.
 pub type Body = BoxStream<'static, Result<Bytes, Failure>>;
 
-/// Opens `store` with the keys that the operator mounted, or unsigned when it names no Secret. Sends nothing yet.
-///
-/// # Errors
-/// [`Reason::SecretMissing`] when a key file is not there; [`Reason::InvalidSpec`] when the address cannot be used.
-pub fn open(store: &Store) -> Result<ObjectStoreHandle, Failure> {
-    open_with_keys(store, &environment::stores_dir())
-}
-
-/// As [`open`], with the folder of key folders given.
-///
-/// # Errors
-/// As [`open`].
-pub fn open_with_keys(store: &Store, stores_dir: &Path) -> Result<ObjectStoreHandle, Failure> {
-    let mut builder = AmazonS3Builder::new()
-        .with_endpoint(store.endpoint.trim_end_matches('/'))
-        .with_region(&store.region)
-        .with_bucket_name(&store.bucket)
-        .with_virtual_hosted_style_request(false)
-        .with_client_options(
-            ClientOptions::new()
-                .with_allow_http(true)
-                .with_connect_timeout(CONNECT_TIMEOUT)
-                // Bodies may take hours; silence and single requests are bounded here instead.
-                .with_timeout_disabled(),
-        )
-        .with_retry(RetryConfig {
-            backoff: BackoffConfig {
-                init_backoff: Duration::from_millis(100),
-                max_backoff: Duration::from_secs(3),
-                base: 2.0,
-            },
-            max_retries: RETRIES,
-            // For one body this counts from its beginning: it must not forbid resuming a long one.
-            retry_timeout: Duration::from_secs(24 * 3_600),
-        });
-    builder = if store.credentials {
-        let folder = stores_dir.join(&store.name);
-        builder
-            .with_access_key_id(mounted_key(store, &folder, labels::ACCESS_KEY_ID)?)
-            .with_secret_access_key(mounted_key(store, &folder, labels::SECRET_ACCESS_KEY)?)
-    } else {
-        builder.with_skip_signature(true)
-    };
-    let client = builder.build().map_err(|error| {
-        let address = format!("endpoint {:?}, bucket {:?}", store.endpoint, store.bucket);
-        Failure::terminal(Reason::InvalidSpec, format!("ObjectStore {}: {address}: {error}", store.name))
-    })?;
-    Ok(ObjectStoreHandle::new(store.clone(), Arc::new(client)))
-}
-
-fn mounted_key(store: &Store, folder: &Path, name: &str) -> Result<String, Failure> {
-    match std::fs::read_to_string(folder.join(name)) {
-        Ok(key) => Ok(key.trim().to_owned()),
-        Err(error) => Err(Failure::terminal(
-            Reason::SecretMissing,
-            format!("ObjectStore {}: its Secret has no usable key {name}: {error}", store.name),
-        )),
-    }
-}
-
 impl ObjectStoreHandle {
-    /// A handle over any client whose root is the bucket.
+    /// A handle over any client whose root is the bucket. It makes each request once.
     pub fn new(store: Store, client: Arc<dyn ObjectStore>) -> Self {
-        Self { store, client }
+        Self { store, client, patience: Patience::NONE }
+    }
+
+    /// The same store, whose requests are repeated with `patience` while it does not answer.
+    #[must_use]
+    pub fn with_patience(&self, patience: Patience) -> Self {
+        Self { patience, ..self.clone() }
+    }
+
+    /// How long requests are repeated while the store does not answer.
+    pub fn patience(&self) -> Patience {
+        self.patience
     }
 
     /// A store in memory, for tests.
@@ -122,16 +76,17 @@ impl ObjectStoreHandle {
             bucket: name.to_owned(),
             prefix: "test/".to_owned(),
             credentials: false,
+            ..Store::default()
         };
         Self::new(store, Arc::new(InMemory::new()))
     }
 
-    /// The part of this store below `folder`: a store of its own, with the same layout.
+    /// The part of this store below `directory`: a store of its own, with the same layout.
     #[must_use]
-    pub fn within(&self, folder: &str) -> Self {
-        let mut store = self.store.clone();
-        store.prefix = format!("{}{folder}/", store.prefix);
-        Self { store, client: Arc::clone(&self.client) }
+    pub fn within(&self, directory: &str) -> Self {
+        let mut within = self.clone();
+        within.store.prefix = format!("{}{directory}/", self.store.prefix);
+        within
     }
 
     /// Where and what this store is.
@@ -144,6 +99,10 @@ impl ObjectStoreHandle {
     /// # Errors
     /// [`Reason::InputCorrupt`] when it has more than `bytes_max` bytes; otherwise as the store says.
     pub async fn find(&self, key: &str, bytes_max: u64) -> Result<Option<Bytes>, Failure> {
+        self.patience.repeat(|| self.find_once(key, bytes_max)).await
+    }
+
+    async fn find_once(&self, key: &str, bytes_max: u64) -> Result<Option<Bytes>, Failure> {
         let doing = format!("reading {}", self.store.uri(key));
         let found = match self.request(&doing, self.client.get(&self.key(key)?)).await {
             Err(Unfulfilled { error: Some(Error::NotFound { .. }), failure }) => {
@@ -197,19 +156,21 @@ impl ObjectStoreHandle {
 
     async fn stream(&self, key: &str, options: GetOptions) -> Result<Body, Failure> {
         let doing = format!("reading {}", self.store.uri(key));
-        let found = self.request(&doing, self.client.get_opts(&self.key(key)?, options)).await?;
+        let place = self.key(key)?;
+        let found = self.repeated(&doing, || self.client.get_opts(&place, options.clone())).await?;
         Ok(self.bounded(doing, found.into_stream()))
     }
 
-    /// Writes `content` to `key` unless there is an object already. `false`: there is, and it was left as it is.
+    /// Writes `content` to `key` unless there is an object already. `false`: there is, and it was left as it is; it may
+    /// be the content of an earlier attempt at this very request, whose answer was lost.
     ///
     /// # Errors
     /// As the store says.
     pub async fn create(&self, key: &str, content: impl Into<Bytes>) -> Result<bool, Failure> {
         let doing = format!("writing {}", self.store.uri(key));
         let (key, payload) = (self.key(key)?, PutPayload::from(content.into()));
-        let put = self.client.put_opts(&key, payload, PutMode::Create.into());
-        match self.request(&doing, put).await {
+        let put = || self.client.put_opts(&key, payload.clone(), PutMode::Create.into());
+        match self.repeated(&doing, put).await {
             Ok(_) => Ok(true),
             Err(Unfulfilled { error: Some(Error::AlreadyExists { .. }), .. }) => Ok(false),
             Err(unfulfilled) => Err(unfulfilled.into()),
@@ -226,11 +187,10 @@ impl ObjectStoreHandle {
         path: &Path,
         place: impl FnOnce(&Digest) -> String,
     ) -> Result<(String, Fingerprint), Failure> {
-        let mut file = File::open(path).await.map_err(local("opening", path))?;
-        let fingerprint = transfer::fingerprint(&mut file, path).await?;
-        file.rewind().await.map_err(local("reading", path))?;
+        let open = || std::fs::File::open(path).map_err(local("opening", path));
+        let fingerprint = transfer::fingerprint(open()?, path).await?;
         let key = place(&fingerprint.sha256);
-        transfer::upload(self, &key, &mut file, &fingerprint, path).await?;
+        transfer::upload(self, &key, &open, &fingerprint, path).await?;
         Ok((key, fingerprint))
     }
 
@@ -240,7 +200,8 @@ impl ObjectStoreHandle {
     /// As the store says.
     pub async fn size(&self, key: &str) -> Result<Option<u64>, Failure> {
         let doing = format!("looking at {}", self.store.uri(key));
-        match self.request(&doing, self.client.head(&self.key(key)?)).await {
+        let place = self.key(key)?;
+        match self.repeated(&doing, || self.client.head(&place)).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(Unfulfilled { error: Some(Error::NotFound { .. }), .. }) => Ok(None),
             Err(unfulfilled) => Err(unfulfilled.into()),
@@ -253,7 +214,8 @@ impl ObjectStoreHandle {
     /// As the store says.
     pub async fn delete(&self, key: &str) -> Result<(), Failure> {
         let doing = format!("deleting {}", self.store.uri(key));
-        match self.request(&doing, self.client.delete(&self.key(key)?)).await {
+        let place = self.key(key)?;
+        match self.repeated(&doing, || self.client.delete(&place)).await {
             Ok(()) | Err(Unfulfilled { error: Some(Error::NotFound { .. }), .. }) => Ok(()),
             Err(unfulfilled) => Err(unfulfilled.into()),
         }
@@ -263,17 +225,17 @@ impl ObjectStoreHandle {
     pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<Entry, Failure>> {
         let full = format!("{}{prefix}", self.store.prefix);
         let doing = format!("listing {}", self.store.uri(prefix));
-        // The client lists whole folders only.
-        let folder = full.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let folder = match Key::parse(folder) {
-            Ok(folder) => folder,
+        // The client lists whole directories only.
+        let directory = full.rsplit_once('/').map_or("", |(directory, _)| directory);
+        let directory = match Key::parse(directory) {
+            Ok(directory) => directory,
             Err(error) => {
                 let failure = store_failure(&self.store.name, &doing, &error.into());
                 return futures::stream::once(async { Err(failure) }).boxed();
             }
         };
-        let (listing, strip) = (self.client.list(Some(&folder)), self.store.prefix.len());
-        self.bounded(doing, listing)
+        let strip = self.store.prefix.len();
+        self.objects(doing, directory)
             .try_filter_map(move |meta| {
                 let key = meta.location.as_ref();
                 let entry = key.starts_with(&full).then(|| Entry {
@@ -287,6 +249,35 @@ impl ObjectStoreHandle {
             .boxed()
     }
 
+    /// All objects below `directory`. A listing that breaks off goes on behind the last object.
+    fn objects(&self, doing: String, directory: Key) -> BoxStream<'static, Result<ObjectMeta, Failure>> {
+        let first = self.bounded(doing.clone(), self.client.list(Some(&directory)));
+        let state = (self.clone(), first, None::<Key>, self.patience.pauses());
+        futures::stream::try_unfold(state, move |(handle, mut stream, mut last, mut pauses)| {
+            let (doing, directory) = (doing.clone(), directory.clone());
+            async move {
+                loop {
+                    match stream.try_next().await {
+                        Ok(Some(meta)) => {
+                            last = Some(meta.location.clone());
+                            pauses = handle.patience.pauses();
+                            return Ok(Some((meta, (handle, stream, last, pauses))));
+                        }
+                        Ok(None) => return Ok(None),
+                        Err(failure) if is_passing(&failure) => pauses.wait(failure).await?,
+                        Err(failure) => return Err(failure),
+                    }
+                    let listing = match &last {
+                        None => handle.client.list(Some(&directory)),
+                        Some(last) => handle.client.list_with_offset(Some(&directory), last),
+                    };
+                    stream = handle.bounded(doing.clone(), listing);
+                }
+            }
+        })
+        .boxed()
+    }
+
     /// The client and the full key, for multipart uploads.
     pub(crate) async fn multipart(
         &self,
@@ -294,6 +285,26 @@ impl ObjectStoreHandle {
     ) -> Result<Box<dyn object_store::MultipartUpload>, Failure> {
         let doing = format!("writing {}", self.store.uri(key));
         Ok(self.request(&doing, self.client.put_multipart(&self.key(key)?)).await?)
+    }
+
+    /// Carries out one request, again while the store does not answer.
+    pub(crate) async fn repeated<T, F>(
+        &self,
+        doing: &str,
+        mut request: impl FnMut() -> F,
+    ) -> Result<T, Unfulfilled>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut pauses = self.patience.pauses();
+        loop {
+            match self.request(doing, request()).await {
+                Err(Unfulfilled { failure, .. }) if is_passing(&failure) => {
+                    pauses.wait(failure).await.map_err(|failure| Unfulfilled { error: None, failure })?;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Carries out one request within its time.
@@ -343,7 +354,8 @@ impl ObjectStoreHandle {
     }
 }
 
-/// A request that failed: the store's own error, for callers to whom some errors are answers, and its meaning.
+/// A request that failed: the store's own error, for callers to whom some errors are answers, and its
+/// meaning.
 #[derive(Debug)]
 pub(crate) struct Unfulfilled {
     pub error: Option<Error>,

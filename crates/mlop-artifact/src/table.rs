@@ -4,15 +4,17 @@
 //! ends with [`publish`](crate::manifest::publish).
 
 use crate::{
-    TRANSFERS,
     manifest::{self, ColumnSchema, ColumnStats, Part, TableManifest},
     store::{ObjectStoreHandle, local},
-    transfer::{self, Fingerprint},
+    transfer::{self, Fingerprint, Unfinished},
 };
 use futures::TryStreamExt;
 use mlop_api::{Digest, MEDIA_TABLE, result::Failure};
 use std::path::{Path, PathBuf};
 use tokio::fs;
+
+/// Parts that are downloaded at once.
+const PARTS: usize = 4;
 
 /// Uploads the finished Parquet file at `local`, which has `rows` rows.
 ///
@@ -29,7 +31,7 @@ pub fn manifest(schema: Vec<ColumnSchema>, parts: Vec<Part>, columns: Vec<Column
     TableManifest { media_type: MEDIA_TABLE.to_owned(), schema, parts, rows, columns }
 }
 
-/// Downloads the table `digest` into the folder `into`, which is created, as `part-00000.parquet`, `part-00001.parquet`
+/// Downloads the table `digest` into the directory `into`, which is created, as `part-00000.parquet`, `part-00001.parquet`
 /// and so on. Every byte is verified.
 ///
 /// # Errors
@@ -41,18 +43,21 @@ pub async fn download(
 ) -> Result<TableManifest, Failure> {
     let manifest: TableManifest = manifest::read(store, digest).await?;
     fs::create_dir_all(into).await.map_err(local("creating", into))?;
+    let unfinished = &Unfinished::within(into, |_| false).await?;
     futures::stream::iter(manifest.parts.iter().enumerate().map(Ok))
-        .try_for_each_concurrent(TRANSFERS, |(index, part)| async move {
+        .try_for_each_concurrent(PARTS, |(index, part)| async move {
             let expected = Fingerprint { bytes: part.bytes, sha256: part.sha256.clone() };
-            transfer::download(store, &part.path, &part_file(into, index), &expected).await
+            let (from, to) = (unfinished.file(index), part_file(into, index));
+            transfer::download(store, &part.path, &from, &to, &expected).await
         })
         .await?;
+    unfinished.remove().await?;
     Ok(manifest)
 }
 
 /// Where [`download`] puts part number `index`.
-pub fn part_file(folder: &Path, index: usize) -> PathBuf {
-    folder.join(format!("part-{index:05}.parquet"))
+pub fn part_file(directory: &Path, index: usize) -> PathBuf {
+    directory.join(format!("part-{index:05}.parquet"))
 }
 
 #[cfg(test)]

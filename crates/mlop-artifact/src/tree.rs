@@ -1,59 +1,110 @@
-//! Trees: plain folders of any files under `trees/<digest>/`, so that people and tools can open them by uri.
+//! Trees: plain directories of any files under `trees/<digest>/`, so that people and tools can open them by uri.
 
 use crate::{
-    TRANSFERS,
-    folder::Folder,
+    directory::{Contents, Directory, Found},
     manifest::{self, File, Manifest, Published, TreeManifest},
+    progress::Progress,
     store::{ObjectStoreHandle, local},
-    transfer::{self, Fingerprint},
+    transfer::{self, Fingerprint, Unfinished},
 };
-use futures::TryStreamExt;
-use mlop_api::{Digest, MEDIA_TREE, Reason, result::Failure, task::Provenance};
-use std::path::Path;
-use tokio::fs;
+use futures::{StreamExt, TryStreamExt};
+use mlop_api::{Digest, MEDIA_TREE, Reason, common::Metric, result::Failure, task::Provenance};
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, path::Path};
+use tokio::{fs, sync::Semaphore};
 
-/// Uploads the folder `from` as a tree. Empty folders are not part of a tree; links are followed within the folder only.
+/// Files that are hashed at once.
+const HASHED: usize = 4;
+/// Files in flight at once: small ones wait for the store, not for the line.
+const FILES: usize = 64;
+/// Mebibytes of memory that uploads may take together.
+const MEMORY_MIB: usize = 64;
+/// Mebibytes that one file takes at most: two chunks of 8 MiB.
+const FILE_MIB: u64 = 16;
+
+/// What a manifest says of a tree besides its files.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    pub provenance: Provenance,
+    pub metrics: Vec<Metric>,
+}
+
+/// Uploads the directory `from` as a tree. Empty directories are not part of a tree.
 ///
 /// # Errors
-/// [`Reason::UserError`] for files that cannot be part of a tree; otherwise as the store and the disk say.
+/// As [`publish`].
 pub async fn upload(
     store: &ObjectStoreHandle,
     from: &Path,
     provenance: Provenance,
 ) -> Result<Published<TreeManifest>, Failure> {
-    let folder = Folder::open(from)?;
-    let mut files = Vec::new();
-    for path in folder.files()? {
-        let mut file = fs::File::from_std(folder.file(&path)?);
-        let Fingerprint { bytes, sha256 } = transfer::fingerprint(&mut file, &from.join(&path)).await?;
-        files.push(File { path, bytes, sha256 });
-    }
-    let manifest = TreeManifest { media_type: MEDIA_TREE.to_owned(), files, provenance };
+    let directory = Directory::open(from)?;
+    let contents = directory.contents()?;
+    publish(store, &directory, &contents, Facts { provenance, ..Facts::default() }).await
+}
+
+/// Uploads `contents` of `directory` as a tree.
+///
+/// # Errors
+/// [`Reason::WorkerFailed`], retryable, when a file changes meanwhile; otherwise as the store and the disk say.
+pub async fn publish(
+    store: &ObjectStoreHandle,
+    directory: &Directory,
+    contents: &Contents,
+    facts: Facts,
+) -> Result<Published<TreeManifest>, Failure> {
+    let files = futures::stream::iter(&contents.files)
+        .map(|found| hash(directory, found))
+        .buffered(HASHED)
+        .try_collect()
+        .await?;
+    let manifest = TreeManifest {
+        media_type: MEDIA_TREE.to_owned(),
+        files,
+        provenance: facts.provenance,
+        metrics: facts.metrics,
+        skipped: contents.skipped.clone(),
+    };
     if let Some(flaw) = manifest.flaw() {
-        return Err(Failure::terminal(Reason::UserError, format!("the folder {} {flaw}", from.display())));
+        let message = format!("the directory {} {flaw}", directory.path().display());
+        return Err(Failure::terminal(Reason::UserError, message));
     }
     let (_, digest) = manifest::canonical(&manifest)?;
-    put_files(store, &folder, &manifest.files, &digest).await?;
+    let progress = Progress::new("uploading", manifest.files.iter().map(|file| file.bytes));
+    progress.told(put_files(store, directory, &contents.files, &manifest.files, &digest, &progress)).await?;
     manifest::publish(store, manifest).await
+}
+
+async fn hash(directory: &Directory, found: &Found) -> Result<File, Failure> {
+    let file = directory.file(found)?;
+    let shown = directory.path().join(&found.path);
+    let Fingerprint { bytes, sha256 } = transfer::fingerprint(file, &shown).await?;
+    Ok(File { path: found.path.clone(), bytes, sha256, executable: found.executable })
 }
 
 async fn put_files(
     store: &ObjectStoreHandle,
-    folder: &Folder,
+    directory: &Directory,
+    found: &[Found],
     files: &[File],
     digest: &Digest,
+    progress: &Progress,
 ) -> Result<(), Failure> {
-    futures::stream::iter(files.iter().map(Ok))
-        .try_for_each_concurrent(TRANSFERS, |file| async move {
-            let mut source = fs::File::from_std(folder.file(&file.path)?);
+    let memory = &Semaphore::new(MEMORY_MIB);
+    futures::stream::iter(found.iter().zip(files).map(Ok))
+        .try_for_each_concurrent(FILES, |(found, file)| async move {
+            let mebibytes = u32::try_from((file.bytes >> 20).clamp(1, FILE_MIB)).unwrap_or(1);
+            let _held = memory.acquire_many(mebibytes).await;
             let expected = Fingerprint { bytes: file.bytes, sha256: file.sha256.clone() };
             let key = manifest::tree_key(digest, &file.path);
-            transfer::upload(store, &key, &mut source, &expected, &folder.path().join(&file.path)).await
+            let shown = directory.path().join(&file.path);
+            transfer::upload(store, &key, &|| directory.file(found), &expected, &shown).await?;
+            progress.done(file.bytes);
+            Ok(())
         })
         .await
 }
 
-/// Downloads the tree `digest` into the folder `into`, which is created. Every byte is verified.
+/// Downloads the tree `digest` into the directory `into`, which is created. Every byte is verified.
 ///
 /// # Errors
 /// [`Reason::InputCorrupt`] when something is missing, altered or unsafe to write.
@@ -62,97 +113,74 @@ pub async fn download(
     digest: &Digest,
     into: &Path,
 ) -> Result<TreeManifest, Failure> {
-    let manifest: TreeManifest = manifest::read(store, digest).await?;
+    download_part(store, digest, into, None).await
+}
+
+/// As [`download`], but only the file or directory at `part` of the tree, at its place in the tree. The manifest that
+/// is returned lists what was downloaded.
+///
+/// # Errors
+/// As [`download`], and [`Reason::InvalidSpec`] when the tree has no such part.
+pub async fn download_part(
+    store: &ObjectStoreHandle,
+    digest: &Digest,
+    into: &Path,
+    part: Option<&str>,
+) -> Result<TreeManifest, Failure> {
+    let mut manifest: TreeManifest = manifest::read(store, digest).await?;
     fs::create_dir_all(into).await.map_err(local("creating", into))?;
-    futures::stream::iter(manifest.files.iter().map(Ok))
-        .try_for_each_concurrent(TRANSFERS, |file| async move {
-            let target = into.join(&file.path);
-            if let Some(parent) = target.parent() {
-                fs::create_dir_all(parent).await.map_err(local("creating", parent))?;
-            }
-            let expected = Fingerprint { bytes: file.bytes, sha256: file.sha256.clone() };
-            transfer::download(store, &manifest::tree_key(digest, &file.path), &target, &expected).await
-        })
-        .await?;
+    let taken: BTreeSet<String> = manifest.files.iter().map(|file| first(&file.path).to_owned()).collect();
+    if let Some(part) = part.map(|part| part.trim_matches('/')).filter(|part| !part.is_empty()) {
+        manifest.files.retain(|file| is_within(&file.path, part));
+        if manifest.files.is_empty() {
+            let there = taken.iter().take(20).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let message = format!("the tree has nothing at {part:?}; at its top it has {there}");
+            return Err(Failure::terminal(Reason::InvalidSpec, message));
+        }
+    }
+    let unfinished = &Unfinished::within(into, |name| taken.contains(name)).await?;
+    let progress = &Progress::new("downloading", manifest.files.iter().map(|file| file.bytes));
+    let all = futures::stream::iter(manifest.files.iter().enumerate().map(Ok)).try_for_each_concurrent(
+        FILES,
+        |(index, file)| async move {
+            get_file(store, digest, file, &unfinished.file(index), into).await?;
+            progress.done(file.bytes);
+            Ok::<(), Failure>(())
+        },
+    );
+    progress.told(all).await?;
+    unfinished.remove().await?;
     Ok(manifest)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, content) in files {
-            let path = dir.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, content).unwrap();
-        }
-        dir
+async fn get_file(
+    store: &ObjectStoreHandle,
+    digest: &Digest,
+    file: &File,
+    unfinished: &Path,
+    into: &Path,
+) -> Result<(), Failure> {
+    let target = into.join(&file.path);
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).await.map_err(local("creating", parent))?;
     }
-
-    fn provenance(seed: i64) -> Provenance {
-        Provenance { image: "train:1".into(), seed, ..Provenance::default() }
+    let expected = Fingerprint { bytes: file.bytes, sha256: file.sha256.clone() };
+    let key = manifest::tree_key(digest, &file.path);
+    transfer::download(store, &key, unfinished, &target, &expected).await?;
+    if file.executable {
+        let mode = std::fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&target, mode).await.map_err(local("changing the mode of", &target))?;
     }
-
-    #[tokio::test]
-    async fn a_tree_comes_back_file_by_file() {
-        let store = ObjectStoreHandle::in_memory("models");
-        let dir = folder(&[("model.bin", "weights"), ("meta/info.json", "{}"), ("empty", "")]);
-        let tree = upload(&store, dir.path(), provenance(1)).await.unwrap();
-        let paths: Vec<_> = tree.manifest.files.iter().map(|file| file.path.as_str()).collect();
-        assert_eq!(paths, ["empty", "meta/info.json", "model.bin"]);
-        let into = tempfile::tempdir().unwrap();
-        assert_eq!(download(&store, &tree.digest, into.path()).await.unwrap(), tree.manifest);
-        assert_eq!(std::fs::read_to_string(into.path().join("meta/info.json")).unwrap(), "{}");
-        assert_eq!(std::fs::read_to_string(into.path().join("empty")).unwrap(), "");
-    }
-
-    #[tokio::test]
-    async fn provenance_is_part_of_the_identity() {
-        let store = ObjectStoreHandle::in_memory("models");
-        let dir = folder(&[("model.bin", "weights")]);
-        let one = upload(&store, dir.path(), provenance(1)).await.unwrap();
-        let same = upload(&store, dir.path(), provenance(1)).await.unwrap();
-        let other = upload(&store, dir.path(), provenance(2)).await.unwrap();
-        assert_eq!(one.digest, same.digest);
-        assert_ne!(one.digest, other.digest);
-    }
-
-    #[tokio::test]
-    async fn an_interrupted_upload_is_finished_by_its_retry() {
-        let dir = folder(&[("a", "1"), ("b", "2")]);
-        let whole = upload(&ObjectStoreHandle::in_memory("x"), dir.path(), provenance(1)).await.unwrap();
-
-        let store = ObjectStoreHandle::in_memory("models");
-        let written = manifest::tree_key(&whole.digest, "a");
-        store.create(&written, "1").await.unwrap();
-        assert!(download(&store, &whole.digest, dir.path()).await.is_err(), "no manifest, no tree");
-        let tree = upload(&store, dir.path(), provenance(1)).await.unwrap();
-        assert_eq!(tree.digest, whole.digest);
-        download(&store, &tree.digest, tempfile::tempdir().unwrap().path()).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn one_flipped_byte_of_a_file_is_refused() {
-        let store = ObjectStoreHandle::in_memory("models");
-        let tree = upload(&store, folder(&[("a", "1")]).path(), provenance(1)).await.unwrap();
-        let key = manifest::tree_key(&tree.digest, "a");
-        store.delete(&key).await.unwrap();
-        store.create(&key, "0").await.unwrap();
-        let into = tempfile::tempdir().unwrap();
-        let failure = download(&store, &tree.digest, into.path()).await.unwrap_err();
-        assert_eq!(failure.reason, Reason::InputCorrupt);
-        assert!(!into.path().join("a").exists());
-    }
-
-    #[tokio::test]
-    async fn a_link_out_of_the_folder_fails_the_upload() {
-        let store = ObjectStoreHandle::in_memory("models");
-        let (dir, outside) = (folder(&[("a", "1")]), folder(&[("secret", "key")]));
-        symlink(outside.path().join("secret"), dir.path().join("b")).unwrap();
-        let failure = upload(&store, dir.path(), provenance(1)).await.unwrap_err();
-        assert_eq!((failure.reason, failure.retryable), (Reason::UserError, false));
-    }
+    Ok(())
 }
+
+fn first(path: &str) -> &str {
+    path.split_once('/').map_or(path, |(first, _)| first)
+}
+
+fn is_within(path: &str, part: &str) -> bool {
+    path.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests;

@@ -77,19 +77,47 @@ pub async fn once<W>(store: &ObjectStoreHandle, uid: &str, work: W) -> Result<Re
 where
     W: AsyncFnOnce() -> Result<ResultDocument, Failure>,
 {
-    let key = format!("results/{uid}.json");
-    if let Some(recorded) = recorded(store, &key).await? {
-        tracing::info!(uid, "the work is done already");
+    if let Some(recorded) = recorded(store, uid).await? {
         return Ok(recorded);
     }
     let result = work().await?;
+    record(store, uid, result).await
+}
+
+/// The result that an earlier attempt of the subject `uid` has recorded.
+///
+/// # Errors
+/// As the store says, and [`Reason::WorkerFailed`] when the record is not readable.
+pub async fn recorded(store: &ObjectStoreHandle, uid: &str) -> Result<Option<ResultDocument>, Failure> {
+    let key = result_key(uid);
+    let Some(json) = store.find(&key, RESULT_BYTES_MAX).await? else { return Ok(None) };
+    tracing::info!(uid, "the work is done already");
+    serde_json::from_slice(&json).map(Some).map_err(|error| {
+        let message = format!("{} is not a result ({error}); delete it", store.store().uri(&key));
+        Failure::terminal(Reason::WorkerFailed, message)
+    })
+}
+
+/// Records the success of the subject `uid`, and returns the result that counts: the first that was recorded.
+///
+/// # Errors
+/// As the store says.
+pub async fn record(
+    store: &ObjectStoreHandle,
+    uid: &str,
+    result: ResultDocument,
+) -> Result<ResultDocument, Failure> {
     let json = serde_json::to_vec(&result).map_err(|error| {
         Failure::terminal(Reason::WorkerFailed, format!("the result has no JSON form: {error}"))
     })?;
-    if store.create(&key, json).await? {
+    if store.create(&result_key(uid), json).await? {
         return Ok(result);
     }
-    Ok(recorded(store, &key).await?.unwrap_or(result))
+    Ok(recorded(store, uid).await?.unwrap_or(result))
+}
+
+fn result_key(uid: &str) -> String {
+    format!("results/{uid}.json")
 }
 
 /// `result`, and that it is active if `activate` succeeds. Otherwise it is made all the same: the operator then has it
@@ -106,14 +134,6 @@ pub async fn activated(
             result
         }
     }
-}
-
-async fn recorded(store: &ObjectStoreHandle, key: &str) -> Result<Option<ResultDocument>, Failure> {
-    let Some(json) = store.find(key, RESULT_BYTES_MAX).await? else { return Ok(None) };
-    serde_json::from_slice(&json).map(Some).map_err(|error| {
-        let message = format!("{} is not a result ({error}); delete it", store.store().uri(key));
-        Failure::terminal(Reason::WorkerFailed, message)
-    })
 }
 
 fn log(name: &'static str) {

@@ -99,6 +99,7 @@ mod tests {
             bucket: "bucket".into(),
             prefix: String::new(),
             credentials: false,
+            ..Store::default()
         };
         let failure = probe(&store::open(&address).unwrap(), &subject()).await.unwrap_err();
         assert_eq!(

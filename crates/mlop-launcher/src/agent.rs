@@ -3,17 +3,18 @@
 
 use crate::{
     Layout,
-    checkpoint::Checkpoints,
-    local, metrics,
+    checkpoint::{Checkpoints, Complete},
+    local,
     protocol::{self, End, Report, Stop},
+    publish::Output,
+    words::{cut, quote},
 };
 use mlop_api::{
     Reason,
-    common::Metric,
     result::{Failure, ResultDocument},
     task::{Subject, TrainWork},
 };
-use mlop_artifact::{folder::Folder, store::ObjectStoreHandle, tree, worker};
+use mlop_artifact::{patience::Patience, store::ObjectStoreHandle, worker};
 use std::{io, time::Duration};
 use tokio::{
     io::{AsyncBufRead, BufReader},
@@ -24,16 +25,20 @@ use tokio::{
 
 /// Time between two looks for new checkpoints.
 const LOOK: Duration = Duration::from_secs(5);
-/// Time to save for a command that has reached its deadline, in seconds.
-const STOP_GRACE_SECONDS: u64 = 30;
+/// Time to save for a command that has reached its deadline.
+const STOP_GRACE: Duration = Duration::from_secs(30);
 /// How much longer than the grace the launcher may take to report.
 const REPORT_WAIT: Duration = Duration::from_secs(10);
-/// When the pod must go: time of the command to save, then time of the agent to upload. Together less than the pod's
-/// 60 s.
-const LEAVING_COMMAND: Duration = Duration::from_secs(30);
-const LEAVING_UPLOAD: Duration = Duration::from_secs(20);
-/// Most bytes of the command's last lines in the result, as JSON; what is left of 2,048 holds the rest.
-const QUOTE_BYTES_MAX: usize = 1_400;
+/// Time between SIGTERM and SIGKILL of the pod, unless the task says otherwise.
+const GRACE: Duration = Duration::from_secs(60);
+/// Longest look for a result that an earlier attempt has recorded.
+const RECORDED_WAIT: Duration = Duration::from_secs(60);
+/// Longest removal of the checkpoints of a run that has succeeded.
+const REMOVAL_WAIT: Duration = Duration::from_secs(30);
+/// How long after the deadline finished output may still be published: less than the pod has.
+const PUBLISHING: Duration = Duration::from_secs(300);
+/// Longest time for the output of a command without a deadline.
+const UNLIMITED: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// A training as its agent sees it.
 pub struct Agent<'a> {
@@ -60,26 +65,83 @@ impl Agent<'_> {
     /// Sees the training through, unless an earlier attempt has.
     pub async fn train(self) -> ResultDocument {
         let mut checkpoints = Checkpoints::new(self.store, self.subject, self.layout.checkpoint());
-        let result =
-            worker::once(self.store, &self.subject.uid, async || self.attempt(&mut checkpoints).await).await;
+        let result = match self.recorded().await {
+            Some(result) => result,
+            None => self.attempt(&mut checkpoints).await,
+        };
+        if result.is_ok() {
+            remove(&checkpoints).await;
+        }
         let document = result.unwrap_or_else(ResultDocument::failed);
         ResultDocument { checkpoint: document.checkpoint.or(checkpoints.saved()), ..document }
     }
 
+    /// The result of an earlier attempt, or that it cannot be read. A store that does not answer has time until there
+    /// is something to record.
+    async fn recorded(&self) -> Option<Result<ResultDocument, Failure>> {
+        let store = self.store.with_patience(Patience { total: RECORDED_WAIT, ..self.store.patience() });
+        match worker::recorded(&store, &self.subject.uid).await {
+            Ok(recorded) => recorded.map(Ok),
+            Err(failure) if failure.retryable => {
+                tracing::warn!("no look for an earlier result: {}", failure.message);
+                None
+            }
+            Err(failure) => Some(Err(failure)),
+        }
+    }
+
     async fn attempt(&self, checkpoints: &mut Checkpoints) -> Result<ResultDocument, Failure> {
+        if let Err(failure) = checkpoints.begin().await {
+            tracing::warn!("checkpoints of earlier attempts are not known: {}", failure.message);
+        }
+        let deadline = self.deadline();
         let ended = tokio::select! {
-            ended = self.watch() => ended?,
+            ended = self.watch(deadline) => ended?,
             never = save_as_they_appear(checkpoints) => match never {},
         };
-        if let Err(failure) = judge(ended) {
-            // The next attempt begins there.
-            if let Err(unsaved) = self.unless_left("its checkpoint was saved", checkpoints.save()).await {
-                tracing::warn!("the newest checkpoint is not saved: {}", unsaved.message);
-            }
-            return Err(failure);
+        if !matches!(ended, Ended::Reported(Report { end: End::ExitCode(0), .. })) {
+            return Err(self.failed(ended, checkpoints).await);
         }
-        let result = self.unless_left("its output was uploaded", self.publish()).await?;
-        Ok(ResultDocument { checkpoint: checkpoints.saved(), ..result })
+        let left = deadline.saturating_duration_since(Instant::now()) + PUBLISHING;
+        let store = self.store.with_patience(Patience { total: left, ..self.store.patience() });
+        let output = Output { path: &self.layout.output(), provenance: &self.work.provenance, store: &store };
+        let recorded = async {
+            let published = output.publish().await?;
+            let result = ResultDocument { checkpoint: checkpoints.saved(), ..published };
+            worker::record(&store, &self.subject.uid, result).await
+        };
+        self.unless_left("its output was uploaded", recorded).await
+    }
+
+    /// The failure of an attempt. Its newest checkpoint is saved: the next attempt begins there.
+    async fn failed(&self, ended: Ended, checkpoints: &mut Checkpoints) -> Failure {
+        let complete = match &ended {
+            // Killed in the middle of its work, or left to itself: a checkpoint may be half written.
+            Ended::Reported(Report { end: End::Signal(9), .. }) | Ended::Lost(_) => Complete::Settled,
+            _ => Complete::All,
+        };
+        let is_own_fault =
+            matches!(&ended, Ended::Reported(Report { end: End::ExitCode(_) | End::Signal(_), .. }));
+        let saved = async {
+            checkpoints.save(complete).await?;
+            if is_own_fault { checkpoints.suspect().await } else { Ok(()) }
+        };
+        if let Err(unsaved) = self.unless_left("its checkpoint was saved", saved).await {
+            tracing::warn!("the newest checkpoint is not saved: {}", unsaved.message);
+        }
+        judge(ended, checkpoints.saved().is_some())
+    }
+
+    /// When the command must end. The time counts from the attempt's first container, so that this comes before the
+    /// deadline of the pod.
+    fn deadline(&self) -> Instant {
+        let passed = std::fs::metadata(self.layout.started())
+            .and_then(|metadata| metadata.modified())
+            .ok()
+            .and_then(|started| started.elapsed().ok())
+            .unwrap_or_default();
+        let limit = self.work.deadline_seconds.map_or(UNLIMITED, Duration::from_secs);
+        Instant::now() + limit.saturating_sub(passed)
     }
 
     /// Does `work`, but no longer than a pod that must go has.
@@ -91,7 +153,7 @@ impl Agent<'_> {
         let mut leaving = self.leaving.clone();
         let patience = async {
             leave(&mut leaving).await;
-            sleep(LEAVING_UPLOAD).await;
+            sleep(self.grace().upload).await;
         };
         tokio::select! {
             done = work => done,
@@ -99,93 +161,101 @@ impl Agent<'_> {
         }
     }
 
+    fn grace(&self) -> Grace {
+        Grace::of(self.work.grace_seconds.map_or(GRACE, Duration::from_secs))
+    }
+
     /// Listens to the launcher until the command has ended.
-    async fn watch(&self) -> Result<Ended, Failure> {
+    async fn watch(&self, deadline: Instant) -> Result<Ended, Failure> {
         let mut leaving = self.leaving.clone();
-        let limit = Duration::from_secs(self.work.deadline_seconds.unwrap_or(u64::from(u32::MAX)));
-        let deadline = Instant::now() + limit;
         let (from, mut to) = tokio::select! {
             launcher = accept(self.layout) => launcher?,
             () = sleep_until(deadline) => return Ok(Ended::TooLong(Vec::new())),
             () = leave(&mut leaving) => return Ok(Ended::Leaving),
         };
-        tracing::info!("the command's container is there");
+        tracing::info!("the command's container has started");
         let mut report = std::pin::pin!(listen(from));
         tokio::select! {
             ended = &mut report => return Ok(ended),
             () = leave(&mut leaving) => {
                 // The kubelet has told the command too; its last checkpoint is worth waiting for.
-                let _saved = timeout(LEAVING_COMMAND, report).await;
+                let _saved = timeout(self.grace().command, report).await;
                 return Ok(Ended::Leaving);
             }
             () = sleep_until(deadline) => {}
         }
         stop(&mut to).await;
-        let patience = Duration::from_secs(STOP_GRACE_SECONDS) + REPORT_WAIT;
-        match timeout(patience, report).await {
+        match timeout(STOP_GRACE + REPORT_WAIT, report).await {
             Ok(Ended::Reported(report)) => Ok(Ended::TooLong(report.last_lines)),
             _ => Ok(Ended::TooLong(Vec::new())),
         }
     }
+}
 
-    /// Uploads the output and tells what it is.
-    async fn publish(&self) -> Result<ResultDocument, Failure> {
-        let output = self.layout.output();
-        let folder = Folder::open(&output)?;
-        let files = folder.files()?;
-        if files.is_empty() {
-            let message = "the command ended with 0 but left nothing in $MLOP_OUTPUT; write the model there";
-            return Err(Failure::terminal(Reason::UserError, message));
-        }
-        let has_metrics = files.iter().any(|file| file == metrics::FILE);
-        let (metrics, ignored) = if has_metrics { metrics::lift(&folder) } else { Default::default() };
-        let tree = tree::upload(self.store, &output, self.work.provenance.clone()).await?;
-        let bytes = tree.manifest.files.iter().map(|file| file.bytes).sum();
-        let mut summary = summary(&metrics, tree.manifest.files.len(), bytes);
-        if let Some(ignored) = ignored {
-            tracing::warn!("{ignored}");
-            summary = format!("{summary}; {ignored}");
-        }
-        Ok(ResultDocument {
-            digest: Some(tree.digest),
-            metrics,
-            summary: Some(summary),
-            ..ResultDocument::default()
-        })
+/// How the time between SIGTERM and SIGKILL is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Grace {
+    /// Time of the command to save.
+    command: Duration,
+    /// Time of the agent to upload after that.
+    upload: Duration,
+}
+
+impl Grace {
+    /// A sixth is left for the report and for the kubelet.
+    fn of(whole: Duration) -> Self {
+        Self { command: whole / 2, upload: whole / 3 }
     }
 }
 
-/// Whether the output may be published.
-fn judge(ended: Ended) -> Result<(), Failure> {
+/// The failure of a command that did not end with 0.
+fn judge(ended: Ended, has_progressed: bool) -> Failure {
     let user =
         |message: String, lines: &[String]| Failure::transient(Reason::UserError, message + &quote(lines));
     match ended {
-        Ended::Reported(Report { end: End::ExitCode(0), .. }) => Ok(()),
         Ended::Reported(Report { end: End::ExitCode(code), last_lines }) => {
-            Err(user(format!("exit code {code}"), &last_lines))
+            user(format!("exit code {code}"), &last_lines)
         }
         Ended::Reported(Report { end: End::Signal(signal), last_lines }) => {
             let hint = if signal == 9 { ", as when memory runs out" } else { "" };
-            Err(user(format!("ended by signal {signal}{hint}"), &last_lines))
+            user(format!("ended by signal {signal}{hint}"), &last_lines)
         }
-        Ended::Reported(Report { end: End::NotStarted(why), .. }) => Err(Failure::terminal(
-            Reason::UserError,
-            format!("{}; correct spec.command or spec.image", cut(&why)),
-        )),
-        Ended::Lost(why) => Err(Failure::transient(
+        Ended::Reported(Report { end: End::NotStarted(why), .. }) => {
+            Failure::terminal(Reason::UserError, format!("{}; correct spec.command or spec.image", cut(&why)))
+        }
+        Ended::Lost(why) => Failure::transient(
             Reason::PodLost,
             format!("the user's container ended before it could report ({why}): it was killed"),
-        )),
-        Ended::TooLong(lines) => Err(Failure::transient(
+        ),
+        Ended::TooLong(lines) if has_progressed => Failure::transient(
             Reason::DeadlineExceeded,
-            format!("the command did not end before spec.deadline{}", quote(&lines)),
-        )),
-        Ended::Leaving => Err(left("the command ended")),
+            format!(
+                "the command did not end before spec.deadline; it goes on from its checkpoint{}",
+                quote(&lines)
+            ),
+        ),
+        Ended::TooLong(lines) => Failure::terminal(
+            Reason::DeadlineExceeded,
+            format!(
+                "the command did not end before spec.deadline and saved no checkpoint; raise it{}",
+                quote(&lines)
+            ),
+        ),
+        Ended::Leaving => left("the command ended"),
     }
 }
 
 fn left(before: &str) -> Failure {
     Failure::transient(Reason::PodLost, format!("the pod was asked to end before {before}"))
+}
+
+/// The checkpoints of a run that has succeeded are of no use any more.
+async fn remove(checkpoints: &Checkpoints) {
+    match timeout(REMOVAL_WAIT, checkpoints.remove_all()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => tracing::warn!("checkpoints are not removed: {}", failure.message),
+        Err(_) => tracing::warn!("checkpoints are not removed: it takes too long"),
+    }
 }
 
 /// The connection of the launcher, the first and only one.
@@ -214,7 +284,7 @@ async fn listen(mut from: impl AsyncBufRead + Unpin) -> Ended {
 
 async fn stop(launcher: &mut OwnedWriteHalf) {
     tracing::warn!("the deadline is reached; the command is told to end");
-    if let Err(error) = protocol::send(launcher, &Stop { grace_seconds: STOP_GRACE_SECONDS }).await {
+    if let Err(error) = protocol::send(launcher, &Stop { grace_seconds: STOP_GRACE.as_secs() }).await {
         tracing::warn!(%error, "the launcher is gone");
     }
 }
@@ -229,61 +299,9 @@ async fn leave(leaving: &mut watch::Receiver<bool>) {
 async fn save_as_they_appear(checkpoints: &mut Checkpoints) -> std::convert::Infallible {
     loop {
         sleep(LOOK).await;
-        if let Err(failure) = checkpoints.save().await {
+        if let Err(failure) = checkpoints.save(Complete::Settled).await {
             tracing::warn!("a checkpoint is not saved yet: {}", failure.message);
         }
-    }
-}
-
-/// As many of the last lines as fit, the end rather than the beginning.
-fn quote(lines: &[String]) -> String {
-    let (mut kept, mut bytes) = (Vec::new(), 0);
-    for line in lines.iter().rev() {
-        let line = cut(line);
-        bytes += serde_json::to_string(&line).map_or(0, |json| json.len());
-        if bytes > QUOTE_BYTES_MAX {
-            break;
-        }
-        kept.push(line);
-    }
-    kept.reverse();
-    if kept.is_empty() { String::new() } else { format!(": {}", kept.join("\n")) }
-}
-
-/// A text from the other side of the wall, bounded again.
-fn cut(text: &str) -> String {
-    text.chars().take(400).collect()
-}
-
-/// For example `auc=0.71, 3 files, 1.2 MB`.
-fn summary(metrics: &[Metric], files: usize, bytes: u64) -> String {
-    let mut parts: Vec<String> =
-        metrics.iter().take(2).map(|metric| format!("{}={}", metric.name, short(metric.number()))).collect();
-    parts.push(if files == 1 { "1 file".to_owned() } else { format!("{files} files") });
-    parts.push(size(bytes));
-    parts.join(", ")
-}
-
-/// A number for people: whole, or with about four digits.
-fn short(number: f64) -> String {
-    if !number.is_finite() || number == number.trunc() {
-        number.to_string()
-    } else if number.abs() < 0.001 {
-        format!("{number:.2e}")
-    } else {
-        format!("{number:.4}").trim_end_matches('0').to_owned()
-    }
-}
-
-/// A size for people, in decimal units.
-fn size(bytes: u64) -> String {
-    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
-    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) => {
-            let tenths = u128::from(bytes) * 10 / unit as u128;
-            format!("{}.{} {name}", tenths / 10, tenths % 10)
-        }
-        None => format!("{bytes} B"),
     }
 }
 
@@ -292,25 +310,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_is_one_short_line() {
-        let metrics =
-            [Metric::new("auc", 0.706_640_459), Metric::new("loss", 0.000_012_34), Metric::new("x", 1.0)];
-        assert_eq!(summary(&metrics, 3, 1_230_000), "auc=0.7066, loss=1.23e-5, 3 files, 1.2 MB");
-        assert_eq!(summary(&[Metric::new("rows", 12.0)], 3, 10), "rows=12, 3 files, 10 B");
-        assert_eq!(summary(&[], 1, 999), "1 file, 999 B");
-        assert_eq!(size(2_000_000_000_000), "2000.0 GB");
+    fn the_grace_leaves_time_to_upload_and_to_report() {
+        let grace = Grace::of(GRACE);
+        assert_eq!((grace.command, grace.upload), (Duration::from_secs(30), Duration::from_secs(20)));
+        let grace = Grace::of(Duration::from_secs(600));
+        assert_eq!((grace.command, grace.upload), (Duration::from_secs(300), Duration::from_secs(200)));
     }
 
     #[test]
-    fn a_quotation_keeps_the_end_and_fits_a_result() {
-        let lines: Vec<String> = (0..20).map(|i| format!("{i} {}", "\u{1}".repeat(100))).collect();
-        let failure = Failure::transient(Reason::UserError, "exit code 3".to_owned() + &quote(&lines));
-        assert!(failure.message.contains("19 "));
-        let message = ResultDocument::failed(failure.clone()).to_message();
-        assert_eq!(
-            ResultDocument::from_message(&message).unwrap().error.unwrap(),
-            failure,
-            "nothing was cut off"
-        );
+    fn a_deadline_is_retried_only_after_progress() {
+        for (has_progressed, retryable) in [(true, true), (false, false)] {
+            let failure = judge(Ended::TooLong(vec!["step 5".into()]), has_progressed);
+            assert_eq!((failure.reason, failure.retryable), (Reason::DeadlineExceeded, retryable));
+            assert!(failure.message.ends_with(": step 5"), "{}", failure.message);
+        }
     }
 }

@@ -23,18 +23,24 @@ pub async fn training(
     work: &TrainWork,
     open: Open<'_>,
 ) -> Result<ResultDocument, Failure> {
+    directory(&layout.private()).await?;
+    if !layout.started().exists() {
+        file(&layout.started(), b"").await?;
+    }
     let store = open(&work.output)?;
-    folder(&layout.private()).await?;
     if store.size(&format!("results/{}.json", subject.uid)).await?.is_some() {
         file(&layout.finished(), b"").await?;
         return Ok(summary("an earlier attempt has finished".to_owned()));
     }
-    for made in [layout.inputs(), layout.output(), layout.checkpoint(), layout.work()] {
-        folder(&made).await?;
+    for made in [layout.inputs(), layout.output(), layout.checkpoint()] {
+        directory(&made).await?;
     }
     for input in &work.inputs {
         path::safe(&input.name)?;
         download(&open(&input.store)?, input, &layout.inputs().join(&input.name)).await?;
+    }
+    if !work.code.is_empty() {
+        directory(&layout.work()).await?;
     }
     for (name, content) in &work.code {
         path::safe(name)?;
@@ -42,17 +48,23 @@ pub async fn training(
     }
     let hyperparameters = serde_json::json!(work.hyperparameters).to_string();
     file(&layout.hyperparameters(), hyperparameters.as_bytes()).await?;
-    let restored = Checkpoints::new(&store, subject, layout.checkpoint()).restore().await?;
-    let checkpoint = restored.map_or(String::new(), |number| format!(", checkpoint {number}"));
+    let checkpoints = Checkpoints::new(&store, subject, layout.checkpoint());
+    let restored = checkpoints.restore(&layout.restoring()).await?;
+    let checkpoint = restored.map_or(String::new(), |name| format!(", checkpoint {name}"));
     Ok(summary(format!("{} inputs{checkpoint}", work.inputs.len())))
 }
 
-/// Puts a tree into a folder for a server to load.
+/// Puts a tree, or only the part at `part`, into a directory for a server to load.
 ///
 /// # Errors
-/// As [`training`].
-pub async fn serving(model: &Input, into: &Path, open: Open<'_>) -> Result<ResultDocument, Failure> {
-    let fetched = tree::download(&open(&model.store)?, &model.digest, into).await?;
+/// As [`training`], and [`Reason::InvalidSpec`] when the tree has no such part.
+pub async fn serving(
+    model: &Input,
+    into: &Path,
+    part: Option<&str>,
+    open: Open<'_>,
+) -> Result<ResultDocument, Failure> {
+    let fetched = tree::download_part(&open(&model.store)?, &model.digest, into, part).await?;
     Ok(summary(format!("{} files", fetched.files.len())))
 }
 
@@ -67,7 +79,7 @@ async fn download(store: &ObjectStoreHandle, input: &Input, into: &Path) -> Resu
     }
 }
 
-async fn folder(path: &Path) -> Result<(), Failure> {
+async fn directory(path: &Path) -> Result<(), Failure> {
     fs::create_dir_all(path).await.map_err(|error| local("creating", path, &error))
 }
 

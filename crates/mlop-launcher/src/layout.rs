@@ -1,6 +1,6 @@
 use std::{env, path::PathBuf};
 
-/// The folders that the containers of a training share.
+/// The directories that the containers of a training share.
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
@@ -16,7 +16,7 @@ impl Layout {
         Self { root }
     }
 
-    /// A folder per input.
+    /// A directory per input.
     pub fn inputs(&self) -> PathBuf {
         self.root.join("inputs")
     }
@@ -31,7 +31,7 @@ impl Layout {
         self.root.join("checkpoint")
     }
 
-    /// The code files; the command's working directory.
+    /// The code files; the command's working directory. Without code it does not exist.
     pub fn work(&self) -> PathBuf {
         self.root.join("work")
     }
@@ -40,9 +40,19 @@ impl Layout {
         self.root.join("hyperparameters.json")
     }
 
-    /// Folder of what launcher and agent need for each other.
+    /// Directory of what launcher and agent need for each other.
     pub fn private(&self) -> PathBuf {
         self.root.join("run")
+    }
+
+    /// Written when the attempt's first container starts: its time of change counts.
+    pub fn started(&self) -> PathBuf {
+        self.private().join("started")
+    }
+
+    /// Where a checkpoint is put together before it appears.
+    pub fn restoring(&self) -> PathBuf {
+        self.private().join("restoring")
     }
 
     /// Where the agent listens.

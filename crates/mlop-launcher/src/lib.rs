@@ -16,11 +16,15 @@
 //! # What a user's command finds
 //! - `$MLOP_INPUTS/<name>/`: a table as `part-*.parquet`, a tree as its files. Read-only.
 //! - `$MLOP_HYPERPARAMETERS`, a JSON object of strings; each is also `$MLOP_HP_<NAME>` in upper case. `$MLOP_SEED`.
-//! - `$MLOP_OUTPUT`: what is left here when the command ends with 0 is the artifact. `metrics.json` in it, a flat object of
-//!   numbers, becomes the metrics.
-//! - `$MLOP_CHECKPOINT`: a folder in it whose name is a number without leading zeros is a complete checkpoint: write
-//!   it under another name and rename it. Higher numbers are newer. The newest one is there again in the next attempt.
-//! - SIGTERM when the pod must go, with time to save.
+//! - `$MLOP_OUTPUT`: what is left here when the command ends with 0 is the artifact. Links that stay inside count as what
+//!   they lead to. What cannot be part of a tree, such as a socket or a dangling link, is left out and named in summary and
+//!   manifest. `metrics.json` in it, a flat object of numbers, becomes the metrics.
+//! - `$MLOP_CHECKPOINT`: files and directories with a step in their name (`500`, `checkpoint-500`, `epoch=1.ckpt`), or
+//!   without one. The newest is saved once it no longer changes for ten seconds, has a newer one, or the command has ended
+//!   by itself; the newest saved one is there again in the next attempt. Names that begin with a dot or contain `tmp` or
+//!   `partial` are not looked at. When an attempt fails without progress, the next one gets the checkpoint before.
+//! - Its image's own working directory, or one with the files of `code`.
+//! - SIGTERM when the pod must go, with time to save. It goes to the command's main process.
 
 pub mod agent;
 pub mod checkpoint;
@@ -28,8 +32,10 @@ pub mod fetch;
 mod layout;
 pub mod metrics;
 pub mod protocol;
+mod publish;
 pub mod run;
 mod tail;
+mod words;
 
 pub use layout::Layout;
 

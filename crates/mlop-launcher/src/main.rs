@@ -84,7 +84,9 @@ async fn fetch(task: Task) -> Result<ResultDocument, Failure> {
         Work::Train(work) => {
             fetch::training(&Layout::from_environment(), &task.subject, work, &store::open).await
         }
-        Work::Serve { model, folder } => fetch::serving(model, Path::new(folder), &store::open).await,
+        Work::Serve { model, directory, path } => {
+            fetch::serving(model, Path::new(directory), path.as_deref(), &store::open).await
+        }
         other => Err(foreign(other)),
     }
 }

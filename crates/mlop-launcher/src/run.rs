@@ -29,6 +29,8 @@ const AGENT_WAIT: Duration = Duration::from_secs(120);
 const AGENT_LOOK: Duration = Duration::from_millis(50);
 /// Time to save for a command whose agent is gone.
 const ORPHAN_GRACE: Duration = Duration::from_secs(30);
+/// Delay between two looks for what is left of the command.
+const GROUP_LOOK: Duration = Duration::from_millis(100);
 /// Longest wait for output that is still in the pipes when the command has ended.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -113,17 +115,17 @@ impl Running {
             return Err(NotStarted { why: "there is no command".to_owned(), code: NOT_EXECUTABLE });
         };
         let what = format!("the command {} cannot be started", program.display());
-        let work = layout.work();
-        std::fs::metadata(&work).map_err(|error| failed(&format!("the folder {}", work.display()), error))?;
         // Before the command exists, so that no signal of its end is missed.
         let children = signal(SignalKind::child()).map_err(|error| failed(&what, error))?;
         let terminate = signal(SignalKind::terminate()).map_err(|error| failed(&what, error))?;
-        let mut child = isolated(Command::new(program))
-            .args(arguments)
-            .envs(hyperparameters(layout))
-            .current_dir(&work)
-            .spawn()
-            .map_err(|error| failed(&what, error))?;
+        let mut command = isolated(Command::new(program));
+        command.args(arguments).envs(hyperparameters(layout));
+        // Without code files the image's own working directory stays.
+        let work = layout.work();
+        if work.is_dir() {
+            command.current_dir(work);
+        }
+        let mut child = command.spawn().map_err(|error| failed(&what, error))?;
         let mut output = JoinSet::new();
         if let Some(stdout) = child.stdout.take() {
             output.spawn(forward(stdout.into(), tokio::io::stdout(), Arc::clone(tail)));
@@ -137,11 +139,12 @@ impl Running {
         Ok(Self { pid, children, terminate, output })
     }
 
-    /// Waits for the command's end. SIGTERM is passed on, and the kubelet counts the time; the agent's `Stop` and its
-    /// disappearance end the command within a grace.
+    /// Waits for the command's end. SIGTERM is passed on to its main process, and the kubelet counts the time; the
+    /// agent's `Stop` and its disappearance end the command within a grace.
     async fn until_ended(mut self, mut agent: BufReader<tokio::net::unix::OwnedReadHalf>) -> End {
         let mut told = std::pin::pin!(protocol::receive::<Stop>(&mut agent));
         let (mut kill_at, mut listening) = (None, true);
+        let mut is_told = false;
         let end = loop {
             // SIGCHLD of several children may be one: everything is reaped each time, also before the first wait.
             if let Some(end) = self.reap() {
@@ -149,21 +152,29 @@ impl Running {
             }
             tokio::select! {
                 _ = self.children.recv() => {}
-                _ = self.terminate.recv() => self.signal(Signal::TERM),
+                _ = self.terminate.recv() => {
+                    is_told = true;
+                    self.signal_main(Signal::TERM);
+                }
                 stop = &mut told, if listening => {
                     listening = false;
                     let grace = stop.ok().flatten().map_or(ORPHAN_GRACE, |stop| Duration::from_secs(stop.grace_seconds));
-                    self.signal(Signal::TERM);
+                    is_told = true;
+                    self.signal_main(Signal::TERM);
                     kill_at = Some(Instant::now() + grace);
                 }
                 () = sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => {
-                    self.signal(Signal::KILL);
+                    self.signal_group(Signal::KILL);
                     kill_at = None;
                 }
             }
         };
+        if is_told && end == End::Signal(Signal::TERM.as_raw()) {
+            // A shell that does not pass SIGTERM on: the program that it has started may still save.
+            self.end_group(kill_at.unwrap_or_else(|| Instant::now() + ORPHAN_GRACE)).await;
+        }
         // What the command left behind could still change its output.
-        self.signal(Signal::KILL);
+        self.signal_group(Signal::KILL);
         end_everything();
         let drained = async { while self.output.join_next().await.is_some() {} };
         if timeout(DRAIN, drained).await.is_err() {
@@ -172,9 +183,23 @@ impl Running {
         end
     }
 
-    fn signal(&self, signal: Signal) {
+    fn signal_main(&self, signal: Signal) {
         // It may have ended meanwhile.
+        let _gone = rustix::process::kill_process(self.pid, signal);
+    }
+
+    fn signal_group(&self, signal: Signal) {
         let _gone = rustix::process::kill_process_group(self.pid, signal);
+    }
+
+    /// Asks what is left of the command to end, and waits for that until `deadline`.
+    async fn end_group(&mut self, deadline: Instant) {
+        self.signal_group(Signal::TERM);
+        while Instant::now() < deadline && rustix::process::test_kill_process_group(self.pid).is_ok() {
+            self.reap();
+            // The remains are children of others when this is not the first process.
+            let _child = timeout(GROUP_LOOK, self.children.recv()).await;
+        }
     }
 
     /// Reaps every child that has ended, orphans included; the command's end if it is among them.

@@ -34,7 +34,7 @@ async fn what_the_command_leaves_becomes_the_artifact() {
     assert_eq!(metrics, [("auc", "0.71"), ("loss", "NaN"), ("lr", "0.1")]);
     let summary = document.summary.unwrap();
     assert!(summary.starts_with("auc=0.71, loss=NaN, 2 files, "), "{summary}");
-    assert!(summary.contains("\"per_class\" is ignored"), "{summary}");
+    assert!(summary.contains("\"per_class\" (an object)"), "{summary}");
 
     let tree: TreeManifest = manifest::read(&run.store, &document.digest.unwrap()).await.unwrap();
     let files: Vec<_> = tree.files.iter().map(|file| file.path.as_str()).collect();
@@ -95,6 +95,19 @@ async fn a_command_that_does_not_exist_is_named() {
 }
 
 #[tokio::test]
+async fn the_deadline_counts_from_the_first_container() {
+    let mut run = Run::new();
+    run.work.deadline_seconds = Some(3_600);
+    let pod = run.pod().await;
+    let started = std::fs::File::options().write(true).open(pod.layout.started()).unwrap();
+    let earlier = started.metadata().unwrap().modified().unwrap() - Duration::from_secs(3_598);
+    started.set_modified(earlier).unwrap();
+    let (document, _) = pod.attempt(&["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]).await;
+    let failure = failure(&document);
+    assert_eq!((failure.reason, failure.retryable), (Reason::DeadlineExceeded, false), "{}", failure.message);
+}
+
+#[tokio::test]
 async fn a_command_that_is_killed_is_the_user_s_error() {
     let (document, launcher) = Run::new().attempt("kill -9 $$").await;
     let failure = failure(&document);
@@ -128,13 +141,98 @@ async fn an_empty_output_is_an_error() {
 }
 
 #[tokio::test]
-async fn links_out_of_the_output_are_refused() {
+async fn links_out_of_the_output_are_never_followed() {
     let run = Run::new();
     for script in ["ln -s /etc/hostname $MLOP_OUTPUT/key", "rm -r $MLOP_OUTPUT; ln -s /etc $MLOP_OUTPUT"] {
         let (document, _) = run.attempt(script).await;
         assert!(document.error.is_some(), "{script}");
     }
     assert_eq!(run.keys().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn odd_entries_are_left_out_and_named() {
+    let run = Run::new();
+    let script = r#"
+        cd "$MLOP_OUTPUT"; mkdir v3; echo w > v3/weights; ln -s v3 latest; ln -s "$MLOP_OUTPUT/v3/weights" model
+        ln -s gone broken; ln -s /etc/hostname out; mkfifo pipe"#;
+    let (document, _) = run.attempt(script).await;
+    assert_eq!(document.error, None);
+    let tree: TreeManifest = manifest::read(&run.store, &document.digest.unwrap()).await.unwrap();
+    let files: Vec<_> = tree.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(files, ["latest/weights", "model", "v3/weights"]);
+    let skipped: Vec<_> = tree.skipped.iter().map(|skipped| skipped.path.as_str()).collect();
+    assert_eq!(skipped, ["broken", "out", "pipe"]);
+    let summary = document.summary.unwrap();
+    assert!(summary.contains("left out: \"broken\" is a link that leads to nothing, \"out\""), "{summary}");
+}
+
+#[tokio::test]
+async fn finished_output_survives_a_store_that_is_away() {
+    for refuses in [false, true] {
+        let (run, outage) = Run::with_outage();
+        let pod = run.pod().await;
+        let script =
+            "echo w > $MLOP_OUTPUT/model; touch ../started; while [ ! -e ../go ]; do sleep 0.01; done";
+        let launcher = pod.launch(&["sh", "-c", script]);
+        let (document, ()) = tokio::join!(pod.agent(), async {
+            pod.made("started").await;
+            if refuses {
+                outage.refuse(20)
+            } else {
+                outage.leave_unanswered(20)
+            }
+            std::fs::write(pod.path("go"), "").unwrap();
+        });
+        assert_eq!((document.error, outage.left()), (None, 0));
+        assert_eq!(ended(launcher).await.status.code(), Some(0));
+        let keys = run.keys().await;
+        assert!(keys.contains(&"results/uid-1.json".to_owned()), "{keys:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_code_the_working_directory_stays() {
+    let mut run = Run::new();
+    run.work.code.clear();
+    let (document, launcher) = run.attempt("pwd; echo 1 > $MLOP_OUTPUT/model").await;
+    assert_eq!(document.error, None);
+    let directory = format!("{}\n", std::env::current_dir().unwrap().display());
+    assert_eq!(String::from_utf8(launcher.stdout).unwrap(), directory);
+}
+
+#[tokio::test]
+async fn sigterm_goes_to_the_main_process_only() {
+    let run = Run::new();
+    let pod = run.pod().await;
+    // A loader that dies of SIGTERM would make the main process fail while it saves.
+    let script = r#"sleep 60 & loader=$!
+        trap 'kill -0 $loader && mkdir -p $MLOP_CHECKPOINT/5 && echo s > $MLOP_CHECKPOINT/5/state; exit 0' TERM
+        touch ../started; while :; do sleep 0.1; done"#;
+    let launcher = pod.launch(&["bash", "-c", script]);
+    let (document, ()) = tokio::join!(pod.agent(), async {
+        pod.made("started").await;
+        pod.leave();
+        signal(&launcher, Signal::TERM);
+    });
+    assert_eq!(document.checkpoint, Some(5));
+    ended(launcher).await;
+}
+
+#[tokio::test]
+async fn a_program_below_a_shell_may_save_too() {
+    let run = Run::new();
+    let pod = run.pod().await;
+    let program =
+        "trap 'echo s > $MLOP_CHECKPOINT/6; exit 0' TERM; touch ../started; while :; do sleep 0.1; done";
+    let launcher = pod.launch(&["sh", "-c", "bash -c \"$1\"; true", "sh", program]);
+    let (document, ()) = tokio::join!(pod.agent(), async {
+        pod.made("started").await;
+        pod.leave();
+        signal(&launcher, Signal::TERM);
+    });
+    assert_eq!(document.checkpoint, Some(6));
+    ended(launcher).await;
 }
 
 #[tokio::test]
@@ -152,7 +250,7 @@ async fn a_finished_run_is_only_reported_again() {
 async fn at_the_deadline_the_command_may_save() {
     let mut run = Run::new();
     run.work.deadline_seconds = Some(1);
-    let script = "trap 'mkdir $MLOP_CHECKPOINT/4; echo saved; exit 0' TERM; while :; do sleep 0.1; done";
+    let script = "trap 'echo s > $MLOP_CHECKPOINT/4; echo saved; exit 0' TERM; while :; do sleep 0.1; done";
     let (document, _) = run.attempt(script).await;
     let failure = failure(&document);
     assert_eq!((failure.reason, failure.retryable), (Reason::DeadlineExceeded, true));
@@ -165,7 +263,7 @@ async fn when_the_pod_must_go_the_checkpoint_is_saved() {
     let run = Run::new();
     let pod = run.pod().await;
     let script =
-        "trap 'mkdir $MLOP_CHECKPOINT/7; exit 0' TERM; touch ../started; while :; do sleep 0.1; done";
+        "trap 'echo s > $MLOP_CHECKPOINT/7; exit 0' TERM; touch ../started; while :; do sleep 0.1; done";
     let launcher = pod.launch(&["sh", "-c", script]);
     let (document, ()) = tokio::join!(pod.agent(), async {
         pod.made("started").await;

@@ -22,6 +22,8 @@ use mlop_core::children::pod::{self, mount, probe, variable, writable};
 /// Port of the Open Inference Protocol over HTTP.
 pub const PORT: i32 = 8080;
 const MODELS: &str = "/mnt/models";
+/// An empty directory to start MLServer in: it would take over every `model-settings.json` that it finds there.
+const EMPTY: &str = "/mnt/empty";
 /// Time in which a pod that is leaving still answers, so that whoever routes to it has learnt of it, in seconds.
 const DRAIN_SECONDS: i64 = 5;
 /// Time for requests under way after that.
@@ -75,6 +77,7 @@ pub fn deployment(
         .task(&task(observed, artifact, store))
         .keys(store)
         .scratch("models", None, false)
+        .scratch("empty", Some("1Mi"), false)
         .scratch("tmp", Some("1Gi"), false)
         .init(fetch(observed, store))
         .container(mlserver(observed))
@@ -100,7 +103,9 @@ fn task(observed: &Observed, artifact: &Artifact, store: &ObjectStore) -> Task {
         media_type: artifact.media_type.clone(),
         store: pod::store(store),
     };
-    Task { subject, work: Work::Serve { model, folder: MODELS.to_owned() } }
+    // Only the part that is served: other files of the tree must not take part.
+    let path = Some(object.spec.runtime.path.clone());
+    Task { subject, work: Work::Serve { model, directory: MODELS.to_owned(), path } }
 }
 
 fn fetch(observed: &Observed, store: &ObjectStore) -> Container {
@@ -117,7 +122,7 @@ fn mlserver(observed: &Observed) -> Container {
     Container {
         name: "mlserver".to_owned(),
         image: Some(runtime.image.clone()),
-        command: Some(["mlserver", "start", MODELS].map(str::to_owned).to_vec()),
+        command: Some(["mlserver", "start", EMPTY].map(str::to_owned).to_vec()),
         env: Some(vec![
             variable("HOME", "/tmp"),
             variable("MLSERVER_MODEL_NAME", &model),
@@ -127,7 +132,7 @@ fn mlserver(observed: &Observed) -> Container {
             variable("MLSERVER_PARALLEL_WORKERS", "0"),
         ]),
         ports: Some(vec![pod::port("http", PORT)]),
-        volume_mounts: Some(vec![mount("models", MODELS), writable("tmp", "/tmp")]),
+        volume_mounts: Some(vec![mount("models", MODELS), mount("empty", EMPTY), writable("tmp", "/tmp")]),
         resources: Some(pod::requirements(&runtime.resources)),
         readiness_probe: Some(probe(&format!("/v2/models/{model}/ready"), "http", 1, 3)),
         liveness_probe: Some(probe("/v2/health/live", "http", 10, 12)),

@@ -22,6 +22,10 @@ use mlop_core::{
 /// Time between SIGTERM and SIGKILL, for saving a checkpoint, in seconds.
 const GRACE_SECONDS: i64 = 60;
 
+/// How much later than the agent's deadline the pod's is, in seconds: images are pulled before the agent's time begins,
+/// and after it the command saves a checkpoint, or the agent publishes what is finished.
+const DEADLINE_MARGIN_SECONDS: i64 = 900;
+
 pub struct Training;
 
 impl Run for Training {
@@ -54,7 +58,12 @@ impl Run for Training {
             Some(size) => builder.scratch("shm", Some(size), true),
             None => builder,
         };
-        Ok(builder.build())
+        let mut pod = builder.build();
+        if let Some(spec) = &mut pod.spec {
+            spec.active_deadline_seconds =
+                spec.active_deadline_seconds.map(|deadline| deadline + DEADLINE_MARGIN_SECONDS);
+        }
+        Ok(pod)
     }
 }
 
@@ -84,6 +93,7 @@ fn work(observed: &Observed<Training>) -> Result<TrainWork, Blocked> {
         seed: identity.seed,
         provenance,
         deadline_seconds: observed.object.execution().deadline.map(|span| span.as_secs()),
+        grace_seconds: Some(GRACE_SECONDS.unsigned_abs()),
     })
 }
 
@@ -153,8 +163,12 @@ fn user(run: &TrainingRun, attempt: u32) -> Container {
 fn environment(run: &TrainingRun, attempt: u32) -> Vec<EnvVar> {
     let value =
         |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
+    // Users may set these three: libraries look for a name where /etc/passwd has none for this user.
+    let defaults = [("HOME", "/tmp"), ("USER", "mlop"), ("LOGNAME", "mlop")]
+        .into_iter()
+        .filter(|(name, _)| run.spec.container.env.iter().all(|variable| variable.name != *name))
+        .map(|(name, text)| value(name, text.to_owned()));
     let ours = [
-        value("HOME", "/tmp".to_owned()),
         value("MLOP_INPUTS", "/mlop/inputs".to_owned()),
         value("MLOP_OUTPUT", "/mlop/output".to_owned()),
         value("MLOP_HYPERPARAMETERS", "/mlop/hyperparameters.json".to_owned()),
@@ -162,7 +176,7 @@ fn environment(run: &TrainingRun, attempt: u32) -> Vec<EnvVar> {
         value("MLOP_SEED", run.spec.identity.seed.to_string()),
         value("MLOP_ATTEMPT", attempt.to_string()),
     ];
-    run.spec.container.env.iter().map(variable).chain(ours).collect()
+    defaults.chain(run.spec.container.env.iter().map(variable)).chain(ours).collect()
 }
 
 fn variable(variable: &training::EnvVar) -> EnvVar {

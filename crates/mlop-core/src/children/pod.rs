@@ -153,6 +153,7 @@ pub fn store(object: &ObjectStore) -> Store {
         bucket: object.spec.bucket.clone(),
         prefix: object.spec.prefix.clone(),
         credentials: object.spec.secret_name.is_some(),
+        ..Store::default()
     }
 }
 

@@ -7,7 +7,10 @@ use mlop_api::{
     result::{Failure, ResultDocument},
     task::{Provenance, Store, Subject, TrainWork},
 };
-use mlop_artifact::store::ObjectStoreHandle;
+use mlop_artifact::{
+    patience::Patience,
+    store::{ObjectStoreHandle, Outage},
+};
 use mlop_launcher::{Layout, agent::Agent, fetch};
 use std::{
     path::{Path, PathBuf},
@@ -47,6 +50,7 @@ impl Run {
                 ..Provenance::default()
             },
             deadline_seconds: None,
+            grace_seconds: None,
         };
         let subject = Subject {
             kind: "TrainingRun".into(),
@@ -56,6 +60,14 @@ impl Run {
             attempt: 1,
         };
         Self { store, subject, work }
+    }
+
+    /// A run whose store can go away, and is asked again at once.
+    pub fn with_outage() -> (Self, Outage) {
+        let (run, outage, moment) = (Self::new(), Outage::default(), Duration::from_millis(1));
+        let patience = Patience { total: PATIENCE, shortest: moment, longest: moment };
+        let store = run.store.behind(&outage).with_patience(patience);
+        (Self { store, ..run }, outage)
     }
 
     pub async fn keys(&self) -> Vec<String> {

@@ -98,6 +98,7 @@ pub fn register_work(tracking: &str, unique: &str) -> RegisterWork {
         bucket: "b".into(),
         prefix: String::new(),
         credentials: false,
+        ..Store::default()
     };
     let digest = Digest::of_bytes(unique.as_bytes());
     RegisterWork {

@@ -1,0 +1,90 @@
+//! Short texts for people: quotations, sizes, numbers.
+
+use mlop_api::common::Metric;
+
+/// Most bytes of the command's last lines in the result, as JSON; what is left of 2,048 holds the rest.
+const QUOTE_BYTES_MAX: usize = 1_400;
+
+/// As many of the last lines as fit, the end rather than the beginning.
+pub fn quote(lines: &[String]) -> String {
+    let (mut kept, mut bytes) = (Vec::new(), 0);
+    for line in lines.iter().rev() {
+        let line = cut(line);
+        bytes += serde_json::to_string(&line).map_or(0, |json| json.len());
+        if bytes > QUOTE_BYTES_MAX {
+            break;
+        }
+        kept.push(line);
+    }
+    kept.reverse();
+    if kept.is_empty() { String::new() } else { format!(": {}", kept.join("\n")) }
+}
+
+/// A text from the command, bounded again.
+pub fn cut(text: &str) -> String {
+    text.chars().take(400).collect()
+}
+
+/// For example `auc=0.71, 3 files, 1.2 MB`.
+pub fn summary(metrics: &[Metric], files: usize, bytes: u64) -> String {
+    let mut parts: Vec<String> =
+        metrics.iter().take(2).map(|metric| format!("{}={}", metric.name, short(metric.number()))).collect();
+    parts.push(if files == 1 { "1 file".to_owned() } else { format!("{files} files") });
+    parts.push(size(bytes));
+    parts.join(", ")
+}
+
+/// A number for people: whole, or with about four digits.
+fn short(number: f64) -> String {
+    if !number.is_finite() || number == number.trunc() {
+        number.to_string()
+    } else if number.abs() < 0.001 {
+        format!("{number:.2e}")
+    } else {
+        format!("{number:.4}").trim_end_matches('0').to_owned()
+    }
+}
+
+/// A size for people, in decimal units.
+pub fn size(bytes: u64) -> String {
+    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => {
+            let tenths = u128::from(bytes) * 10 / unit as u128;
+            format!("{}.{} {name}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mlop_api::{
+        Reason,
+        result::{Failure, ResultDocument},
+    };
+
+    #[test]
+    fn a_summary_is_one_short_line() {
+        let metrics =
+            [Metric::new("auc", 0.706_640_459), Metric::new("loss", 0.000_012_34), Metric::new("x", 1.0)];
+        assert_eq!(summary(&metrics, 3, 1_230_000), "auc=0.7066, loss=1.23e-5, 3 files, 1.2 MB");
+        assert_eq!(summary(&[Metric::new("rows", 12.0)], 3, 10), "rows=12, 3 files, 10 B");
+        assert_eq!(summary(&[], 1, 999), "1 file, 999 B");
+        assert_eq!(size(2_000_000_000_000), "2000.0 GB");
+    }
+
+    #[test]
+    fn a_quotation_keeps_the_end_and_fits_a_result() {
+        let lines: Vec<String> = (0..20).map(|i| format!("{i} {}", "\u{1}".repeat(100))).collect();
+        let failure = Failure::transient(Reason::UserError, "exit code 3".to_owned() + &quote(&lines));
+        assert!(failure.message.contains("19 "));
+        let message = ResultDocument::failed(failure.clone()).to_message();
+        assert_eq!(
+            ResultDocument::from_message(&message).unwrap().error.unwrap(),
+            failure,
+            "nothing was cut off"
+        );
+    }
+}
