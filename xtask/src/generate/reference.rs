@@ -1,4 +1,5 @@
 //! The reference: one page per kind from its schema, and the reasons.
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
@@ -8,18 +9,35 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use mlop_api::Reason;
 
 use super::{Files, MARK};
+use crate::paths;
 
 const FOLDER: &str = "docs/reference";
+/// Where people explain the kinds.
+const GUIDE: &str = "docs/kinds";
+/// Statuses that several kinds have: one of these kinds, file and title of the page for all of them.
+const SHARED: [(&str, &str, &str); 3] = [
+    ("Dataset", "status-of-intents.md", "Status of intents"),
+    ("DatasetVersion", "status-of-runs.md", "Status of runs"),
+    ("ObjectStore", "status-of-connections.md", "Status of connections"),
+];
 
 pub fn files(kinds: &[CustomResourceDefinition]) -> Result<Files> {
     let mut files = Files::new();
     let mut index = page("Reference", "Everything below is generated from the types in `crates/mlop-api`.");
+    let shared = shared(kinds)?;
     for kind in kinds {
         let names = &kind.spec.names;
         let file = format!("{}.md", names.kind.to_lowercase());
         let schema = schema(kind)?;
         writeln!(index, "- [{}]({file}): {}", names.kind, description(schema))?;
-        files.insert(format!("{FOLDER}/{file}").into(), kind_page(kind, schema)?);
+        files.insert(format!("{FOLDER}/{file}").into(), kind_page(kind, schema, &shared)?);
+    }
+    for (table, (file, title)) in &shared {
+        writeln!(index, "- [{title}]({file})")?;
+        files.insert(
+            format!("{FOLDER}/{file}").into(),
+            format!("{}{table}", page(title, "Fields that these kinds have in common.")),
+        );
     }
     index.push_str("- [Reasons](reasons.md): why a condition is as it is.\n");
     files.insert(format!("{FOLDER}/README.md").into(), index);
@@ -37,7 +55,34 @@ fn schema(kind: &CustomResourceDefinition) -> Result<&JSONSchemaProps> {
     schema.with_context(|| format!("{} has no schema", kind.spec.names.kind))
 }
 
-fn kind_page(kind: &CustomResourceDefinition, schema: &JSONSchemaProps) -> Result<String> {
+/// The tables of the statuses that several kinds have, with file and title of their pages.
+fn shared(kinds: &[CustomResourceDefinition]) -> Result<BTreeMap<String, (&'static str, &'static str)>> {
+    let mut shared = BTreeMap::new();
+    for (name, file, title) in SHARED {
+        let kind = kinds.iter().find(|kind| kind.spec.names.kind == name);
+        let kind = kind.with_context(|| format!("there is no kind {name}"))?;
+        if let Some(status) = part(schema(kind)?, "status") {
+            shared.insert(table("status", status)?, (file, title));
+        }
+    }
+    Ok(shared)
+}
+
+fn part<'a>(schema: &'a JSONSchemaProps, name: &str) -> Option<&'a JSONSchemaProps> {
+    schema.properties.as_ref()?.get(name)
+}
+
+fn table(name: &str, schema: &JSONSchemaProps) -> Result<String> {
+    let mut text = "| field | type | default | allowed | meaning |\n|---|---|---|---|---|\n".to_owned();
+    rows(&mut text, name, schema)?;
+    Ok(text)
+}
+
+fn kind_page(
+    kind: &CustomResourceDefinition,
+    schema: &JSONSchemaProps,
+    shared: &BTreeMap<String, (&str, &str)>,
+) -> Result<String> {
     let names = &kind.spec.names;
     let mut text = page(&names.kind, &description(schema));
     let short = names.short_names.iter().flatten().map(|name| format!("`{name}`")).collect::<Vec<_>>();
@@ -48,15 +93,17 @@ fn kind_page(kind: &CustomResourceDefinition, schema: &JSONSchemaProps) -> Resul
         mlop_api::VERSION,
         short.join(", ")
     )?;
-    for part in ["spec", "status"] {
-        let Some(schema) = schema.properties.as_ref().and_then(|properties| properties.get(part)) else {
-            continue;
-        };
-        writeln!(
-            text,
-            "\n## {part}\n\n| field | type | default | allowed | meaning |\n|---|---|---|---|---|"
-        )?;
-        rows(&mut text, part, schema)?;
+    let guide = format!("{}.md", names.kind.to_lowercase());
+    if paths::repository().join(GUIDE).join(&guide).exists() {
+        writeln!(text, "\n[Example, use and debugging](../kinds/{guide}).")?;
+    }
+    for name in ["spec", "status"] {
+        let Some(schema) = part(schema, name) else { continue };
+        let table = table(name, schema)?;
+        match shared.get(&table) {
+            Some((file, title)) => writeln!(text, "\n## {name}\n\nSee [{}]({file}).", title.to_lowercase())?,
+            None => write!(text, "\n## {name}\n\n{table}")?,
+        }
     }
     let mut rules = Vec::new();
     collect_rules(&mut rules, "", schema);
