@@ -30,9 +30,8 @@ use control_plane::{ControlPlane, repository};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use judge::{Bench, Reference, Verdict};
 use mlop_faults::{
-    plan::{Fault, Injection, Plan},
-    scenario::Scenario,
-    table::Table,
+    plan::{Fault, Injection, Plan, Scenario},
+    report::Table,
 };
 use std::{fs, path::PathBuf, process::ExitCode};
 use tokio::{

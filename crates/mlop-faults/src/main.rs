@@ -1,4 +1,4 @@
-//! Runs fault plans, in parallel and in virtual time. `cargo xtask faults` starts it.
+//! Runs fault plans in parallel and in virtual time. `cargo xtask faults` starts it.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,11 +11,10 @@
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use mlop_faults::{
-    explore::{Reference, Verdict, shrink},
-    plan::Plan,
+    baseline::{Baseline, Verdict},
+    plan::{Plan, Scenario},
     random,
-    scenario::Scenario,
-    table::Table,
+    report::Table,
 };
 use std::{
     collections::BTreeMap,
@@ -33,33 +32,33 @@ use std::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Tries the whole chain under faults: one plan for every write, notification and piece of work, and random ones.
+/// Runs the whole chain under faults: one plan for every write, notification and piece of work, and random plans.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Random plans, by seeds from 0.
+    /// Number of random plans, with seeds from 0.
     #[arg(long, default_value_t = 10_000)]
     seeds: u64,
-    /// Of the plans with one fault only every n-th.
+    /// Run only every n-th of the plans with one fault.
     #[arg(long, default_value_t = 1, value_name = "N")]
     every: usize,
-    /// Only plans of these scenarios.
+    /// Run only plans of these scenarios.
     #[arg(long, value_name = "SCENARIO")]
     scenario: Vec<String>,
-    /// Of the plans with one fault only these, and no random ones. Regressions are always tried.
+    /// Run only plans with these faults, and no random plans. Regressions are always run.
     #[arg(long, value_name = "FAULT")]
     fault: Vec<String>,
-    /// End at the first failure.
+    /// Stop at the first failure.
     #[arg(long)]
     fail_fast: bool,
-    /// Carry only this plan out, twice, and say what came of it.
+    /// Run only this plan, twice, and print its outcome.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "every"])]
     plan: Option<PathBuf>,
-    /// Where failing plans are written.
-    #[arg(long, value_name = "FOLDER", default_value = "target/faults")]
+    /// Directory for failing plans.
+    #[arg(long, value_name = "DIRECTORY", default_value = "target/faults")]
     failures: PathBuf,
-    /// Folder of plans that failed once.
-    #[arg(long, value_name = "FOLDER", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/regressions"))]
+    /// Directory of plans that failed once.
+    #[arg(long, value_name = "DIRECTORY", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/regressions"))]
     regressions: PathBuf,
 }
 
@@ -78,24 +77,24 @@ fn run(args: &Args) -> Result<()> {
         return one(file);
     }
     let known = regressions(&args.regressions)?;
-    let references = references(args)?;
+    let baselines = baselines(args)?;
     let mut plans: Vec<Plan> = known;
     let wanted = |plan: &Plan| {
         args.fault.is_empty() || plan.faults.iter().all(|i| args.fault.contains(&i.fault.to_string()))
     };
-    // Restless users are for random plans: without them it is the same as new data.
-    let fixed = references.iter().filter(|reference| reference.scenario != Scenario::Restless);
-    for (index, reference) in fixed.enumerate() {
-        let earlier = references.first().filter(|_| index > 0);
-        plans.extend(reference.plans(earlier).into_iter().filter(wanted).step_by(args.every.max(1)));
+    // Without operations of users, `Restless` equals `NewData`.
+    let fixed = baselines.iter().filter(|baseline| baseline.scenario != Scenario::Restless);
+    for (index, baseline) in fixed.enumerate() {
+        let earlier = baselines.first().filter(|_| index > 0);
+        plans.extend(baseline.plans(earlier).into_iter().filter(wanted).step_by(args.every.max(1)));
     }
     let single = plans.len();
     if args.fault.is_empty() {
-        plans.extend((0..args.seeds).map(|seed| random::plan(&references, seed)));
+        plans.extend((0..args.seeds).map(|seed| random::plan(&baselines, seed)));
     }
-    println!("{single} plans with one fault, {} random ones", plans.len() - single);
-    let verdicts = judge_all(&references, &plans, args.fail_fast);
-    let failed = report(args, &references, &plans, &verdicts)?;
+    println!("{single} plans with one fault, {} random plans", plans.len() - single);
+    let verdicts = judge_all(&baselines, &plans, args.fail_fast);
+    let failed = report(args, &baselines, &plans, &verdicts)?;
     let judged = verdicts.iter().map(|(index, verdict)| (&plans[*index], !verdict.failures.is_empty()));
     println!("{}", judged.collect::<Table>());
     if failed > 0 {
@@ -104,24 +103,24 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn references(args: &Args) -> Result<Vec<Reference>> {
+fn baselines(args: &Args) -> Result<Vec<Baseline>> {
     let name = |scenario: &Scenario| serde_json::to_string(scenario).unwrap_or_default().replace('"', "");
     let chosen = Scenario::ALL
         .into_iter()
         .filter(|scenario| args.scenario.is_empty() || args.scenario.contains(&name(scenario)));
-    let references: Result<Vec<_>, String> = chosen.map(Reference::of).collect();
-    let references = references.map_err(|why| anyhow::anyhow!("without any fault: {why}"))?;
-    if references.is_empty() {
+    let baselines: Result<Vec<_>, String> = chosen.map(Baseline::of).collect();
+    let baselines = baselines.map_err(|why| anyhow::anyhow!("without faults: {why}"))?;
+    if baselines.is_empty() {
         bail!("no such scenario; there are {}", Scenario::ALL.map(|s| name(&s)).join(", "));
     }
-    Ok(references)
+    Ok(baselines)
 }
 
-fn regressions(folder: &Path) -> Result<Vec<Plan>> {
-    let mut files: Vec<_> = match fs::read_dir(folder) {
+fn regressions(directory: &Path) -> Result<Vec<Plan>> {
+    let mut files: Vec<_> = match fs::read_dir(directory) {
         Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error).context(folder.display().to_string()),
+        Err(error) => return Err(error).context(directory.display().to_string()),
     };
     files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();
@@ -135,29 +134,29 @@ fn read(file: &Path) -> Result<Plan> {
 
 fn one(file: &Path) -> Result<()> {
     let plan = read(file)?;
-    let reference = Reference::of(plan.scenario).map_err(anyhow::Error::msg)?;
-    let (first, second) = (reference.judge(&plan), reference.judge(&plan));
+    let baseline = Baseline::of(plan.scenario).map_err(anyhow::Error::msg)?;
+    let (first, second) = (baseline.judge(&plan), baseline.judge(&plan));
     if first != second {
-        bail!("not deterministic: {first:?}\nthen {second:?}");
+        bail!("not deterministic: first {first:?}\nthen {second:?}");
     }
     println!("trace {:016x}", first.trace);
     if first.unused > 0 {
-        println!("{} of its faults never struck: the run does not come to these points", first.unused);
+        println!("{} of its faults did not strike: the run does not pass their points", first.unused);
     }
     if !first.failures.is_empty() {
         println!("{:#}", first.end);
         bail!("{}", first.failures.join("\n"));
     }
-    println!("everything holds");
+    println!("the plan holds");
     Ok(())
 }
 
-fn reference<'a>(references: &'a [Reference], plan: &Plan) -> Option<&'a Reference> {
-    references.iter().find(|reference| reference.scenario == plan.scenario)
+fn baseline<'a>(baselines: &'a [Baseline], plan: &Plan) -> Option<&'a Baseline> {
+    baselines.iter().find(|baseline| baseline.scenario == plan.scenario)
 }
 
-/// Judges plans on all cores; the verdicts are in the order of the plans.
-fn judge_all(references: &[Reference], plans: &[Plan], fail_fast: bool) -> BTreeMap<usize, Verdict> {
+/// Judges plans on all cores. Verdicts have the index of their plan.
+fn judge_all(baselines: &[Baseline], plans: &[Plan], fail_fast: bool) -> BTreeMap<usize, Verdict> {
     let (next, verdicts) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let threads = thread::available_parallelism().map_or(1, Into::into);
     thread::scope(|scope| {
@@ -166,8 +165,8 @@ fn judge_all(references: &[Reference], plans: &[Plan], fail_fast: bool) -> BTree
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(plan) = plans.get(index) else { return };
-                    let Some(reference) = reference(references, plan) else { continue };
-                    let verdict = reference.judge(plan);
+                    let Some(baseline) = baseline(baselines, plan) else { continue };
+                    let verdict = baseline.judge(plan);
                     if fail_fast && !verdict.failures.is_empty() {
                         next.store(plans.len(), Ordering::Relaxed);
                     }
@@ -183,10 +182,10 @@ fn judge_all(references: &[Reference], plans: &[Plan], fail_fast: bool) -> BTree
     verdicts.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes failing plans, as small as they get, and says how to run each again.
+/// Writes the shrunk failing plans, and prints the command that runs each again.
 fn report(
     args: &Args,
-    references: &[Reference],
+    baselines: &[Baseline],
     plans: &[Plan],
     verdicts: &BTreeMap<usize, Verdict>,
 ) -> Result<usize> {
@@ -194,8 +193,8 @@ fn report(
     for (index, verdict) in verdicts.iter().filter(|(_, verdict)| !verdict.failures.is_empty()) {
         failed += 1;
         let plan = &plans[*index];
-        let plan = match reference(references, plan) {
-            Some(reference) if plan.faults.len() + plan.users.len() > 1 => shrink(reference, plan),
+        let plan = match baseline(baselines, plan) {
+            Some(baseline) if plan.faults.len() + plan.users.len() > 1 => baseline.shrink(plan),
             _ => plan.clone(),
         };
         fs::create_dir_all(&args.failures)?;

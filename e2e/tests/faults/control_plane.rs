@@ -13,7 +13,7 @@ use kube::{
     client::Body,
 };
 use mlop_api::kinds;
-use mlop_faults::world::{OPERATORS, Operator};
+use mlop_faults::cluster::{OPERATORS, Operator};
 use std::{
     fs,
     path::{Path, PathBuf},

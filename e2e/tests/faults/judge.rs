@@ -6,10 +6,11 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use mlop_faults::{
-    explore::{REQUESTS_MAX, fits, unusual},
-    oracle,
-    plan::{Fault, Injection, Plan, Point, stable},
-    scenario::Scenario,
+    check::{
+        end_state::{difference, end_state, published_state},
+        unusual_creation, wrong_pointers,
+    },
+    plan::{Fault, Injection, Plan, Point, Scenario, stable},
 };
 use serde_json::Value;
 use std::{
@@ -63,7 +64,7 @@ fn faults_at(point: &Point) -> Vec<Fault> {
     match point {
         Point::Write(write) => {
             let all = QUICK.iter().chain(SLOW).copied();
-            all.filter(|fault| fits(*fault, &write.verb, &write.kind)).collect()
+            all.filter(|fault| fault.fits(&write.verb, &write.kind)).collect()
         }
         Point::Notification(_) => OF_WATCHES.to_vec(),
         Point::Work(_) => Fault::AT_WORK.to_vec(),
@@ -116,7 +117,7 @@ impl Bench {
     /// What does not hold even so.
     pub async fn reference(&self) -> Result<Reference> {
         let (first, second) = tokio::try_join!(self.without_faults("first"), self.without_faults("second"))?;
-        if let Some(difference) = oracle::difference(&first.end, &second.end) {
+        if let Some(difference) = difference(&first.end, &second.end) {
             bail!("two runs without faults end differently: {difference}");
         }
         ensure!(first.done == second.done, "exactly once: {:?}, then {:?}", first.done, second.done);
@@ -175,11 +176,11 @@ async fn outcome(world: &World) -> Result<Outcome> {
     let (objects, outside) = (world.objects().await?, world.outside());
     Ok(Outcome {
         points: world.injector.points(),
-        end: oracle::end_state(&objects),
-        published: oracle::published_state(&objects),
-        done: outside.done.clone(),
+        end: end_state(&objects),
+        published: published_state(&objects),
+        done: outside.started.clone(),
         created: by_stable_name(world.injector.ledger().created),
-        outside: oracle::outside(&objects, &outside),
+        outside: wrong_pointers(&objects, &outside),
     })
 }
 
@@ -194,11 +195,8 @@ fn by_stable_name(created: BTreeMap<(String, String), u32>) -> BTreeMap<(String,
 
 /// What must hold after any plan.
 fn invariants(world: &World) -> Vec<String> {
-    let ledger = world.injector.ledger();
-    let mut failures = ledger.violations;
+    let mut failures = world.injector.ledger().failures();
     failures.extend(world.ended().into_iter().map(|what| format!("process truth: {what}")));
-    let flooded = ledger.requests.iter().filter(|(_, requests)| **requests > REQUESTS_MAX);
-    failures.extend(flooded.map(|(by, requests)| format!("bounded pressure: {by} made {requests} requests")));
     failures
 }
 
@@ -234,17 +232,17 @@ impl Reference {
         let mut failures = outcome.outside.clone();
         let changed = plan.faults.iter().any(|injection| injection.fault.changes_objects());
         if changed {
-            let difference = oracle::difference(&self.published, &outcome.published);
-            failures.extend(difference.map(|difference| format!("end state: {difference}")));
+            let found = difference(&self.published, &outcome.published);
+            failures.extend(found.map(|difference| format!("end state: {difference}")));
             return failures;
         }
-        let difference = oracle::difference(&self.end, &outcome.end);
-        failures.extend(difference.map(|difference| format!("end state: {difference}")));
+        let found = difference(&self.end, &outcome.end);
+        failures.extend(found.map(|difference| format!("end state: {difference}")));
         if outcome.done != self.done {
             let (found, wanted) = (&outcome.done, &self.done);
             failures.push(format!("exactly once: pods by work {found:?} instead of {wanted:?}"));
         }
-        failures.extend(unusual(&self.created, &outcome.created));
+        failures.extend(unusual_creation(&self.created, &outcome.created));
         failures
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::control_plane::kubeconfig;
 use anyhow::{Context as _, Result, ensure};
-use mlop_faults::world::{OPERATORS, Operator};
+use mlop_faults::cluster::{OPERATORS, Operator};
 use std::{
     fs::File,
     path::{Path, PathBuf},

@@ -17,11 +17,11 @@ use kube::{
 use mlop_api::{contract::condition_type, dataset::Dataset, deployment::ModelDeployment, labels};
 use mlop_e2e::{state::Kind as _, wait};
 use mlop_faults::{
+    check::end_state::Objects,
+    cluster::{ExternalSystems, OPERATORS, work},
     inject::{Command, Connection, Injector},
-    oracle::Objects,
     plan::{Injection, Point},
     scenario::PIPELINE,
-    world::{OPERATORS, Outside, work},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ pub struct World {
     /// What the processes wrote to their logs.
     pub logs: PathBuf,
     pub injector: Arc<Injector>,
-    outside: Arc<Mutex<Outside>>,
+    outside: Arc<Mutex<ExternalSystems>>,
     ended: Ended,
     tasks: JoinSet<()>,
 }
@@ -71,13 +71,12 @@ impl World {
 
         let (commands, orders) = mpsc::unbounded_channel();
         let injector = Injector::new(Real::new(client.clone()), faults, commands);
-        let outside = Outside { bucket: "january".into(), auc: 0.75, ..Outside::default() };
         let mut world = Self {
             client,
             namespace: namespace.to_owned(),
             logs,
             injector,
-            outside: Arc::new(Mutex::new(outside)),
+            outside: Arc::default(),
             ended: Ended::default(),
             tasks: JoinSet::new(),
         };
@@ -100,7 +99,8 @@ impl World {
         let mut kills = BTreeMap::new();
         for operator in &OPERATORS {
             let injector = Arc::clone(&self.injector);
-            let connection = Connection { operator: operator.name.to_owned(), injector };
+            let (operator_name, namespace) = (operator.name.to_owned(), self.namespace.clone());
+            let connection = Connection { operator: operator_name, namespace, injector };
             let port = proxy::serve(connection, &mut self.tasks).await?;
             let launch = Launch::new(operator, programs, &self.logs, &self.namespace, port)?;
             kills.insert(operator.name, processes::run(launch, &self.ended, &mut self.tasks));
@@ -209,7 +209,7 @@ impl World {
     }
 
     /// What workers have done outside the cluster.
-    pub fn outside(&self) -> MutexGuard<'_, Outside> {
+    pub fn outside(&self) -> MutexGuard<'_, ExternalSystems> {
         lock(&self.outside)
     }
 

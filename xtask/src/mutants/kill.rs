@@ -138,7 +138,7 @@ fn within(limit: Duration, command: &mut Command) -> Result<Option<(ExitStatus, 
 /// The oracle that a failing plan names first.
 fn oracle(said: &str) -> String {
     let failure = said.lines().find_map(|line| {
-        let without = line.strip_prefix("without any fault: ").map(|why| (why, " without any fault"));
+        let without = line.strip_prefix("without faults: ").map(|why| (why, " without faults"));
         let plan = || Some((line.strip_prefix("cargo xtask faults --plan ")?.split_once("# ")?.1, ""));
         without.or_else(plan)
     });
@@ -171,7 +171,7 @@ mod tests {
                 "1 plan\ncargo xtask faults --plan a/0.yaml    # end state: x: y; quiet: z\nthe rest",
                 "end state",
             ),
-            ("without any fault: quiet: patch of jobs", "quiet without any fault"),
+            ("without faults: quiet: patch of jobs", "quiet without faults"),
             ("thread 'main' panicked at x.rs:1:2:\nwhy", "panic"),
             ("trace 01\nexactly once: twice", "exactly once"),
         ];

@@ -1,16 +1,16 @@
-//! What came of many plans, for people.
+//! A table of the outcomes of many plans.
 
 use crate::plan::{Plan, Point};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Plans and failures by fault and by the kind that it strikes.
+/// Plans and failures by fault and by the kind of its point.
 #[derive(Default)]
 pub struct Table {
     cells: BTreeMap<(String, String), (usize, usize)>,
 }
 
 impl<'a> FromIterator<(&'a Plan, bool)> for Table {
-    /// Of plans and whether they failed.
+    /// From plans, each with whether it failed.
     fn from_iter<T: IntoIterator<Item = (&'a Plan, bool)>>(judged: T) -> Self {
         let mut table = Self::default();
         for (plan, failed) in judged {

@@ -1,0 +1,8 @@
+//! The oracles: what must hold, whatever goes wrong.
+
+pub mod end_state;
+mod invariants;
+
+pub use invariants::{
+    idle_write, pod_of_ended_run, unusual_creation, violations, write_since, writes, wrong_pointers,
+};

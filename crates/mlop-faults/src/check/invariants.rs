@@ -1,0 +1,87 @@
+//! Invariants that hold after any plan. A violation begins with the name of its oracle.
+
+use super::end_state::Objects;
+use crate::cluster::{Cluster, ExternalSystems, Pointer};
+use k8s_openapi::api::core::v1::Pod;
+use mlop_api::{features::FeatureView, labels, registry::Model};
+use mlop_sim::Write;
+use std::collections::BTreeMap;
+
+/// All violations so far.
+pub fn violations(cluster: &Cluster) -> Vec<String> {
+    let mut failures = cluster.injector.ledger().failures();
+    failures.extend(cluster.failures().into_iter().map(|failure| format!("process truth: {failure}")));
+    failures.extend(wrong_pointers(&cluster.sim, &cluster.external()));
+    failures
+}
+
+/// Pointers of the external systems that differ from the published activations, once everything has settled.
+pub fn wrong_pointers(objects: &impl Objects, external: &ExternalSystems) -> Vec<String> {
+    let (views, models) = (objects.list::<FeatureView>(), objects.list::<Model>());
+    let views = views.iter().filter_map(|view| {
+        let status = view.status.as_ref()?;
+        let pointer = format!("view {}", view.metadata.name.as_ref()?);
+        Some((pointer, status.artifact.as_ref()?.digest.to_string(), status.activation.as_ref()?.revision))
+    });
+    let models = models.iter().filter_map(|model| {
+        let status = model.status.as_ref()?;
+        let pointer = format!("alias {} {}", model.spec.alias, model.metadata.uid.as_ref()?);
+        Some((pointer, status.registered.as_ref()?.version.clone(), status.activation.as_ref()?.revision))
+    });
+    let wrong = views.chain(models).filter_map(|(name, content, revision)| {
+        let wanted = Pointer { revision, content };
+        let found = external.pointers.get(&name).cloned().unwrap_or_default();
+        (found != wanted).then(|| format!("outside: {name} is {found:?} instead of {wanted:?}"))
+    });
+    wrong.collect()
+}
+
+/// Number of writes so far.
+pub fn writes(cluster: &Cluster) -> usize {
+    cluster.sim.writes().len()
+}
+
+/// The first write of an operator after `before` writes.
+pub fn write_since(cluster: &Cluster, before: usize) -> Option<String> {
+    let is_operators =
+        |write: &&Write| write.field_manager != "somebody" && !write.resource.starts_with("leases");
+    let writes = cluster.sim.writes();
+    let write = writes.iter().skip(before).find(is_operators)?;
+    Some(format!("{} of {} {} {}", write.verb, write.resource, write.name, write.subresource))
+}
+
+/// The first write that changed nothing. With faults there are some: a write whose answer was lost is repeated.
+pub fn idle_write(cluster: &Cluster) -> Option<String> {
+    let writes = cluster.sim.writes();
+    let write = writes.iter().find(|write| write.code < 300 && !write.changed)?;
+    let Write { verb, resource, name, subresource, .. } = write;
+    Some(format!("quiet: {verb} of {resource} {name} {subresource} changed nothing"))
+}
+
+/// A pod of a run that has ended. The last attempt's pod stays for its logs for a while.
+pub fn pod_of_ended_run(cluster: &Cluster) -> Option<String> {
+    let pods = cluster.sim.list::<Pod>();
+    let is_of_ended_run = |pod: &&Pod| {
+        let is_of_run = pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(labels::RUN));
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        is_of_run && matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    pods.iter().find(is_of_ended_run).and_then(|pod| pod.metadata.name.clone())
+}
+
+/// The first object, by kind and name, whose number of creations differs from that of a run without faults.
+pub fn unusual_creation(
+    usual: &BTreeMap<(String, String), u32>,
+    created: &BTreeMap<(String, String), u32>,
+) -> Option<String> {
+    let mut created = created.iter().filter(|(object, _)| !is_activation_pod(object));
+    let (object, times) = created.find(|(object, times)| usual.get(*object) != Some(*times))?;
+    let usual = usual.get(object).copied().unwrap_or_default();
+    Some(format!("creations: {object:?} {times} times instead of {usual}"))
+}
+
+/// Whether the object is a pod that only activates. It is created when an external system is away while the run's pod
+/// starts.
+fn is_activation_pod((kind, name): &(String, String)) -> bool {
+    kind == "pods" && name.rsplit_once("-a").is_some_and(|(_, number)| number.parse::<u32>().is_ok())
+}

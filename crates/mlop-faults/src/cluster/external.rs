@@ -1,0 +1,80 @@
+//! The external systems: the bucket, Redis and MLflow, as far as pods and checks need them.
+
+use mlop_api::{
+    Digest,
+    result::{Activated, Failure, ResultDocument},
+};
+use std::collections::BTreeMap;
+
+/// The state of the external systems, and the behaviour of the pods that use them.
+pub struct ExternalSystems {
+    /// The content of the bucket.
+    pub bucket: String,
+    /// The metric that a training reports.
+    pub auc: f64,
+    /// Failures of the next pods by kind of work, first one first.
+    pub failures: BTreeMap<&'static str, Vec<Failure>>,
+    /// Registered versions in the order of their registration.
+    pub versions: Vec<Digest>,
+    /// Number of pods that began by kind of work.
+    pub started: BTreeMap<&'static str, u32>,
+    /// The pointers of Redis and MLflow by kind and owner.
+    pub pointers: BTreeMap<String, Pointer>,
+    /// Number of moves by pointer.
+    pub moves: BTreeMap<String, u32>,
+    /// The bucket had content for a moment that did not stay.
+    pub flapped: bool,
+    /// The Deployments of models never become ready.
+    pub broken_rollout: bool,
+}
+
+/// The active revision of a feature table or of an alias.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pointer {
+    pub revision: i64,
+    /// The table's digest, or the version's number.
+    pub content: String,
+}
+
+impl Default for ExternalSystems {
+    fn default() -> Self {
+        Self {
+            bucket: "january".into(),
+            auc: 0.75,
+            failures: BTreeMap::new(),
+            versions: Vec::new(),
+            started: BTreeMap::new(),
+            pointers: BTreeMap::new(),
+            moves: BTreeMap::new(),
+            flapped: false,
+            broken_rollout: false,
+        }
+    }
+}
+
+impl ExternalSystems {
+    /// Moves a pointer, but never back.
+    pub fn activate(&mut self, name: String, target: &Activated, content: String) -> ResultDocument {
+        let now = self.pointers.entry(name.clone()).or_default();
+        let is_same = target.revision == now.revision && content == now.content;
+        if target.revision <= now.revision && !is_same {
+            let message = format!("revision {} is active already", now.revision);
+            return ResultDocument::failed(Failure::superseded(Some(now.revision), message));
+        }
+        if !is_same {
+            *now = Pointer { revision: target.revision, content };
+            *self.moves.entry(name).or_default() += 1;
+        }
+        ResultDocument::default()
+    }
+
+    /// The number of a model version, registered unless it is known.
+    pub fn register(&mut self, version: &Digest) -> usize {
+        let known = self.versions.iter().position(|digest| digest == version);
+        let index = known.unwrap_or_else(|| {
+            self.versions.push(version.clone());
+            self.versions.len() - 1
+        });
+        index + 1
+    }
+}

@@ -1,0 +1,153 @@
+//! The objects that users write, by the names of their kinds.
+
+use kube::Resource;
+use mlop_api::{
+    dataset::{Dataset, ObjectStore},
+    deployment::ModelDeployment,
+    features::{FeatureStore, FeatureView},
+    labels,
+    registry::{Model, TrackingServer},
+    training::TrainingJob,
+};
+use mlop_sim::Sim;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+/// The namespace of all objects of users.
+pub const NAMESPACE: &str = "default";
+
+/// The operations of users on one kind.
+struct UserKind {
+    name: &'static str,
+    create: fn(&Sim, Value) -> Result<(), String>,
+    apply: fn(&Sim, Value) -> Result<(), String>,
+    list: fn(&Sim) -> Vec<Value>,
+}
+
+macro_rules! user_kinds {
+    ($($kind:ident),+ $(,)?) => {
+        const USER_KINDS: &[UserKind] = &[$(UserKind {
+            name: stringify!($kind),
+            create: create_as::<$kind>,
+            apply: apply_as::<$kind>,
+            list: list_as::<$kind>,
+        }),+];
+    };
+}
+user_kinds!(
+    ObjectStore,
+    Dataset,
+    FeatureStore,
+    FeatureView,
+    TrainingJob,
+    TrackingServer,
+    Model,
+    ModelDeployment,
+);
+
+fn kind_of(manifest: &Value) -> Result<&'static UserKind, String> {
+    let name = manifest["kind"].as_str().unwrap_or_default();
+    USER_KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| format!("unsupported kind {name}"))
+}
+
+/// Creates a user's object.
+///
+/// # Errors
+/// The message of the server's refusal.
+pub fn create(sim: &Sim, mut manifest: Value) -> Result<(), String> {
+    manifest["metadata"]["namespace"] = NAMESPACE.into();
+    (kind_of(&manifest)?.create)(sim, manifest)
+}
+
+/// Creates a user's object, or replaces its spec.
+///
+/// # Errors
+/// The message of the server's refusal, or that the object is still being deleted.
+pub fn apply(sim: &Sim, mut manifest: Value) -> Result<(), String> {
+    manifest["metadata"]["namespace"] = NAMESPACE.into();
+    (kind_of(&manifest)?.apply)(sim, manifest)
+}
+
+/// All objects of users.
+pub fn list(sim: &Sim) -> Vec<Value> {
+    USER_KINDS.iter().flat_map(|kind| (kind.list)(sim)).collect()
+}
+
+/// The users' objects of one kind.
+pub fn list_kind(sim: &Sim, name: &str) -> Vec<Value> {
+    let kind = USER_KINDS.iter().find(|kind| kind.name == name);
+    kind.map(|kind| (kind.list)(sim)).unwrap_or_default()
+}
+
+/// The documents of a YAML text.
+///
+/// # Panics
+/// When the text is not YAML.
+pub fn documents(yaml: &str) -> Vec<Value> {
+    yaml.split("\n---\n").map(|text| serde_saphyr::from_str(text).expect("the text is YAML")).collect()
+}
+
+/// The manifest that created an object.
+pub fn manifest_of(object: &Value) -> Value {
+    let meta = &object["metadata"];
+    json!({
+        "apiVersion": object["apiVersion"], "kind": object["kind"], "spec": object["spec"],
+        "metadata": {"name": meta["name"], "annotations": meta["annotations"]},
+    })
+}
+
+/// A user requests a look at the source.
+pub fn refresh(sim: &Sim, request: &str) {
+    annotate::<Dataset>(sim, "flights", labels::REFRESH_REQUESTED_AT, request);
+}
+
+/// A user requests another attempt of all failed work.
+pub fn retry(sim: &Sim, request: &str) {
+    annotate::<Dataset>(sim, "flights", labels::RETRY_REQUESTED_AT, request);
+    annotate::<FeatureView>(sim, "routes", labels::RETRY_REQUESTED_AT, request);
+    annotate::<TrainingJob>(sim, "delay", labels::RETRY_REQUESTED_AT, request);
+    annotate::<Model>(sim, "delay", labels::RETRY_REQUESTED_AT, request);
+}
+
+/// Annotates an object, if it exists.
+fn annotate<K>(sim: &Sim, name: &str, annotation: &str, value: &str)
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+{
+    // An object that is recreated later needs no request.
+    let _ = sim.edit::<K>(NAMESPACE, name, |object| {
+        let annotations = object.meta_mut().annotations.get_or_insert_default();
+        annotations.insert(annotation.to_owned(), value.to_owned());
+    });
+}
+
+fn create_as<K>(sim: &Sim, manifest: Value) -> Result<(), String>
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+{
+    let object: K = serde_json::from_value(manifest).map_err(|error| error.to_string())?;
+    sim.create(&object).map(drop).map_err(|status| status.message.clone())
+}
+
+fn apply_as<K>(sim: &Sim, manifest: Value) -> Result<(), String>
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+{
+    let name = manifest["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let Some(object) = sim.get::<K>(NAMESPACE, &name) else { return create_as::<K>(sim, manifest) };
+    if object.meta().deletion_timestamp.is_some() {
+        return Err(format!("{name} is still being deleted"));
+    }
+    let mut value = serde_json::to_value(&object).map_err(|error| error.to_string())?;
+    value["spec"] = manifest["spec"].clone();
+    let wanted: K = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let edited = sim.edit::<K>(NAMESPACE, &name, |object| *object = wanted);
+    edited.map(drop).map_err(|status| status.message.clone())
+}
+
+fn list_as<K>(sim: &Sim) -> Vec<Value>
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+{
+    sim.list::<K>().iter().filter_map(|object| serde_json::to_value(object).ok()).collect()
+}

@@ -1,0 +1,169 @@
+//! Workers that compute digests in place of data.
+
+use super::external::ExternalSystems;
+use crate::{inject::Injector, plan::Fault};
+use k8s_openapi::api::core::v1::Pod;
+use mlop_api::{
+    Digest, Reason,
+    common::Metric,
+    labels,
+    result::{Activated, Failure, Registered, ResultDocument},
+    task::{ActivateWork, AliasWork, Input, Task, Work},
+};
+use mlop_sim::kubelet::PodOutcome;
+use std::{fmt::Debug, time::Duration};
+
+/// Does the work of a pod in the external systems, and decides how the pod ends.
+pub fn work(pod: &Pod, external: &mut ExternalSystems, injector: &Injector) -> PodOutcome {
+    let text = pod.metadata.annotations.as_ref().and_then(|all| all.get(labels::TASK));
+    let Some(task) = text.and_then(|text| serde_json::from_str::<Task>(text).ok()) else {
+        return PodOutcome::run_forever();
+    };
+    let (name, seconds) = match &task.work {
+        Work::Probe { .. } => ("probe", 1),
+        Work::Scan(_) => ("scan", 1),
+        Work::Version(_) => ("version", 2),
+        Work::Snapshot(_) => ("snapshot", 2),
+        Work::Activate(_) => ("activate", 1),
+        Work::Deactivate { .. } => ("deactivate", 1),
+        Work::Train(_) => ("train", 30),
+        Work::Register(_) => ("register", 1),
+        Work::Alias(_) => ("alias", 1),
+        Work::Serve { .. } => return PodOutcome::run_forever(),
+    };
+    let mut ended = end(name, external, injector, |external| result(&task.work, external));
+    if let Ended::Reported(made) = &mut ended
+        && let Some((name, next, activation)) = activation(&task.work, made)
+    {
+        match end(name, external, injector, |external| result(&next, external)) {
+            Ended::Reported(active) if active.error.is_none() => made.activated = Some(activation),
+            Ended::Reported(_) => {}
+            killed => ended = killed,
+        }
+    }
+    let outcome = match ended {
+        Ended::Killed => PodOutcome::fail(137, "Error", ""),
+        Ended::OutOfMemory => PodOutcome::fail(137, "OOMKilled", "").in_container("user"),
+        Ended::Reported(document) => match &document.error {
+            Some(_) => PodOutcome::fail(1, "Error", document.to_message()).in_container("worker"),
+            None => PodOutcome::succeed(document.to_message()).in_container("worker"),
+        },
+    };
+    outcome.starting_after(Duration::from_millis(500)).running_for(Duration::from_secs(seconds))
+}
+
+/// The end of a piece of work.
+enum Ended {
+    Killed,
+    OutOfMemory,
+    Reported(Box<ResultDocument>),
+}
+
+/// Carries out a piece of work, unless a fault or a planned failure ends it.
+fn end(
+    name: &'static str,
+    external: &mut ExternalSystems,
+    injector: &Injector,
+    result: impl FnOnce(&mut ExternalSystems) -> ResultDocument,
+) -> Ended {
+    *external.started.entry(name).or_default() += 1;
+    let failed = |failure| Ended::Reported(Box::new(ResultDocument::failed(failure)));
+    match injector.fault_of_work(name) {
+        Some(Fault::KilledBefore) => return Ended::Killed,
+        Some(Fault::KilledAfter) => {
+            result(external);
+            return Ended::Killed;
+        }
+        Some(Fault::StoreUnreachable) => {
+            return failed(Failure::transient(Reason::StoreUnreachable, "the store does not answer"));
+        }
+        _ => {}
+    }
+    let failures = external.failures.entry(name).or_default();
+    if failures.is_empty() {
+        return Ended::Reported(Box::new(result(external)));
+    }
+    let failure = failures.remove(0);
+    if failure.reason == Reason::OutOfMemory { Ended::OutOfMemory } else { failed(failure) }
+}
+
+/// The work of a pod after its own: the activation of its result.
+fn activation(work: &Work, made: &ResultDocument) -> Option<(&'static str, Work, Activated)> {
+    let digest = made.digest.clone()?;
+    match work {
+        Work::Snapshot(work) if work.active.as_ref() != Some(&digest) => {
+            let online = work.online.clone()?;
+            let (media_type, store) = (String::new(), work.output.clone());
+            let table = Input { name: String::new(), digest, media_type, store };
+            let activation = online.activation.clone();
+            Some(("activate", Work::Activate(ActivateWork { table, online }), activation))
+        }
+        Work::Register(work) => {
+            let (alias, registered) = (work.alias.clone()?, made.registered.clone()?);
+            let activation = alias.activation.clone();
+            let (tracking, version) = (work.tracking.clone(), registered.version);
+            let work = AliasWork { tracking, registered_model: registered.model, version, alias };
+            Some(("alias", Work::Alias(work), activation))
+        }
+        _ => None,
+    }
+}
+
+fn result(work: &Work, external: &mut ExternalSystems) -> ResultDocument {
+    let made = |from: &dyn Debug| Some(Digest::of_bytes(format!("{from:?}").as_bytes()));
+    match work {
+        Work::Scan(_) => ResultDocument {
+            digest: made(&external.bucket),
+            summary: Some(format!("saw {}", external.bucket)),
+            ..Default::default()
+        },
+        Work::Version(work) => ResultDocument {
+            digest: made(&(&work.listing, &work.columns)),
+            summary: Some("10 rows".into()),
+            ..Default::default()
+        },
+        Work::Snapshot(work) => {
+            let inputs: Vec<_> = work.inputs.iter().map(|input| &input.digest).collect();
+            ResultDocument {
+                digest: made(&(inputs, &work.sql)),
+                summary: Some("10 rows".into()),
+                ..Default::default()
+            }
+        }
+        Work::Train(work) => ResultDocument {
+            digest: made(&work.provenance),
+            metrics: vec![Metric::new("auc", external.auc)],
+            summary: Some(format!("auc={}", external.auc)),
+            ..Default::default()
+        },
+        Work::Register(work) => {
+            let number = external.register(&work.input_digest);
+            ResultDocument {
+                digest: Some(work.model.digest.clone()),
+                metrics: work.metrics.clone(),
+                summary: Some(format!("version {number}")),
+                registered: Some(Registered {
+                    model: work.registered_model.clone(),
+                    version: number.to_string(),
+                    run_id: "r".into(),
+                }),
+                ..Default::default()
+            }
+        }
+        Work::Activate(ActivateWork { table, online }) => external.activate(
+            format!("view {}", online.view.name),
+            &online.activation,
+            table.digest.to_string(),
+        ),
+        Work::Alias(AliasWork { alias, version, .. }) => external.activate(
+            format!("alias {} {}", alias.name, alias.owner),
+            &alias.activation,
+            version.clone(),
+        ),
+        Work::Deactivate { view, .. } => {
+            external.pointers.remove(&format!("view {}", view.name));
+            ResultDocument::default()
+        }
+        _ => ResultDocument::default(),
+    }
+}

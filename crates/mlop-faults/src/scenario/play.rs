@@ -1,0 +1,205 @@
+//! The users of each scenario, until they have what they want.
+
+use super::{
+    pipeline::PIPELINE,
+    users::{operate, request_pipeline},
+};
+use crate::{
+    check::end_state::{digests, is_current},
+    cluster::{Cluster, NAMESPACE},
+    plan::{Operation, Scenario},
+};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    batch::v1::Job,
+    core::v1::{Namespace, Pod},
+};
+use mlop_api::{
+    contract::condition_type,
+    dataset::{Dataset, DatasetVersion, ObjectStore},
+    deployment::ModelDeployment,
+    features::{FeatureSnapshot, FeatureStore, FeatureView},
+    registry::{Model, ModelVersion, TrackingServer},
+    training::{TrainingJob, TrainingRun},
+};
+use mlop_core::condition;
+use serde_json::Value;
+use std::time::Duration;
+
+/// How long a goal may take. Faults lead to outages and backoff of some minutes.
+const PATIENCE: Duration = Duration::from_secs(1_800);
+/// Users repeat their request after this time.
+const REPEAT: Duration = Duration::from_secs(300);
+
+/// Plays the users until their last goal is met. Restless users want the `wanted` digests of a run without faults, if
+/// there was one.
+///
+/// # Errors
+/// The goal that was not met in time.
+pub async fn play(
+    scenario: Scenario,
+    cluster: &Cluster,
+    users: &[Operation],
+    wanted: Option<&Value>,
+) -> Result<(), String> {
+    cluster.apply(PIPELINE);
+    if scenario == Scenario::Restless {
+        operate(cluster, users).await;
+        let is_wanted = |cluster: &Cluster| {
+            let is_newest =
+                || wanted.map_or_else(|| is_current(&cluster.sim), |all| *all == digests(&cluster.sim));
+            is_served(cluster, None) && is_newest()
+        };
+        return insist(cluster, "the last request is served", request_pipeline, is_wanted).await;
+    }
+    let is_first = |cluster: &Cluster| is_served(cluster, Some("1"));
+    reach(cluster, "version 1 is served", is_first).await?;
+    if scenario == Scenario::Deletion {
+        return delete_all(cluster).await;
+    }
+    let put_data = |cluster: &Cluster, _| cluster.put_data("february");
+    let is_second = |cluster: &Cluster| is_served(cluster, Some("2"));
+    insist(cluster, "version 2 is served", put_data, is_second).await?;
+    if scenario != Scenario::Pin {
+        return Ok(());
+    }
+    let Some(first) = first_version(cluster) else {
+        // A backup may be older than the version.
+        let is_restored = cluster.injector.ledger().was_restored();
+        return if is_restored { Ok(()) } else { Err("goal: the first ModelVersion is kept".to_owned()) };
+    };
+    let request = |cluster: &Cluster, _| pin(cluster, Some(first.clone()));
+    insist(cluster, "version 1 is served again", request, is_first).await?;
+    let request = |cluster: &Cluster, _| pin(cluster, None);
+    insist(cluster, "version 2 is served again", request, is_second).await
+}
+
+/// Plays the users until the namespace is deleted. It must become empty. External systems are not cleaned up: no pod
+/// can start in the namespace.
+///
+/// # Errors
+/// The goal that was not met in time.
+pub async fn play_until_namespace_ends(
+    scenario: Scenario,
+    cluster: &Cluster,
+    users: &[Operation],
+    wanted: &Value,
+) -> Result<(), String> {
+    let ends = |cluster: &Cluster| {
+        namespace(cluster).is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    };
+    tokio::select! {
+        // The fault may strike after the last goal, or never.
+        played = play(scenario, cluster, users, Some(wanted)) => if !ends(cluster) { return played },
+        _ = cluster.within(PATIENCE * 2, ends) => {}
+    }
+    cluster.external().pointers.clear();
+    reach(cluster, "the namespace is gone", |cluster| namespace(cluster).is_none()).await
+}
+
+fn namespace(cluster: &Cluster) -> Option<Namespace> {
+    let namespaces = cluster.sim.list::<Namespace>();
+    namespaces.into_iter().find(|namespace| namespace.metadata.name.as_deref() == Some(NAMESPACE))
+}
+
+/// The name of the run that became version 1.
+fn first_version(cluster: &Cluster) -> Option<String> {
+    cluster.sim.list::<ModelVersion>().into_iter().find_map(|version| {
+        let registered = version.status.as_ref()?.output.as_ref()?.registered.as_ref()?;
+        (registered.version == "1").then(|| version.metadata.name.clone()).flatten()
+    })
+}
+
+fn pin(cluster: &Cluster, run: Option<String>) {
+    // A deleted Model comes back as it was. The goal shows whether the pin is in effect.
+    let _ = cluster.sim.edit::<Model>(NAMESPACE, "delay", |model| model.spec.pin = run);
+}
+
+/// Whether the newest result is served, and is this version.
+fn is_served(cluster: &Cluster, version: Option<&str>) -> bool {
+    let Some(deployment) = cluster.sim.get::<ModelDeployment>(NAMESPACE, "delay") else { return false };
+    let status = deployment.status.unwrap_or_default();
+    condition::is_true(&status.conditions, condition_type::READY)
+        && condition::is_true(&status.conditions, condition_type::UP_TO_DATE)
+        && status.serving.is_some_and(|serving| {
+            let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
+            let (wanted, found) = (number(version), number(serving.version.as_deref()));
+            // A source that flapped may have become a version too.
+            wanted.is_none() || found == wanted || (cluster.external().flapped && found > wanted)
+        })
+}
+
+/// Makes a request, and repeats it while the goal is not met: another client may have undone it.
+async fn insist(
+    cluster: &Cluster,
+    goal: &str,
+    request: impl Fn(&Cluster, u32),
+    holds: impl Fn(&Cluster) -> bool,
+) -> Result<(), String> {
+    for nth in 0..PATIENCE.as_secs() / REPEAT.as_secs() {
+        request(cluster, u32::try_from(nth).unwrap_or_default());
+        if cluster.within(REPEAT, &holds).await {
+            return Ok(());
+        }
+    }
+    Err(missed(goal))
+}
+
+async fn reach(cluster: &Cluster, goal: &str, holds: impl Fn(&Cluster) -> bool) -> Result<(), String> {
+    if cluster.within(PATIENCE, holds).await { Ok(()) } else { Err(missed(goal)) }
+}
+
+fn missed(goal: &str) -> String {
+    format!("stable reconciliation: not within {} s: {goal}", PATIENCE.as_secs())
+}
+
+async fn delete_all(cluster: &Cluster) -> Result<(), String> {
+    let sim = &cluster.sim;
+    cluster.injector.stop_recreating();
+    let delete_pipeline = |cluster: &Cluster, _| {
+        let sim = &cluster.sim;
+        // Some may be gone already, and a restored server brings some back.
+        let _ = sim.delete::<ModelDeployment>(NAMESPACE, "delay");
+        let _ = sim.delete::<Model>(NAMESPACE, "delay");
+        let _ = sim.delete::<TrainingJob>(NAMESPACE, "delay");
+        let _ = sim.delete::<FeatureView>(NAMESPACE, "routes");
+        let _ = sim.delete::<Dataset>(NAMESPACE, "flights");
+    };
+    let is_empty = |cluster: &Cluster| leftovers(cluster).is_empty();
+    let deleted = insist(cluster, "no object of the pipeline is left", delete_pipeline, is_empty).await;
+    deleted.map_err(|error| format!("{error}: {}", leftovers(cluster).join(", ")))?;
+    let _ = sim.delete::<FeatureStore>(NAMESPACE, "features");
+    let _ = sim.delete::<TrackingServer>(NAMESPACE, "mlflow");
+    let _ = sim.delete::<ObjectStore>(NAMESPACE, "files");
+    reach(cluster, "no connection is left", |cluster| {
+        leftovers(cluster).is_empty()
+            && cluster.sim.count::<FeatureStore>() + cluster.sim.count::<ObjectStore>() == 0
+            && cluster.sim.count::<Pod>() == 0
+    })
+    .await
+}
+
+/// Objects and pointers that must end with the pipeline.
+pub fn leftovers(cluster: &Cluster) -> Vec<String> {
+    let sim = &cluster.sim;
+    let deployments = sim.list::<Deployment>();
+    let is_of_model =
+        |name: &&Deployment| name.metadata.name.as_deref().is_some_and(|name| name.ends_with("-mdep"));
+    let counts = [
+        ("Dataset", sim.count::<Dataset>()),
+        ("DatasetVersion", sim.count::<DatasetVersion>()),
+        ("FeatureView", sim.count::<FeatureView>()),
+        ("FeatureSnapshot", sim.count::<FeatureSnapshot>()),
+        ("TrainingJob", sim.count::<TrainingJob>()),
+        ("TrainingRun", sim.count::<TrainingRun>()),
+        ("Model", sim.count::<Model>()),
+        ("ModelVersion", sim.count::<ModelVersion>()),
+        ("ModelDeployment", sim.count::<ModelDeployment>()),
+        ("Job", sim.count::<Job>()),
+        ("Deployment of a model", deployments.iter().filter(is_of_model).count()),
+    ];
+    let mut left: Vec<_> =
+        counts.iter().filter(|(_, n)| *n > 0).map(|(kind, n)| format!("{n} {kind}")).collect();
+    left.extend(cluster.external().pointers.keys().filter(|name| name.starts_with("view ")).cloned());
+    left
+}
