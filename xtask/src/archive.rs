@@ -13,11 +13,11 @@ use tar::{Builder, EntryType, Header};
 use crate::cache::{self, Inputs};
 use crate::paths;
 
-/// What becomes of the layer's files. Paths are absolute; parent folders come by themselves.
+/// What becomes of the layer's files. Paths are absolute; parent directories come by themselves.
 pub enum Entry {
     /// A program or file of this machine, readable and executable for all.
     File { source: PathBuf, path: String },
-    /// An empty folder that everybody may write to.
+    /// An empty directory that everybody may write to.
     Scratch { path: String },
     /// A symbolic link.
     Link { path: String, target: String },
@@ -110,21 +110,21 @@ fn config(image: &Image, layer: &str) -> serde_json::Value {
 /// Writes the tar of the files and returns its digest.
 fn write_layer(entries: &[Entry], path: &Path) -> Result<String> {
     let mut tar = Builder::new(Hashing { inner: create(path)?, hash: Sha256::new() });
-    let mut folders = BTreeSet::new();
+    let mut directories = BTreeSet::new();
     for entry in entries {
         match entry {
             Entry::File { source, path } => {
-                parents(&mut tar, &mut folders, path)?;
+                parents(&mut tar, &mut directories, path)?;
                 let size =
                     fs::metadata(source).with_context(|| format!("no file {}", source.display()))?.len();
                 append(&mut tar, relative(path), size, &mut open(source)?)?;
             }
             Entry::Scratch { path } => {
-                parents(&mut tar, &mut folders, path)?;
-                folder(&mut tar, path, 0o1777)?;
+                parents(&mut tar, &mut directories, path)?;
+                directory(&mut tar, path, 0o1777)?;
             }
             Entry::Link { path, target } => {
-                parents(&mut tar, &mut folders, path)?;
+                parents(&mut tar, &mut directories, path)?;
                 let mut header = header(EntryType::Symlink, 0o777, 0);
                 tar.append_link(&mut header, relative(path), target)?;
             }
@@ -139,13 +139,13 @@ fn parents<W: Write>(tar: &mut Builder<W>, made: &mut BTreeSet<String>, path: &s
     for (end, _) in path.match_indices('/').skip(1) {
         let parent = path.get(..end).unwrap_or_default();
         if made.insert(parent.to_owned()) {
-            folder(tar, parent, 0o755)?;
+            directory(tar, parent, 0o755)?;
         }
     }
     Ok(())
 }
 
-fn folder<W: Write>(tar: &mut Builder<W>, path: &str, mode: u32) -> Result<()> {
+fn directory<W: Write>(tar: &mut Builder<W>, path: &str, mode: u32) -> Result<()> {
     let mut header = header(EntryType::Directory, mode, 0);
     Ok(tar.append_data(&mut header, format!("{}/", relative(path)), io::empty())?)
 }
@@ -216,9 +216,10 @@ mod tests {
 
     #[test]
     fn the_same_input_gives_the_same_bytes_and_the_manifest_names_what_is_there() {
-        let folder = std::env::temp_dir().join(format!("xtask-archive-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let (source, one, two) = (folder.join("tool"), folder.join("one.tar"), folder.join("two.tar"));
+        let directory = std::env::temp_dir().join(format!("xtask-archive-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (source, one, two) =
+            (directory.join("tool"), directory.join("one.tar"), directory.join("two.tar"));
         fs::write(&source, "program").unwrap();
         write(&image(&source), &one).unwrap();
         write(&image(&source), &two).unwrap();
@@ -244,6 +245,6 @@ mod tests {
         let paths =
             layer.entries().unwrap().map(|e| e.unwrap().path().unwrap().to_string_lossy().into_owned());
         assert_eq!(paths.collect::<Vec<_>>(), ["usr/", "usr/bin/", "usr/bin/tool", "usr/bin/alias", "tmp/"]);
-        fs::remove_dir_all(folder).unwrap();
+        fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -30,10 +30,10 @@ impl Inputs {
         Ok(())
     }
 
-    /// Names and contents of all files under a folder.
-    pub fn folder(&mut self, folder: &Path) -> Result<()> {
-        for path in files(folder)? {
-            self.add(path.strip_prefix(folder).unwrap_or(&path).as_os_str().as_encoded_bytes());
+    /// Names and contents of all files under a directory.
+    pub fn directory(&mut self, directory: &Path) -> Result<()> {
+        for path in files(directory)? {
+            self.add(path.strip_prefix(directory).unwrap_or(&path).as_os_str().as_encoded_bytes());
             self.file(&path)?;
         }
         Ok(())
@@ -52,11 +52,11 @@ impl Inputs {
     }
 }
 
-/// All files under a folder, sorted.
-pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// All files under a directory, sorted.
+pub fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in
-        fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?
+    for entry in fs::read_dir(directory)
+        .with_context(|| format!("cannot read the directory {}", directory.display()))?
     {
         let path = entry?.path();
         if path.is_dir() {
@@ -69,14 +69,15 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The folder or file `path`, made by `build` when it is missing. `build` works on a path beside it that is renamed
-/// at the end, so whoever sees `path` sees all of it. Returns whether `build` ran.
+/// The directory or file `path`, made by `build` when it is missing. `build` works on a path next to it that is renamed
+/// at the end, so a reader of `path` sees all of it. Other tasks wait meanwhile. Returns whether `build` ran.
 pub fn entry(path: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Result<bool> {
     if path.exists() {
         return Ok(false);
     }
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let _lock = exclusive(path.parent().unwrap_or(path), &name(path))?;
+    if path.exists() {
+        return Ok(false);
     }
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
@@ -89,10 +90,10 @@ pub fn entry(path: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Result<boo
 
 /// Removes the entries beside `current` that have its name and another key: `<name>-<key>` with any extension.
 pub fn keep_only(current: &Path) -> Result<()> {
-    let (Some(folder), Some(stem)) = (current.parent(), current.file_stem()) else { return Ok(()) };
+    let (Some(directory), Some(stem)) = (current.parent(), current.file_stem()) else { return Ok(()) };
     let stem = stem.to_string_lossy();
     let Some((name, _)) = stem.rsplit_once('-') else { return Ok(()) };
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let other = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let same_name = other.rsplit_once('-').is_some_and(|(other, _)| other == name);
@@ -103,7 +104,7 @@ pub fn keep_only(current: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a file, or a folder with all in it, if it is there.
+/// Removes a file, or a directory with all in it, if it is there.
 pub fn remove(path: &Path) -> Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
@@ -114,14 +115,24 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Held while a task builds or changes the cluster, so that two of them never mix. It ends with the process.
+/// Held while a task changes the cluster, so that two of them never mix. It ends with the process.
 pub fn lock() -> Result<File> {
-    let folder = paths::built()?;
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let path = folder.join("lock");
+    exclusive(&paths::built()?, "cluster")
+}
+
+/// The name of an entry without its key and extension.
+fn name(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    stem.rsplit_once('-').map_or(&*stem, |(name, _)| name).to_owned()
+}
+
+/// Held by one task at a time for each name in a directory, which is made.
+fn exclusive(directory: &Path, name: &str) -> Result<File> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let path = directory.join(format!(".lock-{name}"));
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     if file.try_lock().is_err() {
-        progress::note("another xtask is at work: waiting for it to end");
+        progress::note(&format!("waiting for another xtask, which works on {name}"));
         file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
     }
     Ok(file)
@@ -132,15 +143,15 @@ mod tests {
     use super::*;
 
     fn scratch(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        folder
+        let directory = std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        directory
     }
 
     #[test]
     fn the_boundary_between_parts_counts() {
-        let folder = scratch("inputs");
-        let (ab, c) = (folder.join("ab"), folder.join("c"));
+        let directory = scratch("inputs");
+        let (ab, c) = (directory.join("ab"), directory.join("c"));
         fs::write(&ab, "ab").unwrap();
         fs::write(&c, "c").unwrap();
         let key = |recipe: &str, file: &Path| {
@@ -150,13 +161,13 @@ mod tests {
         };
         assert_ne!(key("a", &ab), key("aab", &c));
         assert_eq!(key("a", &ab), key("a", &ab));
-        fs::remove_dir_all(folder).unwrap();
+        fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]
     fn an_entry_is_built_once_and_a_failed_build_leaves_none() {
-        let folder = scratch("entry");
-        let path = folder.join("image-1.tar");
+        let directory = scratch("entry");
+        let path = directory.join("image-1.tar");
         assert!(
             entry(&path, |part| Ok(
                 fs::write(part, "half").and_then(|()| Err(std::io::Error::other("ends")))?
@@ -166,17 +177,20 @@ mod tests {
         assert!(!path.exists());
         assert!(entry(&path, |part| Ok(fs::write(part, "whole")?)).unwrap());
         assert!(!entry(&path, |_| unreachable!()).unwrap());
-        fs::remove_dir_all(folder).unwrap();
+        fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]
     fn only_the_same_name_is_swept() {
-        let folder = scratch("sweep");
+        let directory = scratch("sweep");
         for name in ["redis-1.tar", "redis-2.tar", "redis-ha-1.tar"] {
-            fs::write(folder.join(name), "").unwrap();
+            fs::write(directory.join(name), "").unwrap();
         }
-        keep_only(&folder.join("redis-2.tar")).unwrap();
-        assert_eq!(files(&folder).unwrap(), [folder.join("redis-2.tar"), folder.join("redis-ha-1.tar")]);
-        fs::remove_dir_all(folder).unwrap();
+        keep_only(&directory.join("redis-2.tar")).unwrap();
+        assert_eq!(
+            files(&directory).unwrap(),
+            [directory.join("redis-2.tar"), directory.join("redis-ha-1.tar")]
+        );
+        fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -33,13 +33,13 @@ pub fn run() -> Result<()> {
 pub fn pack() -> Result<Outcome> {
     tools::provide(&[&HELM])?;
     for chart in operators().chain([ALL]) {
-        process::run(helm("dependency")?.arg("update").arg(folder(chart)).arg("--skip-refresh"))?;
+        process::run(helm("dependency")?.arg("update").arg(directory(chart)).arg("--skip-refresh"))?;
     }
     Ok(Outcome::Done)
 }
 
 fn lint() -> Result<Outcome> {
-    let charts = operators().chain([ALL, CRDS]).map(folder);
+    let charts = operators().chain([ALL, CRDS]).map(directory);
     process::run(helm("lint")?.args(["--strict", "--kube-version", KUBERNETES]).args(charts))?;
     Ok(Outcome::Done)
 }
@@ -81,7 +81,12 @@ fn refused() -> Result<Outcome> {
 /// The objects of `chart` with the given values.
 fn template(chart: &str, values: &[&str]) -> Result<Vec<Value>> {
     let mut command = helm("template")?;
-    command.arg("release").arg(folder(chart)).args(["--namespace", NAMESPACE, "--kube-version", KUBERNETES]);
+    command.arg("release").arg(directory(chart)).args([
+        "--namespace",
+        NAMESPACE,
+        "--kube-version",
+        KUBERNETES,
+    ]);
     for value in values {
         command.args(["--set", value]);
     }
@@ -93,7 +98,7 @@ fn operators() -> impl Iterator<Item = &'static str> {
     OPERATORS.iter().map(|operator| operator.chart)
 }
 
-fn folder(chart: &str) -> PathBuf {
+fn directory(chart: &str) -> PathBuf {
     paths::repository().join("charts").join(chart)
 }
 

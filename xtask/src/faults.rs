@@ -4,8 +4,9 @@ use std::{env, iter};
 
 use anyhow::Result;
 
+use crate::generate::rights::OPERATORS;
 use crate::tools::{self, KUBE_ALL};
-use crate::{mutants, paths, process, test};
+use crate::{build, mutants, paths, process};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -13,24 +14,19 @@ pub struct Args {
     /// no cluster: etcd, the API server and its controllers are started on loopback for it.
     #[arg(long)]
     real: bool,
+    /// Cargo profile in virtual time: `faults` runs fastest, `e2e` shares its dependencies with `cargo xtask test`.
+    #[arg(long, default_value = "faults", value_name = "NAME")]
+    profile: String,
     /// What the harness is given; `cargo xtask faults [--real] -- --help` lists it.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     arguments: Vec<String>,
 }
 
-/// The packages of the real programs and of what tries them. They are built together: with the same features.
-const REAL: [&str; 6] =
-    ["mlop-e2e", "mlop-ingestion", "mlop-feature-store", "mlop-training", "mlop-registry", "mlop-deployment"];
-
 pub fn run(args: &Args) -> Result<()> {
     if args.real {
         return real(&args.arguments);
     }
-    let mut cargo = process::cargo();
-    cargo.args(["run", "--quiet", "--profile", "faults", "--package", "mlop-faults", "--"]);
-    cargo.args(&args.arguments).current_dir(paths::repository());
-    test::environment(&mut cargo, None)?;
-    process::show(&mut cargo)?;
+    process::show(build::run("mlop-faults", &args.profile)?.args(&args.arguments))?;
     match mutants::killed()? {
         Some(killed) => println!("mutants killed: {killed}"),
         None => println!("mutants killed: not tried with this code yet; `cargo xtask mutants` does"),
@@ -40,16 +36,13 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn real(arguments: &[String]) -> Result<()> {
     tools::provide(&[&KUBE_ALL])?;
-    let packages: Vec<&str> = REAL.iter().flat_map(|package| ["--package", package]).collect();
-    let cargo = |what: &[&str]| -> Result<_> {
-        let mut cargo = process::cargo();
-        cargo.args(what).args(&packages).args(["--test", "faults"]).current_dir(paths::repository());
-        test::environment(&mut cargo, None)?;
-        cargo.env("PATH", path()?);
-        Ok(cargo)
-    };
-    process::show(cargo(&["build", "--quiet"])?.arg("--bins"))?;
-    process::show(cargo(&["test", "--quiet"])?.arg("--").args(arguments))
+    // The tests find the operators next to themselves.
+    let mut operators = build::cargo("build")?;
+    operators.arg("--quiet").args(OPERATORS.iter().flat_map(|operator| ["--bin", operator.chart]));
+    process::show(&mut operators)?;
+    let mut tests = build::cargo("test")?;
+    tests.args(["--quiet", "--test", "faults", "--"]).args(arguments).env("PATH", path()?);
+    process::show(&mut tests)
 }
 
 /// Our own programs before those of the machine.

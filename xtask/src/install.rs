@@ -25,9 +25,9 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn upgrade(cluster: &dyn Cluster, chart: &str, values: &[&str]) -> Result<Outcome> {
-    let folder = paths::repository().join("charts").join(chart);
+    let directory = paths::repository().join("charts").join(chart);
     let mut command = charts::helm("upgrade")?;
-    command.args(["--install", chart]).arg(&folder).args(["--namespace", NAMESPACE, "--create-namespace"]);
+    command.args(["--install", chart]).arg(&directory).args(["--namespace", NAMESPACE, "--create-namespace"]);
     for value in values {
         command.args(["--set", value]);
     }

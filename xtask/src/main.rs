@@ -1,18 +1,22 @@
 //! Developer tasks: `cargo xtask <what a person does>`. One module per task, the rest is what they share.
 mod archive;
+mod build;
 mod cache;
 mod charts;
 mod cluster;
 mod demo;
+mod engine;
 mod faults;
 mod generate;
 mod images;
 mod install;
+mod lanes;
 mod mutants;
 mod paths;
 mod process;
 mod progress;
 mod test;
+mod text;
 mod tools;
 
 use std::process::ExitCode;

@@ -100,7 +100,7 @@ fn try_out(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
 fn record() -> Result<PathBuf> {
     let mut code = Inputs::new("mutants");
     for directory in ["crates", "operators"] {
-        code.folder(&paths::repository().join(directory))?;
+        code.directory(&paths::repository().join(directory))?;
     }
     Ok(paths::cache()?.join("mutants").join(format!("killed-{}", code.key())))
 }

@@ -10,17 +10,22 @@ pub fn repository() -> &'static Path {
     xtask.parent().unwrap_or(xtask)
 }
 
-/// What may be deleted at any time and is then made again: `$MLOP_CACHE`, else `mlop` in the user's cache folder.
+/// What may be deleted at any time and is then made again: `$MLOP_CACHE`, else `mlop` in the user's cache directory.
 pub fn cache() -> Result<PathBuf> {
     if let Some(path) = env::var_os("MLOP_CACHE") {
         return Ok(path.into());
     }
     let user = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let user = user.or_else(|| env::home_dir().map(|home| home.join(".cache")));
-    Ok(user.context("no home folder: set MLOP_CACHE to a folder for built files")?.join("mlop"))
+    Ok(user.context("no home directory: set MLOP_CACHE to a directory for built files")?.join("mlop"))
 }
 
-/// Built programs and images, one folder or file per digest of what determines them.
+/// Where cargo builds for xtask, apart from the `target` of editors and of people.
+pub fn target() -> Result<PathBuf> {
+    Ok(cache()?.join("target"))
+}
+
+/// Built programs and images, one directory or file per digest of what determines them.
 pub fn built() -> Result<PathBuf> {
     Ok(cache()?.join("cluster"))
 }

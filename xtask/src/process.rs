@@ -43,18 +43,29 @@ pub fn show(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs `command` with its output shown as it comes, line by line, and each line given to `see`. The error has the last.
-pub fn echo(command: &mut Command, mut see: impl FnMut(&str)) -> Result<()> {
+/// Runs `command`, shows its output line by line, and gives each line to `see`. The error has the last lines.
+pub fn echo(command: &mut Command, see: impl FnMut(&str)) -> Result<()> {
+    stream(command, "", |_| (), see)
+}
+
+/// Like [`echo`]; `prefix` marks each line that is shown, and `started` gets the process.
+pub fn stream(
+    command: &mut Command,
+    prefix: &str,
+    started: impl FnOnce(u32),
+    mut see: impl FnMut(&str),
+) -> Result<()> {
     let (output, input) = std::io::pipe().context("cannot make a pipe")?;
     command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
     let child = command.spawn();
     // The pipe ends when all its writers are gone: the command holds two of them.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = child.with_context(|| not_started(command))?;
+    started(child.id());
     let mut last = VecDeque::new();
     for line in BufReader::new(output).lines() {
         let line = line?;
-        eprintln!("{line}");
+        eprintln!("{prefix}{line}");
         see(&line);
         last.push_back(line);
         if last.len() > LAST_LINES {
@@ -86,7 +97,7 @@ pub fn cargo() -> Command {
 /// Whether `program` can be found on the `PATH`.
 pub fn found(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
 fn check(command: &Command, output: &Output) -> Result<()> {

@@ -1,5 +1,5 @@
 //! `cargo xtask test`: everything that must hold before a change lands, from fast to slow.
-mod room;
+mod disk_space;
 mod suite;
 
 use std::env;
@@ -9,8 +9,11 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::cluster::{Choice, Cluster, Provider, local};
-use crate::{paths, process};
+use crate::build::{self, in_ci};
+use crate::cluster::{self, Choice, Cluster, Provider, local};
+use crate::images::{self, Kind};
+use crate::lanes::{self, Lane};
+use crate::{paths, process, text};
 
 /// Version of cargo-deny that reads our deny.toml.
 const CARGO_DENY: &str = "0.20.2";
@@ -60,12 +63,14 @@ const ONE: Report = Report { passed: 1, failed: 0, left_out: 0, said: Vec::new()
 const CLUSTER: &str = "cluster";
 const INSTALLATION: &str = "installation";
 
-const STEPS: [Step; 13] = [
-    Step { name: "room", place: Place::Here, check: |_| room::check() },
-    Step { name: "format", place: Place::Here, check: |_| cargo(&["fmt", "--all", "--check"]) },
+const STEPS: [Step; 15] = [
+    Step { name: "disk space", place: Place::Here, check: |_| disk_space::check() },
+    Step { name: "format", place: Place::Here, check: |_| format() },
+    Step { name: "text", place: Place::Here, check: |_| text() },
     Step { name: "clippy", place: Place::Here, check: |_| clippy() },
     Step { name: "dependencies", place: Place::Here, check: |_| dependencies() },
     Step { name: "generated files", place: Place::Here, check: |_| xtask(&["generate", "--check"], None) },
+    Step { name: "build", place: Place::Here, check: compile },
     Step { name: "unit and simulator tests", place: Place::Here, check: |_| unit_tests() },
     Step { name: "faults", place: Place::Here, check: |_| xtask(&FAULTS, None) },
     Step {
@@ -104,16 +109,15 @@ const STEPS: [Step; 13] = [
 ];
 
 /// As many fault plans as two minutes allow on two cores; `cargo xtask faults` tries all.
-const FAULTS: [&str; 6] = ["faults", "--", "--every", "6", "--seeds", "600"];
+const FAULTS: [&str; 8] = ["faults", "--profile", build::PROFILE, "--", "--every", "6", "--seeds", "600"];
 /// A minute of them on two cores; `cargo xtask faults --real` tries one for every write.
 const REAL_FAULTS: [&str; 5] = ["faults", "--real", "--", "--every", "6"];
-const CONFORMANCE: [&str; 8] =
-    ["--package", "mlop-sim", "--test", "conformance_real", "--package", "mlop-api", "--test", "admission"];
-const END_TO_END: [&str; 4] = ["--package", "mlop-e2e", "--test", "it"];
+const CONFORMANCE: [&str; 4] = ["--test", "conformance_real", "--test", "admission"];
+const END_TO_END: [&str; 2] = ["--test", "it"];
 /// Of these, the ones that kill processes of the node and drop its packets: only of a node that is this machine.
 const ON_THE_NODE: &str = "operators_that_were_killed_or_cut_off_work_again_within_seconds";
 /// What the operators did meanwhile.
-const CONDUCT: [&str; 4] = ["--package", "mlop-e2e", "--test", "conduct"];
+const CONDUCT: [&str; 2] = ["--test", "conduct"];
 
 pub fn run(args: &Args) -> Result<()> {
     let begin = now();
@@ -182,8 +186,35 @@ impl Step {
     }
 }
 
+fn format() -> Result<Report> {
+    let mut format = process::cargo();
+    show(format.args(["fmt", "--all", "--check"]).current_dir(paths::repository()))
+}
+
+fn text() -> Result<Report> {
+    text::check()?;
+    Ok(Report { passed: text::CHECKS, ..Report::default() })
+}
+
 fn clippy() -> Result<Report> {
-    cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+    show(build::cargo("clippy")?.args(["--quiet", "--all-targets", "--", "--deny", "warnings"]))
+}
+
+/// Everything that later steps run, side by side: compilers and linkers would disturb tests that measure time.
+fn compile(world: &World) -> Result<Report> {
+    let mut tests = build::cargo("test")?;
+    tests.args(["--quiet", "--no-run", "--lib", "--bins", "--tests"]);
+    let mut end_to_end = build::cargo("test")?;
+    end_to_end.args(["--quiet", "--no-run"]).args(END_TO_END).args(CONDUCT).args(["--test", "faults"]);
+    let mut rust = vec![tests, end_to_end];
+    let mut other = Vec::new();
+    if let Some(cluster) = world.cluster.as_deref() {
+        rust.push(task(&images::arguments(Kind::Program), Some(cluster))?);
+        other.push(task(&["cluster", "build"], Some(cluster))?);
+        other.push(task(&images::arguments(Kind::Container), Some(cluster))?);
+    }
+    lanes::run(vec![Lane { name: "rust", commands: rust }, Lane { name: "cluster", commands: other }])?;
+    Ok(ONE)
 }
 
 /// Licences, sources and duplicate versions. Known vulnerabilities need a database from the network: not here.
@@ -191,12 +222,11 @@ fn dependencies() -> Result<Report> {
     let root = paths::cache()?.join("tools").join(format!("cargo-deny-{CARGO_DENY}"));
     let program = root.join("bin/cargo-deny");
     if !program.exists() {
-        let mut install = process::cargo();
-        install
-            .args(["install", "--quiet", "--locked", "cargo-deny", "--version", CARGO_DENY, "--root"])
-            .arg(&root);
-        environment(&mut install, None)?;
-        process::echo(&mut install, |_| ())?;
+        // Without optimization: it runs for seconds.
+        let mut install = build::shared("install")?;
+        install.args(["--quiet", "--locked", "--debug", "cargo-deny", "--version", CARGO_DENY]);
+        install.args(["--no-default-features", "--root"]).arg(&root).env("CARGO_PROFILE_DEV_DEBUG", "false");
+        show(&mut install)?;
     }
     let mut deny = Command::new(program);
     deny.args(["--workspace", "check", "bans", "licenses", "sources"]).current_dir(paths::repository());
@@ -208,9 +238,7 @@ fn unit_tests() -> Result<Report> {
     redis()?;
     // What needs a cluster is the next steps' concern.
     let here = ["--skip", "a_real_server"];
-    let workspace = suite::run(&["--workspace", "--exclude", "mlop-e2e"], &here, |_| Ok(()))?;
-    let e2e = suite::run(&["--package", "mlop-e2e", "--lib"], &[], |_| Ok(()))?;
-    Ok(workspace.and(e2e))
+    suite::run(&[], &here, |_| Ok(()))
 }
 
 /// The online features are tested against a real Redis.
@@ -260,13 +288,13 @@ fn end_to_end(world: &World) -> Result<Report> {
         harness.extend(["--skip", ON_THE_NODE]);
         left_out = 1;
     }
-    let tests = suite::run(&END_TO_END, &harness, |command| environment(command, Some(cluster)))?;
+    let tests = suite::run(&END_TO_END, &harness, |command| cluster::environment(command, cluster))?;
     let tests = tests.and(Report { left_out, ..Report::default() });
     let Some(begin) = begin else {
         return Ok(tests.and(Report { left_out: suite::listed(&CONDUCT)?, ..Report::default() }));
     };
     let conduct = suite::run(&CONDUCT, &[], |command| {
-        environment(command.env("MLOP_AUDIT_FROM", begin.to_string()), Some(cluster))
+        cluster::environment(command.env("MLOP_AUDIT_FROM", begin.to_string()), cluster)
     })?;
     Ok(tests.and(conduct))
 }
@@ -294,48 +322,23 @@ fn on_cluster(world: &World, args: &[&str]) -> Result<Report> {
 }
 
 fn xtask(args: &[&str], cluster: Option<&dyn Cluster>) -> Result<Report> {
+    show(&mut task(args, cluster)?)
+}
+
+/// A task as a person would start it, with the same cluster.
+fn task(args: &[&str], cluster: Option<&dyn Cluster>) -> Result<Command> {
     let mut command = Command::new(env::current_exe()?);
     command.args(args);
     if let Some(cluster) = cluster {
         command.env("MLOP_CLUSTER", cluster.provider().name());
     }
-    environment(&mut command, None)?;
-    process::echo(&mut command, |_| ())?;
+    build::environment(&mut command)?;
+    Ok(command)
+}
+
+fn show(command: &mut Command) -> Result<Report> {
+    process::echo(command, |_| ())?;
     Ok(ONE)
-}
-
-fn cargo(args: &[&str]) -> Result<Report> {
-    let mut command = process::cargo();
-    command.args(args).current_dir(paths::repository());
-    environment(&mut command, None)?;
-    process::echo(&mut command, |_| ())?;
-    Ok(ONE)
-}
-
-/// What the programs that we start find: one place for what cargo builds, outside of the checkout, and the cluster as
-/// `cargo xtask cluster env` prints it.
-pub fn environment(command: &mut Command, cluster: Option<&dyn Cluster>) -> Result<()> {
-    // An error says what went wrong; the stack of a program that waits for others says nothing.
-    command.env("RUST_BACKTRACE", "0");
-    if env::var_os("CARGO_TARGET_DIR").is_none() {
-        command.env("CARGO_TARGET_DIR", paths::cache()?.join("target"));
-    }
-    if in_ci() {
-        // Nobody edits there: what speeds the next build of an edit up is only large.
-        command.env("CARGO_INCREMENTAL", "0");
-    }
-    let Some(cluster) = cluster else { return Ok(()) };
-    command.env("KUBECONFIG", cluster.kubeconfig()?).env("MLOP_CLUSTER", cluster.provider().name());
-    if let Some(log) = cluster.audit_log()? {
-        command.env("MLOP_AUDIT_LOG", log);
-    }
-    let path = env::var_os("PATH").unwrap_or_default();
-    command.env("PATH", env::join_paths([paths::bin()?].into_iter().chain(env::split_paths(&path)))?);
-    Ok(())
-}
-
-fn in_ci() -> bool {
-    env::var("CI").is_ok_and(|value| value == "true")
 }
 
 #[allow(clippy::disallowed_methods, reason = "measures for people; nothing is decided by it")]

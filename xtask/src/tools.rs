@@ -66,7 +66,7 @@ pub fn build(tool: &GoTool) -> Result<(Program, bool)> {
     let flags = link_flags(tool, &module)?;
     let go = process::output(Command::new("go").args(["env", "GOVERSION"]).current_dir(&module))?;
     let mut inputs = Inputs::new(&format!("{go} {} {flags}", tool.package));
-    inputs.folder(&module)?;
+    inputs.directory(&module)?;
     let key = inputs.key();
     let path = paths::built()?.join("tools").join(format!("{}-{key}", tool.name));
     let built = cache::entry(&path, |part| {

@@ -27,17 +27,20 @@ impl Cluster for Current {
         if let Some(path) = std::env::var_os("KUBECONFIG") {
             return Ok(path.into());
         }
-        Ok(std::env::home_dir().context("no home folder: set KUBECONFIG")?.join(".kube/config"))
+        Ok(std::env::home_dir().context("no home directory: set KUBECONFIG")?.join(".kube/config"))
     }
 
     fn audit_log(&self) -> Result<Option<PathBuf>> {
         Ok(None)
     }
 
+    fn build(&self) -> Result<()> {
+        Steps::new(1).run("programs", || tools::provide(&[&KUBECTL, &HELM]))
+    }
+
     fn up(&self) -> Result<()> {
-        let mut steps = Steps::new(2);
-        steps.run("programs", || tools::provide(&[&KUBECTL, &HELM]))?;
-        steps.run("API server", || {
+        self.build()?;
+        Steps::new(1).run("API server", || {
             if !Kubectl::new(self.kubeconfig()?).answers() {
                 bail!("the cluster of {} does not answer", self.kubeconfig()?.display());
             }

@@ -8,9 +8,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::{Cluster, Kubectl, Provider, addons, state};
-use crate::images::container::Engine;
+use crate::engine::Engine;
 use crate::progress::{Outcome, Steps};
-use crate::tools::{self, HELM, KUBECTL};
+use crate::tools::{self, HELM, KUBECTL, MINIO};
 use crate::{cache, paths, process};
 
 const NAME: &str = "mlop";
@@ -18,7 +18,7 @@ const NAME: &str = "mlop";
 const NODE: &str = "mlop-control-plane";
 /// The variable that names the node image, and with it the version of Kubernetes; without it kind takes its own.
 const NODE_IMAGE: &str = "KIND_NODE_IMAGE";
-/// Below the cluster's state; kind.yaml mounts its folder.
+/// Below the cluster's state; kind.yaml mounts its directory.
 const AUDIT_LOG: &str = "audit/audit.log";
 
 pub struct Kind;
@@ -50,9 +50,13 @@ impl Cluster for Kind {
         Ok(Some(state(Provider::Kind)?.join(AUDIT_LOG)))
     }
 
+    fn build(&self) -> Result<()> {
+        Steps::new(1).run("programs", || tools::provide(&[&KUBECTL, &HELM, &MINIO]))
+    }
+
     fn up(&self) -> Result<()> {
-        let mut steps = Steps::new(3);
-        steps.run("programs", || tools::provide(&[&KUBECTL, &HELM]))?;
+        self.build()?;
+        let mut steps = Steps::new(2);
         steps.run("kind", || self.create())?;
         steps.run("S3", || addons::object_store(self))
     }
@@ -90,9 +94,9 @@ impl Kind {
         fs::create_dir_all(state.join("audit"))?;
         // The API server appends to it. If it made it, only root could read it.
         fs::write(state.join(AUDIT_LOG), "")?;
-        let folder = paths::repository().join("e2e/cluster");
-        let template = fs::read_to_string(folder.join("kind.yaml"))?;
-        let policy = folder.join("audit-policy.yaml").display().to_string();
+        let directory = paths::repository().join("e2e/cluster");
+        let template = fs::read_to_string(directory.join("kind.yaml"))?;
+        let policy = directory.join("audit-policy.yaml").display().to_string();
         let config = template.replace("@POLICY@", &policy).replace("@STATE@", &state.display().to_string());
         let mut command = kind(&["create", "cluster", "--wait=180s", "--config=-"])?;
         if let Some(image) = env::var_os(NODE_IMAGE) {

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::{Cluster, Kubectl, Provider, addons, state};
 use crate::progress::{Outcome, Steps};
-use crate::tools::{self, COREDNS, HELM, KUBE_ALL, KUBECTL, LOCAL_PATH};
+use crate::tools::{self, COREDNS, HELM, KUBE_ALL, KUBECTL, LOCAL_PATH, MINIO};
 use crate::{paths, process};
 
 const PACKAGES: [&str; 8] = [
@@ -55,10 +55,15 @@ impl Cluster for Local {
         Ok(Some(state(Provider::Local)?.join("audit.log")))
     }
 
-    fn up(&self) -> Result<()> {
-        let mut steps = Steps::new(6);
+    fn build(&self) -> Result<()> {
+        let mut steps = Steps::new(2);
         steps.run("Debian packages", || install(&PACKAGES))?;
-        steps.run("programs", || tools::provide(&[&KUBE_ALL, &KUBECTL, &COREDNS, &LOCAL_PATH, &HELM]))?;
+        steps.run("programs", || tools::provide(&[&KUBE_ALL, &KUBECTL, &COREDNS, &LOCAL_PATH, &HELM, &MINIO]))
+    }
+
+    fn up(&self) -> Result<()> {
+        self.build()?;
+        let mut steps = Steps::new(4);
         steps.run("control plane", || script("control-plane.sh"))?;
         steps.run("node", || script("node.sh"))?;
         steps.run("DNS and storage class", || self.addons())?;
@@ -86,10 +91,10 @@ impl Local {
     fn addons(&self) -> Result<Outcome> {
         super::load(self, &addons::images()?)?;
         let kubectl = Kubectl::new(self.kubeconfig()?);
-        let folder = paths::repository().join("e2e/cluster/local/manifests");
+        let directory = paths::repository().join("e2e/cluster/local/manifests");
         let state = state(Provider::Local)?.display().to_string();
         for file in ["coredns.yaml", "storage.yaml"] {
-            kubectl.apply(&fs::read_to_string(folder.join(file))?.replace("@STATE@", &state))?;
+            kubectl.apply(&fs::read_to_string(directory.join(file))?.replace("@STATE@", &state))?;
         }
         for deployment in ["coredns", "local-path-provisioner"] {
             kubectl.wait_for_deployment("kube-system", deployment)?;
@@ -126,7 +131,7 @@ fn script(name: &str) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// containerd's own folder: images outlive the cluster, so that the next one has them at once.
+/// containerd's own directory: images outlive the cluster, so that the next one has them at once.
 fn images() -> Result<PathBuf> {
     Ok(paths::built()?.join("containerd"))
 }

@@ -11,7 +11,7 @@ use mlop_api::Reason;
 use super::{Files, MARK};
 use crate::paths;
 
-const FOLDER: &str = "docs/reference";
+const DIRECTORY: &str = "docs/reference";
 /// Where people explain the kinds.
 const GUIDE: &str = "docs/kinds";
 /// Statuses that several kinds have: one of these kinds, file and title of the page for all of them.
@@ -30,18 +30,18 @@ pub fn files(kinds: &[CustomResourceDefinition]) -> Result<Files> {
         let file = format!("{}.md", names.kind.to_lowercase());
         let schema = schema(kind)?;
         writeln!(index, "- [{}]({file}): {}", names.kind, description(schema))?;
-        files.insert(format!("{FOLDER}/{file}").into(), kind_page(kind, schema, &shared)?);
+        files.insert(format!("{DIRECTORY}/{file}").into(), kind_page(kind, schema, &shared)?);
     }
     for (table, (file, title)) in &shared {
         writeln!(index, "- [{title}]({file})")?;
         files.insert(
-            format!("{FOLDER}/{file}").into(),
+            format!("{DIRECTORY}/{file}").into(),
             format!("{}{table}", page(title, "Fields that these kinds have in common.")),
         );
     }
     index.push_str("- [Reasons](reasons.md): why a condition is as it is.\n");
-    files.insert(format!("{FOLDER}/README.md").into(), index);
-    files.insert(format!("{FOLDER}/reasons.md").into(), reasons()?);
+    files.insert(format!("{DIRECTORY}/README.md").into(), index);
+    files.insert(format!("{DIRECTORY}/reasons.md").into(), reasons()?);
     Ok(files)
 }
 

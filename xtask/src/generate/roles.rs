@@ -25,9 +25,9 @@ pub fn files(kinds: &[CustomResourceDefinition]) -> Result<Files> {
     complete(kinds)?;
     let mut files = Files::new();
     for operator in OPERATORS {
-        let folder = PathBuf::from(format!("charts/{}/files", operator.chart));
-        files.insert(folder.join("rights.yaml"), yaml(&rules(operator))?);
-        files.insert(folder.join("guarded.yaml"), yaml(&guarded(operator))?);
+        let directory = PathBuf::from(format!("charts/{}/files", operator.chart));
+        files.insert(directory.join("rights.yaml"), yaml(&rules(operator))?);
+        files.insert(directory.join("guarded.yaml"), yaml(&guarded(operator))?);
         files.insert(format!("charts/{}/values.schema.json", operator.chart).into(), VALUES.to_owned());
     }
     for role in [view(), edit()] {

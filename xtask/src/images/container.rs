@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::archive::{Archive, reference};
 use crate::cache::Inputs;
 use crate::cluster::local;
+use crate::engine::Engine;
 use crate::progress::note;
 use crate::{cache, paths, process};
 
@@ -47,30 +48,6 @@ pub static ALL: [Container; 4] = [
 
 const SUITE: &str = "bookworm";
 
-/// A container engine with a daemon or its like.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Engine {
-    Docker,
-    Podman,
-}
-
-impl Engine {
-    /// The engine that answers; Docker first.
-    pub fn running() -> Option<Self> {
-        [Self::Docker, Self::Podman].into_iter().find(|engine| {
-            process::found(engine.program())
-                && process::run(Command::new(engine.program()).arg("info")).is_ok()
-        })
-    }
-
-    pub fn program(self) -> &'static str {
-        match self {
-            Self::Docker => "docker",
-            Self::Podman => "podman",
-        }
-    }
-}
-
 /// What builds Containerfiles.
 pub enum Builder {
     /// Docker or Podman, with bases from a registry.
@@ -105,7 +82,7 @@ impl Builder {
             },
             Base::Container(base) => self.inputs(base)?,
         };
-        inputs.folder(&folder(container))?;
+        inputs.directory(&directory(container))?;
         Ok(inputs)
     }
 
@@ -133,9 +110,9 @@ impl Builder {
                 command
             }
         };
-        let folder = folder(container);
+        let directory = directory(container);
         command.arg(format!("--build-arg=BASE={base}")).args(["--tag", &tag, "--file"]);
-        process::run(command.arg(folder.join("Containerfile")).arg(&folder))?;
+        process::run(command.arg(directory.join("Containerfile")).arg(&directory))?;
         Ok(tag)
     }
 
@@ -183,12 +160,12 @@ fn debian(packages: &str) -> Result<String> {
 
 /// Buildah with a storage of our own.
 fn buildah() -> Result<Command> {
-    let folder = paths::cache()?.join("buildah");
-    let temporary = folder.join("tmp");
+    let directory = paths::cache()?.join("buildah");
+    let temporary = directory.join("tmp");
     fs::create_dir_all(&temporary).with_context(|| format!("cannot make {}", temporary.display()))?;
     let mut command = Command::new("buildah");
     command.env("TMPDIR", temporary).arg("--storage-driver=overlay");
-    command.arg("--root").arg(folder.join("storage")).arg("--runroot").arg(folder.join("run"));
+    command.arg("--root").arg(directory.join("storage")).arg("--runroot").arg(directory.join("run"));
     Ok(command)
 }
 
@@ -202,6 +179,6 @@ fn trust() -> Vec<String> {
         .collect()
 }
 
-fn folder(container: &Container) -> PathBuf {
+fn directory(container: &Container) -> PathBuf {
     paths::repository().join("e2e/images").join(container.name)
 }

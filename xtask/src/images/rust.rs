@@ -1,5 +1,4 @@
 //! Images of our own programs: one static binary each, and nothing else.
-use std::env::consts::ARCH;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -8,9 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::archive::{Archive, Entry, Image, reference};
+use crate::build;
 use crate::cache::Inputs;
 use crate::generate::rights::OPERATORS;
-use crate::{paths, process};
 
 /// Operators and workers.
 pub const CRATES: [&str; 9] = [
@@ -50,15 +49,20 @@ pub fn build(crates: &[&'static str], profile: &str) -> Result<(Vec<Archive>, Ve
     Ok((archives, broken))
 }
 
-/// All programs that compile. It is always the same cargo call, whatever is wanted: another choice of packages would
+/// All programs that compile. The call does not depend on the images that are wanted: another choice of packages would
 /// give their dependencies other features, and compile them again.
 fn compile(profile: &str) -> Result<Vec<(String, PathBuf)>> {
-    let mut command = process::cargo();
-    command.args(["build", "--keep-going", "--message-format=json-render-diagnostics", "--profile", profile]);
-    command.arg("--target").arg(format!("{ARCH}-unknown-linux-gnu"));
-    command.arg("--target-dir").arg(paths::cache()?.join("target-images"));
-    command.args(CRATES.iter().flat_map(|name| ["-p", name]));
-    command.env("RUSTFLAGS", "-C target-feature=+crt-static").current_dir(paths::repository());
+    build::check_images_can_be_built()?;
+    let mut command = if profile == build::PROFILE {
+        let mut command = build::cargo("build")?;
+        command.args(CRATES.iter().flat_map(|name| ["--bin", name]));
+        command
+    } else {
+        let mut command = build::shared("build")?;
+        command.args(["--profile", profile]).args(CRATES.iter().flat_map(|name| ["--package", name]));
+        command
+    };
+    command.args(["--keep-going", "--message-format=json-render-diagnostics"]);
     let output =
         command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(program).collect())

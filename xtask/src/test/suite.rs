@@ -3,8 +3,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::{Report, environment};
-use crate::{paths, process};
+use super::Report;
+use crate::{build, process};
 
 /// Lines of a failed test's output that are told again at the end.
 const LAST_LINES: usize = 40;
@@ -35,10 +35,9 @@ pub fn listed(what: &[&str]) -> Result<usize> {
 }
 
 fn cargo_test(what: &[&str], harness: &[&str]) -> Result<Command> {
-    let mut command = process::cargo();
+    let mut command = build::cargo("test")?;
     // All of them run, also after one has failed.
-    command.args(["test", "--quiet", "--no-fail-fast"]).args(what).arg("--").args(harness);
-    environment(command.current_dir(paths::repository()), None)?;
+    command.args(["--quiet", "--no-fail-fast"]).args(what).arg("--").args(harness);
     Ok(command)
 }
 

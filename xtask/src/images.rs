@@ -28,7 +28,6 @@ pub fn run(args: &Args) -> Result<()> {
     let (crates, containers) = args.wanted()?;
     let cluster = args.choice.cluster()?;
     let builder = container::Builder::of_this_machine()?;
-    let _lock = cache::lock()?;
 
     let mut steps =
         Steps::new(containers.len() + usize::from(!crates.is_empty()) + usize::from(!args.no_load));
@@ -51,6 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
         archives.iter().for_each(|archive| note(&archive.path.display().to_string()));
     } else {
         steps.run("load", || {
+            let _lock = cache::lock()?;
             let loaded = cluster::load(cluster.as_ref(), &archives)?;
             loaded.iter().for_each(|name| note(&reference(name)));
             Ok(if loaded.is_empty() { Outcome::Present } else { Outcome::Done })
@@ -60,6 +60,24 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("{} did not compile, so there is no new image: cargo's errors are above", broken.join(", "));
     }
     Ok(())
+}
+
+/// How an image is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A program of this repository and nothing else.
+    Program,
+    /// From a Containerfile.
+    Container,
+}
+
+/// The command line that builds all images of `kind` and loads none.
+pub fn arguments(kind: Kind) -> Vec<&'static str> {
+    let names: Vec<&str> = match kind {
+        Kind::Program => rust::CRATES.to_vec(),
+        Kind::Container => container::ALL.iter().map(|container| container.name).collect(),
+    };
+    [&["images", "--no-load", "--only"], names.as_slice()].concat()
 }
 
 impl Args {

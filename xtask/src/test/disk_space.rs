@@ -14,7 +14,7 @@ const WARM: u64 = 12;
 const COLD: u64 = 24;
 const GIB: u64 = 1 << 30;
 
-/// There must be room for all that is built. Cargo never removes what it no longer uses: when room is short, its folder
+/// There must be room for all that is built. Cargo never removes what it no longer uses: when room is short, its directory
 /// in our cache goes, and is built anew.
 pub fn check() -> Result<Report> {
     let cache = paths::cache()?;
@@ -30,7 +30,7 @@ pub fn check() -> Result<Report> {
     if free < needed * GIB {
         bail!(
             "{} GiB are free where {} is, and up to {needed} GiB are needed: make room there, or set MLOP_CACHE to a \
-             folder on a larger disk",
+             directory on a larger disk",
             free / GIB,
             cache.display(),
         );
@@ -38,10 +38,10 @@ pub fn check() -> Result<Report> {
     Ok(ONE)
 }
 
-/// Bytes that can be written to the file system of a folder.
-fn available(folder: &Path) -> Result<u64> {
-    let table = process::output(Command::new("df").arg("-Pk").arg(folder))?;
-    parse(&table).with_context(|| format!("cannot read what df says of {}:\n{table}", folder.display()))
+/// Bytes that can be written to the file system of a directory.
+fn available(directory: &Path) -> Result<u64> {
+    let table = process::output(Command::new("df").arg("-Pk").arg(directory))?;
+    parse(&table).with_context(|| format!("cannot read what df says of {}:\n{table}", directory.display()))
 }
 
 /// Reads the table of `df -Pk`: file system, blocks of 1024 bytes, used, available, capacity, mount point.
@@ -59,6 +59,6 @@ mod tests {
         let table =
             "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/a 1000 900 64 94% /some where";
         assert_eq!(parse(table), Some(64 * 1024));
-        assert_eq!(parse("df: no such folder"), None);
+        assert_eq!(parse("df: no such directory"), None);
     }
 }

@@ -23,6 +23,8 @@ use local::Local;
 pub enum Command {
     /// Start the cluster, or repair it; ends when S3 in it answers.
     Up(Choice),
+    /// Build the programs of the cluster without starting it.
+    Build(Choice),
     /// Take the cluster and everything in it away.
     Down(Choice),
     /// Tell what runs; fails when the cluster does not answer.
@@ -67,6 +69,8 @@ pub trait Cluster {
     fn kubeconfig(&self) -> Result<PathBuf>;
     /// The API server's audit log, if there is one: JSON lines, times in microseconds.
     fn audit_log(&self) -> Result<Option<PathBuf>>;
+    /// Makes the programs available that `up` starts or uses.
+    fn build(&self) -> Result<()>;
     /// Starts what does not run.
     fn up(&self) -> Result<()>;
     fn down(&self) -> Result<()>;
@@ -81,6 +85,7 @@ pub trait Cluster {
 pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Up(choice) => up(choice),
+        Command::Build(choice) => choice.cluster()?.build(),
         Command::Down(choice) => down(choice),
         Command::Status(choice) => status(choice),
         Command::Env(choice) => env(choice),
@@ -168,14 +173,26 @@ fn cluster(provider: Provider) -> Box<dyn Cluster> {
     }
 }
 
+/// Gives `command` the cluster as `cargo xtask cluster env` prints it.
+pub fn environment(command: &mut std::process::Command, cluster: &dyn Cluster) -> Result<()> {
+    command.env("KUBECONFIG", cluster.kubeconfig()?).env("MLOP_CLUSTER", cluster.provider().name());
+    if let Some(log) = cluster.audit_log()? {
+        command.env("MLOP_AUDIT_LOG", log);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths([paths::bin()?].into_iter().chain(std::env::split_paths(&path)))?;
+    command.env("PATH", path);
+    Ok(())
+}
+
 /// Loads the images that the cluster does not have yet, and returns their names.
 pub fn load(cluster: &dyn Cluster, archives: &[Archive]) -> Result<Vec<String>> {
-    let folder = cluster.loaded()?;
-    fs::create_dir_all(&folder)?;
+    let directory = cluster.loaded()?;
+    fs::create_dir_all(&directory)?;
     let present = cluster.images()?;
     let mut loaded = Vec::new();
     for archive in archives {
-        let marker = folder.join(&archive.name);
+        let marker = directory.join(&archive.name);
         let is_newest = fs::read_to_string(&marker).is_ok_and(|key| key == archive.key);
         if is_newest && present.contains(&reference(&archive.name)) {
             continue;

@@ -1,0 +1,178 @@
+//! Every file, directory and heading that a document names exists.
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::Result;
+use regex::Regex;
+
+use super::Tree;
+
+/// Names that stand for files of users or of other places.
+const ELSEWHERE: [&str; 1] = ["target/"];
+
+/// Each link and path that leads nowhere.
+pub fn findings(tree: &Tree) -> Result<Vec<String>> {
+    let patterns = Patterns::new()?;
+    let mut headings = BTreeMap::new();
+    for path in tree.with_extension(&["md"]) {
+        headings.insert(path, anchors(&tree.read(path)?));
+    }
+    let mut findings = Vec::new();
+    for path in headings.keys() {
+        let text = tree.read(path)?;
+        for (line, text) in prose(&text) {
+            let mut wrong: Vec<String> = Vec::new();
+            for link in patterns.links(&patterns.without_code(text)) {
+                wrong.extend(broken_link(tree, &headings, path, link));
+            }
+            let named = patterns.paths(text).filter(|name| !exists(tree, name));
+            wrong.extend(named.map(|name| format!("there is no file {name}")));
+            findings.extend(wrong.into_iter().map(|what| format!("{}:{line}: {what}", path.display())));
+        }
+    }
+    Ok(findings)
+}
+
+struct Patterns {
+    link: Regex,
+    code: Regex,
+    file: Regex,
+}
+
+impl Patterns {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            link: Regex::new(r"\]\(([^)\s]+)\)")?,
+            code: Regex::new(r"`([^`]+)`")?,
+            // A Rust file, a document, or something below a directory of the repository's root.
+            file: Regex::new(
+                r"^((crates|operators|charts|docs|e2e|fuzz|xtask)/[\w./-]*|[\w./-]+\.(rs|md))$",
+            )?,
+        })
+    }
+
+    fn links<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
+        let links = self.link.captures_iter(text).filter_map(|found| Some(found.get(1)?.as_str()));
+        links.filter(|link| !link.contains("://") && !link.starts_with("mailto:"))
+    }
+
+    /// A regular expression in a table looks like a link.
+    fn without_code<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.code.replace_all(text, "")
+    }
+
+    fn paths<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
+        let quoted = self.code.captures_iter(text).filter_map(|found| Some(found.get(1)?.as_str()));
+        let elsewhere = |name: &str| ELSEWHERE.iter().any(|prefix| name.starts_with(prefix));
+        quoted.filter(move |name| self.file.is_match(name) && !elsewhere(name))
+    }
+}
+
+/// The lines outside of code blocks, with their numbers.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut in_block = false;
+    text.lines().enumerate().filter_map(move |(index, line)| {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+            return None;
+        }
+        (!in_block).then_some((index + 1, line))
+    })
+}
+
+/// What is wrong with `link` in the document `from`.
+fn broken_link(
+    tree: &Tree,
+    headings: &BTreeMap<&Path, Vec<String>>,
+    from: &Path,
+    link: &str,
+) -> Option<String> {
+    let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
+    let target = if file.is_empty() {
+        from.to_owned()
+    } else {
+        normal(&from.parent().unwrap_or(Path::new("")).join(file))
+    };
+    if target != from && !tree.root.join(&target).exists() {
+        return Some(format!("the link {link} leads nowhere"));
+    }
+    let anchors = headings.get(target.as_path())?;
+    let anchor = anchor?;
+    (!anchors.iter().any(|found| found == anchor))
+        .then(|| format!("{} has no heading #{anchor}", target.display()))
+}
+
+/// Whether `name` is a path of the repository, or the end of one.
+fn exists(tree: &Tree, name: &str) -> bool {
+    let name = Path::new(name);
+    tree.root.join(name).exists() || tree.files.iter().any(|file| file.ends_with(name))
+}
+
+/// `path` without `.` and `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(normal.pop()),
+            Component::CurDir => {}
+            part => normal.push(part),
+        }
+    }
+    normal
+}
+
+/// The anchors of a document's headings, as Git hosts make them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = prose(text).filter_map(|(_, line)| {
+        let title = line.trim_start_matches('#');
+        (title.len() < line.len()).then(|| title.trim())
+    });
+    headings.map(anchor).collect()
+}
+
+fn anchor(title: &str) -> String {
+    let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_and_paths_are_found_outside_of_code_blocks() {
+        let patterns = Patterns::new().unwrap();
+        let text = "See [a](docs/a.md#b) and [c](https://example.org), `crates/x/`, `step.rs`, `train.py`,\
+                    `[a-z](b)`, [`d`](e.rs).\n\
+                    ```\n[no](no.md)\n```\n";
+        let lines: Vec<_> = prose(text).collect();
+        assert_eq!(lines.len(), 1);
+        let text = patterns.without_code(lines[0].1);
+        assert_eq!(patterns.links(&text).collect::<Vec<_>>(), ["docs/a.md#b", "e.rs"]);
+        assert_eq!(patterns.paths(lines[0].1).collect::<Vec<_>>(), ["crates/x/", "step.rs"]);
+    }
+
+    #[test]
+    fn anchors_are_those_of_git_hosts() {
+        let text = "# The idea, in one `word`\n```\n# not a heading\n```\n## (a) Name things\n";
+        assert_eq!(anchors(text), ["the-idea-in-one-word", "a-name-things"]);
+    }
+
+    #[test]
+    fn links_are_resolved_from_their_document() {
+        let tree = Tree { root: PathBuf::from(env!("CARGO_MANIFEST_DIR")), files: Vec::new() };
+        let from = Path::new("src/text/x.md");
+        let headings = BTreeMap::from([(from, vec!["here".to_owned()])]);
+        let rows = [
+            ("../main.rs", None),
+            ("#here", None),
+            ("#there", Some("src/text/x.md has no heading #there")),
+            ("../../no.rs", Some("the link ../../no.rs leads nowhere")),
+        ];
+        for (link, wanted) in rows {
+            let found = broken_link(&tree, &headings, from, link);
+            assert_eq!(found.as_deref(), wanted, "{link}");
+        }
+    }
+}
