@@ -38,7 +38,7 @@ const BATCH_ENTITIES: usize = 1_000;
 /// Rows of the table that are read at a time.
 const BATCH_ROWS: usize = 1_024;
 
-/// Serves the table `digest` of `store` as `online` says, downloading into the folder `scratch`.
+/// Serves the table `digest` of `store` as `online` says, downloading into the directory `scratch`.
 ///
 /// # Errors
 /// `ActivationSuperseded` when the online store is further than this revision, `InputCorrupt` when the table is not a
@@ -56,9 +56,9 @@ pub async fn run(
     let entities = match view.claim(online.activation.revision, digest, &schema).await? {
         Claim::Served { entities } => entities,
         Claim::Load(load) => {
-            let folder = scratch.join("table");
-            table::download(store, digest, &folder).await?;
-            Activation::new(online, &schema, load).run(&folder, table.parts.len()).await?
+            let directory = scratch.join("table");
+            table::download(store, digest, &directory).await?;
+            Activation::new(online, &schema, load).run(&directory, table.parts.len()).await?
         }
     };
     Ok(ResultDocument {
@@ -132,10 +132,10 @@ impl<'a> Activation<'a> {
     }
 
     /// Loads all parts and moves the pointer; returns how many entities are online.
-    async fn run(mut self, folder: &Path, parts: usize) -> Result<u64, Failure> {
+    async fn run(mut self, directory: &Path, parts: usize) -> Result<u64, Failure> {
         let mut state: Option<(Places, Newest)> = None;
         for index in 0..parts {
-            let reader = open(&table::part_file(folder, index))?;
+            let reader = open(&table::part_file(directory, index))?;
             let (places, newest) = match &mut state {
                 Some(state) => state,
                 None => state.insert(self.prepare(&reader.schema())?),
@@ -199,7 +199,7 @@ impl<'a> Activation<'a> {
         Ok(())
     }
 
-    /// The row as it lies in Redis; none if it has no entity or no time.
+    /// The row as Redis holds it; none without entity or time.
     fn encode(&self, places: &Places, rows: &RecordBatch, row: usize) -> Result<Option<Row>, Failure> {
         let cell = |place: usize| {
             let schema = rows.schema_ref();

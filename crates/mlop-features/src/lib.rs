@@ -8,9 +8,9 @@
 //! | [`worker`] | the task, dispatched |
 //! | [`snapshot`] | SQL over input tables, written as a table |
 //! | [`query`] | what the SQL may be, and running it the same way every time |
-//! | [`writer`], [`stats`] | deterministic Parquet, and what is counted on the way |
+//! | [`writer`], [`stats`] | deterministic Parquet, and statistics counted on the way |
 //! | [`activate`], [`newest`] | the newest row of each entity, loaded into Redis |
-//! | [`online`], [`feast`] | what lies in Redis, and how it is encoded |
+//! | [`online`], [`feast`] | the layout of Redis, and the encoding of rows |
 //! | [`serve`] | the online API |
 
 pub mod activate;

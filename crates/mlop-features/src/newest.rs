@@ -28,7 +28,7 @@ struct Last {
 }
 
 impl Newest {
-    /// For tables with this `schema`, whose entity lies in the columns `entities` and the time in `timestamp`.
+    /// For tables with this `schema`, with the entity in the columns `entities` and the time in `timestamp`.
     ///
     /// # Errors
     /// For types that have no order.
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_row_of_each_entity_is_found_wherever_batches_end() {
+    fn newest_row_is_found_across_batches() {
         let e = vec![None, Some("a"), Some("a"), Some("a"), Some("b"), Some("c"), Some("c")];
         let t = vec![Some(9), None, Some(1), Some(1), Some(0), Some(1), Some(2)];
         let table = table(create_array!(Utf8, e), create_array!(Int64, t));

@@ -1,7 +1,7 @@
-//! What lies in Redis.
+//! The layout of Redis.
 //!
 //! Every key of a view begins with `mlop:{<namespace>/<view>}:`, so that views never touch, and a cluster keeps a view
-//! on one node, where scripts can work. A *generation* is what was loaded under a revision, called
+//! on one node, where scripts can work. A *generation* is the rows that were loaded under a revision, called
 //! `<revision>-<12 hex of a digest over table and schema>`:
 //!
 //! | key after the prefix | type | content |
@@ -16,8 +16,8 @@
 //! is one HMGET of a small hash, and Feast's tools can read it. The index lets a generation be deleted without scanning
 //! the server's keys, at about a sixth of the memory of a set.
 //!
-//! The pointer only moves to a higher revision, or to the same table under another schema (an edited ttl). A load writes beside what is served, moves the pointer in the end, and
-//! begins with deleting what is neither served nor its own; so there are never more than two generations, and the
+//! The pointer only moves to a higher revision, or to the same table under another schema (an edited ttl). A load writes next to the served rows, moves the pointer in the end, and
+//! begins with deleting rows that are neither served nor its own; so there are never more than two generations, and the
 //! previous one stays for readers that are on their way. Batches are numbered and a table's rows are ordered, so a load
 //! that was interrupted is repeated over itself.
 

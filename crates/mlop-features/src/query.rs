@@ -30,14 +30,14 @@ use std::{path::Path, sync::Arc};
 /// Rows that the engine handles at a time.
 const BATCH_ROWS: usize = 8_192;
 
-/// Memory that each sort sets aside for merging what it spilled; a query may have several sorts.
+/// Memory that each sort sets aside for merging its spilled rows; a query may have several sorts.
 const MERGE_BYTES_MAX: usize = 10 << 20;
 
 /// The tables that a query may read.
 pub struct Tables(SessionContext);
 
 impl Tables {
-    /// No tables yet. A query over them uses at most `memory_bytes` and then spills to the folder `spill`.
+    /// No tables yet. A query over them uses at most `memory_bytes` and then spills to the directory `spill`.
     ///
     /// # Errors
     /// When `spill` cannot be used.
@@ -58,13 +58,13 @@ impl Tables {
         Ok(Self(SessionContext::new_with_config_rt(config, runtime)))
     }
 
-    /// Makes the table that was downloaded into `folder` known as `name`.
+    /// Makes the table that was downloaded into `directory` known as `name`.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn add(&self, name: &str, manifest: &TableManifest, folder: &Path) -> Result<(), Failure> {
+    pub async fn add(&self, name: &str, manifest: &TableManifest, directory: &Path) -> Result<(), Failure> {
         let parts = 0..manifest.parts.len();
-        let paths: Vec<_> = parts.map(|index| part_file(folder, index).display().to_string()).collect();
+        let paths: Vec<_> = parts.map(|index| part_file(directory, index).display().to_string()).collect();
         if paths.is_empty() {
             let message = format!("input {name:?} is a table without parts, not even one for its columns");
             return Err(Failure::terminal(Reason::InputCorrupt, message));
@@ -83,7 +83,7 @@ impl Tables {
     /// Plans `sql`, whose result must have the columns of `roles`.
     ///
     /// # Errors
-    /// `QueryInvalid`, with the engine's message or what is wrong with the result's columns.
+    /// `QueryInvalid`, with the engine's message or the flaw of the result's columns.
     pub async fn query(&self, sql: &str, roles: &Roles<'_>) -> Result<DataFrame, Failure> {
         let state = self.0.state();
         let plan = check::plan(&state, sql).await?;

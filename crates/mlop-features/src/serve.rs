@@ -1,6 +1,6 @@
-//! The online API: Feast's `POST /get-online-features` over what is in Redis.
+//! The online API: Feast's `POST /get-online-features` over the rows in Redis.
 //!
-//! It knows neither Kubernetes nor the object store: everything about a view lies beside its rows. Memory is bounded
+//! It knows neither Kubernetes nor the object store: everything about a view is stored next to its rows. Memory is bounded
 //! by what a request may hold times the requests that are answered at a time.
 
 mod answer;
@@ -61,7 +61,7 @@ struct Api {
     clock: Clock,
 }
 
-/// Serves until `stop`, then answers what has begun.
+/// Serves until `stop`, then finishes the requests under way.
 ///
 /// # Errors
 /// When the address cannot be listened on.

@@ -19,11 +19,11 @@ use mlop_artifact::{
 };
 use std::{fs, path::Path};
 
-/// Does `work`: downloads into the empty folder `scratch` and writes to `output`. `open` gives the store of an input.
+/// Does `work`: downloads into the empty directory `scratch` and writes to `output`. `open` gives the store of an input.
 ///
 /// # Errors
 /// `QueryInvalid` when the SQL cannot run on these inputs or yields no such table, `OutOfMemory` when it does not fit,
-/// `InputCorrupt` when an input is not what was published; otherwise as the stores say.
+/// `InputCorrupt` when an input does not have the published digest; otherwise as the stores say.
 pub async fn run(
     work: &SnapshotWork,
     output: &ObjectStoreHandle,
@@ -37,10 +37,10 @@ pub async fn run(
     let tables = Tables::new(work.memory_bytes, &spill)?;
     for (index, input) in work.inputs.iter().enumerate() {
         // The input's name may be no file name.
-        let folder = inputs.join(index.to_string());
-        let manifest = table::download(&open(&input.store)?, &input.digest, &folder).await?;
+        let directory = inputs.join(index.to_string());
+        let manifest = table::download(&open(&input.store)?, &input.digest, &directory).await?;
         tracing::info!(input = input.name, digest = %input.digest, rows = manifest.rows, "downloaded");
-        tables.add(&input.name, &manifest, &folder).await?;
+        tables.add(&input.name, &manifest, &directory).await?;
     }
     let roles = Roles { entities: &work.entities, timestamp: &work.timestamp };
     let frame = tables.query(&work.sql, &roles).await?;

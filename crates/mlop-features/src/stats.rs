@@ -1,4 +1,4 @@
-//! What is counted of a table's columns while it is written.
+//! Statistics of a table's columns, counted while it is written.
 
 mod distinct;
 

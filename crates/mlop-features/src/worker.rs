@@ -20,7 +20,7 @@ use std::{fs, io, path::PathBuf, time::Duration};
 /// Longest wait for Redis: deleting a view's rows may take it a while.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Does `task` and tells how it ended.
+/// Does `task` and returns its result.
 ///
 /// # Errors
 /// Those of the work; `WorkerFailed` for work that is not this worker's.
@@ -57,22 +57,22 @@ pub async fn work(task: Task) -> Result<ResultDocument, Failure> {
         }
         _ => Err(Failure::terminal(
             Reason::WorkerFailed,
-            "the task is not one of mlop-features: are the images of the operator mixed up?",
+            "unexpected task: the worker image does not match the operator's version",
         )),
     }
 }
 
-/// An empty folder for one piece of work. The volume has room for the files of one.
+/// An empty directory for one piece of work. The volume has room for the files of one.
 fn scratch() -> Result<PathBuf, Failure> {
-    let folder = std::env::temp_dir().join("mlop");
-    let removed = match fs::remove_dir_all(&folder) {
+    let directory = std::env::temp_dir().join("mlop");
+    let removed = match fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };
-    removed.and_then(|()| fs::create_dir_all(&folder)).map_err(|error| {
-        Failure::transient(Reason::WorkerFailed, format!("emptying {}: {error}", folder.display()))
+    removed.and_then(|()| fs::create_dir_all(&directory)).map_err(|error| {
+        Failure::transient(Reason::WorkerFailed, format!("emptying {}: {error}", directory.display()))
     })?;
-    Ok(folder)
+    Ok(directory)
 }
 
 fn server(redis: &Redis) -> Server {

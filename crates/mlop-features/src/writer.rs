@@ -1,6 +1,6 @@
 //! Writes a table: Parquet parts and the manifest over them.
 //!
-//! The same rows give the same bytes: the sizes of parts, row groups and batches are fixed, whatever pieces the rows
+//! The same rows give the same bytes: the sizes of parts, row groups and batches are fixed, in whichever pieces the rows
 //! come in, and a file says nothing about when and by which version it was written.
 
 use crate::{stats::Statistics, types};
@@ -36,7 +36,7 @@ const GROUP_ROWS: usize = 8 * BATCH_ROWS;
 /// Rows of a part: what the worker has on disk at most.
 const PART_ROWS: usize = 16 * GROUP_ROWS;
 
-/// Uploads `rows`, which have the `schema`, part by part through the folder `scratch`. A table without rows has one
+/// Uploads `rows`, which have the `schema`, part by part through the directory `scratch`. A table without rows has one
 /// part too, so that every table can be opened.
 ///
 /// # Errors

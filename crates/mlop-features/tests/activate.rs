@@ -1,4 +1,4 @@
-//! Loading into a real Redis: what lies there, and which revision wins.
+//! Loading into a real Redis: its content, and which revision wins.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -126,7 +126,7 @@ async fn only_a_higher_revision_is_served() {
 }
 
 #[tokio::test]
-async fn an_edited_ttl_reaches_readers_under_the_same_revision() {
+async fn edited_ttl_reaches_readers_under_the_same_revision() {
     let Some(redis) = TestRedis::start().await else { return };
     let (store, reader) = (store(), reader(&redis));
     let digest = table(&store, &amount(1.0)).await;
@@ -214,7 +214,7 @@ async fn a_load_loses_as_soon_as_a_higher_one_begins() {
 }
 
 #[tokio::test]
-async fn of_two_schemas_under_one_revision_the_later_claim_wins() {
+async fn later_schema_wins_under_one_revision() {
     let Some(redis) = TestRedis::start().await else { return };
     let digest = Digest::of_bytes(b"1");
     let edited = Schema { ttl_seconds: Some(60), ..schema() };
@@ -252,7 +252,7 @@ async fn twins_of_one_load_both_succeed() {
 }
 
 #[tokio::test]
-async fn removing_a_view_leaves_nothing_and_stops_its_loads() {
+async fn removal_deletes_all_keys_and_stops_loads() {
     let Some(redis) = TestRedis::start().await else { return };
     activate(&redis, &amount(1.0), 1).await.unwrap();
     activate(&redis, &amount(2.0), 2).await.unwrap();
@@ -275,7 +275,7 @@ async fn removing_a_view_leaves_nothing_and_stops_its_loads() {
 
 /// Amounts only grow, so a reader that saw a row of a half-loaded or half-deleted generation would panic or go back.
 #[tokio::test]
-async fn readers_see_whole_generations_while_views_are_replaced() {
+async fn readers_see_whole_generations_during_a_load() {
     let Some(redis) = TestRedis::start().await else { return };
     activate(&redis, &amount(1.0), 1).await.unwrap();
     let reader = reader(&redis);
@@ -296,7 +296,7 @@ async fn readers_see_whole_generations_while_views_are_replaced() {
 }
 
 #[tokio::test]
-async fn a_table_that_is_no_snapshot_of_the_view_is_refused() {
+async fn activation_refuses_a_table_of_another_view() {
     let Some(redis) = TestRedis::start().await else { return };
     let store = store();
     let unsorted = users(&[(Some(2), EARLY, 1.0, None), (Some(1), EARLY, 1.0, None)]);

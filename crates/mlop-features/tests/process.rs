@@ -1,4 +1,4 @@
-//! The binary as pods run it: a task in a folder, a result in a file, and a server that ends when asked to.
+//! The binary as pods run it: a task in a directory, a result in a file, and a server that ends when asked to.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -50,13 +50,13 @@ fn work(work: Work, redis_dir: &std::path::Path) -> (Option<i32>, ResultDocument
 #[tokio::test]
 async fn a_task_ends_with_its_result() {
     let Some(mut redis) = TestRedis::start().await else { return };
-    let folder = redis.password_file().parent().unwrap().to_owned();
+    let directory = redis.password_file().parent().unwrap().to_owned();
     let remove =
         Work::Deactivate { view: user_stats(), redis: Redis { address: redis.address(), password: true } };
-    let (code, result) = work(remove.clone(), &folder);
+    let (code, result) = work(remove.clone(), &directory);
     assert_eq!((code, result.summary.as_deref()), (Some(0), Some("removed")));
     redis.stop();
-    let (code, result) = work(remove, &folder);
+    let (code, result) = work(remove, &directory);
     let failure = result.error.unwrap();
     assert_eq!((code, failure.reason, failure.retryable), (Some(1), Reason::OnlineStoreUnreachable, true));
 }

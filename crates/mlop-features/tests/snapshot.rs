@@ -1,4 +1,4 @@
-//! The snapshot worker against a store in memory: what SQL it runs, what it refuses, and that it repeats its bytes.
+//! The snapshot worker against a store in memory: which SQL it runs and refuses, and that it repeats its bytes.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -115,7 +115,7 @@ async fn named_windows_and_distinct_rows_are_computed() {
 }
 
 #[tokio::test]
-async fn the_same_rows_give_the_same_digest_in_any_order_and_memory() {
+async fn digest_is_independent_of_row_order_and_memory() {
     let days =
         |from: i64, to: i64| (from..to).map(|n| ("JFK", "LAX", n / 10, Some((n * 7919 % 1009) as f64 / 3.0)));
     let forth: Vec<_> = days(0, 40_000).collect();

@@ -27,13 +27,13 @@ impl ViewKeys {
         format!("{}{}:index", self.0, generation.0)
     }
 
-    /// What stands before the entity key of each row.
+    /// Prefix of the entity key of each row.
     pub fn rows(&self, generation: &Generation) -> Vec<u8> {
         format!("{}{}:e:", self.0, generation.0).into_bytes()
     }
 }
 
-/// The name of what is loaded under a revision: a table, with what readers have to know of it.
+/// Name of a generation: a table, with the schema that readers need.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(pub String);
 
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn another_revision_table_or_schema_is_another_generation() {
+    fn generation_differs_by_revision_table_and_schema() {
         let (one, two) = (Digest::of_bytes(b"1"), Digest::of_bytes(b"2"));
         let generation = Generation::new(7, &one, "{}");
         assert_eq!(generation, Generation::new(7, &one, "{}"));

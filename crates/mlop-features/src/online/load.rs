@@ -36,7 +36,7 @@ pub enum Claim<'a> {
     Load(Load<'a>),
 }
 
-/// A load under way. Dropping it leaves what it wrote to be finished by a retry or deleted by the next load.
+/// A load under way. Dropping it leaves its rows; a retry finishes them, or the next load deletes them.
 pub struct Load<'a> {
     view: &'a mut View,
     revision: i64,
@@ -129,7 +129,7 @@ impl View {
             for some in keys.chunks(DELETED_AT_ONCE) {
                 pipeline.cmd("UNLINK").arg(some).ignore();
             }
-            // Last, so that what is still there can still be found.
+            // Last, so that the remaining rows can still be found.
             pipeline.cmd("HDEL").arg(&index).arg(&batch).ignore();
             pipeline.exec_async(&mut self.redis).await?;
         }
@@ -213,7 +213,7 @@ impl Load<'_> {
         Err(self.abandon(&lost).await?)
     }
 
-    /// Serves what was loaded from now on; returns how many entities that are.
+    /// Serves the loaded rows from now on; returns the number of entities.
     ///
     /// # Errors
     /// `ActivationSuperseded` when another load was begun; otherwise as Redis says.
@@ -224,7 +224,7 @@ impl Load<'_> {
         }
     }
 
-    /// Deletes what was loaded, unless a twin of this load made it the served generation before it lost. Returns the
+    /// Deletes the loaded rows, unless a twin of this load made it the served generation before it lost. Returns the
     /// failure to report.
     async fn abandon(&mut self, standing: &Standing) -> Result<Failure, Failure> {
         let deleted = async {

@@ -126,7 +126,7 @@ impl Reader {
     /// The rows of all `lookups`, or none when another generation of a view is served by now: look the views up again.
     ///
     /// # Errors
-    /// When Redis does not answer or holds what is no row.
+    /// When Redis does not answer, or a value is not a row.
     pub async fn rows(&self, lookups: &[Lookup]) -> Result<Option<Vec<Vec<Option<Found>>>>, ReadError> {
         let mut pipeline = redis::pipe();
         for lookup in lookups {

@@ -4,7 +4,7 @@ use super::keys::{Generation, ViewKeys};
 use mlop_api::Digest;
 use redis::{RedisResult, Script, aio::MultiplexedConnection};
 
-/// What stands in the way of a revision, told by both scripts.
+/// An obstacle to a revision, reported by both scripts.
 const STANDING: &str = r"
     local revision = tonumber(ARGV[1])
     local current =
@@ -32,7 +32,7 @@ const MOVE: &str = r"
     return {'moved', ARGV[1]}
 ";
 
-/// How a revision stands in the online store.
+/// State of a revision in the online store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It may be loaded, or is served from now on.

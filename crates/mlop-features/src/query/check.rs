@@ -1,4 +1,4 @@
-//! What a view's SQL may be, and what its result must look like.
+//! Checks of a view's SQL and of the columns of its result.
 
 use super::{planning_failed, stored};
 use crate::types;

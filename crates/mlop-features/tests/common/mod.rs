@@ -24,7 +24,7 @@ use std::{
     },
 };
 
-/// A folder that is removed in the end.
+/// A directory that is removed in the end.
 pub struct Scratch(PathBuf);
 
 impl Scratch {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// A redis-server on a loopback port, with an empty folder; ended when dropped.
+/// A redis-server on a loopback port, with an empty directory; ended when dropped.
 pub struct TestRedis {
     process: Child,
     port: u16,
@@ -20,10 +20,10 @@ pub struct TestRedis {
 pub const PASSWORD: &str = "p@ss word";
 
 impl TestRedis {
-    /// Starts one, or says that the test is left out because there is no redis-server; in CI that is a failure.
+    /// Starts one, or reports that the test is skipped because there is no redis-server; in CI that is a failure.
     pub async fn start() -> Option<Self> {
         let scratch = Scratch::new();
-        // Free when asked; whoever takes it in between makes the start fail, not the test pass.
+        // Free when asked. If another process takes it meanwhile, the start fails.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let spawned = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
