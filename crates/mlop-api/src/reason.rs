@@ -100,6 +100,8 @@ reasons! {
     // Problems of running
     /// A container used more memory than its limit.
     OutOfMemory,
+    /// The pod wrote more than its volume or its ephemeral storage may hold.
+    OutOfDisk,
     /// The node evicted or preempted the pod.
     Evicted,
     /// The pod or its node was lost before it reported.
@@ -114,7 +116,7 @@ reasons! {
     StartTimeout,
     /// A quota of the namespace refused the pod.
     QuotaExceeded,
-    /// The API server refused the pod (Pod Security, an admission policy).
+    /// The API server or the node refused the pod (Pod Security, an admission policy, no room after all).
     PodRefused,
     /// A Secret or key that the pod mounts does not exist.
     SecretMissing,

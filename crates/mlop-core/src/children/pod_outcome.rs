@@ -1,14 +1,19 @@
-//! How a pod of ours stands: from its status to one word.
+//! The outcome of a pod, read from its status.
 
 use crate::resource::PodView;
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodCondition};
 use mlop_api::{
     Reason, labels,
     result::{Failure, ResultDocument},
 };
 
-/// How an attempt stands.
+/// Time after the end of a deleted pod's grace period until it counts as lost.
+const LOST_MARGIN: SignedDuration = SignedDuration::from_secs(60);
+/// The reason of a pod that its `activeDeadlineSeconds` has ended.
+const DEADLINE: &str = "DeadlineExceeded";
+
+/// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// It has not started; with what holds it up, if anything unusual does.
@@ -41,15 +46,19 @@ impl Ended {
     }
 }
 
-/// Reads how `pod` stands.
+/// Reads the outcome of `pod` from its status.
+///
+/// The containers of mlop count, by their names. A sidecar that something else has injected changes nothing.
 pub fn of(pod: &PodView) -> Outcome {
     match pod.status.phase.as_deref() {
         Some("Succeeded" | "Failed") => ended(pod),
-        // The user's and our container end at different times; the result is there when ours has ended.
-        _ => match worker(pod).and_then(terminated) {
-            Some(state) if state.exit_code == 0 => ended(pod),
-            _ if is_running(pod) => Outcome::Running,
-            _ => Outcome::Starting(hold_up(pod)),
+        // The worker ends last: it reports the result of the whole pod.
+        _ if worker(pod).and_then(terminated).is_some() => ended(pod),
+        _ => match hold_up(pod) {
+            // The kubelet starts containers one after the other, and goes on after one that cannot start.
+            Some(held_up) => Outcome::Starting(Some(held_up)),
+            None if is_initializing(pod) || has_started(pod) => Outcome::Running,
+            None => Outcome::Starting(None),
         },
     }
 }
@@ -59,6 +68,31 @@ pub fn ended_at(pod: &PodView) -> Option<Timestamp> {
     let ends =
         statuses(pod).filter_map(terminated).filter_map(|state| state.finished_at.as_ref()).map(|t| t.0);
     ends.max().or_else(|| pod.metadata.creation_timestamp.as_ref().map(|t| t.0))
+}
+
+/// When the time began that the pod may take to start: when it had a node and its init containers had ended. Time in a
+/// queue and time for fetching inputs do not count. None before it has a node.
+pub fn start_clock(pod: &PodView) -> Option<Timestamp> {
+    let scheduled = condition(pod, "PodScheduled").filter(|condition| condition.status == "True")?;
+    let scheduled = scheduled.last_transition_time.as_ref().map(|time| time.0);
+    let init = pod.status.init_container_statuses.iter().flatten();
+    let ends = init.filter_map(terminated).filter_map(|state| state.finished_at.as_ref()).map(|time| time.0);
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    ends.chain(scheduled).chain(created).max()
+}
+
+/// When a deleted pod counts as lost, because its node should have reported its end long before. None for a pod that
+/// is not deleted or has ended.
+pub fn lost_at(pod: &PodView) -> Option<Timestamp> {
+    let has_ended = matches!(of(pod), Outcome::Succeeded(_) | Outcome::Failed(_));
+    let due = pod.metadata.deletion_timestamp.as_ref().filter(|_| !has_ended)?;
+    // The API server sets the time at which the grace period ends.
+    due.0.checked_add(LOST_MARGIN).ok()
+}
+
+/// The end of a pod that counts as lost.
+pub fn lost() -> Ended {
+    Ended::disrupted(Reason::PodLost, "the pod was deleted, and its node does not report that it has ended")
 }
 
 fn statuses(pod: &PodView) -> impl Iterator<Item = &ContainerStatus> {
@@ -74,28 +108,37 @@ fn worker(pod: &PodView) -> Option<&ContainerStatus> {
     named(pod, labels::WORKER_CONTAINER)
 }
 
+fn condition<'a>(pod: &'a PodView, kind: &str) -> Option<&'a PodCondition> {
+    pod.status.conditions.iter().flatten().find(|condition| condition.type_ == kind)
+}
+
 fn terminated(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     status.state.as_ref().and_then(|state| state.terminated.as_ref())
 }
 
-fn is_running(pod: &PodView) -> bool {
-    pod.status.phase.as_deref() == Some("Running")
-        || statuses(pod).any(|s| s.state.as_ref().is_some_and(|state| state.running.is_some()))
+fn is_running(status: &ContainerStatus) -> bool {
+    status.state.as_ref().is_some_and(|state| state.running.is_some())
+}
+
+/// Whether an init container works.
+fn is_initializing(pod: &PodView) -> bool {
+    pod.status.init_container_statuses.iter().flatten().any(is_running)
+}
+
+/// Whether the user's container and the worker have both started once.
+fn has_started(pod: &PodView) -> bool {
+    let started = |status: &ContainerStatus| is_running(status) || terminated(status).is_some();
+    worker(pod).is_some_and(started) && named(pod, labels::USER_CONTAINER).is_none_or(started)
 }
 
 fn ended(pod: &PodView) -> Outcome {
-    if let Some(ended) = memory(pod) {
+    let known = out_of_memory(pod)
+        .or_else(|| out_of_disk(pod))
+        .or_else(|| disruption(pod))
+        .or_else(|| rejection(pod))
+        .or_else(|| deadline(pod));
+    if let Some(ended) = known {
         return Outcome::Failed(ended);
-    }
-    if let Some(ended) = disruption(pod) {
-        return Outcome::Failed(ended);
-    }
-    if pod.status.reason.as_deref() == Some("DeadlineExceeded") {
-        return Outcome::Failed(Ended::of(
-            Reason::DeadlineExceeded,
-            "the attempt took longer than its deadline; raise spec.deadline or make it faster",
-            false,
-        ));
     }
     match reported(pod) {
         Some(Ok(result)) => match result.error {
@@ -123,23 +166,65 @@ fn reported(pod: &PodView) -> Option<Result<ResultDocument, String>> {
         .iter()
         .flatten()
         .find(|status| terminated(status).is_some_and(|state| state.exit_code != 0));
-    let status = failed_init.or_else(|| worker(pod))?;
-    let message = terminated(status)?.message.as_deref().filter(|text| !text.is_empty())?;
+    let state = failed_init.or_else(|| worker(pod)).and_then(terminated)?;
+    if never_started(state) {
+        return None;
+    }
+    let message = state.message.as_deref().filter(|text| !text.is_empty())?;
     Some(ResultDocument::from_message(message))
 }
 
-fn memory(pod: &PodView) -> Option<Ended> {
+fn out_of_memory(pod: &PodView) -> Option<Ended> {
     let killed =
         statuses(pod).find(|s| terminated(s).and_then(|t| t.reason.as_deref()) == Some("OOMKilled"))?;
-    let message =
-        format!("container {} used more memory than its limit; raise spec.resources.memory", killed.name);
-    // The same work needs the same memory: trying again with the same limit is of no use.
+    // Beside a user's container the others have limits that no field sets.
+    let has_user = named(pod, labels::USER_CONTAINER).is_some();
+    let remedy = if has_user && killed.name != labels::USER_CONTAINER {
+        "its limit is fixed: please report this"
+    } else {
+        "raise spec.resources.memory"
+    };
+    let message = format!("container {} used more memory than its limit; {remedy}", killed.name);
+    // The same work needs the same memory: a retry with the same limit cannot help.
     Some(Ended::of(Reason::OutOfMemory, message, false))
 }
 
+/// The kubelet evicts a pod that fills a volume or its ephemeral storage. The same work would fill it again. A node
+/// that is short of disk evicts with other words: that is a disruption.
+fn out_of_disk(pod: &PodView) -> Option<Ended> {
+    let message = pod.status.message.as_deref().unwrap_or_default().trim();
+    let own_limit = message.contains("EmptyDir volume") || message.contains("ephemeral local storage");
+    if pod.status.reason.as_deref() != Some("Evicted") || !own_limit {
+        return None;
+    }
+    let has_user = named(pod, labels::USER_CONTAINER).is_some();
+    let remedy = if has_user { "; raise spec.scratch" } else { "" };
+    let message =
+        format!("the pod wrote more than its disk limit: {}{remedy}", message.trim_end_matches('.'));
+    Some(Ended::of(Reason::OutOfDisk, message, false))
+}
+
+/// The kubelet refuses a pod that its node has no room for after all, for example after a restart of the node.
+fn rejection(pod: &PodView) -> Option<Ended> {
+    let reason = pod.status.reason.as_deref()?;
+    let never_ran = statuses(pod).all(|status| terminated(status).is_none());
+    let message = pod.status.message.as_deref().unwrap_or_default();
+    let refused = never_ran && pod.status.phase.as_deref() == Some("Failed") && reason != DEADLINE;
+    refused.then(|| {
+        Ended::disrupted(Reason::PodRefused, format!("the node refused the pod: {reason}: {message}"))
+    })
+}
+
+fn deadline(pod: &PodView) -> Option<Ended> {
+    let message = "the attempt took longer than its deadline; raise spec.deadline or make it faster";
+    // The user's command may have saved a checkpoint that the next attempt goes on from.
+    let retryable = named(pod, labels::USER_CONTAINER).is_some();
+    (pod.status.reason.as_deref() == Some(DEADLINE))
+        .then(|| Ended::of(Reason::DeadlineExceeded, message, retryable))
+}
+
 fn disruption(pod: &PodView) -> Option<Ended> {
-    let target =
-        pod.status.conditions.iter().flatten().find(|c| c.type_ == "DisruptionTarget" && c.status == "True");
+    let target = condition(pod, "DisruptionTarget").filter(|condition| condition.status == "True");
     if let Some(condition) = target {
         let why = condition.message.clone().or_else(|| condition.reason.clone()).unwrap_or_default();
         return Some(Ended::disrupted(Reason::Evicted, format!("the pod was taken off its node: {why}")));
@@ -162,15 +247,18 @@ fn disruption(pod: &PodView) -> Option<Ended> {
     }
 }
 
+/// Whether the container runtime could not start the program. The message is then the runtime's, not the program's.
+fn never_started(state: &ContainerStateTerminated) -> bool {
+    matches!(state.reason.as_deref(), Some("StartError" | "ContainerCannotRun"))
+}
+
 fn last_state(pod: &PodView) -> String {
     let ends = statuses(pod).filter_map(|s| terminated(s).map(|t| (s, t))).filter(|(_, t)| t.exit_code != 0);
-    let texts = ends.map(|(s, t)| {
-        format!(
-            "container {} ended with exit code {} ({})",
-            s.name,
-            t.exit_code,
-            t.reason.as_deref().unwrap_or("no reason")
-        )
+    let texts = ends.map(|(status, state)| {
+        let reason = state.reason.as_deref().unwrap_or("no reason");
+        let words = state.message.as_deref().filter(|_| never_started(state));
+        let words = words.map(|words| format!(": {words}")).unwrap_or_default();
+        format!("container {} ended with exit code {} ({reason}){words}", status.name, state.exit_code)
     });
     let all = texts.collect::<Vec<_>>().join(", ");
     if all.is_empty() { String::new() } else { format!(": {all}") }
@@ -181,26 +269,42 @@ fn pull_error(message: &str) -> &str {
     message.split_once("ErrImagePull: ").map_or(message, |(_, error)| error)
 }
 
-/// What keeps a pod from starting, if it is more than the usual second.
+/// The problem that keeps the pod from starting.
 fn hold_up(pod: &PodView) -> Option<(Reason, String)> {
-    let unscheduled = pod.status.conditions.iter().flatten().find(|c| {
-        c.type_ == "PodScheduled" && c.status == "False" && c.reason.as_deref() == Some("Unschedulable")
-    });
-    if let Some(condition) = unscheduled {
-        return Some((Reason::Unschedulable, condition.message.clone().unwrap_or_default()));
+    let unscheduled = condition(pod, "PodScheduled").filter(|condition| condition.status == "False");
+    match unscheduled.and_then(|condition| condition.reason.as_deref()) {
+        Some("Unschedulable") => {
+            let message = unscheduled.and_then(|condition| condition.message.clone());
+            return Some((Reason::Unschedulable, message.unwrap_or_default()));
+        }
+        Some("SchedulingGated") => {
+            let message = "the pod has a scheduling gate: a queue has not admitted it yet".to_owned();
+            return Some((Reason::Unschedulable, message));
+        }
+        _ => {}
     }
     statuses(pod).find_map(|status| {
         let waiting = status.state.as_ref()?.waiting.as_ref()?;
         let message = waiting.message.as_deref().unwrap_or_default();
         match waiting.reason.as_deref()? {
-            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => Some((
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "ImageInspectError"
+            | "RegistryUnavailable" => Some((
                 Reason::ImagePull,
                 format!("image {} of container {}: {}", status.image, status.name, pull_error(message)),
             )),
-            "CreateContainerConfigError" | "CreateContainerError" => {
-                Some((Reason::SecretMissing, format!("container {} cannot be made: {message}", status.name)))
-            }
+            "CreateContainerConfigError" | "CreateContainerError" => Some((
+                Reason::SecretMissing,
+                format!("container {} cannot be created: {message}", status.name),
+            )),
             _ => None,
         }
     })
 }
+
+#[cfg(test)]
+#[path = "pod_outcome_tests.rs"]
+mod tests;
