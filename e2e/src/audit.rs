@@ -1,4 +1,4 @@
-//! The API server's audit log: who did what, to the microsecond.
+//! The API server's audit log: each request with its user and its time in microseconds.
 
 use crate::cluster::Cluster;
 use anyhow::{Context as _, Result};
@@ -16,25 +16,26 @@ use std::{
 };
 use tokio::time::{interval, timeout};
 
-/// Prefix of the users that operators are.
+/// The prefix of the operators' user names.
 const OPERATORS: &str = "system:serviceaccount:mlop-system:";
-/// How often the log is read while an entry is waited for: a file cannot be watched.
+/// The interval between two reads of the log while an entry is awaited.
 const POLL: Duration = Duration::from_millis(20);
-/// Longest time until the log has what has been answered.
+/// The longest time from a response to its entry in the log.
 const LAG: Duration = Duration::from_secs(10);
 
-/// The log from one moment on.
+/// The part of the log after an offset.
 #[derive(Clone)]
 pub struct AuditLog {
     path: PathBuf,
+    /// In bytes.
     start: u64,
 }
 
-/// One request that the API server answered.
+/// One request, as the API server logged it.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub received: Timestamp,
-    /// When it was answered; of a watch, when it began or ended.
+    /// The time of the response; for a watch, its start or end.
     pub at: Timestamp,
     pub user: String,
     pub verb: String,
@@ -42,87 +43,91 @@ pub struct Entry {
     /// Plural name, with the subresource after a slash.
     pub resource: String,
     pub name: String,
-    /// HTTP status.
+    /// HTTP status code.
     pub code: u16,
     pub message: String,
-    /// The object's resource version after a write, where the log keeps the answer.
+    /// The object's resource version after a write, if the log has the response.
     pub resource_version: Option<u64>,
-    /// Whether nothing keeps the object in the answer from going away: a write that let go of it has no new version.
+    /// Whether the object in the response is being deleted without finalizers. The write that removed the last one has no
+    /// new resource version.
     pub gone: bool,
-    /// The status that was written, where the log keeps the answer.
+    /// The object's status after a write, if the log has the response.
     pub status: Option<Upstream>,
 }
 
 impl AuditLog {
-    /// The log that `MLOP_AUDIT_LOG` names, from now on; none when the cluster keeps none.
+    /// The log at `MLOP_AUDIT_LOG` from its current end; `None` if the cluster has no audit log.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// The file cannot be read.
     pub fn from_now() -> Result<Option<Self>> {
         let Some(mut log) = Self::whole()? else { return Ok(None) };
         log.start = log.length()?;
         Ok(Some(log))
     }
 
-    /// The log that `MLOP_AUDIT_LOG` names, from the byte `MLOP_AUDIT_FROM` on or from its beginning; none when the
-    /// cluster keeps none.
+    /// The log at `MLOP_AUDIT_LOG` from the offset `MLOP_AUDIT_FROM`, or from its start; `None` if the cluster has no audit
+    /// log.
     ///
     /// # Errors
-    /// When `MLOP_AUDIT_FROM` is no number.
+    /// `MLOP_AUDIT_FROM` is not a number.
     pub fn whole() -> Result<Option<Self>> {
         let Some(path) = env::var_os("MLOP_AUDIT_LOG").map(PathBuf::from) else { return Ok(None) };
         let start = match env::var("MLOP_AUDIT_FROM") {
-            Ok(start) => start.parse().context("MLOP_AUDIT_FROM is a number of bytes")?,
+            Ok(start) => start.parse().context("MLOP_AUDIT_FROM must be a number of bytes")?,
             Err(_) => 0,
         };
         Ok(Some(Self { path, start }))
     }
 
-    /// Waits until the log has every request that was answered before this call.
+    /// Waits until the log has every request that got its response before this call.
     ///
     /// # Errors
-    /// When it does not get there: the cluster's policy leaves mlop's kinds out, or the path is another cluster's.
+    /// A request of this call does not appear in time: the audit policy excludes mlop's kinds, or the path belongs to
+    /// another cluster.
     pub async fn catch_up(&self, cluster: &Cluster) -> Result<()> {
         let end = self.length()?;
-        // A read of something that nobody else reads; the log keeps the order.
+        // The log is ordered, so it is complete once it has this read of a unique name.
         let mark = format!("mark-{}-{end}", process::id());
         Api::<Dataset>::namespaced(cluster.client.clone(), "default").get_opt(&mark).await?;
         let seen = async {
             let mut polls = interval(POLL);
             loop {
                 polls.tick().await;
-                if self.lines(end)?.any(|line| line.is_ok_and(|line| line.contains(&mark))) {
+                if self.lines_from(end)?.any(|line| line.is_ok_and(|line| line.contains(&mark))) {
                     return anyhow::Ok(());
                 }
             }
         };
         let path = self.path.display();
-        timeout(LAG, seen).await.with_context(|| format!("{path} does not show a request of this moment"))?
+        timeout(LAG, seen)
+            .await
+            .with_context(|| format!("{path} does not contain a request of this process"))?
     }
 
-    /// The requests that `wanted` chooses, in order of their answers.
+    /// The requests that `filter` accepts, in order of their responses.
     ///
     /// # Errors
-    /// When the log cannot be read.
-    pub fn entries(&self, wanted: impl Fn(&Entry) -> bool) -> Result<Vec<Entry>> {
+    /// The log cannot be read.
+    pub fn entries(&self, filter: impl Fn(&Entry) -> bool) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for line in self.lines(self.start)? {
-            // The last line may still be being written.
+        for line in self.lines_from(self.start)? {
+            // The last line can be incomplete.
             let Ok(event) = serde_json::from_str::<Event>(&line?) else { continue };
-            entries.extend(event.into_entry().filter(&wanted));
+            entries.extend(event.into_entry().filter(&filter));
         }
         entries.sort_by_key(|entry| entry.at);
         Ok(entries)
     }
 
-    /// The lines that `wanted` chooses, as they are.
+    /// The raw lines that `filter` accepts.
     ///
     /// # Errors
-    /// When the log cannot be read.
-    pub fn text(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
-        let lines = self.lines(self.start)?;
-        let chosen = lines.filter(|line| line.as_ref().map_or(true, |line| wanted(line)));
-        Ok(chosen.collect::<Result<_, _>>()?)
+    /// The log cannot be read.
+    pub fn lines(&self, filter: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+        let lines = self.lines_from(self.start)?;
+        let accepted = lines.filter(|line| line.as_ref().map_or(true, |line| filter(line)));
+        Ok(accepted.collect::<Result<_, _>>()?)
     }
 
     fn length(&self) -> Result<u64> {
@@ -130,8 +135,8 @@ impl AuditLog {
         Ok(metadata.with_context(|| format!("MLOP_AUDIT_LOG={}", self.path.display()))?.len())
     }
 
-    /// The lines from a byte on, or all when the file has been begun anew since.
-    fn lines(&self, from: u64) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>> {
+    /// The lines after an offset, or all lines if the log was rotated since.
+    fn lines_from(&self, from: u64) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>> {
         let mut file = File::open(&self.path).with_context(|| format!("reading {}", self.path.display()))?;
         let rotated = file.metadata()?.len() < from;
         file.seek(SeekFrom::Start(if rotated { 0 } else { from }))?;
@@ -140,12 +145,12 @@ impl AuditLog {
 }
 
 impl Entry {
-    /// The operator whose request it is.
+    /// The operator that sent the request, if one did.
     pub fn operator(&self) -> Option<&str> {
         self.user.strip_prefix(OPERATORS)
     }
 
-    pub fn accepted(&self) -> bool {
+    pub fn is_accepted(&self) -> bool {
         (200..300).contains(&self.code)
     }
 
@@ -194,7 +199,7 @@ struct ResponseStatus {
 #[serde(default)]
 struct Object {
     metadata: Metadata,
-    /// An object of any kind, or, of a refusal, the word `Failure`.
+    /// The status of an object, or `Failure` for a refusal.
     status: serde_json::Value,
 }
 
@@ -208,7 +213,7 @@ struct Metadata {
 }
 
 impl Event {
-    /// Nothing for requests without an object, such as those for versions and health.
+    /// The entry of a request; `None` for requests without an object, such as those for versions and health.
     fn into_entry(self) -> Option<Entry> {
         let object = self.object_ref?;
         let answer = self.response_object;
@@ -235,7 +240,7 @@ pub mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// A line of a log: an accepted request of the feature store's operator, at a time in milliseconds.
+    /// An accepted request of the feature store's operator at a time in milliseconds.
     pub fn line(at: i64, verb: &str, resource: &str, name: &str, answer: Value) -> Entry {
         let stamp = |millis| Timestamp::from_millisecond(1_800_000_000_000 + millis).unwrap().to_string();
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
@@ -249,7 +254,7 @@ pub mod tests {
     }
 
     #[test]
-    fn an_entry_has_the_made_up_name_and_the_version_of_the_answer() {
+    fn entry_has_generated_name_and_version_of_the_response() {
         let answer = json!({"metadata": {"name": "delay-mdep-x1", "resourceVersion": "7"}, "status": {}});
         let entry = line(0, "create", "pods", "", answer);
         assert_eq!((entry.name.as_str(), entry.resource_version), ("delay-mdep-x1", Some(7)));
@@ -257,7 +262,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_refusal_is_an_entry_too() {
+    fn refusal_is_an_entry() {
         let entry = line(0, "create", "pods", "p", json!({"kind": "Status", "status": "Failure"}));
         assert!(entry.status.is_none() && entry.resource_version.is_none());
     }

@@ -1,10 +1,10 @@
-//! The stages of a chain: what each has made, waited for one after the other.
+//! The stages of a chain, and the wait for their results in order.
 
 use crate::{
     audit::{AuditLog, Entry},
     cluster::Cluster,
-    hand_off::{self, HandOff, Writes},
-    scratch::Scratch,
+    latency::{self, HandOff, Writes},
+    namespace::TestNamespace,
     state::{Intent, Kind as _},
     wait,
 };
@@ -15,9 +15,9 @@ use mlop_api::{Digest, deployment::ModelDeployment};
 use serde::Serialize;
 use std::time::Duration;
 
-/// Where the operators run.
+/// The namespace of the operators.
 pub const OPERATORS: &str = "mlop-system";
-/// The kinds of a chain, and the operator of each.
+/// The kinds of a chain in order, each with its operator.
 pub const STAGES: [(&str, &str); 5] = [
     ("Dataset", "mlop-ingestion"),
     ("FeatureView", "mlop-feature-store"),
@@ -26,34 +26,34 @@ pub const STAGES: [(&str, &str); 5] = [
     ("ModelDeployment", "mlop-deployment"),
 ];
 
-/// What one stage has made.
+/// The result of one stage.
 #[derive(Clone, Debug)]
 pub struct Stage {
     pub kind: String,
     pub name: String,
-    /// The run that made it; none for a stage without runs.
+    /// The run with this result; `None` for a kind without runs.
     pub run: Option<String>,
     pub digest: Digest,
     pub summary: String,
-    /// What had to be ready before its pods could start.
-    pub needs: Vec<Need>,
+    /// The objects that had to be ready before its pods could start.
+    pub dependencies: Vec<Dependency>,
 }
 
-/// An object that a stage builds on.
+/// An object on which a stage depends.
 #[derive(Clone, Debug)]
-pub struct Need {
+pub struct Dependency {
     pub kind: String,
     pub name: String,
-    /// What it has to have published; nothing for a connection.
+    /// The digest that it must have published; `None` for a connection.
     pub digest: Option<Digest>,
 }
 
 impl Stage {
-    /// The stage of an intent that has published an artifact.
+    /// The stage of an intent; `None` if it has not published an artifact.
     pub fn of<K: Intent + Serialize>(object: &K) -> Option<Self> {
         let artifact = object.artifact()?;
         let status = Intent::status(object)?;
-        let inputs = artifact.inputs.iter().map(|input| Need {
+        let inputs = artifact.inputs.iter().map(|input| Dependency {
             kind: input.kind.clone(),
             name: input.object.clone(),
             digest: Some(input.digest.clone()),
@@ -64,11 +64,11 @@ impl Stage {
             run: Some(artifact.run.clone()),
             digest: artifact.digest.clone(),
             summary: status.summary.clone().unwrap_or_default(),
-            needs: inputs.chain(tracking_server(object)).collect(),
+            dependencies: inputs.chain(tracking_server(object)).collect(),
         })
     }
 
-    /// The stage of a deployment that serves.
+    /// The stage of a deployment; `None` if it does not serve.
     pub fn serving(deployment: &ModelDeployment) -> Option<Self> {
         let status = deployment.status.as_ref()?;
         let serving = status.serving.as_ref()?;
@@ -80,77 +80,79 @@ impl Stage {
             run: None,
             digest: serving.digest.clone(),
             summary: status.summary.clone().unwrap_or_default(),
-            needs: vec![Need { kind: from.kind.clone(), name: from.name.clone(), digest }],
+            dependencies: vec![Dependency { kind: from.kind.clone(), name: from.name.clone(), digest }],
         })
     }
 
-    /// What the names of its pods and Jobs start with.
-    pub fn pods(&self) -> String {
+    /// The prefix of the names of its pods and Jobs.
+    pub fn pod_prefix(&self) -> String {
         match &self.run {
             Some(run) => format!("{run}-"),
             None => format!("{}-mdep-", self.name),
         }
     }
 
-    /// What it has when it is done.
-    pub fn done(&self) -> Need {
-        Need { kind: self.kind.clone(), name: self.name.clone(), digest: Some(self.digest.clone()) }
+    /// The result of this stage as a dependency of another.
+    pub fn result(&self) -> Dependency {
+        Dependency { kind: self.kind.clone(), name: self.name.clone(), digest: Some(self.digest.clone()) }
     }
 
-    /// Whether it is about a look at the source.
-    pub fn looks(&self, entry: &Entry) -> bool {
+    /// Whether a request belongs to a scan of the source.
+    pub fn is_scan(&self, entry: &Entry) -> bool {
         entry.name.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with("-scan-"))
     }
 
-    /// Whether its operator asked for something about it, its runs, pods, Jobs or servers. Events are left out.
-    pub fn concerns(&self, entry: &Entry) -> bool {
-        let its =
+    /// Whether a request is from its operator, and for its intent, runs, pods, Jobs or servers, but not for Events.
+    pub fn is_about(&self, entry: &Entry) -> bool {
+        let is_its_operator =
             STAGES.iter().any(|(kind, operator)| *kind == self.kind && entry.operator() == Some(operator));
         let rest = entry.name.strip_prefix(&self.name);
-        its && entry.resource != "events" && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        is_its_operator
+            && entry.resource != "events"
+            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 }
 
-/// The one connection that is waited for before a pod is made: others are ready before the chain's data is.
-fn tracking_server<K: Intent + Serialize>(object: &K) -> Option<Need> {
+/// The connection that can delay a pod. All other connections are ready before the data of a chain.
+fn tracking_server<K: Intent + Serialize>(object: &K) -> Option<Dependency> {
     let object = serde_json::to_value(object).ok()?;
     let name = object.pointer("/spec/trackingServer")?.as_str()?.to_owned();
-    Some(Need { kind: "TrackingServer".to_owned(), name, digest: None })
+    Some(Dependency { kind: "TrackingServer".to_owned(), name, digest: None })
 }
 
-/// One way through the chain: waits for one stage after the other, and prints each as a row of a table.
-pub struct Pass {
+/// Waits for the stages of a chain in order, and prints each as a row of a table.
+pub struct ChainTracker {
     cluster: Cluster,
-    /// It must have begun before the chain's objects were made, so that it shows when each became ready.
+    /// The log from before the creation of the chain's objects, so that it shows when each became ready.
     audit: Option<AuditLog>,
     namespace: String,
-    /// Longest time of one stage.
+    /// The time limit of one stage.
     limit: Duration,
-    /// The newest entry of the log when the pass began.
-    begin: Timestamp,
+    /// The time of the newest entry of the log at the start.
+    start: Timestamp,
     pub stages: Vec<Stage>,
 }
 
-impl Pass {
+impl ChainTracker {
     /// # Errors
-    /// When the log cannot be read.
-    pub async fn begin(scratch: &Scratch, audit: Option<&AuditLog>, limit: Duration) -> Result<Self> {
-        let mut pass = Self {
-            cluster: scratch.cluster.clone(),
+    /// The log cannot be read.
+    pub async fn start(ns: &TestNamespace, audit: Option<&AuditLog>, limit: Duration) -> Result<Self> {
+        let mut tracker = Self {
+            cluster: ns.cluster.clone(),
             audit: audit.cloned(),
-            namespace: scratch.namespace.clone(),
+            namespace: ns.name.clone(),
             limit,
-            begin: Timestamp::UNIX_EPOCH,
+            start: Timestamp::UNIX_EPOCH,
             stages: Vec::new(),
         };
-        pass.begin = pass.entries().await?.last().map_or(pass.begin, |entry| entry.at);
-        Ok(pass)
+        tracker.start = tracker.entries().await?.last().map_or(tracker.start, |entry| entry.at);
+        Ok(tracker)
     }
 
-    /// The head of a chain, once it has published something other than `before`.
+    /// Waits until the head of a chain has published a digest other than `before`.
     ///
     /// # Errors
-    /// After the limit.
+    /// The time limit has passed.
     pub async fn head<K: Intent + Serialize>(
         &mut self,
         api: &Api<K>,
@@ -159,14 +161,14 @@ impl Pass {
     ) -> Result<Stage> {
         let other = |object: &K| object.artifact().is_some_and(|artifact| Some(&artifact.digest) != before);
         let object =
-            wait::until(api, name, "ready with new data", self.limit, |o| o.ready() && other(o)).await?;
+            wait::until(api, name, "ready with new data", self.limit, |o| o.is_ready() && other(o)).await?;
         self.report(Stage::of(&object).context("no artifact")?).await
     }
 
-    /// The next stage, once it has made something from what `from` published.
+    /// Waits until the next stage has published a result of the artifact of `from`.
     ///
     /// # Errors
-    /// After the limit.
+    /// The time limit has passed.
     pub async fn after<K: Intent + Serialize>(
         &mut self,
         api: &Api<K>,
@@ -175,41 +177,43 @@ impl Pass {
     ) -> Result<Stage> {
         let follows = |object: &K| {
             let inputs = object.artifact().map_or(&[][..], |artifact| &artifact.inputs);
-            object.ready()
+            object.is_ready()
                 && inputs.iter().any(|input| input.kind == from.kind && input.digest == from.digest)
         };
-        let object = wait::until(api, name, "ready with what came before it", self.limit, follows).await?;
+        let object =
+            wait::until(api, name, "ready with the result of the previous stage", self.limit, follows)
+                .await?;
         self.report(Stage::of(&object).context("no artifact")?).await
     }
 
-    /// The deployment, once it serves what `model` published and nothing else.
+    /// Waits until the deployment serves the artifact of `model`.
     ///
     /// # Errors
-    /// After the limit.
+    /// The time limit has passed.
     pub async fn serving(&mut self, api: &Api<ModelDeployment>, name: &str, model: &Stage) -> Result<Stage> {
         let serves = |object: &ModelDeployment| {
-            object.ready() && Stage::serving(object).is_some_and(|stage| stage.digest == model.digest)
+            object.is_ready() && Stage::serving(object).is_some_and(|stage| stage.digest == model.digest)
         };
         let object = wait::until(api, name, "serving the new model", self.limit, serves).await?;
         self.report(Stage::serving(&object).context("nothing is served")?).await
     }
 
-    /// How long each stage took to begin after what it needs was ready; empty when the cluster keeps no audit log.
+    /// The hand-off latency of each stage; empty if the cluster has no audit log.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub async fn hand_offs(&self) -> Result<Vec<HandOff>> {
         let entries = self.entries().await?;
         Ok(self.stages.iter().filter_map(|stage| HandOff::of(stage, &entries)).collect())
     }
 
-    /// What the operators wrote for each stage, with the reason of each write.
+    /// The operators' writes for each stage, with the change of each.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub async fn writes(&self) -> Result<Vec<Writes>> {
         let entries = self.entries().await?;
-        Ok(self.stages.iter().map(|stage| hand_off::writes(stage, &entries, self.begin)).collect())
+        Ok(self.stages.iter().map(|stage| latency::writes(stage, &entries, self.start)).collect())
     }
 
     async fn report(&mut self, stage: Stage) -> Result<Stage> {
@@ -218,22 +222,22 @@ impl Pass {
             &stage.kind,
             stage.run.as_deref().unwrap_or(&stage.name),
             stage.digest.short(12),
-            &hand_off.map_or_else(|| "-".to_owned(), |hand_off| hand_off::millis(hand_off.time())),
+            &hand_off.map_or_else(|| "-".to_owned(), |hand_off| latency::millis(hand_off.latency())),
             &stage.summary,
         ]);
         self.stages.push(stage.clone());
         Ok(stage)
     }
 
-    /// All writes in the namespace that have been answered by now.
+    /// All accepted writes in the namespace up to now.
     async fn entries(&self) -> Result<Vec<Entry>> {
         let Some(audit) = &self.audit else { return Ok(Vec::new()) };
         audit.catch_up(&self.cluster).await?;
-        audit.entries(|entry| entry.namespace == self.namespace && entry.is_write() && entry.accepted())
+        audit.entries(|entry| entry.namespace == self.namespace && entry.is_write() && entry.is_accepted())
     }
 }
 
-/// The head of the table of stages.
+/// Prints the header of the table of stages.
 pub fn print_header() {
     print_row(["STAGE", "VERSION", "DIGEST", "HAND-OFF", "RESULT"]);
 }

@@ -1,6 +1,6 @@
 //! The cluster under test.
 
-use crate::forward::Forwards;
+use crate::port_forward::PortForwards;
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client};
@@ -11,26 +11,26 @@ use tokio::{io::AsyncWriteExt, process::Command};
 #[derive(Clone)]
 pub struct Cluster {
     pub client: Client,
-    forwards: Arc<Forwards>,
+    forwards: Arc<PortForwards>,
 }
 
 impl Cluster {
     /// The cluster of the kubeconfig.
     ///
     /// # Errors
-    /// When there is no kubeconfig or its server does not answer.
+    /// There is no kubeconfig, or its server does not respond.
     pub async fn connect() -> Result<Self> {
         let client = Client::try_default().await.context(
             "no cluster: start one with `cargo xtask cluster up`, then `eval \"$(cargo xtask cluster env)\"`",
         )?;
-        client.apiserver_version().await.context("the API server does not answer")?;
+        client.apiserver_version().await.context("the API server does not respond")?;
         Ok(Self { client, forwards: Arc::default() })
     }
 
-    /// Runs kubectl and returns what it printed: what a user would do, done as a user does it.
+    /// Runs kubectl and returns its standard output.
     ///
     /// # Errors
-    /// When kubectl fails; the error has what it said.
+    /// kubectl fails; with its standard error.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.kubectl_with(args, "").await
     }
@@ -38,7 +38,7 @@ impl Cluster {
     /// Runs kubectl with `input` as its standard input.
     ///
     /// # Errors
-    /// When kubectl fails; the error has what it said.
+    /// kubectl fails; with its standard error.
     pub async fn kubectl_with(&self, args: &[&str], input: &str) -> Result<String> {
         let mut child = Command::new("kubectl")
             .args(args)
@@ -58,31 +58,33 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// The URL of a Service as this machine reaches it, at `port` or its first one: the cluster IP where the cluster
-    /// consists of this machine's processes, as `MLOP_CLUSTER` says, else an address that is forwarded.
+    /// The URL at which this machine reaches a Service, at `port` or its first port.
+    ///
+    /// For a cluster of processes on this machine (`MLOP_CLUSTER=local`) it has the cluster IP, otherwise a forwarded
+    /// address.
     ///
     /// # Errors
-    /// When there is no such Service or port.
+    /// There is no such Service or port.
     pub async fn url(&self, namespace: &str, service: &str, port: Option<i32>) -> Result<String> {
         let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
         let spec = api.get(service).await.with_context(|| format!("Service {namespace}/{service}"))?.spec;
-        let spec = spec.context("a Service without spec")?;
+        let spec = spec.context("the Service has no spec")?;
         let mut ports = spec.ports.unwrap_or_default().into_iter();
         let port = ports.find(|entry| port.is_none_or(|port| entry.port == port));
         let port = port.with_context(|| format!("Service {namespace}/{service} has no such port"))?;
         if env::var("MLOP_CLUSTER").is_ok_and(|provider| provider == "local") {
-            let ip = spec.cluster_ip.filter(|ip| ip != "None").context("a Service without cluster IP")?;
+            let ip = spec.cluster_ip.filter(|ip| ip != "None").context("the Service has no cluster IP")?;
             return Ok(format!("http://{ip}:{}", port.port));
         }
         let address = self.forwards.address(&self.client, namespace, service, &port).await?;
         Ok(format!("http://{address}"))
     }
 
-    /// The base URL as this machine reaches it, of an address inside the cluster: `http://<service>.<namespace>.svc...:<port>`.
+    /// The URL at which this machine reaches an address inside the cluster, `http://<service>.<namespace>.svc...:<port>`.
     ///
     /// # Errors
-    /// When the address is no Service's, or the Service does not exist.
-    pub async fn outside(&self, address: &str) -> Result<String> {
+    /// The address is not that of a Service, or the Service does not exist.
+    pub async fn external_url(&self, address: &str) -> Result<String> {
         let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (host, port) =

@@ -1,6 +1,6 @@
 //! The flights of 2013 from New York, month by month.
 
-use crate::scratch::Scratch;
+use crate::namespace::TestNamespace;
 use anyhow::{Context as _, Result, bail};
 use std::{
     env,
@@ -11,34 +11,34 @@ use tokio::{fs, process::Command};
 
 const PIPELINE: &str = include_str!("../pipelines/flights.yaml");
 
-/// The pipeline that learns from them, with its folders in the buckets as the namespace has them.
+/// The pipeline, with the bucket prefix of the namespace.
 pub fn pipeline(namespace: &str) -> String {
     PIPELINE.replace("prefix: flights/", &format!("prefix: {namespace}/"))
 }
 
-/// Downloads and cuts the data, once per machine, and returns the folder with the months.
+/// Downloads and splits the data once per machine, and returns the directory with one file per month.
 ///
 /// # Errors
-/// When Python or its package index is not there.
+/// Python or its package index is not available.
 pub async fn prepare() -> Result<PathBuf> {
-    let folder = cache()?.join("data/flights");
+    let directory = cache()?.join("data/flights");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/data/flights.py");
-    let status = Command::new("python3").arg(script).arg(&folder).status().await;
+    let status = Command::new("python3").arg(script).arg(&directory).status().await;
     if !status.context("cannot start python3")?.success() {
-        bail!("cannot fetch the flights: see above");
+        bail!("cannot download the flights (see above)");
     }
-    Ok(folder)
+    Ok(directory)
 }
 
-/// Puts months (1 to 12) where the pipeline of this namespace finds them.
+/// Uploads months (1 to 12) to the source of this namespace's pipeline.
 ///
 /// # Errors
-/// As the disk and the store say.
-pub async fn arrive(months: RangeInclusive<u32>, folder: &Path, scratch: &Scratch) -> Result<()> {
+/// A file cannot be read or uploaded.
+pub async fn upload(months: RangeInclusive<u32>, directory: &Path, ns: &TestNamespace) -> Result<()> {
     for month in months {
         let file = format!("2013-{month:02}.csv.gz");
-        let content = fs::read(folder.join(&file)).await.with_context(|| format!("reading {file}"))?;
-        scratch.raw.put(&format!("{}/{file}", scratch.namespace), content).await?;
+        let content = fs::read(directory.join(&file)).await.with_context(|| format!("reading {file}"))?;
+        ns.raw.put(&format!("{}/{file}", ns.name), content).await?;
     }
     Ok(())
 }
@@ -49,5 +49,5 @@ fn cache() -> Result<PathBuf> {
     }
     let home = env::home_dir().map(|home| home.join(".cache"));
     let user = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
-    Ok(user.context("no home folder: set MLOP_CACHE to a folder for downloads")?.join("mlop"))
+    Ok(user.context("no home directory: set MLOP_CACHE to a directory for downloads")?.join("mlop"))
 }

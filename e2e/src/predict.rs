@@ -1,4 +1,4 @@
-//! What an application does: ask the online API for features, and the model for a prediction.
+//! The requests of an application: features from the online API, and a prediction from the model.
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -30,10 +30,10 @@ struct FeatureColumn {
     statuses: Vec<String>,
 }
 
-/// The values of `features` (`<view>:<column>`) for one entity, by column name.
+/// Gets the values of `features` (`<view>:<column>`) for one entity, by column name.
 ///
 /// # Errors
-/// When the API does not answer or refuses the request.
+/// The API does not respond, or refuses the request.
 pub async fn features(
     base: &str,
     features: &[String],
@@ -61,7 +61,7 @@ pub struct Request {
 impl Request {
     pub fn new<'a>(row: impl IntoIterator<Item = (&'a str, f64)>) -> Self {
         let input = |(name, value): (&str, f64)| json!({"name": name, "shape": [1, 1], "datatype": "FP64", "data": [value]});
-        // The content type tells MLServer to make one data frame of all inputs.
+        // With this content type MLServer combines all inputs into one data frame.
         Self { parameters: json!({"content_type": "pd"}), inputs: row.into_iter().map(input).collect() }
     }
 }
@@ -76,10 +76,10 @@ struct Output {
     data: Vec<f64>,
 }
 
-/// What the model answers to `request`: the numbers of its first output.
+/// Sends `request` and returns the numbers of the first output.
 ///
 /// # Errors
-/// When the server does not answer or refuses the request.
+/// The server does not respond, or refuses the request.
 pub async fn infer(http: &reqwest::Client, url: &str, request: &Request) -> Result<Vec<f64>> {
     let answer: Answer = post(http, url, request).await?;
     Ok(answer.outputs.into_iter().next().context("the answer has no output")?.data)
@@ -94,5 +94,5 @@ async fn post<T: for<'de> Deserialize<'de>>(
     let status = response.status();
     let text = response.text().await.with_context(|| format!("POST {url}"))?;
     ensure!(status.is_success(), "POST {url}: {status}: {text}");
-    serde_json::from_str(&text).with_context(|| format!("POST {url}: not understood: {text}"))
+    serde_json::from_str(&text).with_context(|| format!("POST {url}: unexpected response: {text}"))
 }

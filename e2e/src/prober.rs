@@ -1,4 +1,4 @@
-//! Requests all the time, to see whether one fails.
+//! Continuous requests during a change, to detect failures.
 
 use crate::predict::{self, Request};
 use anyhow::{Context as _, Result, ensure};
@@ -9,49 +9,49 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
-/// Time between two requests.
-const EVERY: Duration = Duration::from_millis(50);
-/// A request that takes longer has failed.
-const LIMIT: Duration = Duration::from_secs(10);
-/// Failures that are kept in words.
+/// The interval between two requests.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// The timeout of a request.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The number of failures whose messages are kept.
 const EXAMPLES: usize = 5;
 
-/// Sends requests until it is told to stop.
+/// Sends requests until it is stopped.
 pub struct Prober {
     stop: oneshot::Sender<()>,
-    /// How many different answers there were.
+    /// The number of different answers so far.
     answers: watch::Receiver<usize>,
     task: JoinHandle<Report>,
 }
 
-/// How the requests went.
+/// The result of the requests.
 #[derive(Debug, Default)]
 pub struct Report {
     pub sent: usize,
     pub failed: usize,
-    /// The first failures.
+    /// The messages of the first failures.
     pub examples: Vec<String>,
     pub slowest: Duration,
-    /// The different answers, in the order in which they first came.
+    /// The different answers, in the order of their first occurrence.
     pub answers: Vec<Vec<f64>>,
 }
 
 impl Prober {
-    /// Starts to send `request` to `url`, in turn over a kept connection and over a new one: a server that goes away
-    /// must drain the first and stop getting the second.
+    /// Starts to send `request` to `url`, alternately over a persistent connection and over a new one. A server that stops
+    /// must drain the former and no longer get the latter.
     ///
     /// # Errors
-    /// When no HTTP client can be made.
+    /// The HTTP client cannot be created.
     pub fn start(url: String, request: Request) -> Result<Self> {
-        let kept = reqwest::Client::builder().timeout(LIMIT).build()?;
-        let fresh = reqwest::Client::builder().timeout(LIMIT).pool_max_idle_per_host(0).build()?;
+        let persistent = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+        let fresh = reqwest::Client::builder().timeout(TIMEOUT).pool_max_idle_per_host(0).build()?;
         let (stop, mut stopped) = oneshot::channel();
         let (count, answers) = watch::channel(0);
         let task = tokio::spawn(async move {
-            let mut ticks = interval(EVERY);
+            let mut ticks = interval(INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut report = Report::default();
-            for client in [&kept, &fresh].into_iter().cycle() {
+            for client in [&persistent, &fresh].into_iter().cycle() {
                 tokio::select! {
                     _ = &mut stopped => break,
                     _ = ticks.tick() => report.probe(client, &url, &request).await,
@@ -66,19 +66,19 @@ impl Prober {
     /// Waits until there were `wanted` different answers.
     ///
     /// # Errors
-    /// After `limit`.
-    pub async fn answers(&mut self, wanted: usize, limit: Duration) -> Result<()> {
+    /// `limit` has passed.
+    pub async fn until_answers(&mut self, wanted: usize, limit: Duration) -> Result<()> {
         let seen = timeout(limit, self.answers.wait_for(|count| *count >= wanted)).await;
         seen.with_context(|| format!("no {wanted} different answers within {} s", limit.as_secs()))??;
         Ok(())
     }
 
-    /// Ends it and tells how the requests went.
+    /// Stops the requests and returns their result.
     ///
     /// # Errors
-    /// When the prober itself failed.
+    /// The prober itself failed.
     pub async fn stop(self) -> Result<Report> {
-        // The receiver is gone only if the task has ended, and then joining it tells why.
+        // The receiver is gone only if the task has ended. Then joining it returns the error.
         self.stop.send(()).ok();
         Ok(self.task.await?)
     }
@@ -102,8 +102,10 @@ impl Report {
         }
     }
 
+    /// Checks that requests were sent and none failed.
+    ///
     /// # Errors
-    /// When a request failed, or none was sent.
+    /// A request failed, or none was sent; with the report.
     pub fn check(&self) -> Result<()> {
         ensure!(self.sent > 0 && self.failed == 0, "{self}");
         Ok(())

@@ -1,11 +1,11 @@
-//! The test cluster's S3, as this machine reaches it.
+//! The S3 of the test cluster, accessed from this machine.
 
 use crate::cluster::Cluster;
 use anyhow::{Context as _, Result};
 use futures::TryStreamExt as _;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, aws::AmazonS3, aws::AmazonS3Builder, path::Path};
 
-/// Where the keys of the test cluster's store come from.
+/// The namespace of the test cluster's store.
 const NAMESPACE: &str = "storage";
 const SERVICE: &str = "minio";
 const ACCESS_KEY: &str = "mlop-test";
@@ -20,7 +20,7 @@ impl Bucket {
     /// The bucket `raw` or `mlop` of the test cluster.
     ///
     /// # Errors
-    /// When S3 is not installed in the cluster.
+    /// The cluster has no S3.
     pub async fn open(cluster: &Cluster, name: &str) -> Result<Self> {
         let endpoint = cluster.url(NAMESPACE, SERVICE, None).await?;
         let client = AmazonS3Builder::new()
@@ -34,34 +34,38 @@ impl Bucket {
         Ok(Self { client })
     }
 
-    /// Writes an object, whether it is there or not.
+    /// Creates or replaces an object.
     ///
     /// # Errors
-    /// As the store says.
+    /// The store refuses the request.
     pub async fn put(&self, key: &str, content: impl Into<object_store::PutPayload>) -> Result<()> {
         self.client.put(&Path::from(key), content.into()).await.with_context(|| format!("writing {key}"))?;
         Ok(())
     }
 
+    /// Reads an object.
+    ///
     /// # Errors
-    /// As the store says; also when there is no such object.
+    /// The store refuses the request, or the object does not exist.
     pub async fn get(&self, key: &str) -> Result<Vec<u8>> {
         let found = self.client.get(&Path::from(key)).await.with_context(|| format!("reading {key}"))?;
         Ok(found.bytes().await?.to_vec())
     }
 
+    /// Deletes an object.
+    ///
     /// # Errors
-    /// As the store says.
+    /// The store refuses the request.
     pub async fn delete(&self, key: &str) -> Result<()> {
         self.client.delete(&Path::from(key)).await.with_context(|| format!("deleting {key}"))
     }
 
-    /// The keys below a folder.
+    /// The keys below a prefix.
     ///
     /// # Errors
-    /// As the store says.
-    pub async fn keys(&self, folder: &str) -> Result<Vec<String>> {
-        let listed = self.client.list(Some(&Path::from(folder))).map_ok(|object| object.location.to_string());
-        listed.try_collect().await.with_context(|| format!("listing {folder}"))
+    /// The store refuses the request.
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>> {
+        let listed = self.client.list(Some(&Path::from(prefix))).map_ok(|object| object.location.to_string());
+        listed.try_collect().await.with_context(|| format!("listing {prefix}"))
     }
 }

@@ -1,4 +1,4 @@
-//! The parts of a status that tests and the demo look at, the same for every kind.
+//! Uniform access to the statuses of all kinds, for tests and the demo.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
@@ -16,7 +16,7 @@ use mlop_api::{
 use serde::de::DeserializeOwned;
 use std::fmt::{Debug, Write as _};
 
-/// A kind of mlop: what its conditions are.
+/// A kind of mlop with conditions.
 pub trait Kind:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
@@ -32,27 +32,27 @@ pub trait Kind:
         None
     }
 
-    /// The condition of this type, if it speaks of the spec as it is now.
-    fn current(&self, kind: &str) -> Option<&Condition> {
+    /// The condition of this type, if it is of the current generation.
+    fn current(&self, condition_type: &str) -> Option<&Condition> {
         let generation = self.meta().generation;
-        self.conditions().iter().find(|c| c.type_ == kind && c.observed_generation == generation)
+        self.conditions().iter().find(|c| c.type_ == condition_type && c.observed_generation == generation)
     }
 
-    /// Whether the condition `kind` is `status`, and speaks of the spec as it is now.
-    fn is(&self, kind: &str, status: &str) -> bool {
-        self.current(kind).is_some_and(|condition| condition.status == status)
+    /// Whether the condition of this type has `status`, and is of the current generation.
+    fn has_status(&self, condition_type: &str, status: &str) -> bool {
+        self.current(condition_type).is_some_and(|condition| condition.status == status)
     }
 
-    /// Whether the condition `kind` has this reason, and speaks of the spec as it is now.
-    fn says(&self, kind: &str, reason: Reason) -> bool {
-        self.current(kind).is_some_and(|condition| condition.reason == reason.as_str())
+    /// Whether the condition of this type has `reason`, and is of the current generation.
+    fn has_reason(&self, condition_type: &str, reason: Reason) -> bool {
+        self.current(condition_type).is_some_and(|condition| condition.reason == reason.as_str())
     }
 
-    fn ready(&self) -> bool {
-        self.is(READY, "True")
+    fn is_ready(&self) -> bool {
+        self.has_status(READY, "True")
     }
 
-    /// The conditions as `kubectl describe` would tell them, and the cause.
+    /// The conditions and the cause, as text.
     fn describe(&self) -> String {
         let mut text =
             format!("{} {} (generation {:?})", Self::kind(&()), self.name_any(), self.meta().generation);
@@ -66,7 +66,7 @@ pub trait Kind:
     }
 }
 
-/// A kind that publishes an artifact made by its runs.
+/// A kind that publishes the artifacts of its runs.
 pub trait Intent: Kind {
     type Run: Run;
 
@@ -77,7 +77,7 @@ pub trait Intent: Kind {
     }
 }
 
-/// A kind whose objects an operator makes.
+/// A kind whose objects an operator creates.
 pub trait Run: Kind {
     fn status(&self) -> Option<&RunStatus>;
     fn lineage(&self) -> &Lineage;

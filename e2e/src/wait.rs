@@ -1,4 +1,4 @@
-//! Waiting for a state: a watch with a limit.
+//! Waits for a state, by a watch with a time limit.
 
 use crate::state::Kind;
 use anyhow::{Context as _, Result, bail};
@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 use std::{fmt::Debug, pin::pin, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
-/// Waits until the object `name` is as `reached` wants it, and returns it.
+/// Waits until `reached` accepts the object `name`, and returns it. `what` describes the state in the error.
 ///
 /// # Errors
-/// After `limit`: what was waited for, and the object as it was then.
+/// `limit` has passed; with the last conditions of the object.
 pub async fn until<K: Kind>(
     api: &Api<K>,
     name: &str,
@@ -39,8 +39,8 @@ pub async fn until<K: Kind>(
 /// Waits until no object matches `config`.
 ///
 /// # Errors
-/// After `limit`, with the names of what is left.
-pub async fn gone<K>(api: &Api<K>, config: watcher::Config, what: &str, limit: Duration) -> Result<()>
+/// `limit` has passed; with the names of the remaining objects.
+pub async fn until_gone<K>(api: &Api<K>, config: watcher::Config, what: &str, limit: Duration) -> Result<()>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -51,15 +51,15 @@ where
     });
     match found.await {
         Some(_) => Ok(()),
-        None => bail!("{what}: still there after {} s: {}", limit.as_secs(), left.join(", ")),
+        None => bail!("{what}: these still exist after {} s: {}", limit.as_secs(), left.join(", ")),
     }
 }
 
-/// Waits until an object that matches `config` is as `reached` wants it, and returns it.
+/// Waits until `reached` accepts an object that matches `config`, and returns it.
 ///
 /// # Errors
-/// After `limit`.
-pub async fn any<K>(
+/// `limit` has passed.
+pub async fn until_any<K>(
     api: &Api<K>,
     config: watcher::Config,
     what: &str,
@@ -74,7 +74,7 @@ where
     found.with_context(|| format!("no {what} within {} s", limit.as_secs()))
 }
 
-/// The names of all objects that match, after each change.
+/// The names of all matching objects, after each change.
 fn names<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Result<Vec<String>>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -105,7 +105,7 @@ where
     })
 }
 
-/// The first item that is as wanted. A watch that fails is taken up again by its backoff, so errors are passed over.
+/// The first item that `wanted` accepts. Errors are ignored, because the backoff of a watch restarts it.
 async fn first<T>(
     items: impl Stream<Item = watcher::Result<T>>,
     limit: Duration,

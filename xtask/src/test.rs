@@ -115,9 +115,9 @@ const REAL_FAULTS: [&str; 5] = ["faults", "--real", "--", "--every", "6"];
 const CONFORMANCE: [&str; 4] = ["--test", "conformance_real", "--test", "admission"];
 const END_TO_END: [&str; 2] = ["--test", "it"];
 /// Of these, the ones that kill processes of the node and drop its packets: only of a node that is this machine.
-const ON_THE_NODE: &str = "operators_that_were_killed_or_cut_off_work_again_within_seconds";
+const ON_THE_NODE: &str = "operators_recover_in_seconds_after_kill_or_partition";
 /// What the operators did meanwhile.
-const CONDUCT: [&str; 2] = ["--test", "conduct"];
+const CONDUCT: [&str; 2] = ["--test", "audit"];
 
 pub fn run(args: &Args) -> Result<()> {
     let begin = now();

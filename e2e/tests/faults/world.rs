@@ -161,8 +161,8 @@ impl World {
     async fn served(&self, version: &str) -> Result<()> {
         let is_served = |deployment: &ModelDeployment| {
             let serving = deployment.status.as_ref().and_then(|status| status.serving.as_ref());
-            deployment.ready()
-                && deployment.is(condition_type::UP_TO_DATE, "True")
+            deployment.is_ready()
+                && deployment.has_status(condition_type::UP_TO_DATE, "True")
                 && serving.is_some_and(|serving| serving.version.as_deref() == Some(version))
         };
         let api = Api::namespaced(self.client.clone(), &self.namespace);

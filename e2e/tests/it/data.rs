@@ -1,4 +1,4 @@
-//! Data between stages: what propagates, and what must not be used.
+//! Data between stages: propagation of changes, and refusal of corrupt or invalid input.
 
 use crate::support::{self, MEANS, POINTS, STAGE, STORES};
 use anyhow::{Context as _, Result, ensure};
@@ -11,12 +11,12 @@ use mlop_api::{
     training::{TrainingJob, TrainingRun},
 };
 use mlop_e2e::{
-    scratch::Scratch,
+    namespace::TestNamespace,
     state::{Intent as _, Kind as _},
 };
 use serde_json::Value;
 
-/// Counts the rows of its input, in a moment.
+/// A fast job that sums the sizes of its input files.
 const COUNT: &str = r#"
 apiVersion: mlop.dev/v1alpha1
 kind: TrainingJob
@@ -41,93 +41,99 @@ fn count(kind: &str, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_equal_output_stops_propagation() -> Result<()> {
-    Scratch::run("equal", async |scratch| {
-        scratch.arrive("points/1.csv", &support::points(0, 2.0)).await?;
-        scratch.apply(&[STORES, POINTS, MEANS, &count("FeatureView", "means")]).await?;
-        let job = scratch.until("count", "ready", support::CHAIN_SECONDS, TrainingJob::ready).await?;
+async fn equal_output_stops_propagation() -> Result<()> {
+    TestNamespace::run("equal", async |ns| {
+        ns.upload("points/1.csv", &support::points(0, 2.0)).await?;
+        ns.apply(&[STORES, POINTS, MEANS, &count("FeatureView", "means")]).await?;
+        let job = ns.until("count", "ready", support::CHAIN_SECONDS, TrainingJob::is_ready).await?;
         let (view, points): (FeatureView, Dataset) =
-            (scratch.api().get("means").await?, scratch.api().get("points").await?);
+            (ns.api().get("means").await?, ns.api().get("points").await?);
 
-        // A note that the view does not read.
+        // The view does not read this column.
         let noted = support::points(0, 2.0).replacen(",\n", ",seen\n", 1);
-        scratch.arrive("points/1.csv", &noted).await?;
-        support::refresh(scratch, "1").await?;
-        let old = support::digest(&points)?;
-        let changed = |d: &Dataset| d.ready() && d.artifact().is_some_and(|artifact| artifact.digest != old);
-        let points: Dataset = scratch.until("points", "changed", STAGE, changed).await?;
-        let new = support::digest(&points)?;
+        ns.upload("points/1.csv", &noted).await?;
+        support::request_refresh(ns, "1").await?;
+        let old = support::published_digest(&points)?;
+        let changed =
+            |d: &Dataset| d.is_ready() && d.artifact().is_some_and(|artifact| artifact.digest != old);
+        let points: Dataset = ns.until("points", "changed", STAGE, changed).await?;
+        let new = support::published_digest(&points)?;
         let follows = |view: &FeatureView| {
-            view.ready()
+            view.is_ready()
                 && view.artifact().is_some_and(|artifact| artifact.inputs.iter().any(|i| i.digest == new))
         };
-        let after: FeatureView = scratch.until("means", "made from the new version", STAGE, follows).await?;
+        let after: FeatureView = ns.until("means", "made from the new version", STAGE, follows).await?;
 
-        ensure!(support::digest(&after)? == support::digest(&view)?, "the view does not read the note");
+        ensure!(
+            support::published_digest(&after)? == support::published_digest(&view)?,
+            "the view depends on the note"
+        );
         let revision = |view: &FeatureView| view.artifact().map(|artifact| artifact.revision);
-        ensure!(revision(&after) == revision(&view), "the revision grows on a change of digest only");
-        ensure!(support::runs::<FeatureSnapshot>(scratch).await?.len() == 2, "the view was computed again");
-        // The job has seen the view's new inputs when it repeats them; until then it might still start.
+        ensure!(revision(&after) == revision(&view), "the revision increased without a change of the digest");
+        ensure!(support::runs::<FeatureSnapshot>(ns).await?.len() == 2, "the view was not computed again");
+        // The job could still start until it reports the view's new inputs.
         let root = |job: &TrainingJob| {
             job.artifact().is_some_and(|artifact| artifact.roots.iter().any(|root| root.digest == new))
         };
-        let now: TrainingJob = scratch.until("count", "naming the new root", STAGE, root).await?;
-        ensure!(support::runs::<TrainingRun>(scratch).await?.len() == 1, "training did not start again");
-        ensure!(support::digest(&now)? == support::digest(&job)?, "and its artifact is the same");
+        let now: TrainingJob = ns.until("count", "naming the new root", STAGE, root).await?;
+        ensure!(support::runs::<TrainingRun>(ns).await?.len() == 1, "training started again");
+        ensure!(
+            support::published_digest(&now)? == support::published_digest(&job)?,
+            "the artifact of the training changed"
+        );
         Ok(())
     })
     .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn content_that_does_not_have_its_digest_is_refused() -> Result<()> {
-    Scratch::run("corrupt", async |scratch| {
-        scratch.arrive("points/1.csv", &support::points(0, 2.0)).await?;
-        scratch.apply(&[STORES, POINTS]).await?;
-        let points: Dataset = scratch.until("points", "ready", STAGE, Dataset::ready).await?;
+async fn training_refuses_input_with_a_wrong_digest() -> Result<()> {
+    TestNamespace::run("corrupt", async |ns| {
+        ns.upload("points/1.csv", &support::points(0, 2.0)).await?;
+        ns.apply(&[STORES, POINTS]).await?;
+        let points: Dataset = ns.until("points", "ready", STAGE, Dataset::is_ready).await?;
 
-        let digest = support::digest(&points)?;
-        let manifest =
-            scratch.store.get(&format!("{}/manifests/{}.json", scratch.namespace, digest.hex())).await?;
+        let digest = support::published_digest(&points)?;
+        let manifest = ns.store.get(&format!("{}/manifests/{}.json", ns.name, digest.hex())).await?;
         let manifest: Value = serde_json::from_slice(&manifest)?;
         let part = manifest.pointer("/parts/0/path").and_then(Value::as_str).context("no part")?;
-        let key = format!("{}/{part}", scratch.namespace);
-        let mut content = scratch.store.get(&key).await?;
+        let key = format!("{}/{part}", ns.name);
+        let mut content = ns.store.get(&key).await?;
         let middle = content.len() / 2;
         content[middle] ^= 1;
-        scratch.store.put(&key, content).await?;
+        ns.store.put(&key, content).await?;
 
-        scratch.apply(&[&count("Dataset", "points")]).await?;
+        ns.apply(&[&count("Dataset", "points")]).await?;
         let refused =
             |job: &TrainingJob| job.cause().is_some_and(|c| c.reason == Reason::InputCorrupt.as_str());
-        let job: TrainingJob = scratch.until("count", "refusing its input", STAGE, refused).await?;
-        ensure!(!job.ready() && job.artifact().is_none(), "{}", job.describe());
+        let job: TrainingJob = ns.until("count", "refusing its input", STAGE, refused).await?;
+        ensure!(!job.is_ready() && job.artifact().is_none(), "{}", job.describe());
         Ok(())
     })
     .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edit_that_cannot_work_is_told_and_healed() -> Result<()> {
-    Scratch::run("edit", async |scratch| {
-        scratch.arrive("points/1.csv", &support::points(0, 2.0)).await?;
-        scratch.apply(&[STORES, POINTS]).await?;
-        let points: Dataset = scratch.until("points", "ready", STAGE, Dataset::ready).await?;
-        let (digest, before) = (support::digest(&points)?, points.metadata.generation);
+async fn dataset_recovers_when_an_invalid_edit_is_reverted() -> Result<()> {
+    TestNamespace::run("edit", async |ns| {
+        ns.upload("points/1.csv", &support::points(0, 2.0)).await?;
+        ns.apply(&[STORES, POINTS]).await?;
+        let points: Dataset = ns.until("points", "ready", STAGE, Dataset::is_ready).await?;
+        let (digest, before) = (support::published_digest(&points)?, points.metadata.generation);
 
-        scratch.apply(&[&POINTS.replace("name: note", "name: remark")]).await?;
-        let failed =
-            |d: &Dataset| d.is(READY, "False") && d.is(STALLED, "True") && d.metadata.generation != before;
-        let told: Dataset = scratch.until("points", "stalled", STAGE, failed).await?;
-        ensure!(told.says(STALLED, Reason::SchemaMismatch), "{}", told.describe());
-        ensure!(told.describe().contains("remark"), "{}", told.describe());
+        ns.apply(&[&POINTS.replace("name: note", "name: remark")]).await?;
+        let failed = |d: &Dataset| {
+            d.has_status(READY, "False") && d.has_status(STALLED, "True") && d.metadata.generation != before
+        };
+        let stalled: Dataset = ns.until("points", "stalled", STAGE, failed).await?;
+        ensure!(stalled.has_reason(STALLED, Reason::SchemaMismatch), "{}", stalled.describe());
+        ensure!(stalled.describe().contains("remark"), "{}", stalled.describe());
 
-        scratch.apply(&[POINTS]).await?;
-        let healed: Dataset = scratch.until("points", "ready again", STAGE, Dataset::ready).await?;
-        ensure!(support::digest(&healed)? == digest, "the same version again");
-        let names: Vec<_> =
-            support::runs::<DatasetVersion>(scratch).await?.iter().map(|v| v.name_any()).collect();
-        ensure!(names.len() == 2, "one run of each spec: {names:?}");
+        ns.apply(&[POINTS]).await?;
+        let recovered: Dataset = ns.until("points", "ready again", STAGE, Dataset::is_ready).await?;
+        ensure!(support::published_digest(&recovered)? == digest, "the reverted spec has another version");
+        let names: Vec<_> = support::runs::<DatasetVersion>(ns).await?.iter().map(|v| v.name_any()).collect();
+        ensure!(names.len() == 2, "not one run per spec: {names:?}");
         Ok(())
     })
     .await

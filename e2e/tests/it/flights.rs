@@ -1,9 +1,9 @@
-//! The demo, as a test: what it shows must stay as it is kept.
+//! The demo as a test, compared with the golden files.
 
 use anyhow::Result;
-use mlop_e2e::{demo, moments, scratch::Scratch};
+use mlop_e2e::{demo, golden, namespace::TestNamespace};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_looks_as_it_is_kept_at_six_moments() -> Result<()> {
-    Scratch::run("flights", async |scratch| moments::check(&demo::run(scratch).await?.moments)).await
+async fn demo_output_matches_the_golden_files() -> Result<()> {
+    TestNamespace::run("flights", async |ns| golden::check(&demo::run(ns).await?.captures)).await
 }

@@ -1,4 +1,4 @@
-//! Operators die at the worst moment.
+//! Operators that are killed while their stages run.
 
 use crate::support;
 use anyhow::{Context as _, Result, ensure};
@@ -11,53 +11,53 @@ use mlop_api::{
 };
 use mlop_e2e::{
     chain::{OPERATORS, STAGES},
-    scratch::Scratch,
+    lineage,
+    namespace::TestNamespace,
     state::{Kind as _, Run},
-    trace, wait,
+    wait,
 };
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_operator_killed_while_its_stage_runs_loses_and_repeats_nothing() -> Result<()> {
-    Scratch::run("kills", async |scratch| {
-        scratch.arrive("points/1.csv", &support::points(0, 2.0)).await?;
-        scratch.apply(&support::CHAIN).await?;
+async fn chain_runs_each_stage_once_when_operators_are_killed() -> Result<()> {
+    TestNamespace::run("kills", async |ns| {
+        ns.upload("points/1.csv", &support::points(0, 2.0)).await?;
+        ns.apply(&support::CHAIN).await?;
         let mut kills: FuturesUnordered<_> =
-            STAGES.iter().map(|(kind, operator)| kill_during(scratch, kind, operator)).collect();
+            STAGES.iter().map(|(kind, operator)| kill_during(ns, kind, operator)).collect();
         while let Some(killed) = kills.next().await {
             killed?;
         }
         let limit = 2 * support::CHAIN_SECONDS;
-        scratch.until("slope", "serving", limit, ModelDeployment::ready).await?;
-        once::<DatasetVersion>(scratch).await?;
-        once::<FeatureSnapshot>(scratch).await?;
-        once::<TrainingRun>(scratch).await?;
-        once::<ModelVersion>(scratch).await?;
-        trace::trace(&scratch.cluster, &scratch.namespace, "slope").await?;
-        support::predict(scratch).await?;
+        ns.until("slope", "serving", limit, ModelDeployment::is_ready).await?;
+        check_single_attempt::<DatasetVersion>(ns).await?;
+        check_single_attempt::<FeatureSnapshot>(ns).await?;
+        check_single_attempt::<TrainingRun>(ns).await?;
+        check_single_attempt::<ModelVersion>(ns).await?;
+        lineage::verify(&ns.cluster, &ns.name, "slope").await?;
+        support::predict(ns).await?;
         Ok(())
     })
     .await
 }
 
-/// Kills the operator, without grace, as soon as a pod of its stage is there.
-async fn kill_during(scratch: &Scratch, kind: &str, operator: &str) -> Result<()> {
-    let pods: Api<Pod> = Api::namespaced(scratch.cluster.client.clone(), &scratch.namespace);
+/// Kills the operator without grace as soon as a pod of its stage exists.
+async fn kill_during(ns: &TestNamespace, kind: &str, operator: &str) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(ns.cluster.client.clone(), &ns.name);
     let of_stage = watcher::Config::default().labels(&format!("{}={kind}", labels::INTENT_KIND));
     let limit = Duration::from_secs(support::CHAIN_SECONDS);
     let works = |pod: &Pod| {
         pod.labels().get(labels::ROLE).is_some_and(|role| matches!(role.as_str(), "run" | "serving"))
     };
-    wait::any(&pods, of_stage, &format!("pod of {kind}"), limit, works).await?;
+    wait::until_any(&pods, of_stage, &format!("pod of {kind}"), limit, works).await?;
 
-    let operators: Api<Pod> = Api::namespaced(scratch.cluster.client.clone(), OPERATORS);
+    let operators: Api<Pod> = Api::namespaced(ns.cluster.client.clone(), OPERATORS);
     let named = ListParams::default().labels(&format!("app.kubernetes.io/name={operator}"));
     let victims = operators.list(&named).await?.items;
     ensure!(!victims.is_empty(), "no pod of {operator} in {OPERATORS}");
     for victim in victims {
         let name = victim.name_any();
-        scratch
-            .cluster
+        ns.cluster
             .kubectl(&[
                 "-n",
                 OPERATORS,
@@ -73,9 +73,9 @@ async fn kill_during(scratch: &Scratch, kind: &str, operator: &str) -> Result<()
     Ok(())
 }
 
-/// There is one run, it succeeded, and at its first attempt.
-async fn once<R: Run>(scratch: &Scratch) -> Result<()> {
-    let runs = support::runs::<R>(scratch).await?;
+/// Checks that there is one run, and that it succeeded at its first attempt.
+async fn check_single_attempt<R: Run>(ns: &TestNamespace) -> Result<()> {
+    let runs = support::runs::<R>(ns).await?;
     ensure!(runs.len() == 1, "{} runs of {}", runs.len(), R::kind(&()));
     let run = runs.first().context("no run")?;
     let attempts = run.status().map(|status| status.attempts);

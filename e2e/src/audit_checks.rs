@@ -1,12 +1,12 @@
-//! What operators must never do, checked on the audit log of whatever they did.
+//! Checks of the operators' requests in the audit log.
 
 use crate::audit::Entry;
 use std::fmt::Write as _;
 
-/// Operators' accepted writes that changed nothing; leases are renewed for the sake of the write.
+/// Accepted writes of operators that changed nothing, except renewals of leases.
 ///
-/// All objects are counted by one revision that every change raises. So an answer whose resource version had been
-/// reached before the request came in is that of an object that the request left as it was.
+/// Every change increases the revision of the whole cluster. So a write changed nothing if the resource version in its
+/// response had already been reached when the request was received.
 pub fn idle_writes(entries: &[Entry]) -> Vec<&Entry> {
     let mut newest = 0;
     let reached: Vec<_> = entries
@@ -21,36 +21,35 @@ pub fn idle_writes(entries: &[Entry]) -> Vec<&Entry> {
         count.checked_sub(1).and_then(|last| reached.get(last)).map_or(0, |(_, version)| *version)
     };
     let idle = |entry: &&Entry| {
-        let kept = entry.resource_version.is_some_and(|version| version <= before(entry));
-        let let_go = entry.gone && entry.verb != "delete";
-        entry.operator().is_some() && entry.is_write() && entry.resource != "leases" && kept && !let_go
+        let unchanged = entry.resource_version.is_some_and(|version| version <= before(entry));
+        let removed = entry.gone && entry.verb != "delete";
+        entry.operator().is_some() && entry.is_write() && entry.resource != "leases" && unchanged && !removed
     };
-    entries.iter().filter(|entry| entry.accepted()).filter(idle).collect()
+    entries.iter().filter(|entry| entry.is_accepted()).filter(idle).collect()
 }
 
-/// Operators' requests that were refused for want of rights. That nothing is created in a namespace that is being
-/// deleted is not their fault.
-pub fn refusals(entries: &[Entry]) -> Vec<&Entry> {
+/// Requests of operators that were forbidden, except creations in a terminating namespace.
+pub fn forbidden(entries: &[Entry]) -> Vec<&Entry> {
     let refused =
         |entry: &&Entry| entry.code == 403 && !entry.message.contains("because it is being terminated");
     entries.iter().filter(|entry| entry.operator().is_some()).filter(refused).collect()
 }
 
-/// Operators' requests about Secrets, whatever the answer.
+/// Requests of operators for Secrets.
 pub fn secrets(entries: &[Entry]) -> Vec<&Entry> {
     let about = |entry: &&Entry| entry.resource.split('/').next() == Some("secrets");
     entries.iter().filter(|entry| entry.operator().is_some()).filter(about).collect()
 }
 
-/// Values of the Secrets that the pipelines of the demo and of the tests use.
+/// The values in the Secrets of the pipelines of the demo and the tests.
 pub const SECRET_VALUES: [&str; 2] = ["mlop-test-secret", "mlop-test-password"];
 
-/// Whether a text gives the value of a Secret away.
-pub fn gives_away(text: &str) -> bool {
+/// Whether a text contains the value of a Secret.
+pub fn contains_secret(text: &str) -> bool {
     SECRET_VALUES.iter().any(|value| text.contains(value))
 }
 
-/// The entries, one a line.
+/// The entries, one per line.
 pub fn list(entries: &[&Entry]) -> String {
     entries.iter().fold(String::new(), |mut text, entry| {
         let Entry { at, user, verb, resource, namespace, name, code, message, .. } = entry;
@@ -66,7 +65,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_values_are_those_of_the_pipelines() {
+    fn secret_values_match_the_pipelines() {
         let pipelines = [
             include_str!("../pipelines/flights.yaml"),
             concat!(
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_leaves_the_version_as_it_was_is_found() {
+    fn write_without_a_new_version_is_idle() {
         let log = [
             line(0, "patch", "datasets/status", "a", version(10)),
             line(10, "create", "pods", "p", version(11)),
@@ -99,7 +98,7 @@ mod tests {
     fn somebody_elses_write_between_two_of_ours_hides_nothing() {
         let log = [
             line(0, "patch", "datasets/status", "a", version(10)),
-            // A user's edit of `a`, of which the log has no answer, took version 11.
+            // A user's edit of `a`, whose response the log lacks, got version 11.
             line(10, "update", "leases", "l", version(12)),
             line(20, "patch", "datasets/status", "a", version(11)),
         ];
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_at_the_same_time_may_be_answered_in_any_order() {
+    fn concurrent_writes_can_respond_in_any_order() {
         let log = [
             line(10, "patch", "datasets/status", "a", version(11)),
             line(12, "patch", "models/status", "b", version(10)),
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn leases_refusals_and_other_users_are_not_idle_writes() {
+    fn leases_refusals_and_other_users_are_not_idle() {
         let mut other = line(20, "patch", "datasets/status", "a", version(10));
         other.user = "admin".to_owned();
         let log = [
@@ -129,17 +128,17 @@ mod tests {
     }
 
     #[test]
-    fn the_last_finalizer_ends_an_object_and_a_second_deletion_does_nothing() {
-        let going = |finalizers: &[&str]| {
+    fn second_deletion_is_idle_and_last_finalizer_is_not() {
+        let deleting = |finalizers: &[&str]| {
             json!({"metadata": {
                 "resourceVersion": "10", "deletionTimestamp": "2026-11-21T10:00:00Z", "finalizers": finalizers,
             }})
         };
         let log = [
-            line(0, "delete", "pods", "p", going(&[])),
-            line(10, "patch", "featureviews", "f", going(&[])),
-            line(20, "patch", "featureviews", "f", going(&["mlop.dev/online-cleanup"])),
-            line(30, "delete", "pods", "p", going(&[])),
+            line(0, "delete", "pods", "p", deleting(&[])),
+            line(10, "patch", "featureviews", "f", deleting(&[])),
+            line(20, "patch", "featureviews", "f", deleting(&["mlop.dev/online-cleanup"])),
+            line(30, "delete", "pods", "p", deleting(&[])),
         ];
         assert_eq!(
             idle_writes(&log).iter().map(|entry| entry.at).collect::<Vec<_>>(),
@@ -148,17 +147,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_counts_unless_the_namespace_goes_away() {
+    fn refusal_counts_unless_the_namespace_terminates() {
         let mut refused = line(0, "list", "configmaps", "", json!({}));
         refused.code = 403;
         let mut late = refused.clone();
         late.message =
             "unable to create new content in namespace n because it is being terminated".to_owned();
-        assert_eq!(refusals(&[refused, late]).len(), 1);
+        assert_eq!(forbidden(&[refused, late]).len(), 1);
     }
 
     #[test]
-    fn a_look_at_a_secret_is_found() {
+    fn read_of_a_secret_is_found() {
         let log = [line(0, "get", "secrets", "s3", json!({})), line(1, "get", "pods", "p", json!({}))];
         assert_eq!(secrets(&log).len(), 1);
     }

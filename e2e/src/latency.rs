@@ -1,8 +1,9 @@
-//! How soon a stage starts when what it needs is ready, and what its operator writes for it: from the audit log.
+//! The latency from the readiness of a stage's dependencies to its start, and the writes of its operator, from the audit
+//! log.
 
 use crate::{
     audit::Entry,
-    chain::{Need, Stage},
+    chain::{Dependency, Stage},
 };
 use anyhow::{Result, ensure};
 use jiff::Timestamp;
@@ -13,96 +14,95 @@ use std::{
     time::Duration,
 };
 
-/// What any of them may take at most.
-pub const LONGEST: Duration = Duration::from_millis(250);
+/// The longest allowed hand-off.
+pub const LIMIT: Duration = Duration::from_millis(250);
 
-/// From the moment when the last of a stage's needs was ready to the moment when the stage's first pod or Job was there.
+/// The hand-off to a stage: from the readiness of its last dependency to the creation of its first pod or Job.
 #[derive(Clone, Debug)]
 pub struct HandOff {
     pub stage: String,
-    /// What was ready last.
+    /// The dependency that became ready last.
     pub from: String,
     pub ready: Timestamp,
     pub started: Timestamp,
 }
 
 impl HandOff {
-    /// None for the head of a chain, and for a stage that the log does not show.
+    /// The hand-off to a stage; `None` for the head of a chain, and for a stage that the log does not contain.
     pub fn of(stage: &Stage, entries: &[Entry]) -> Option<Self> {
-        let pods = stage.pods();
+        let pods = stage.pod_prefix();
         let starts = |entry: &&Entry| {
             let pod = matches!(entry.resource.as_str(), "pods" | "jobs") && entry.name.starts_with(&pods);
             pod && entry.verb == "create"
         };
-        // The name of a run is of its inputs alone, a deployment's pods come again and again.
+        // The name of a run belongs to one set of inputs, but a deployment creates pods of one name for every rollout.
         let after = match stage.run {
             Some(_) => Timestamp::MIN,
             None => ready(stage, entries, Timestamp::MAX)?.0,
         };
         let started = entries.iter().filter(starts).find(|entry| entry.at >= after)?.at;
-        let (ready, need) = ready(stage, entries, started)?;
-        let from = format!("{} {}", need.kind, need.name);
+        let (ready, dependency) = ready(stage, entries, started)?;
+        let from = format!("{} {}", dependency.kind, dependency.name);
         Some(Self { stage: format!("{} {}", stage.kind, stage.name), from, ready, started })
     }
 
-    pub fn time(&self) -> Duration {
+    pub fn latency(&self) -> Duration {
         since(self.ready, self.started)
     }
 }
 
-/// When the last of a stage's needs became ready, at `until` at the latest, and which it was.
-fn ready<'a>(stage: &'a Stage, entries: &[Entry], until: Timestamp) -> Option<(Timestamp, &'a Need)> {
-    let times = stage.needs.iter().filter_map(|need| Some((became_ready(need, entries, until)?, need)));
+/// The dependency of a stage that became ready last until `until`, with the time.
+fn ready<'a>(stage: &'a Stage, entries: &[Entry], until: Timestamp) -> Option<(Timestamp, &'a Dependency)> {
+    let times = stage
+        .dependencies
+        .iter()
+        .filter_map(|dependency| Some((became_ready(dependency, entries, until)?, dependency)));
     times.max_by_key(|(at, _)| *at)
 }
 
-/// When `need` last became usable. That it still is, is no news.
-fn became_ready(need: &Need, entries: &[Entry], until: Timestamp) -> Option<Timestamp> {
-    let resource = format!("{}s/status", need.kind.to_lowercase());
+/// The time at which `dependency` last became ready. Repeated reports of readiness do not count.
+fn became_ready(dependency: &Dependency, entries: &[Entry], until: Timestamp) -> Option<Timestamp> {
+    let resource = format!("{}s/status", dependency.kind.to_lowercase());
     let mut since = None;
-    for entry in entries.iter().filter(|entry| entry.resource == resource && entry.name == need.name) {
-        let usable = entry.status.as_ref().is_some_and(|status| is_usable(status, need));
+    for entry in entries.iter().filter(|entry| entry.resource == resource && entry.name == dependency.name) {
+        let is_ready = entry.status.as_ref().is_some_and(|status| is_ready(status, dependency));
         if entry.at <= until {
-            since = usable.then(|| since.unwrap_or(entry.at));
+            since = is_ready.then(|| since.unwrap_or(entry.at));
         }
     }
     since
 }
 
-fn is_usable(status: &Upstream, need: &Need) -> bool {
+fn is_ready(status: &Upstream, dependency: &Dependency) -> bool {
     let published = status.artifact.as_ref().map(|artifact| &artifact.digest);
-    let right = need.digest.is_none() || need.digest.as_ref() == published;
-    right && status.conditions.iter().any(|c| c.type_ == READY && c.status == "True")
+    let matches = dependency.digest.is_none() || dependency.digest.as_ref() == published;
+    matches && status.conditions.iter().any(|c| c.type_ == READY && c.status == "True")
 }
 
-/// The middle one, or the mean of the two in the middle, and the longest.
+/// The median and the maximum of the latencies.
 pub fn median_and_longest(hand_offs: &[HandOff]) -> (Duration, Duration) {
-    let mut times: Vec<Duration> = hand_offs.iter().map(HandOff::time).collect();
+    let mut times: Vec<Duration> = hand_offs.iter().map(HandOff::latency).collect();
     times.sort();
     let middle = |index: usize| times.get(index).copied().unwrap_or_default();
     let median = (middle(times.len().saturating_sub(1) / 2) + middle(times.len() / 2)) / 2;
     (median, times.last().copied().unwrap_or_default())
 }
 
+/// Checks that no hand-off exceeds [`LIMIT`]. The median is meaningful only on an idle machine, so only the demo shows it.
+///
 /// # Errors
-/// When a hand-off took longer than it may; with all of them. The median says something only on a machine that does
-/// nothing else: the demo shows it.
+/// A hand-off exceeds the limit; with the table of all.
 pub fn check(hand_offs: &[HandOff]) -> Result<()> {
     let (_, longest) = median_and_longest(hand_offs);
-    ensure!(
-        longest <= LONGEST,
-        "a hand-off may take {} ms at most:\n{}",
-        LONGEST.as_millis(),
-        table(hand_offs)
-    );
+    ensure!(longest <= LIMIT, "a hand-off exceeds {} ms:\n{}", LIMIT.as_millis(), table(hand_offs));
     Ok(())
 }
 
-/// One line for each, then median and longest.
+/// One line per hand-off, then median and maximum.
 pub fn table(hand_offs: &[HandOff]) -> String {
     let mut text = hand_offs.iter().fold(String::new(), |mut text, hand_off| {
         let HandOff { stage, from, .. } = hand_off;
-        writeln!(text, "  {:>9}  {from} -> {stage}", millis(hand_off.time())).ok();
+        writeln!(text, "  {:>9}  {from} -> {stage}", millis(hand_off.latency())).ok();
         text
     });
     let (median, longest) = median_and_longest(hand_offs);
@@ -114,72 +114,74 @@ pub fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
 
-/// Most writes of a stage that ends before its progress is worth one.
+/// The most writes of a stage that ends before its progress is reported.
 const WRITES_MAX: usize = 4;
-/// A stage with a version in use reports that it is under way when it has taken this long.
-const LASTS: Duration = Duration::from_secs(9);
+/// The duration after which a stage with a version in use reports its progress.
+const PROGRESS_AFTER: Duration = Duration::from_secs(9);
 
-/// What the operators wrote for a stage until it was ready. Events are left out.
+/// The operators' writes for a stage until it was ready, without Events.
 #[derive(Debug)]
 pub struct Writes {
     stage: String,
-    /// Writes that come with each look at the source, whether there is something new or not.
-    looking: usize,
-    /// All others.
-    making: usize,
+    /// The number of writes for scans of the source, which happen without new data too.
+    scan_writes: usize,
+    /// The number of all other writes.
+    writes: usize,
     took: Duration,
-    /// When each came, and what a status says that it did not say before.
+    /// One line per write, with its time and the change of a status.
     lines: String,
 }
 
 impl fmt::Display for Writes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stage, looking, making, lines, .. } = self;
-        match looking {
-            0 => writeln!(f, "{stage}: {making} writes")?,
-            looking => writeln!(f, "{stage}: {making} writes, and {looking} to look at the source")?,
+        let Self { stage, scan_writes, writes, lines, .. } = self;
+        match scan_writes {
+            0 => writeln!(f, "{stage}: {writes} writes")?,
+            scan_writes => writeln!(f, "{stage}: {writes} writes, and {scan_writes} to scan the source")?,
         }
         f.write_str(lines)
     }
 }
 
 impl Writes {
+    /// Checks that a stage made no more writes than it needs.
+    ///
     /// # Errors
-    /// When there were more than it takes.
+    /// It made more.
     pub fn check(&self) -> Result<()> {
-        let enough = self.making <= WRITES_MAX || self.took >= LASTS;
-        ensure!(enough, "{WRITES_MAX} writes are enough for a stage:\n{self}");
+        let is_frugal = self.writes <= WRITES_MAX || self.took >= PROGRESS_AFTER;
+        ensure!(is_frugal, "a stage needs at most {WRITES_MAX} writes:\n{self}");
         Ok(())
     }
 }
 
-/// The operators' writes for a stage, from when its needs were ready or, if that is later, from `begin`.
-pub fn writes(stage: &Stage, entries: &[Entry], begin: Timestamp) -> Writes {
-    let until = became_ready(&stage.done(), entries, Timestamp::MAX).unwrap_or(Timestamp::MAX);
-    let from = ready(stage, entries, until).map_or(begin, |(at, _)| at.max(begin));
-    let its: Vec<_> = entries.iter().filter(|entry| stage.concerns(entry) && entry.at <= until).collect();
-    // The head of a chain needs nothing: its time begins with its first write.
-    let first = its.iter().find(|entry| entry.at > from && stage.needs.is_empty());
+/// The operators' writes for a stage after its dependencies were ready, and not before `start`.
+pub fn writes(stage: &Stage, entries: &[Entry], start: Timestamp) -> Writes {
+    let until = became_ready(&stage.result(), entries, Timestamp::MAX).unwrap_or(Timestamp::MAX);
+    let from = ready(stage, entries, until).map_or(start, |(at, _)| at.max(start));
+    let its: Vec<_> = entries.iter().filter(|entry| stage.is_about(entry) && entry.at <= until).collect();
+    // The head of a chain has no dependencies, so its time begins with its first write.
+    let first = its.iter().find(|entry| entry.at > from && stage.dependencies.is_empty());
     let zero = first.map_or(from, |entry| entry.at);
-    let mut said: BTreeMap<&str, &Upstream> = BTreeMap::new();
-    let (mut lines, mut looking, mut making, mut last) = (String::new(), 0, 0, zero);
+    let mut statuses: BTreeMap<&str, &Upstream> = BTreeMap::new();
+    let (mut lines, mut scan_writes, mut writes, mut last) = (String::new(), 0, 0, zero);
     for entry in its {
         let status = entry.status.as_ref().filter(|_| entry.resource.ends_with("/status"));
-        let before = status.and_then(|status| said.insert(&entry.name, status));
+        let before = status.and_then(|status| statuses.insert(&entry.name, status));
         if entry.at <= from {
             continue;
         }
-        *(if stage.looks(entry) { &mut looking } else { &mut making }) += 1;
+        *(if stage.is_scan(entry) { &mut scan_writes } else { &mut writes }) += 1;
         last = entry.at;
         let after = millis(since(zero, entry.at));
-        let news = status.map_or_else(String::new, |status| news(status, before));
+        let change = status.map_or_else(String::new, |status| change(status, before));
         let Entry { verb, resource, name, .. } = entry;
-        writeln!(lines, "  {after:>11}  {verb:<6} {resource:<23} {name:<30} {news}").ok();
+        writeln!(lines, "  {after:>11}  {verb:<6} {resource:<23} {name:<30} {change}").ok();
     }
     Writes {
         stage: format!("{} {}", stage.kind, stage.name),
-        looking,
-        making,
+        scan_writes,
+        writes,
         took: since(zero, last),
         lines,
     }
@@ -189,14 +191,14 @@ fn since(begin: Timestamp, at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(begin)).unwrap_or_default()
 }
 
-/// What a status says that it did not say before.
-fn news(status: &Upstream, before: Option<&Upstream>) -> String {
+/// The change of a status: new conditions and the new artifact.
+fn change(status: &Upstream, before: Option<&Upstream>) -> String {
     let old = before.map_or(&[][..], |before| &before.conditions);
-    let told = |c: &&_| !old.iter().any(|o| same(o, c));
-    let mut news: Vec<String> = status
+    let is_new = |c: &&_| !old.iter().any(|o| same(o, c));
+    let mut changes: Vec<String> = status
         .conditions
         .iter()
-        .filter(told)
+        .filter(is_new)
         .map(|c| {
             if c.reason == c.type_ {
                 format!("{}={}", c.type_, c.status)
@@ -208,9 +210,9 @@ fn news(status: &Upstream, before: Option<&Upstream>) -> String {
     let digest = |status: &Upstream| status.artifact.as_ref().map(|artifact| artifact.digest.clone());
     let published = digest(status);
     if published != before.and_then(digest) {
-        news.extend(published.map(|digest| format!("artifact {}", digest.short(12))));
+        changes.extend(published.map(|digest| format!("artifact {}", digest.short(12))));
     }
-    if news.is_empty() { "other fields".to_owned() } else { news.join(", ") }
+    if changes.is_empty() { "other fields".to_owned() } else { changes.join(", ") }
 }
 
 type Condition = k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -230,7 +232,7 @@ mod tests {
         Digest::try_from(format!("sha256:{number:064x}")).unwrap()
     }
 
-    /// The status of a Dataset that has published the digest of this number.
+    /// The status of a Dataset that has published digest `number`.
     fn published(number: u8, ready: &str) -> Value {
         let artifact = json!({
             "digest": digest(number), "store": "s", "uri": "s3://b/k", "mediaType": "m", "revision": 1, "generation": 1,
@@ -242,8 +244,8 @@ mod tests {
         json!({"metadata": {}, "status": {"artifact": artifact, "conditions": [condition]}})
     }
 
-    fn stage(run: Option<&str>, needs: &[(&str, Option<u8>)]) -> Stage {
-        let need = |(kind, number): &(&str, Option<u8>)| Need {
+    fn stage(run: Option<&str>, dependencies: &[(&str, Option<u8>)]) -> Stage {
+        let dependency = |(kind, number): &(&str, Option<u8>)| Dependency {
             kind: (*kind).to_owned(),
             name: "flights".to_owned(),
             digest: number.map(digest),
@@ -254,16 +256,16 @@ mod tests {
             run: run.map(str::to_owned),
             digest: digest(9),
             summary: String::new(),
-            needs: needs.iter().map(need).collect(),
+            dependencies: dependencies.iter().map(dependency).collect(),
         }
     }
 
     fn time(stage: &Stage, log: &[Entry]) -> Option<u128> {
-        HandOff::of(stage, log).map(|hand_off| hand_off.time().as_millis())
+        HandOff::of(stage, log).map(|hand_off| hand_off.latency().as_millis())
     }
 
     #[test]
-    fn it_is_the_time_from_ready_to_the_first_pod() {
+    fn latency_is_the_time_from_ready_to_the_first_pod() {
         let log = [
             line(0, "create", "pods", "route-1-1", json!({})),
             line(1000, "patch", "datasets/status", "flights", published(1, "True")),
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_several_counts_and_saying_it_again_does_not() {
+    fn latency_starts_at_the_last_dependency_to_become_ready() {
         let log = [
             line(0, "patch", "datasets/status", "flights", published(1, "True")),
             line(100, "patch", "trackingservers/status", "flights", published(1, "True")),
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_came_back_is_ready_anew() {
+    fn latency_starts_again_when_a_version_returns() {
         let log = [
             line(0, "patch", "datasets/status", "flights", published(1, "True")),
             line(10, "create", "pods", "route-mdep-x", json!({})),
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ready_hands_nothing_off() {
+    fn hand_off_needs_a_ready_dependency() {
         let log = [
             line(0, "patch", "datasets/status", "flights", published(1, "False")),
             line(10, "create", "pods", "route-2-1", json!({})),
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn none_may_take_long() {
+    fn check_fails_when_a_hand_off_exceeds_the_limit() {
         let of = |times: &[i64]| -> Vec<HandOff> {
             let hand_off = |millis: &i64| HandOff {
                 stage: "b".to_owned(),
@@ -325,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn each_write_comes_with_what_is_new_in_it() {
+    fn writes_are_listed_with_their_changes() {
         let log = [
             line(0, "patch", "datasets/status", "flights", published(1, "True")),
             line(10, "create", "featuresnapshots", "route-2", json!({})),
@@ -342,15 +344,15 @@ mod tests {
     }
 
     #[test]
-    fn four_writes_are_enough_unless_it_lasts() {
+    fn check_allows_more_than_four_writes_only_for_long_stages() {
         let made = |millis: &[i64]| {
             let pods = millis.iter().map(|at| line(*at, "create", "pods", "route-2-1", json!({})));
-            let looks = (0..3).map(|at| line(at, "create", "pods", "route-scan-7-ab", json!({})));
-            let log: Vec<_> = looks.chain(pods).collect();
+            let scans = (0..3).map(|at| line(at, "create", "pods", "route-scan-7-ab", json!({})));
+            let log: Vec<_> = scans.chain(pods).collect();
             writes(&stage(Some("route-2"), &[]), &log, Timestamp::MIN)
         };
         let writes = made(&[10, 20, 30, 40]);
-        assert!(writes.to_string().starts_with("FeatureView route: 4 writes, and 3 to look"), "{writes}");
+        assert!(writes.to_string().starts_with("FeatureView route: 4 writes, and 3 to scan"), "{writes}");
         assert!(writes.check().is_ok());
         assert!(made(&[10, 20, 30, 40, 50]).check().is_err());
         assert!(made(&[10, 20, 30, 40, 9_500]).check().is_ok());

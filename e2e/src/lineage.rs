@@ -1,6 +1,6 @@
-//! From what is served back to the objects it came from, digest by digest.
+//! The lineage of a served model, back to the objects of its sources, digest by digest.
 //!
-//! The trace does not trust statuses alone: each manifest and listing is read from the object store and hashed again.
+//! Statuses alone are not trusted: each manifest and listing is read from the object store and hashed again.
 
 use crate::{cluster::Cluster, s3::Bucket, state::Run};
 use anyhow::{Context as _, Result, ensure};
@@ -17,13 +17,13 @@ use mlop_api::{
 use serde_json::Value;
 use std::fmt;
 
-/// What led to one served model.
+/// The verified lineage of one served model.
 #[derive(Clone, Debug, Default)]
-pub struct Trace {
+pub struct LineageTree {
     pub lines: Vec<Line>,
 }
 
-/// One link.
+/// One object of a lineage.
 #[derive(Clone, Debug)]
 pub struct Line {
     depth: usize,
@@ -32,33 +32,34 @@ pub struct Line {
     pub detail: String,
 }
 
-struct Tracer<'a> {
+struct Verifier<'a> {
     cluster: &'a Cluster,
     namespace: &'a str,
-    trace: Trace,
+    tree: LineageTree,
 }
 
-/// The trace of what `name` serves now.
+/// Verifies the lineage of the model that the deployment `name` serves.
 ///
 /// # Errors
-/// When a link is missing, or some content does not have the digest that its link names.
-pub async fn trace(cluster: &Cluster, namespace: &str, name: &str) -> Result<Trace> {
-    let mut tracer = Tracer { cluster, namespace, trace: Trace::default() };
-    let deployment: ModelDeployment = tracer.api().get(name).await?;
-    let serving = deployment.status.and_then(|status| status.serving).context("nothing is served yet")?;
+/// An object is missing, or its content does not have the recorded digest.
+pub async fn verify(cluster: &Cluster, namespace: &str, name: &str) -> Result<LineageTree> {
+    let mut verifier = Verifier { cluster, namespace, tree: LineageTree::default() };
+    let deployment: ModelDeployment = verifier.api().get(name).await?;
+    let serving =
+        deployment.status.and_then(|status| status.serving).context("the deployment serves no model")?;
     let replicas = serving.ready_replicas;
-    tracer.line(0, format!("ModelDeployment {name}"), &serving.digest, format!("{replicas} ready"));
-    let version: ModelVersion = tracer.api().get(&serving.model_version).await?;
+    verifier.line(0, format!("ModelDeployment {name}"), &serving.digest, format!("{replicas} ready"));
+    let version: ModelVersion = verifier.api().get(&serving.model_version).await?;
     let (input, registered) = (input_with(&version, &serving.digest)?, serving.version.unwrap_or_default());
     let registered = format!("version {registered} of {}", version.spec.identity.registered_model);
-    tracer.line(1, format!("ModelVersion {}", serving.model_version), &input.record.digest, registered);
-    tracer.training(2, input).await?;
-    Ok(tracer.trace)
+    verifier.line(1, format!("ModelVersion {}", serving.model_version), &input.record.digest, registered);
+    verifier.training(2, input).await?;
+    Ok(verifier.tree)
 }
 
-impl Tracer<'_> {
+impl Verifier<'_> {
     async fn training(&mut self, depth: usize, model: &RunInput) -> Result<()> {
-        let run: TrainingRun = self.run_that_made(&model.record.digest).await?;
+        let run: TrainingRun = self.find_run_of(&model.record.digest).await?;
         let manifest = self.document(&model.store, "manifests", &model.record.digest).await?;
         let identity = &run.spec.identity;
         let detail = format!("image {}, seed {}", identity.image, identity.seed);
@@ -68,7 +69,7 @@ impl Tracer<'_> {
             let recorded = recorded.and_then(Value::as_str).unwrap_or_default();
             ensure!(
                 recorded == input.record.digest.as_str(),
-                "the model's own manifest says that input {} was {recorded:?}, the run says {}",
+                "input {} of the model is {recorded:?} in its manifest, but {} in its run",
                 input.record.name,
                 input.record.digest
             );
@@ -81,7 +82,7 @@ impl Tracer<'_> {
     }
 
     async fn snapshot(&mut self, depth: usize, table: &RunInput) -> Result<()> {
-        let run: FeatureSnapshot = self.run_that_made(&table.record.digest).await?;
+        let run: FeatureSnapshot = self.find_run_of(&table.record.digest).await?;
         let detail = self.table(table).await?;
         self.line(depth, format!("FeatureSnapshot {}", run.name_any()), &table.record.digest, detail);
         for input in &run.spec.identity.lineage.inputs {
@@ -91,9 +92,9 @@ impl Tracer<'_> {
     }
 
     async fn version(&mut self, depth: usize, table: &RunInput) -> Result<()> {
-        let run: DatasetVersion = self.run_that_made(&table.record.digest).await?;
+        let run: DatasetVersion = self.find_run_of(&table.record.digest).await?;
         let object = format!("DatasetVersion {}", run.name_any());
-        let known = self.trace.lines.iter().any(|line| line.object == object);
+        let known = self.tree.lines.iter().any(|line| line.object == object);
         let detail = if known { "as above".to_owned() } else { self.table(table).await? };
         self.line(depth, object, &table.record.digest, detail);
         if known {
@@ -102,7 +103,7 @@ impl Tracer<'_> {
         let identity = &run.spec.identity;
         let listing = self.document(&identity.store, "listings", &identity.listing).await?;
         let objects =
-            listing.get("objects").and_then(Value::as_array).context("a listing without objects")?;
+            listing.get("objects").and_then(Value::as_array).context("the listing has no objects")?;
         self.line(depth + 1, "listing".to_owned(), &identity.listing, format!("{} objects", objects.len()));
         for object in objects {
             let text =
@@ -116,27 +117,27 @@ impl Tracer<'_> {
 
     async fn table(&self, table: &RunInput) -> Result<String> {
         let manifest = self.document(&table.store, "manifests", &table.record.digest).await?;
-        let rows = manifest.get("rows").and_then(Value::as_u64).context("a table without rows")?;
+        let rows = manifest.get("rows").and_then(Value::as_u64).context("the manifest has no row count")?;
         Ok(format!("{rows} rows"))
     }
 
-    /// Reads a document whose digest is its name, and checks that it is.
-    async fn document(&self, store: &str, folder: &str, digest: &Digest) -> Result<Value> {
+    /// Reads a document whose name is its digest, and verifies the digest.
+    async fn document(&self, store: &str, directory: &str, digest: &Digest) -> Result<Value> {
         let store: ObjectStore = self.api().get(store).await?;
         let bucket = Bucket::open(self.cluster, &store.spec.bucket).await?;
-        let bytes = bucket.get(&format!("{}{folder}/{}.json", store.spec.prefix, digest.hex())).await?;
+        let bytes = bucket.get(&format!("{}{directory}/{}.json", store.spec.prefix, digest.hex())).await?;
         let found = Digest::of_bytes(&bytes);
-        ensure!(found == *digest, "{folder}/{}.json has the digest {found}", digest.hex());
+        ensure!(found == *digest, "{directory}/{}.json has the digest {found}", digest.hex());
         Ok(serde_json::from_slice(&bytes)?)
     }
 
-    async fn run_that_made<K: Run>(&self, digest: &Digest) -> Result<K> {
+    async fn find_run_of<K: Run>(&self, digest: &Digest) -> Result<K> {
         let runs = self.api::<K>().list(&ListParams::default()).await?;
-        let made = |run: &K| {
+        let has_output = |run: &K| {
             run.status().and_then(|s| s.output.as_ref()).is_some_and(|output| output.digest == *digest)
         };
-        let found = runs.items.into_iter().find(made);
-        found.with_context(|| format!("no {} has made {digest}", K::kind(&())))
+        let found = runs.items.into_iter().find(has_output);
+        found.with_context(|| format!("no {} has the output {digest}", K::kind(&())))
     }
 
     fn api<K: crate::state::Kind>(&self) -> Api<K> {
@@ -144,18 +145,18 @@ impl Tracer<'_> {
     }
 
     fn line(&mut self, depth: usize, object: String, digest: &Digest, detail: String) {
-        self.trace.lines.push(Line { depth, object, digest: digest.clone(), detail });
+        self.tree.lines.push(Line { depth, object, digest: digest.clone(), detail });
     }
 }
 
-/// The input of a run that has this digest.
+/// The input of a run with this digest.
 fn input_with<'a>(run: &'a impl Run, digest: &Digest) -> Result<&'a RunInput> {
     let mut inputs = run.lineage().inputs.iter();
     let found = inputs.find(|input| input.record.digest == *digest);
-    found.with_context(|| format!("{} was not made from {digest}", run.name_any()))
+    found.with_context(|| format!("{} has no input {digest}", run.name_any()))
 }
 
-impl fmt::Display for Trace {
+impl fmt::Display for LineageTree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.lines {
             let indent = "  ".repeat(line.depth);

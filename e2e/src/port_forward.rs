@@ -1,6 +1,6 @@
-//! Services as addresses of this machine, where cluster IPs lead nowhere: a kind cluster's are its node's alone.
+//! Forwarding of Services to addresses of this machine, for clusters whose cluster IPs it cannot reach, such as kind's.
 //!
-//! As with a cluster IP, each new connection goes to one of the pods that are ready then, in turn.
+//! As with a cluster IP, new connections are distributed over the pods that are ready.
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::{core::v1::ServicePort, discovery::v1::EndpointSlice};
@@ -13,15 +13,15 @@ use tokio::{
     sync::Mutex,
 };
 
-/// The Services that this process has forwarded so far.
+/// The Services that this process forwards.
 #[derive(Default)]
-pub struct Forwards(Mutex<HashMap<(String, String, i32), SocketAddr>>);
+pub struct PortForwards(Mutex<HashMap<(String, String, i32), SocketAddr>>);
 
-impl Forwards {
-    /// The address of this machine that leads to a port of a Service, as long as this process lives.
+impl PortForwards {
+    /// The address of this machine that is forwarded to a port of a Service until this process ends.
     ///
     /// # Errors
-    /// When no port of this machine can be had.
+    /// No port of this machine is free.
     pub async fn address(
         &self,
         client: &Client,
@@ -53,7 +53,7 @@ struct Forward {
     slices: Api<EndpointSlice>,
     namespace: String,
     service: String,
-    /// The name of the Service's port; the only one may have none.
+    /// The name of the Service's port; can be empty if it is the only one.
     port: String,
     tunnels: Mutex<Tunnels>,
 }
@@ -61,6 +61,7 @@ struct Forward {
 #[derive(Default)]
 struct Tunnels {
     by_pod: HashMap<String, Tunnel>,
+    /// The number of connections, for round robin.
     turn: usize,
 }
 
@@ -75,7 +76,7 @@ impl Forward {
         while let Ok((client, _)) = listener.accept().await {
             let forward = self.clone();
             tokio::spawn(async move {
-                // The client sees its connection end, as it would when nothing listens at a Service's pod.
+                // The client's connection ends, as it does if no process listens in the pod.
                 if let Err(error) = forward.connect(client).await {
                     eprintln!("Service {}/{}: {error:#}", forward.namespace, forward.service);
                 }
@@ -85,14 +86,14 @@ impl Forward {
 
     async fn connect(&self, mut client: TcpStream) -> Result<()> {
         let mut server = TcpStream::connect(self.tunnel().await?).await?;
-        // Whichever side ends a connection hard, the other's ends too, and that is all there is to it.
+        // An abrupt end of one side ends the other, which is the desired effect.
         copy_bidirectional(&mut client, &mut server).await.ok();
         Ok(())
     }
 
-    /// Where the tunnel to the next ready pod begins.
+    /// The local address of the tunnel to the next ready pod.
     async fn tunnel(&self) -> Result<SocketAddr> {
-        let ready = self.ready().await?;
+        let ready = self.ready_pods().await?;
         let mut tunnels = self.tunnels.lock().await;
         tunnels.turn = tunnels.turn.wrapping_add(1);
         let next = tunnels.turn.checked_rem(ready.len()).and_then(|turn| ready.get(turn));
@@ -108,8 +109,8 @@ impl Forward {
         Ok(address)
     }
 
-    /// The pods that are ready now, each with the port at which it serves.
-    async fn ready(&self) -> Result<Vec<(String, i32)>> {
+    /// The ready pods, each with its port.
+    async fn ready_pods(&self) -> Result<Vec<(String, i32)>> {
         let of_service =
             ListParams::default().labels(&format!("kubernetes.io/service-name={}", self.service));
         let mut ready = Vec::new();
@@ -138,19 +139,20 @@ impl Tunnel {
             .kill_on_drop(true)
             .spawn()
             .context("cannot start kubectl: is it on the PATH? (`eval \"$(cargo xtask cluster env)\"`)")?;
-        let mut said = BufReader::new(kubectl.stdout.take().context("kubectl without output")?).lines();
-        let line = said.next_line().await?;
-        let Some(address) = line.as_deref().and_then(listening) else {
-            bail!("kubectl port-forward to the pod {pod} says {line:?}");
+        let mut output =
+            BufReader::new(kubectl.stdout.take().context("kubectl has no standard output")?).lines();
+        let line = output.next_line().await?;
+        let Some(address) = line.as_deref().and_then(local_address) else {
+            bail!("unexpected output of kubectl port-forward to the pod {pod}: {line:?}");
         };
-        // It says something for each connection, and would wait if nobody read it.
-        tokio::spawn(async move { io::copy(said.get_mut(), &mut io::sink()).await });
+        // kubectl prints a line for each connection, and blocks if the pipe is full.
+        tokio::spawn(async move { io::copy(output.get_mut(), &mut io::sink()).await });
         Ok(Self { kubectl, address })
     }
 }
 
 /// The address in kubectl's first line, `Forwarding from 127.0.0.1:40123 -> 8080`.
-fn listening(line: &str) -> Option<SocketAddr> {
+fn local_address(line: &str) -> Option<SocketAddr> {
     line.strip_prefix("Forwarding from ")?.split_whitespace().next()?.parse().ok()
 }
 
@@ -159,9 +161,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kubectl_tells_where_it_listens() {
+    fn local_address_is_read_from_kubectl_output() {
         let line = "Forwarding from 127.0.0.1:40123 -> 8080";
-        assert_eq!(listening(line), Some(SocketAddr::from(([127, 0, 0, 1], 40123))));
-        assert_eq!(listening("error: unable to forward port"), None);
+        assert_eq!(local_address(line), Some(SocketAddr::from(([127, 0, 0, 1], 40123))));
+        assert_eq!(local_address("error: unable to forward port"), None);
     }
 }

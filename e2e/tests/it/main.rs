@@ -1,0 +1,12 @@
+//! End-to-end tests of the charts' operators in a real cluster, from the user's point of view.
+//!
+//! `cargo xtask test` runs them one after the other, because some of them kill operators that all of them share. Each
+//! test has its own namespace.
+
+mod chain;
+mod data;
+mod flights;
+mod operators;
+mod recovery;
+mod support;
+mod training;
