@@ -1,4 +1,4 @@
-//! `cargo xtask faults`: the whole chain under faults, in virtual time or for real.
+//! `cargo xtask faults`: the whole chain under faults, in virtual time or on a real API server.
 use std::ffi::OsString;
 use std::{env, iter};
 
@@ -10,14 +10,14 @@ use crate::{build, mutants, paths, process};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// On a real API server, against the operators' real programs, instead of in virtual time. Needs Go and openssl, and
-    /// no cluster: etcd, the API server and its controllers are started on loopback for it.
+    /// Run the operators' programs on a real API server instead of virtual time. Needs Go and openssl, but no cluster: etcd,
+    /// the API server and its controllers start on loopback.
     #[arg(long)]
     real: bool,
     /// Cargo profile in virtual time: `faults` runs fastest, `e2e` shares its dependencies with `cargo xtask test`.
     #[arg(long, default_value = "faults", value_name = "NAME")]
     profile: String,
-    /// What the harness is given; `cargo xtask faults [--real] -- --help` lists it.
+    /// Arguments of the harness. `cargo xtask faults [--real] -- --help` lists them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     arguments: Vec<String>,
 }
@@ -29,7 +29,7 @@ pub fn run(args: &Args) -> Result<()> {
     process::show(build::run("mlop-faults", &args.profile)?.args(&args.arguments))?;
     match mutants::killed()? {
         Some(killed) => println!("mutants killed: {killed}"),
-        None => println!("mutants killed: not tried with this code yet; `cargo xtask mutants` does"),
+        None => println!("mutants killed: unknown for this code; run `cargo xtask mutants`"),
     }
     Ok(())
 }
@@ -45,7 +45,7 @@ fn real(arguments: &[String]) -> Result<()> {
     process::show(&mut tests)
 }
 
-/// Our own programs before those of the machine.
+/// The `PATH` with mlop's tools before those of the machine.
 fn path() -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
     Ok(env::join_paths(iter::once(paths::bin()?).chain(env::split_paths(&path)))?)

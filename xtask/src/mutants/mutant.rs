@@ -2,7 +2,7 @@
 //!
 //! ```yaml
 //! - name: status-without-uid
-//!   mistake: A status is written whatever the uid of the object that has the name now.
+//!   mistake: A status is written without its object's uid.
 //!   killed_by: cargo test -p mlop-core --lib execute::
 //!   package: crates/mlop-core
 //!   item: fn report

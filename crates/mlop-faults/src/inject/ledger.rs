@@ -149,7 +149,7 @@ impl Ledger {
             !before.digest.is_empty() && now.digest != before.digest && now.revision <= before.revision;
         let goes_back = now.generation < before.generation || now.revision < before.revision;
         let is_restored = self.restored.is_some_and(|at| at.elapsed() < RESTORE_NOTICED);
-        // Each of two leaders may write what it knew before the other wrote.
+        // Each of two leaders may write a state from before the other wrote.
         let has_rivals = self.rivals.is_some_and(|at| at.elapsed() < SECOND_LEADER);
         if !is_restored && !has_rivals && (goes_back || shares_revision) {
             let object = format!("{} {}", request.kind, request.name);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The story of a run: what users do, whatever goes wrong meanwhile.
+/// The story of a run: the actions of users while faults strike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Scenario {

@@ -1,4 +1,4 @@
-//! The users of each scenario, until they have what they want.
+//! The users of each scenario, until their last goal is met.
 
 use super::{
     pipeline::PIPELINE,

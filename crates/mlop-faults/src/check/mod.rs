@@ -1,4 +1,4 @@
-//! The oracles: what must hold, whatever goes wrong.
+//! The oracles: conditions that hold whatever fault strikes.
 
 pub mod end_state;
 mod invariants;
