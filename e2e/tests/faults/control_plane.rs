@@ -1,5 +1,6 @@
-//! An API server of our own: etcd, kube-apiserver and the controllers that a chain needs, as processes on loopback.
-//! Nobody schedules pods, and no node runs them: that is the harness' [`kubelet`](crate::kubelet).
+//! The control plane of the test: etcd, kube-apiserver and the controllers of a chain, as processes on loopback.
+//!
+//! There is no scheduler and no node: the harness' [`kubelet`](crate::kubelet) reports the statuses of pods.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use http::{Request, StatusCode};
@@ -28,56 +29,57 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// etcd and every part of Kubernetes in one program.
+/// The program that contains etcd and all parts of Kubernetes.
 const KUBE_ALL: &str = "kube-all";
 const TOKEN: &str = "admin";
-/// How long a part may take to answer on a busy machine.
-const READY_WITHIN: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(100);
-/// Lines of a program's log that an error shows.
+/// The time limit for the start of a program on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(120);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// The number of lines of a program's log in an error.
 const LAST_LINES: usize = 10;
-/// The controllers that act on what operators make.
+/// The controllers for the objects that operators create.
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,job-controller,deployment-controller,replicaset-controller";
 
-/// Our kinds: making their schemas takes longer than using them.
+/// mlop's kinds. Their schemas are slow to generate.
 pub static KINDS: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(kinds::all);
 
-/// It ends, and its data with it, when this is dropped.
+/// A running control plane. Dropping it ends its processes and deletes its data.
 pub struct ControlPlane {
-    /// A client of somebody who may do everything and pretend to be anybody.
+    /// A client with all permissions, which can impersonate any user.
     pub client: Client,
     _processes: Vec<Child>,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl ControlPlane {
-    /// Starts everything, with our kinds and the operators' rights.
+    /// Starts all programs, and creates mlop's kinds and the operators' RBAC.
     ///
     /// # Errors
-    /// When a program is missing or does not start; says which, and the last lines of its log.
+    /// A program is missing or does not start; with its name and the end of its log.
     pub async fn start() -> Result<Self> {
         let program = program()?;
-        let folder = tempfile::tempdir()?;
+        let directory = tempfile::tempdir()?;
         let [etcd, peers, api] = free_ports().await?;
-        let at = |name: &str| folder.path().join(name);
-        let start = |name: &str, flags: &str| part(&program, folder.path(), name, flags);
+        let at = |name: &str| directory.path().join(name);
+        let start = |name: &str, flags: &str| part(&program, directory.path(), name, flags);
 
-        keys(folder.path()).await?;
+        write_keys(directory.path()).await?;
         let mut store = start("etcd", &flags::etcd(&at("etcd"), etcd, peers))?;
         let client = client(api)?;
-        let mut server = start("kube-apiserver", &flags::api_server(folder.path(), etcd, api))?;
-        ready(&client, &mut [("etcd", &mut store), ("kube-apiserver", &mut server)], folder.path()).await?;
-        serve_our_kinds(&client).await?;
-        give_rights(&client).await?;
-        // After our kinds: the garbage collector looks for new ones only every half minute.
+        let mut server = start("kube-apiserver", &flags::api_server(directory.path(), etcd, api))?;
+        until_ready(&client, &mut [("etcd", &mut store), ("kube-apiserver", &mut server)], directory.path())
+            .await?;
+        create_kinds(&client).await?;
+        grant_permissions(&client).await?;
+        // The garbage collector checks for new kinds only every half minute, so it starts after their creation.
         fs::write(at("admin.conf"), kubeconfig(&format!("https://127.0.0.1:{api}"), TOKEN))?;
-        let controllers = start("kube-controller-manager", &flags::controllers(folder.path()))?;
-        Ok(Self { client, _processes: vec![store, server, controllers], folder })
+        let controllers = start("kube-controller-manager", &flags::controllers(directory.path()))?;
+        Ok(Self { client, _processes: vec![store, server, controllers], directory })
     }
 
-    /// A folder for what belongs to it.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    /// The directory of its files.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 }
 
@@ -95,55 +97,55 @@ mod flags {
         )
     }
 
-    /// Pods need no ServiceAccount, since they never run, and the operators no limits on their requests, since these are
-    /// measured elsewhere. Nothing is sent to the address that is advertised.
-    pub fn api_server(folder: &Path, etcd: u16, port: u16) -> String {
-        let folder = folder.display();
+    /// Pods never run, so ServiceAccount admission is disabled. Limits on requests are tested elsewhere. No packet is sent to
+    /// the advertised address.
+    pub fn api_server(directory: &Path, etcd: u16, port: u16) -> String {
+        let directory = directory.display();
         format!(
             "--etcd-servers=http://127.0.0.1:{etcd} --bind-address=127.0.0.1 --secure-port={port} \
-             --advertise-address=198.18.255.1 --endpoint-reconciler-type=none --cert-dir={folder}/pki \
+             --advertise-address=198.18.255.1 --endpoint-reconciler-type=none --cert-dir={directory}/pki \
              --service-cluster-ip-range=198.19.0.0/16 --service-account-issuer=https://127.0.0.1 \
-             --service-account-key-file={folder}/accounts.key --service-account-signing-key-file={folder}/accounts.key \
-             --token-auth-file={folder}/tokens.csv --authorization-mode=RBAC \
+             --service-account-key-file={directory}/accounts.key --service-account-signing-key-file={directory}/accounts.key \
+             --token-auth-file={directory}/tokens.csv --authorization-mode=RBAC \
              --disable-admission-plugins=ServiceAccount --enable-priority-and-fairness=false --profiling=false"
         )
     }
 
-    pub fn controllers(folder: &Path) -> String {
+    pub fn controllers(directory: &Path) -> String {
         format!(
             "--kubeconfig={}/admin.conf --leader-elect=false --bind-address=127.0.0.1 --secure-port=0 \
              --authentication-skip-lookup --kube-api-qps=300 --kube-api-burst=600 --controllers={}",
-            folder.display(),
+            directory.display(),
             super::CONTROLLERS
         )
     }
 }
 
-async fn serve_our_kinds(client: &Client) -> Result<()> {
+async fn create_kinds(client: &Client) -> Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for crd in KINDS.iter() {
         api.create(&PostParams::default(), crd).await?;
     }
     for crd in KINDS.iter() {
         let path = format!("/apis/{}/v1alpha1/{}?limit=1", crd.spec.group, crd.spec.names.plural);
-        let end = Instant::now() + READY_WITHIN;
+        let end = Instant::now() + START_LIMIT;
         while status(client, &path).await? != StatusCode::OK {
             ensure!(Instant::now() < end, "{} is not served", crd.name_any());
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
     Ok(())
 }
 
-/// Operators may do what their charts let them do, and nothing else.
-async fn give_rights(client: &Client) -> Result<()> {
+/// Grants each operator the permissions of its chart.
+async fn grant_permissions(client: &Client) -> Result<()> {
     for operator in &OPERATORS {
         let name = operator.name;
         let file = repository().join("charts").join(name).join("files/rights.yaml");
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let mut rules: Vec<PolicyRule> =
             serde_saphyr::from_str(&text).with_context(|| file.display().to_string())?;
-        rules.extend(input_rights(operator));
+        rules.extend(input_permissions(operator));
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
         let role = ClusterRole { metadata: metadata.clone(), rules: Some(rules), ..ClusterRole::default() };
         let group = "rbac.authorization.k8s.io".to_owned();
@@ -167,8 +169,8 @@ async fn give_rights(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// The kinds that may be inputs are in the charts' values.
-fn input_rights(operator: &Operator) -> Option<PolicyRule> {
+/// The permissions for input kinds, which are in the charts' values.
+fn input_permissions(operator: &Operator) -> Option<PolicyRule> {
     let inputs = KINDS
         .iter()
         .map(|crd| &crd.spec.names)
@@ -199,30 +201,31 @@ pub fn repository() -> PathBuf {
 
 fn program() -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(KUBE_ALL)).find(|file| file.is_file());
+    let found =
+        std::env::split_paths(&path).map(|directory| directory.join(KUBE_ALL)).find(|file| file.is_file());
     found.with_context(|| {
-        format!("`{KUBE_ALL}` is not on the PATH: `cargo xtask faults --real` builds it from Go modules, and starts this")
+        format!("`{KUBE_ALL}` is not on the PATH: `cargo xtask faults --real` builds it from Go modules and starts this test")
     })
 }
 
-fn part(program: &Path, folder: &Path, name: &str, flags: &str) -> Result<Child> {
-    let log = fs::File::create(log(folder, name))?;
+fn part(program: &Path, directory: &Path, name: &str, flags: &str) -> Result<Child> {
+    let log = fs::File::create(log(directory, name))?;
     let mut command = Command::new(program);
     command.arg(name).args(flags.split_whitespace());
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
     command.spawn().with_context(|| format!("cannot start {name}"))
 }
 
-fn log(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}.log"))
+fn log(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.log"))
 }
 
-/// Who may log in, and the key that ServiceAccounts would be known by.
-async fn keys(folder: &Path) -> Result<()> {
-    fs::write(folder.join("tokens.csv"), format!("{TOKEN},admin,admin,\"system:masters\"\n"))?;
+/// Writes the token of the administrator and the key of ServiceAccount tokens.
+async fn write_keys(directory: &Path) -> Result<()> {
+    fs::write(directory.join("tokens.csv"), format!("{TOKEN},admin,admin,\"system:masters\"\n"))?;
     let mut openssl = Command::new("openssl");
     openssl.args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"]);
-    let made = openssl.arg(folder.join("accounts.key")).status().await;
+    let made = openssl.arg(directory.join("accounts.key")).status().await;
     let made = made.context("cannot start `openssl`: is it installed and on the PATH?")?;
     ensure!(made.success(), "openssl failed ({made})");
     Ok(())
@@ -239,7 +242,7 @@ async fn free_ports<const N: usize>() -> Result<[u16; N]> {
     Ok(ports)
 }
 
-/// A client without retries: each request of an operator is to reach the server as often as it was made.
+/// A client without retries, so that each request of an operator reaches the server exactly once.
 fn client(port: u16) -> Result<Client> {
     let mut config = Config::new(format!("https://127.0.0.1:{port}").parse()?);
     config.accept_invalid_certs = true;
@@ -252,19 +255,19 @@ async fn status(client: &Client, path: &str) -> Result<StatusCode> {
     Ok(client.send(Request::get(path).body(Body::empty())?).await?.status())
 }
 
-/// Waits until the server answers.
-async fn ready(client: &Client, parts: &mut [(&str, &mut Child)], folder: &Path) -> Result<()> {
-    let end = Instant::now() + READY_WITHIN;
+/// Waits until the server is ready.
+async fn until_ready(client: &Client, parts: &mut [(&str, &mut Child)], directory: &Path) -> Result<()> {
+    let end = Instant::now() + START_LIMIT;
     while !matches!(status(client, "/readyz").await, Ok(StatusCode::OK)) {
         for (name, child) in parts.iter_mut() {
             if let Some(ended) = child.try_wait()? {
-                bail!("{name} ended ({ended}):\n{}", last_lines(&log(folder, name)));
+                bail!("{name} ended ({ended}):\n{}", last_lines(&log(directory, name)));
             }
         }
         if Instant::now() > end {
-            bail!("the API server is not ready:\n{}", last_lines(&log(folder, "kube-apiserver")));
+            bail!("the API server is not ready:\n{}", last_lines(&log(directory, "kube-apiserver")));
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }

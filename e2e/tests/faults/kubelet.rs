@@ -1,4 +1,4 @@
-//! A kubelet that runs nothing: it reports of each pod of a namespace what the simulator's would, and sooner.
+//! A kubelet without processes: it reports the statuses that the simulator's kubelet would, in less time.
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
@@ -13,35 +13,36 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 use tokio::{task::JoinSet, time::sleep};
 
-/// How long a pod takes to start, and to do its work.
+/// The time from a pod's creation to its start, and from there to its end.
 const STARTUP: Duration = Duration::from_millis(100);
 const RUNTIME: Duration = Duration::from_millis(300);
 
-/// Runs the pods of `namespace`: `script` is asked once for each.
+/// Reports the statuses of the pods in `namespace`. It calls `script` once per pod.
 pub async fn run(client: Client, namespace: String, mut script: impl FnMut(&Pod) -> PodOutcome) {
     let pods: Api<Pod> = Api::namespaced(client, &namespace);
     let mut events = pin!(watcher(pods.clone(), watcher::Config::default()).default_backoff());
-    let mut known = BTreeMap::new();
-    let mut lives: JoinSet<()> = JoinSet::new();
+    let mut handles = BTreeMap::new();
+    let mut tasks: JoinSet<()> = JoinSet::new();
     while let Some(event) = events.next().await {
-        while lives.try_join_next().is_some() {}
+        while tasks.try_join_next().is_some() {}
         match event {
             Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
                 let uid = pod.uid().unwrap_or_default();
-                known.entry(uid).or_insert_with(|| lives.spawn(live(pods.clone(), script(&pod), pod)));
+                handles.entry(uid).or_insert_with(|| tasks.spawn(run_pod(pods.clone(), script(&pod), pod)));
             }
             Ok(watcher::Event::Delete(pod)) => {
-                if let Some(life) = known.get(&pod.uid().unwrap_or_default()) {
-                    life.abort();
+                if let Some(task) = handles.get(&pod.uid().unwrap_or_default()) {
+                    task.abort();
                 }
             }
-            // A watch that failed is taken up again.
+            // The backoff restarts a watch that failed.
             Ok(_) | Err(_) => {}
         }
     }
 }
 
-async fn live(pods: Api<Pod>, outcome: PodOutcome, pod: Pod) {
+/// Reports the statuses of one pod.
+async fn run_pod(pods: Api<Pod>, outcome: PodOutcome, pod: Pod) {
     let name = pod.name_any();
     let Ok(mut pod) = serde_json::to_value(&pod) else { return };
     sleep(STARTUP).await;
@@ -56,7 +57,7 @@ async fn live(pods: Api<Pod>, outcome: PodOutcome, pod: Pod) {
 
 async fn report(pods: &Api<Pod>, name: &str, pod: &Value) {
     let status = json!({"metadata": {"uid": pod["metadata"]["uid"]}, "status": pod["status"]});
-    // It may be gone, which its watch will say.
+    // The pod can be gone, which the watch reports.
     let _ = pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await;
 }
 

@@ -1,4 +1,4 @@
-//! The operators' real programs, each killed and started again as a plan wants it.
+//! The processes of the operators, which a plan can kill and which then restart.
 
 use crate::control_plane::kubeconfig;
 use anyhow::{Context as _, Result, ensure};
@@ -17,30 +17,37 @@ use tokio::{
     time::sleep,
 };
 
-/// How long a process that died takes to be there again.
+/// The time from the end of a process to its restart.
 const RESTART: Duration = Duration::from_secs(1);
 
-/// Where the operators' programs are: `MLOP_OPERATORS`, else where cargo puts what it builds beside this one.
+/// The directory of the operators' programs: `MLOP_OPERATORS`, or cargo's output directory of this program.
 ///
 /// # Errors
-/// Names the programs that are missing.
+/// Programs are missing; with their names.
 pub fn programs() -> Result<PathBuf> {
-    let folder = match std::env::var_os("MLOP_OPERATORS") {
-        Some(folder) => folder.into(),
-        None => std::env::current_exe()?.ancestors().nth(2).context("this program is nowhere")?.to_owned(),
+    let directory = match std::env::var_os("MLOP_OPERATORS") {
+        Some(directory) => directory.into(),
+        None => std::env::current_exe()?
+            .ancestors()
+            .nth(2)
+            .context("this program has no output directory")?
+            .to_owned(),
     };
-    let missing: Vec<_> =
-        OPERATORS.iter().map(|operator| operator.name).filter(|name| !folder.join(name).is_file()).collect();
+    let missing: Vec<_> = OPERATORS
+        .iter()
+        .map(|operator| operator.name)
+        .filter(|name| !directory.join(name).is_file())
+        .collect();
     ensure!(
         missing.is_empty(),
         "{} not in {}: `cargo xtask faults --real` builds the operators first",
         missing.join(", "),
-        folder.display()
+        directory.display()
     );
-    Ok(folder)
+    Ok(directory)
 }
 
-/// What one process is started with.
+/// The command line of one process.
 pub struct Launch {
     operator: &'static Operator,
     program: PathBuf,
@@ -50,22 +57,22 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// An operator of `namespace` that finds the API server at `port`. Its files are in `folder`.
+    /// An operator of `namespace` that connects to the API server at `port`. Its files are in `directory`.
     pub fn new(
         operator: &'static Operator,
         programs: &Path,
-        folder: &Path,
+        directory: &Path,
         namespace: &str,
         port: u16,
     ) -> Result<Self> {
-        let path = folder.join(format!("{}.conf", operator.name));
+        let path = directory.join(format!("{}.conf", operator.name));
         std::fs::write(&path, kubeconfig(&format!("http://127.0.0.1:{port}"), "none"))?;
         Ok(Self {
             operator,
             program: programs.join(operator.name),
             namespace: namespace.to_owned(),
             kubeconfig: path,
-            log: folder.join(format!("{}.log", operator.name)),
+            log: directory.join(format!("{}.log", operator.name)),
         })
     }
 
@@ -87,31 +94,28 @@ impl Launch {
     }
 }
 
-/// Why operators ended by themselves, which none may.
+/// The operators that ended by themselves, which is always a failure, with the reason.
 pub type Ended = Arc<Mutex<Vec<String>>>;
 
-/// Runs an operator as long as `tasks` lasts. Whatever comes through the channel that is returned kills it.
+/// Runs an operator until `tasks` is dropped. A message on the returned channel kills its process.
 pub fn run(launch: Launch, ended: &Ended, tasks: &mut JoinSet<()>) -> mpsc::UnboundedSender<()> {
     let (kill, mut kills) = mpsc::unbounded_channel();
     let ended = Arc::clone(ended);
     tasks.spawn(async move {
-        let why = loop {
-            match until_it_dies(&launch, &mut kills).await {
+        let reason = loop {
+            match run_once(&launch, &mut kills).await {
                 Ok(None) => sleep(RESTART).await,
                 Ok(Some(status)) => break format!("{} ended by itself ({status})", launch.operator.name),
                 Err(error) => break format!("{error:#}"),
             }
         };
-        ended.lock().unwrap_or_else(PoisonError::into_inner).push(why);
+        ended.lock().unwrap_or_else(PoisonError::into_inner).push(reason);
     });
     kill
 }
 
-/// How it ended, if nobody killed it.
-async fn until_it_dies(
-    launch: &Launch,
-    kills: &mut mpsc::UnboundedReceiver<()>,
-) -> Result<Option<ExitStatus>> {
+/// Runs one process. Returns its exit status, or `None` if it was killed.
+async fn run_once(launch: &Launch, kills: &mut mpsc::UnboundedReceiver<()>) -> Result<Option<ExitStatus>> {
     let mut process = launch.start()?;
     tokio::select! {
         status = process.wait() => Ok(Some(status?)),

@@ -1,5 +1,4 @@
-//! Between an operator's process and the API server: an address of the operator's own, at which the fault layer of the
-//! simulator's plans answers.
+//! The proxy between an operator's process and the API server, which contains the fault layer.
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -29,7 +28,7 @@ const IMPERSONATE: HeaderName = HeaderName::from_static("impersonate-user");
 #[derive(Clone)]
 pub struct Real {
     client: Client,
-    /// The highest resource version that was seen.
+    /// The highest resource version in a response.
     revision: Arc<AtomicU64>,
 }
 
@@ -44,7 +43,7 @@ impl Real {
         let is_write = request.method() != Method::GET;
         request.headers_mut().remove(header::HOST);
         let (mut parts, body) = self.client.send(request).await?.into_parts();
-        // They are about the connection to the server.
+        // These headers belong to the connection to the server.
         for header in [header::TRANSFER_ENCODING, header::CONNECTION] {
             parts.headers.remove(header);
         }
@@ -77,7 +76,7 @@ impl Server for Real {
     }
 }
 
-/// Serves an operator, as whom it speaks to the server, on a port of its own, as long as `tasks` lasts.
+/// Serves one operator on its own port until `tasks` is dropped. Its requests impersonate the operator.
 pub async fn serve(connection: Connection, tasks: &mut JoinSet<()>) -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
@@ -91,7 +90,7 @@ pub async fn serve(connection: Connection, tasks: &mut JoinSet<()>) -> Result<u1
                     let to = Upstream { connection: connection.clone(), operator: operator.clone(), exchanges: exchanges.clone() };
                     let handler = service_fn(move |request| to.clone().pass(request));
                     let served = http1::Builder::new().serve_connection(TokioIo::new(stream), handler);
-                    // It breaks whenever a plan or a killed process wants it to.
+                    // A plan or a killed process can break the connection at any time.
                     running.spawn(served.map(drop));
                 }
                 Some(exchange) = begun.recv() => {
@@ -104,7 +103,7 @@ pub async fn serve(connection: Connection, tasks: &mut JoinSet<()>) -> Result<u1
     Ok(port)
 }
 
-/// Where one operator's requests go.
+/// The destination of one operator's requests.
 #[derive(Clone)]
 struct Upstream {
     connection: Connection,
@@ -113,8 +112,8 @@ struct Upstream {
 }
 
 impl Upstream {
-    /// An error closes the connection without an answer. What the server was asked for is carried out even if whoever
-    /// asked has died meanwhile.
+    /// Forwards a request. An error closes the connection without a response. The server completes the request even if the
+    /// operator has died meanwhile.
     async fn pass(mut self, request: Request<Incoming>) -> Result<Answer, BoxError> {
         let (mut parts, body) = request.into_parts();
         parts.headers.remove(header::AUTHORIZATION);
@@ -124,10 +123,10 @@ impl Upstream {
         let (done, answer) = oneshot::channel();
         let exchange = async move {
             let answer = self.connection.call(request).await;
-            // Nobody waits for it if they have died.
+            // The receiver is gone if the operator has died.
             let _ = done.send(answer);
         };
-        // It is taken as long as the world lasts; after that there is no answer.
+        // The receiver is gone at the end of the test. Then there is no response.
         let _ = self.exchanges.send(exchange.boxed());
         answer.await?
     }

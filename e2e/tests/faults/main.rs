@@ -1,7 +1,7 @@
-//! Fault plans against a real kube-apiserver and the operators' real programs: the layer that carries them out is the
-//! simulator's ([`mlop_faults::inject`]), in a proxy between each process and the server, and a crash is a SIGKILL.
+//! Fault plans against a real kube-apiserver and the operators' real programs.
 //!
-//! `cargo xtask faults --real` builds what this needs, and starts it.
+//! The fault layer of the simulator ([`mlop_faults::inject`]) runs in a proxy between each process and the server, and a
+//! crash is a SIGKILL. `cargo xtask faults --real` builds the programs and starts this test.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,24 +11,17 @@
     reason = "a test bed fails as tests do"
 )]
 
-#[path = "faults/control_plane.rs"]
 mod control_plane;
-#[path = "faults/judge.rs"]
-mod judge;
-#[path = "faults/kubelet.rs"]
 mod kubelet;
-#[path = "faults/processes.rs"]
+mod namespace;
 mod processes;
-#[path = "faults/proxy.rs"]
 mod proxy;
-#[path = "faults/world.rs"]
-mod world;
+mod trial;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use control_plane::{ControlPlane, repository};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use judge::{Bench, Reference, Verdict};
 use mlop_faults::{
     plan::{Fault, Injection, Plan, Scenario},
     report::Table,
@@ -41,28 +34,29 @@ use tokio::{
     },
     time::Instant,
 };
+use trial::{Baseline, Bench, Verdict};
 
-/// Tries fault plans on a real API server and real processes: one for every write of a run without faults.
+/// Tests fault plans on a real API server with real processes: one plan for every write of a run without faults.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask faults --real --")]
 struct Args {
-    /// All faults at every write, notification and piece of work. That takes hours.
+    /// Test all faults at every write, notification and piece of work. This takes hours.
     #[arg(long)]
     all: bool,
-    /// These faults, wherever they can be.
+    /// Test these faults at every point where they are possible.
     #[arg(long, value_name = "FAULT", num_args = 1.., conflicts_with = "all")]
     fault: Vec<String>,
-    /// Of the plans only every n-th.
+    /// Test only every n-th plan.
     #[arg(long, default_value_t = 1, value_name = "N")]
     every: usize,
-    /// Plans at the same time, each in a namespace with five processes.
+    /// Number of concurrent plans, each in a namespace with five processes.
     #[arg(long, default_value_t = 6, value_name = "N")]
-    worlds: usize,
-    /// Carry only this plan out.
+    parallel: usize,
+    /// Test only this plan.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["all", "fault", "every"])]
     plan: Option<PathBuf>,
-    /// Where failing plans and the logs of their operators are written.
-    #[arg(long, value_name = "FOLDER", default_value = "target/faults-real")]
+    /// Directory for failing plans and the logs of their operators.
+    #[arg(long, value_name = "DIRECTORY", default_value = "target/faults-real")]
     failures: PathBuf,
 }
 
@@ -73,8 +67,8 @@ async fn main() -> ExitCode {
         std::env::set_current_dir(repository())?;
         tokio::select! {
             ended = run(&args) => ended,
-            // What was started ends with us only if we end by ourselves.
-            signal = told_to_stop() => signal,
+            // Child processes are killed only if this process ends by itself.
+            signal = interrupted() => signal,
         }
     };
     match run.await {
@@ -86,7 +80,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn told_to_stop() -> Result<()> {
+/// Fails when the process is asked to stop.
+async fn interrupted() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         _ = terminate.recv() => {}
@@ -99,51 +94,51 @@ async fn run(args: &Args) -> Result<()> {
     let begin = Instant::now();
     let programs = processes::programs()?;
     let plane = ControlPlane::start().await?;
-    println!("an API server after {:.1} s", begin.elapsed().as_secs_f64());
+    println!("the API server is ready after {:.1} s", begin.elapsed().as_secs_f64());
     let bench = Bench { plane, programs, failures: args.failures.clone() };
-    let reference = bench.reference().await?;
+    let baseline = bench.baseline().await?;
     println!("two runs without faults after {:.1} s", begin.elapsed().as_secs_f64());
-    let plans = plans(args, &reference)?;
+    let plans = plans(args, &baseline)?;
     println!("{} plans", plans.len());
     let verdicts: Vec<Verdict> = stream::iter(plans.iter().enumerate())
-        .map(|(index, plan)| judge(&bench, &reference, index, plan))
-        .buffered(args.worlds.max(1))
+        .map(|(index, plan)| judge(&bench, &baseline, index, plan))
+        .buffered(args.parallel.max(1))
         .try_collect()
         .await?;
-    let judged = plans.iter().zip(&verdicts).map(|(plan, verdict)| (plan, !verdict.failures.is_empty()));
-    println!("{} in {:.1} min", judged.collect::<Table>(), begin.elapsed().as_secs_f64() / 60.0);
+    let results = plans.iter().zip(&verdicts).map(|(plan, verdict)| (plan, !verdict.failures.is_empty()));
+    println!("{} in {:.1} min", results.collect::<Table>(), begin.elapsed().as_secs_f64() / 60.0);
     let unused = verdicts.iter().filter(|verdict| verdict.unused).count();
     if unused > 0 {
-        println!("{unused} did not come to their fault: what is counted differs a little from run to run");
+        println!("{unused} plans did not reach their fault, because counts vary slightly between runs");
     }
     let failed = verdicts.iter().filter(|verdict| !verdict.failures.is_empty()).count();
     ensure!(failed == 0, "{failed} of {} plans failed", plans.len());
     Ok(())
 }
 
-fn plans(args: &Args, reference: &Reference) -> Result<Vec<Plan>> {
+fn plans(args: &Args, baseline: &Baseline) -> Result<Vec<Plan>> {
     if let Some(file) = &args.plan {
         let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
         let plan = Plan::from_yaml(&text).with_context(|| file.display().to_string())?;
-        let possible = |injection: &Injection| judge::faults().any(|fault| fault == injection.fault);
+        let possible = |injection: &Injection| trial::faults().any(|fault| fault == injection.fault);
         ensure!(
             plan.scenario == Scenario::NewData && plan.faults.iter().all(possible),
-            "{}: only in virtual time",
+            "{}: this plan is possible only in virtual time",
             file.display()
         );
         return Ok(vec![plan]);
     }
-    let all: Vec<Fault> = judge::faults().collect();
+    let all: Vec<Fault> = trial::faults().collect();
     let named = |name: &String| {
         let found = all.iter().find(|fault| fault.to_string() == *name).copied();
-        found.with_context(|| format!("no fault {name}; there are {}", names(&all)))
+        found.with_context(|| format!("unknown fault {name}; available: {}", names(&all)))
     };
     let plans = if args.all {
-        reference.plans_with(&all)
+        baseline.plans_with(&all)
     } else if args.fault.is_empty() {
-        reference.plans()
+        baseline.plans()
     } else {
-        reference.plans_with(&args.fault.iter().map(named).collect::<Result<Vec<_>>>()?)
+        baseline.plans_with(&args.fault.iter().map(named).collect::<Result<Vec<_>>>()?)
     };
     Ok(plans.into_iter().step_by(args.every.max(1)).collect())
 }
@@ -152,19 +147,22 @@ fn names(faults: &[Fault]) -> String {
     faults.iter().map(Fault::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Judges a plan, and if it fails keeps what one needs to see why, and says how to run it again.
-async fn judge(bench: &Bench, reference: &Reference, index: usize, plan: &Plan) -> Result<Verdict> {
+/// Tests a plan. After a failure, keeps the plan and the logs, and prints the command that repeats it.
+async fn judge(bench: &Bench, baseline: &Baseline, index: usize, plan: &Plan) -> Result<Verdict> {
     let (name, begin) = (format!("plan-{index}"), Instant::now());
-    let verdict = bench.judge(reference, plan, &name).await.with_context(|| plan.to_yaml())?;
+    let verdict = bench.judge(baseline, plan, &name).await.with_context(|| plan.to_yaml())?;
     let seconds = begin.elapsed().as_secs_f64();
     if verdict.failures.is_empty() {
-        println!("{name} holds, {seconds:.1} s");
+        println!("{name} passed, {seconds:.1} s");
         return Ok(verdict);
     }
-    let file = bench.keep(&name)?.join("plan.yaml");
+    let file = bench.keep_logs(&name)?.join("plan.yaml");
     fs::write(&file, plan.to_yaml())?;
-    println!("{name} fails, {seconds:.1} s: {}", verdict.failures.join("; "));
+    println!("{name} failed, {seconds:.1} s: {}", verdict.failures.join("; "));
     println!("{}", plan.to_yaml());
-    println!("cargo xtask faults --real --plan {}    # with the operators' logs beside it", file.display());
+    println!(
+        "cargo xtask faults --real --plan {}    # the operators' logs are in the same directory",
+        file.display()
+    );
     Ok(verdict)
 }

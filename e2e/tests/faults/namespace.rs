@@ -1,4 +1,4 @@
-//! A namespace of the real API server with five processes that see nothing else, and what users do in it.
+//! A namespace of the real API server with its own five operators, and the users of its pipeline.
 
 use crate::{
     control_plane::{ControlPlane, KINDS},
@@ -38,15 +38,15 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-/// How long a goal may take, with a fault of 20 s and the back-off that it may lead to.
-const PATIENCE: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(100);
+/// The time limit of a goal. It includes a fault of 20 s and the backoff after it.
+const GOAL_LIMIT: Duration = Duration::from_secs(120);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Everything in it ends when it is dropped, but for the objects.
-pub struct World {
+/// One namespace. Dropping it ends the operators and keeps the objects.
+pub struct OperatorNamespace {
     client: Client,
-    namespace: String,
-    /// What the processes wrote to their logs.
+    name: String,
+    /// The directory of the processes' logs.
     pub logs: PathBuf,
     pub injector: Arc<Injector>,
     outside: Arc<Mutex<ExternalSystems>>,
@@ -54,8 +54,8 @@ pub struct World {
     tasks: JoinSet<()>,
 }
 
-impl World {
-    /// Starts the operators in a new namespace, under faults.
+impl OperatorNamespace {
+    /// Creates the namespace, and starts the operators in it under faults.
     pub async fn start(
         plane: &ControlPlane,
         programs: &Path,
@@ -63,7 +63,7 @@ impl World {
         faults: Vec<Injection>,
     ) -> Result<Self> {
         let client = plane.client.clone();
-        let logs = plane.folder().join(namespace);
+        let logs = plane.directory().join(namespace);
         fs::create_dir_all(&logs)?;
         let metadata = ObjectMeta { name: Some(namespace.to_owned()), ..ObjectMeta::default() };
         let object = Namespace { metadata, ..Namespace::default() };
@@ -71,24 +71,24 @@ impl World {
 
         let (commands, orders) = mpsc::unbounded_channel();
         let injector = Injector::new(Real::new(client.clone()), faults, commands);
-        let mut world = Self {
+        let mut namespace = Self {
             client,
-            namespace: namespace.to_owned(),
+            name: namespace.to_owned(),
             logs,
             injector,
             outside: Arc::default(),
             ended: Ended::default(),
             tasks: JoinSet::new(),
         };
-        world.run_pods();
-        world.run_operators(programs, orders).await?;
-        Ok(world)
+        namespace.run_pods();
+        namespace.run_operators(programs, orders).await?;
+        Ok(namespace)
     }
 
     fn run_pods(&mut self) {
         let (outside, injector) = (Arc::clone(&self.outside), Arc::clone(&self.injector));
         let script = move |pod: &_| work(pod, &mut lock(&outside), &injector);
-        self.tasks.spawn(kubelet::run(self.client.clone(), self.namespace.clone(), script));
+        self.tasks.spawn(kubelet::run(self.client.clone(), self.name.clone(), script));
     }
 
     async fn run_operators(
@@ -99,27 +99,27 @@ impl World {
         let mut kills = BTreeMap::new();
         for operator in &OPERATORS {
             let injector = Arc::clone(&self.injector);
-            let (operator_name, namespace) = (operator.name.to_owned(), self.namespace.clone());
+            let (operator_name, namespace) = (operator.name.to_owned(), self.name.clone());
             let connection = Connection { operator: operator_name, namespace, injector };
             let port = proxy::serve(connection, &mut self.tasks).await?;
-            let launch = Launch::new(operator, programs, &self.logs, &self.namespace, port)?;
+            let launch = Launch::new(operator, programs, &self.logs, &self.name, port)?;
             kills.insert(operator.name, processes::run(launch, &self.ended, &mut self.tasks));
         }
-        let (client, namespace) = (self.client.clone(), self.namespace.clone());
+        let (client, namespace) = (self.client.clone(), self.name.clone());
         self.tasks.spawn(async move {
             while let Some(order) = orders.recv().await {
                 let victims: Vec<_> = match &order {
                     Command::Crash(by) => kills.get(by.as_str()).into_iter().collect(),
                     Command::AllCrash => kills.values().collect(),
                     Command::Recreate(object) => {
-                        // Somebody may have been faster; then the end state shows whether it is as wanted.
+                        // The object can exist already. The check of the end state covers that case.
                         let _ = create(&client, &namespace, object).await;
                         continue;
                     }
-                    other => unreachable!("{other:?} is in no plan for a real server"),
+                    other => unreachable!("{other:?} is not possible on a real server"),
                 };
                 for kill in victims {
-                    // Nobody listens if it ended by itself, which the verdict says.
+                    // The receiver is gone if the operator ended by itself, which the verdict reports.
                     let _ = kill.send(());
                 }
             }
@@ -127,31 +127,31 @@ impl World {
         Ok(())
     }
 
-    /// Plays users until the last goal is met: the pipeline becomes a served model, and new data a second one.
+    /// Acts as the users until the last goal: a served model of the pipeline, then a second one of new data.
     pub async fn play(&self) -> Result<()> {
         for object in pipeline()? {
-            create(&self.client, &self.namespace, &object).await?;
+            create(&self.client, &self.name, &object).await?;
         }
         self.served("1").await?;
         lock(&self.outside).bucket = "february".to_owned();
         let ask = json!({"metadata": {"annotations": {labels::REFRESH_REQUESTED_AT: "february"}}});
-        let datasets: Api<Dataset> = Api::namespaced(self.client.clone(), &self.namespace);
+        let datasets: Api<Dataset> = Api::namespaced(self.client.clone(), &self.name);
         datasets.patch("flights", &PatchParams::default(), &Patch::Merge(ask)).await?;
         self.served("2").await
     }
 
-    /// Waits until the last goal holds, no fault lasts any more, nothing is being worked at, and operators have written
-    /// nothing since for so long.
+    /// Waits until the last goal is reached, all faults are over, no object is `Reconciling`, and operators have written
+    /// nothing for `quiet`.
     ///
     /// # Errors
-    /// What does not hold.
+    /// The time limit has passed; with the condition that does not hold.
     pub async fn settle(&self, quiet: Duration) -> Result<()> {
         loop {
             self.served("2").await?;
             self.reconciled().await?;
             self.quiet(quiet).await?;
             match self.injector.last_fault() {
-                // It may undo the goal at its end: users create again what somebody has deleted.
+                // The end of a fault can undo the goal, because users create deleted objects again.
                 Some(over) if Instant::now() < over + quiet => sleep_until(over).await,
                 _ => return Ok(()),
             }
@@ -165,36 +165,36 @@ impl World {
                 && deployment.has_status(condition_type::UP_TO_DATE, "True")
                 && serving.is_some_and(|serving| serving.version.as_deref() == Some(version))
         };
-        let api = Api::namespaced(self.client.clone(), &self.namespace);
+        let api = Api::namespaced(self.client.clone(), &self.name);
         let what = format!("serving version {version}");
-        wait::until(&api, "delay", &what, PATIENCE, is_served).await.map(drop)
+        wait::until(&api, "delay", &what, GOAL_LIMIT, is_served).await.map(drop)
     }
 
-    /// Waits until no object is `Reconciling`: a pause before the next attempt may be longer than any quiet.
+    /// Waits until no object is `Reconciling`, because a backoff can be longer than the quiet time.
     async fn reconciled(&self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + GOAL_LIMIT;
         while let Some(name) = self.objects().await?.reconciling() {
             if Instant::now() > end {
-                bail!("{name} is still Reconciling after {} s", PATIENCE.as_secs());
+                bail!("{name} is still Reconciling after {} s", GOAL_LIMIT.as_secs());
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 
-    /// Waits until operators have written nothing for so long.
+    /// Waits until operators have written nothing for `lasting`.
     ///
     /// # Errors
-    /// The last write, if they do not stop.
+    /// The time limit has passed; with the last write.
     async fn quiet(&self, lasting: Duration) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + GOAL_LIMIT;
         let (mut writes, mut since) = (self.writes(), Instant::now());
         while since.elapsed() < lasting {
             if Instant::now() > end {
                 let last = self.injector.points().into_iter().rfind(is_write);
-                bail!("still written after {} s: {last:?}", PATIENCE.as_secs());
+                bail!("still written after {} s: {last:?}", GOAL_LIMIT.as_secs());
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
             let now = self.writes();
             if now != writes {
                 (writes, since) = (now, Instant::now());
@@ -203,30 +203,30 @@ impl World {
         Ok(())
     }
 
-    /// How many writes operators have asked for.
+    /// The number of write requests of operators.
     pub fn writes(&self) -> usize {
         self.injector.points().iter().filter(|point| is_write(point)).count()
     }
 
-    /// What workers have done outside the cluster.
+    /// The state of the external systems.
     pub fn outside(&self) -> MutexGuard<'_, ExternalSystems> {
         lock(&self.outside)
     }
 
-    /// Why operators ended by themselves.
+    /// The operators that ended by themselves, with the reason.
     pub fn ended(&self) -> Vec<String> {
         lock(&self.ended).clone()
     }
 
-    /// All objects of our kinds as they are now.
+    /// The current objects of mlop's kinds.
     pub async fn objects(&self) -> Result<Snapshot> {
         let mut lists = BTreeMap::new();
         for crd in KINDS.iter() {
             let (group, names) = (&crd.spec.group, &crd.spec.names);
-            let path = format!("/apis/{group}/v1alpha1/namespaces/{}/{}", self.namespace, names.plural);
+            let path = format!("/apis/{group}/v1alpha1/namespaces/{}/{}", self.name, names.plural);
             let mut list: Value = self.client.request(Request::get(path).body(Vec::new())?).await?;
             let mut items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
-            // Items of a list do not repeat their type.
+            // The items of a list omit kind and API version.
             for item in &mut items {
                 item["kind"] = names.kind.clone().into();
                 item["apiVersion"] = format!("{group}/v1alpha1").into();
@@ -245,15 +245,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The simulator's pipeline, the same in every namespace and at every time of the day.
+/// The simulator's pipeline, made independent of the namespace and the time.
 fn pipeline() -> Result<Vec<Value>> {
     let mut objects = Vec::new();
     for document in PIPELINE.split("\n---\n") {
         let mut object: Value = serde_saphyr::from_str(document).context("pipeline")?;
         match object["kind"].as_str() {
-            // By default its name has the namespace's.
+            // The default name contains the namespace.
             Some("Model") => object["spec"]["registeredModel"] = "delay".into(),
-            // Looks at the source begin with such a part of the calendar.
+            // With this interval no scan is due during a test.
             Some("Dataset") => object["spec"]["refresh"]["every"] = "8760h".into(),
             _ => {}
         }
@@ -265,7 +265,7 @@ fn pipeline() -> Result<Vec<Value>> {
 async fn create(client: &Client, namespace: &str, object: &Value) -> Result<()> {
     let kind = &object["kind"];
     let crd = KINDS.iter().find(|crd| kind == crd.spec.names.kind.as_str());
-    let crd = crd.with_context(|| format!("{kind} is no kind of ours"))?;
+    let crd = crd.with_context(|| format!("{kind} is not a kind of mlop"))?;
     let (group, plural) = (crd.spec.group.clone(), crd.spec.names.plural.clone());
     let resource = ApiResource {
         api_version: format!("{group}/v1alpha1"),
@@ -290,11 +290,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// An object that its operator works at, by kind and name.
+    /// The kind and name of an object that is `Reconciling`.
     fn reconciling(&self) -> Option<String> {
-        let works = |it: &Value| it["type"] == condition_type::RECONCILING && it["status"] == "True";
+        let is_reconciling = |it: &Value| it["type"] == condition_type::RECONCILING && it["status"] == "True";
         let of = |item: &&Value| {
-            item["status"]["conditions"].as_array().is_some_and(|conditions| conditions.iter().any(works))
+            item["status"]["conditions"]
+                .as_array()
+                .is_some_and(|conditions| conditions.iter().any(is_reconciling))
         };
         let found = self.lists.values().flatten().find(of)?;
         Some(format!("{} {}", found["kind"].as_str()?, found["metadata"]["name"].as_str()?))

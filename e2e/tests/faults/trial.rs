@@ -1,8 +1,8 @@
-//! Which plans there are for a real server, and what must hold of each.
+//! Trials of fault plans on a real server: the plans, and the checks of their outcomes.
 
 use crate::{
     control_plane::ControlPlane,
-    world::{World, is_write},
+    namespace::{OperatorNamespace, is_write},
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use mlop_faults::{
@@ -20,10 +20,10 @@ use std::{
     time::Duration,
 };
 
-/// How long nothing may be written after everything has settled.
+/// The time without writes after which a namespace has settled.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// Faults at writes that an operator gets over within seconds.
+/// Faults at writes from which an operator recovers in seconds.
 const QUICK: &[Fault] = &[
     Fault::CrashAfter,
     Fault::CrashBefore,
@@ -41,7 +41,7 @@ const QUICK: &[Fault] = &[
     Fault::NoAnswer,
     Fault::AllCrash,
 ];
-/// Those that last for 20 s and more.
+/// Faults at writes that last for 20 s and more.
 const SLOW: &[Fault] = &[
     Fault::Partition,
     Fault::ServerDown,
@@ -50,16 +50,16 @@ const SLOW: &[Fault] = &[
     Fault::NameTaken,
     Fault::Deleted,
 ];
-/// Faults at notifications. A watch that stays silent would last until the server ends it, after minutes.
+/// Faults at notifications. A silent watch is not among them, because it lasts for minutes until the server ends it.
 const OF_WATCHES: &[Fault] =
     &[Fault::Delayed, Fault::Skipped, Fault::Duplicated, Fault::Reset, Fault::Gone, Fault::TimeTravel];
 
-/// All faults that a real server and real processes can have.
+/// All faults that are possible with a real server and real processes.
 pub fn faults() -> impl Iterator<Item = Fault> {
     [QUICK, SLOW, OF_WATCHES, Fault::AT_WORK].into_iter().flatten().copied()
 }
 
-/// What can go wrong at a point.
+/// The possible faults at a point.
 fn faults_at(point: &Point) -> Vec<Fault> {
     match point {
         Point::Write(write) => {
@@ -72,9 +72,9 @@ fn faults_at(point: &Point) -> Vec<Fault> {
     }
 }
 
-/// A run without faults.
-pub struct Reference {
-    /// What every such run comes to.
+/// The outcome of runs without faults.
+pub struct Baseline {
+    /// The points that all runs without faults reach.
     pub points: Vec<Point>,
     end: Value,
     published: Value,
@@ -82,87 +82,93 @@ pub struct Reference {
     created: BTreeMap<(String, String), u32>,
 }
 
-/// What came of a plan.
+/// The result of a plan.
 pub struct Verdict {
-    /// Violations, each beginning with its oracle's name; none: it holds.
+    /// Violations, each beginning with the name of its oracle. None if the plan passed.
     pub failures: Vec<String>,
-    /// Whether the fault's point never came.
+    /// Whether the point of the fault was never reached.
     pub unused: bool,
 }
 
-/// Where everything stands in the end.
+/// The state at the end of a run.
 struct Outcome {
     points: Vec<Point>,
     end: Value,
     published: Value,
     done: BTreeMap<&'static str, u32>,
     created: BTreeMap<(String, String), u32>,
-    /// Where something else is active than is published.
+    /// Differences between the external systems and the published artifacts.
     outside: Vec<String>,
 }
 
-/// Where plans are carried out.
+/// The environment of all plans.
 pub struct Bench {
     pub plane: ControlPlane,
-    /// Folder of the operators' programs.
+    /// The directory of the operators' programs.
     pub programs: PathBuf,
-    /// Folder for the logs of what failed.
+    /// The directory for the logs of failed plans.
     pub failures: PathBuf,
 }
 
 impl Bench {
-    /// Plays the scenario twice at the same time without faults.
+    /// Runs the scenario twice concurrently without faults.
     ///
     /// # Errors
-    /// What does not hold even so.
-    pub async fn reference(&self) -> Result<Reference> {
+    /// A run violates an oracle, or the two runs differ.
+    pub async fn baseline(&self) -> Result<Baseline> {
         let (first, second) = tokio::try_join!(self.without_faults("first"), self.without_faults("second"))?;
         if let Some(difference) = difference(&first.end, &second.end) {
             bail!("two runs without faults end differently: {difference}");
         }
-        ensure!(first.done == second.done, "exactly once: {:?}, then {:?}", first.done, second.done);
+        ensure!(
+            first.done == second.done,
+            "exactly once: {:?} in the first run, {:?} in the second",
+            first.done,
+            second.done
+        );
         let common: BTreeSet<_> = second.points.iter().collect();
         let points = first.points.into_iter().filter(|point| common.contains(point)).collect();
         let Outcome { end, published, done, created, .. } = first;
-        Ok(Reference { points, end, published, done, created })
+        Ok(Baseline { points, end, published, done, created })
     }
 
     async fn without_faults(&self, name: &str) -> Result<Outcome> {
-        let world = World::start(&self.plane, &self.programs, name, Vec::new()).await?;
-        let (outcome, mut failures) = (outcome(&world).await, invariants(&world));
+        let namespace = OperatorNamespace::start(&self.plane, &self.programs, name, Vec::new()).await?;
+        let (outcome, mut failures) = (outcome(&namespace).await, invariants(&namespace));
         match &outcome {
             Ok(outcome) => failures.extend(outcome.outside.iter().cloned()),
             Err(error) => failures.push(format!("{error:#}")),
         }
         if !failures.is_empty() {
-            let logs = self.keep(name)?;
+            let logs = self.keep_logs(name)?;
             bail!("without any fault: {}\nlogs are in {}", failures.join("; "), logs.display());
         }
         outcome
     }
 
-    /// Carries a plan out in the namespace `name`, and judges it.
+    /// Runs a plan in the namespace `name`, and checks its outcome.
     ///
     /// # Errors
-    /// When it could not be carried out.
-    pub async fn judge(&self, reference: &Reference, plan: &Plan, name: &str) -> Result<Verdict> {
-        let world = World::start(&self.plane, &self.programs, name, plan.faults.clone()).await?;
-        let mut failures = match outcome(&world).await {
-            Ok(outcome) => reference.compare(plan, &outcome),
+    /// The plan could not be run.
+    pub async fn judge(&self, baseline: &Baseline, plan: &Plan, name: &str) -> Result<Verdict> {
+        let namespace =
+            OperatorNamespace::start(&self.plane, &self.programs, name, plan.faults.clone()).await?;
+        let mut failures = match outcome(&namespace).await {
+            Ok(outcome) => baseline.compare(plan, &outcome),
             Err(error) => vec![format!("stable reconciliation: {error:#}")],
         };
-        failures.extend(invariants(&world));
-        Ok(Verdict { failures, unused: !world.injector.pending().is_empty() })
+        failures.extend(invariants(&namespace));
+        Ok(Verdict { failures, unused: !namespace.injector.pending().is_empty() })
     }
 
-    /// Keeps the logs of the operators of the namespace `name`; where.
+    /// Copies the logs of the operators in the namespace `name`, and returns their directory.
     ///
     /// # Errors
-    /// When files cannot be written.
-    pub fn keep(&self, name: &str) -> Result<PathBuf> {
+    /// Files cannot be written.
+    pub fn keep_logs(&self, name: &str) -> Result<PathBuf> {
         let kept = self.failures.join(name);
         fs::create_dir_all(&kept).with_context(|| kept.display().to_string())?;
-        for entry in fs::read_dir(self.plane.folder().join(name))? {
+        for entry in fs::read_dir(self.plane.directory().join(name))? {
             let file = entry?.path();
             fs::copy(&file, kept.join(file.file_name().unwrap_or_default()))?;
         }
@@ -170,21 +176,21 @@ impl Bench {
     }
 }
 
-async fn outcome(world: &World) -> Result<Outcome> {
-    world.play().await?;
-    world.settle(QUIET).await?;
-    let (objects, outside) = (world.objects().await?, world.outside());
+async fn outcome(namespace: &OperatorNamespace) -> Result<Outcome> {
+    namespace.play().await?;
+    namespace.settle(QUIET).await?;
+    let (objects, outside) = (namespace.objects().await?, namespace.outside());
     Ok(Outcome {
-        points: world.injector.points(),
+        points: namespace.injector.points(),
         end: end_state(&objects),
         published: published_state(&objects),
         done: outside.started.clone(),
-        created: by_stable_name(world.injector.ledger().created),
+        created: by_stable_name(namespace.injector.ledger().created),
         outside: wrong_pointers(&objects, &outside),
     })
 }
 
-/// Names of pods hold uids.
+/// Sums by names without uids, which the names of pods contain.
 fn by_stable_name(created: BTreeMap<(String, String), u32>) -> BTreeMap<(String, String), u32> {
     let mut sum = BTreeMap::new();
     for ((kind, name), times) in created {
@@ -193,28 +199,28 @@ fn by_stable_name(created: BTreeMap<(String, String), u32>) -> BTreeMap<(String,
     sum
 }
 
-/// What must hold after any plan.
-fn invariants(world: &World) -> Vec<String> {
-    let mut failures = world.injector.ledger().failures();
-    failures.extend(world.ended().into_iter().map(|what| format!("process truth: {what}")));
+/// The violations of invariants that hold for every plan.
+fn invariants(namespace: &OperatorNamespace) -> Vec<String> {
+    let mut failures = namespace.injector.ledger().failures();
+    failures.extend(namespace.ended().into_iter().map(|reason| format!("process truth: {reason}")));
     failures
 }
 
-impl Reference {
-    /// One plan for every write, with one fault after the other.
+impl Baseline {
+    /// One plan per write. The faults rotate.
     pub fn plans(&self) -> Vec<Plan> {
         let mut turn = QUICK.iter().cycle();
         let writes = self.points.iter().filter(|point| is_write(point));
         let plan = |point: &Point| {
             let fitting = faults_at(point);
-            // Some fault fits everywhere, so one turn finds it.
+            // Some fault fits every write, so one rotation finds it.
             let fault = turn.by_ref().take(QUICK.len()).find(|fault| fitting.contains(fault))?;
             Some(Self::plan(point, *fault))
         };
         writes.filter_map(plan).collect()
     }
 
-    /// A plan for every point at which one of `faults` can be, and for each of them.
+    /// One plan per point and per fault of `faults` that is possible there.
     pub fn plans_with(&self, faults: &[Fault]) -> Vec<Plan> {
         let at = |point| {
             let fitting = faults_at(point).into_iter().filter(|fault| faults.contains(fault));
