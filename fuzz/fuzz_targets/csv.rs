@@ -13,24 +13,24 @@ use serde_json::json;
 
 fuzz_target!(|bytes: &[u8]| {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let first = runtime.block_on(made_from(bytes));
-    let second = runtime.block_on(made_from(bytes));
+    let first = runtime.block_on(version_of(bytes));
+    let second = runtime.block_on(version_of(bytes));
     assert_eq!(first.as_ref().ok(), second.as_ref().ok());
     assert_eq!(first.as_ref().err(), second.as_ref().err());
     let Ok(result) = first else { return };
     let metric = |name| result.metrics.iter().find(|m| m.name == name).map_or(f64::NAN, |m| m.number());
-    // A row needs a line of its own; a header is none.
+    // Each row has its own line, and the header is not a row.
     let lines = bytes.iter().filter(|byte| matches!(**byte, b'\n' | b'\r')).count() + 1;
     assert!(metric("rows") + metric("rejected") <= lines as f64, "{result:?}");
 });
 
-async fn made_from(bytes: &[u8]) -> Result<ResultDocument, Failure> {
+async fn version_of(bytes: &[u8]) -> Result<ResultDocument, Failure> {
     let (source, output) = (ObjectStoreHandle::in_memory("raw"), ObjectStoreHandle::in_memory("data"));
     source.create("a.csv", bytes.to_vec()).await?;
     let (from, to) = (source.store().clone(), output.store().clone());
     let work =
         ScanWork { source: from.clone(), prefix: String::new(), include: Vec::new(), output: to.clone() };
-    let listing = scan::scan(&source, &output, &work).await?.digest.expect("a scan that succeeds has one");
+    let listing = scan::scan(&source, &output, &work).await?.digest.expect("a successful scan has a digest");
     let format = json!({"csv": {"nullTokens": ["", "NA"]}});
     let work = VersionWork {
         source: from,
@@ -44,7 +44,7 @@ async fn made_from(bytes: &[u8]) -> Result<ResultDocument, Failure> {
     version::version(&source, &output, work).await
 }
 
-/// Every type of column, with every kind of bound.
+/// Columns of all types, with all kinds of bounds.
 fn columns() -> Vec<Column> {
     let columns = json!([
         {"name": "s", "type": "string", "pattern": "[a-z0-9]*"},

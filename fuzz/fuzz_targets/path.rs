@@ -1,4 +1,4 @@
-//! Relative paths: user code names the files of its output.
+//! Relative paths, which user code chooses for the files of its output.
 #![no_main]
 
 use futures::TryStreamExt;
@@ -12,15 +12,15 @@ fuzz_target!(|text: &str| {
         return;
     }
     let parts: Vec<_> = Path::new(text).components().collect();
-    assert!(parts.iter().all(|part| matches!(part, Component::Normal(_))), "{text:?} leaves its folder");
-    assert_eq!(parts.len(), text.split('/').count(), "{text:?} means another folder on a disk");
+    assert!(parts.iter().all(|part| matches!(part, Component::Normal(_))), "{text:?} leaves its directory");
+    assert_eq!(parts.len(), text.split('/').count(), "{text:?} names another directory on a disk");
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    runtime.block_on(in_a_store(text));
+    runtime.block_on(check_in_store(text));
 });
 
-/// What is written under the path is found under that path, and nowhere else.
-async fn in_a_store(text: &str) {
+/// Checks that an object written under the path is found under that path alone.
+async fn check_in_store(text: &str) {
     let store = ObjectStoreHandle::in_memory("files");
     let digest = Digest::of_bytes(b"tree");
     let key = tree_key(&digest, text);
@@ -28,7 +28,7 @@ async fn in_a_store(text: &str) {
     if store.create(&key, b"content".to_vec()).await.is_err() {
         return;
     }
-    assert_eq!(store.get(&key, 100).await.expect("it was written"), b"content"[..]);
+    assert_eq!(store.get(&key, 100).await.expect("the object was written"), b"content"[..]);
     let found: Vec<_> = store.list(&tree_key(&digest, "")).try_collect().await.expect("a listing");
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].key, key);

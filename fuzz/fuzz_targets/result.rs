@@ -1,4 +1,4 @@
-//! Termination messages: written by pods, some of which run user code, and read by operators.
+//! Termination messages, which pods write, also those with user code, and operators read.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -9,11 +9,11 @@ fuzz_target!(|text: &str| {
     assert!(document.metrics.len() <= 64 && document.summary.iter().all(|s| s.chars().count() <= 256));
     let message = document.to_message();
     if message.len() > LIMIT {
-        // Only what is never cut may be this long, and that has not become longer than it was.
+        // Only fields that are never truncated can exceed the limit.
         assert!(document.registered.is_some() || document.error.is_some(), "{message}");
         return;
     }
-    let again = ResultDocument::from_message(&message).expect("what we write can be read");
+    let again = ResultDocument::from_message(&message).expect("a written result can be read");
     assert_eq!(again.to_message(), message);
     assert_eq!((again.digest, again.checkpoint), (document.digest, document.checkpoint));
 });
