@@ -30,8 +30,9 @@ pub struct Artifact {
     /// Identity of the table's columns and types, if it is a table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_digest: Option<Digest>,
-    /// Generation of this resource's spec that the artifact is right for.
-    pub generation: i64,
+    /// Generation of this resource's spec that the artifact is valid for; absent if it is valid for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
     /// Digest of everything that determined the content.
     pub input_digest: Digest,
     /// Name of the run that made it; `spec.pin` takes such a name.

@@ -26,6 +26,12 @@ impl Digest {
         Self(format!("sha256:{}", hex::encode(hash)))
     }
 
+    /// The digest of the canonical JSON form of `value`, which every JSON value has.
+    pub fn of(value: &serde_json::Value) -> Self {
+        let canonical = serde_json_canonicalizer::to_vec(value);
+        Self::of_bytes(&canonical.unwrap_or_else(|_| value.to_string().into_bytes()))
+    }
+
     /// The digest of the canonical JSON form of `value`: independent of field order and white space.
     ///
     /// # Errors

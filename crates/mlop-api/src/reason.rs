@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// Declares [`Reason`]: the documentation of each variant is also its entry in the reference.
 macro_rules! reasons {
@@ -154,6 +154,20 @@ reasons! {
     Panicked,
 }
 
+/// A text that is not a [`Reason`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a documented reason")]
+pub struct UnknownReason(String);
+
+impl FromStr for Reason {
+    type Err = UnknownReason;
+
+    fn from_str(text: &str) -> Result<Self, UnknownReason> {
+        let known = Self::ALL.iter().map(|(reason, _)| *reason).find(|reason| reason.as_str() == text);
+        known.ok_or_else(|| UnknownReason(text.to_owned()))
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -169,6 +183,7 @@ mod tests {
         for (reason, doc) in Reason::ALL {
             assert!(doc.trim().len() > 10, "{reason} has no documentation");
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+            assert_eq!(reason.as_str().parse(), Ok(*reason));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Conditions: one way to write them, for all controllers.
+//! Conditions: the one way to write them.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -17,7 +17,7 @@ const ORDER: [&str; 6] = [
     condition_type::STALLED,
 ];
 
-/// Value of a condition.
+/// Status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConditionStatus {
     True,
@@ -47,16 +47,16 @@ impl<'a> Conditions<'a> {
         Self { list, generation, now }
     }
 
-    /// Sets a condition. The transition time moves only when the value changes.
-    pub fn set(&mut self, kind: &str, is: ConditionStatus, reason: Reason, message: &str) {
+    /// Sets the condition of type `kind`. Its transition time moves only when its status changes.
+    pub fn set(&mut self, kind: &str, status: ConditionStatus, reason: Reason, message: &str) {
         let before = self.list.iter().find(|c| c.type_ == kind);
         let since = match before {
-            Some(c) if c.status == is.as_str() => c.last_transition_time.clone(),
+            Some(c) if c.status == status.as_str() => c.last_transition_time.clone(),
             _ => Time(whole_second(self.now)),
         };
         let condition = Condition {
             type_: kind.to_owned(),
-            status: is.as_str().to_owned(),
+            status: status.as_str().to_owned(),
             reason: reason.as_str().to_owned(),
             message: truncated(message, MESSAGE_BYTES_MAX),
             observed_generation: Some(self.generation),
@@ -67,23 +67,24 @@ impl<'a> Conditions<'a> {
         self.list.sort_by_key(|c| ORDER.iter().position(|k| *k == c.type_).unwrap_or(ORDER.len()));
     }
 
+    /// Removes the condition of type `kind`.
     pub fn remove(&mut self, kind: &str) {
         self.list.retain(|c| c.type_ != kind);
     }
 
-    /// The work goes on: `Reconciling` is present, `Stalled` is not.
+    /// Work goes on: `Reconciling` is present, `Stalled` is absent.
     pub fn reconciling(&mut self, reason: Reason, message: &str) {
         self.remove(condition_type::STALLED);
         self.set(condition_type::RECONCILING, ConditionStatus::True, reason, message);
     }
 
-    /// Nothing but a change by someone helps: `Stalled` is present, `Reconciling` is not.
+    /// Only a change by a user helps: `Stalled` is present, `Reconciling` is absent.
     pub fn stalled(&mut self, reason: Reason, message: &str) {
         self.remove(condition_type::RECONCILING);
         self.set(condition_type::STALLED, ConditionStatus::True, reason, message);
     }
 
-    /// Neither under way nor stuck.
+    /// No work goes on: both are absent.
     pub fn settled(&mut self) {
         self.remove(condition_type::RECONCILING);
         self.remove(condition_type::STALLED);
@@ -95,15 +96,17 @@ pub fn get<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition>
     conditions.iter().find(|c| c.type_ == kind)
 }
 
+/// Whether the condition of type `kind` is True.
 pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
     get(conditions, kind).is_some_and(|c| c.status == "True")
 }
 
+/// Whether the condition of type `kind` is False.
 pub fn is_false(conditions: &[Condition], kind: &str) -> bool {
     get(conditions, kind).is_some_and(|c| c.status == "False")
 }
 
-/// `text` cut at a character boundary to at most `bytes_max` bytes, with an ellipsis when something is missing.
+/// `text` cut at a character to at most `bytes_max` bytes, with an ellipsis if it was longer.
 pub fn truncated(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
@@ -115,7 +118,7 @@ pub fn truncated(text: &str, bytes_max: usize) -> String {
     format!("{}…", text.get(..end).unwrap_or_default())
 }
 
-/// Kubernetes' `metav1.Time` keeps whole seconds.
+/// `at` in whole seconds, the precision of Kubernetes' `metav1.Time`.
 pub fn whole_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
@@ -129,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_transition_time_moves_only_with_the_value() {
+    fn transition_time_moves_only_with_the_status() {
         let mut list = Vec::new();
         Conditions::new(&mut list, 1, at(10)).set(
             condition_type::READY,
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn reconciling_and_stalled_exclude_each_other() {
+    fn reconciling_and_stalled_are_exclusive() {
         let mut list = Vec::new();
         let mut conditions = Conditions::new(&mut list, 1, at(1));
         conditions.stalled(Reason::InvalidSpec, "x");
@@ -166,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_cut_at_characters() {
+    fn truncated_cuts_at_a_character() {
         assert_eq!(truncated("äöü", 6), "äöü");
         assert_eq!(truncated("äöüx", 6), "ä…");
     }

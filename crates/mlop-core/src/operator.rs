@@ -11,11 +11,11 @@ use clap::Parser;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// How an operator is started. Each flag has an environment variable.
+/// Flags of an operator. Each has an environment variable.
 #[derive(Debug, Parser)]
-#[command(version, about = "A mlop operator: reconciles its kinds until it is told to stop.")]
+#[command(version, about = "An mlop operator.")]
 struct Args {
-    /// Namespaces to work in, separated by commas; empty: all.
+    /// Namespaces to watch, separated by commas. All if empty.
     #[arg(long, env = "MLOP_NAMESPACES", value_delimiter = ',')]
     namespaces: Vec<String>,
     /// Kinds that may be inputs, as Kind.version.group, separated by commas.
@@ -27,16 +27,16 @@ struct Args {
     /// Address for /livez, /readyz and /metrics.
     #[arg(long, env = "MLOP_HEALTH_ADDRESS", default_value = "0.0.0.0:8081")]
     health_address: String,
-    /// Whether to hold a lease, so that only one of several replicas works.
+    /// Whether to elect a leader, so that only one of several replicas reconciles.
     #[arg(long, env = "MLOP_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set)]
     leader_elect: bool,
     /// Namespace of the lease.
     #[arg(long, env = "MLOP_LEASE_NAMESPACE", default_value = "default")]
     lease_namespace: String,
-    /// Name that holds the lease: the pod's.
+    /// Name of this process in the lease: the pod's.
     #[arg(long, env = "MLOP_POD_NAME", default_value = "local")]
     pod_name: String,
-    /// What is logged: a level (error, warn, info, debug) or a list such as info,mlop_core=debug.
+    /// Log level (error, warn, info, debug), or a list such as info,mlop_core=debug.
     #[arg(long, env = "MLOP_LOG_LEVEL", default_value = "info")]
     log_level: String,
 }
@@ -101,6 +101,6 @@ async fn terminated() -> anyhow::Result<()> {
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
-    tracing::info!("told to stop");
+    tracing::info!("received SIGTERM or SIGINT, shutting down");
     Ok(())
 }

@@ -1,17 +1,16 @@
-//! Kinds as data, and the projections that caches hold.
+//! Kinds as data, and the objects that caches hold.
 
-use crate::runtime::cache::Cached;
 use k8s_openapi::{api::core::v1::PodStatus, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Resource,
     core::{ApiResource, DynamicResourceScope, NamespaceResourceScope},
 };
 use mlop_api::{common::ObjectRef, contract::Upstream};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, fmt::Debug};
 
-/// A kind of object and where the API server has it.
+/// A kind of object and its address at the API server.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ApiKind {
     pub group: String,
@@ -30,11 +29,12 @@ impl ApiKind {
         }
     }
 
+    /// Group and version, as in a manifest.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
     }
 
-    /// As kube's dynamic API wants it.
+    /// The kind as kube's dynamic API takes it.
     pub fn resource(&self) -> ApiResource {
         ApiResource {
             group: self.group.clone(),
@@ -95,6 +95,14 @@ where
     value
 }
 
+/// An object that a cache can hold.
+pub trait Cached: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+    /// The whole object as JSON; none for projections that omit fields.
+    fn whole(&self) -> Option<Value> {
+        None
+    }
+}
+
 /// Gives a projection the [`Resource`] of the kind it is cut from.
 macro_rules! projection {
     ($name:ident, $kind:literal, $group:literal, $version:literal, $plural:literal) => {
@@ -151,7 +159,7 @@ macro_rules! dynamic {
     };
 }
 
-/// A Pod without its spec: what controllers decide on.
+/// A Pod without its spec: the part that decisions depend on.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct PodView {
@@ -171,7 +179,7 @@ pub struct JobView {
 projection!(JobView, "Job", "batch", "v1", "jobs");
 impl Cached for JobView {}
 
-/// A child that we apply: whole, so that a drift of any field is seen.
+/// An applied child. It is whole, so that drift of any field is detected.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ChildObject {
@@ -207,7 +215,7 @@ cached!(
     mlop_api::deployment::ModelDeployment,
 );
 
-/// Any object that may be an input: the contract's part of its status, and whom it refers to itself.
+/// Any object that may be an input: the contract's part of its status, and its own references.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct InputObject {
@@ -216,7 +224,7 @@ pub struct InputObject {
     pub status: Upstream,
 }
 
-/// References that the contract gives names to, for finding cycles.
+/// The references that the contract names, for finding cycles.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct InputSpec {
@@ -230,7 +238,7 @@ pub struct InputEntry {
 }
 
 impl InputObject {
-    /// All objects that this one consumes.
+    /// The objects that this one consumes.
     pub fn references(&self) -> impl Iterator<Item = &ObjectRef> {
         self.spec.inputs.iter().map(|input| &input.from).chain(&self.spec.from)
     }
@@ -244,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_named_as_kubectl_names_them() {
+    fn kind_parses_as_kubectl_writes_it() {
         let kind: ApiKind = "FeatureView.v1alpha1.mlop.dev".parse().unwrap();
         assert_eq!(kind, ApiKind::of::<mlop_api::features::FeatureView>());
         for bad in ["", "Dataset", "Dataset.mlop.dev", "Dataset.v1", ".v1.x"] {

@@ -437,7 +437,7 @@ async fn view_stays_ready_when_an_edit_changes_no_result() {
     let status = view.status.unwrap();
     let artifact = status.artifact.unwrap();
     assert!(condition::is_true(&status.conditions, condition_type::READY));
-    assert_eq!((artifact.digest, Some(artifact.generation)), (before.digest, view.metadata.generation));
+    assert_eq!((artifact.digest, artifact.generation), (before.digest, view.metadata.generation));
     assert_eq!(cluster.started("activate"), 1);
 }
 

@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use mlop_api::{Reason, contract::condition_type, dataset::ObjectStore, status::ConnectionStatus};
 use mlop_core::{
     Clock, Context, Error, Plan, Reconciler, Settings, Setup,
-    children::pod,
+    children::meta,
     condition::{self, ConditionStatus, Conditions},
 };
 use mlop_sim::Sim;
@@ -49,7 +49,7 @@ impl Reconciler for Fragile {
             "done",
         );
         let child = ConfigMap {
-            metadata: pod::child_meta(object.as_ref(), object.name_any(), []),
+            metadata: meta::child_meta(object.as_ref(), object.name_any(), []),
             ..Default::default()
         };
         let plan = Plan::report(status);

@@ -13,14 +13,13 @@ use mlop_core::{
     Cache, Context, Error, Key, Plan, Reconciler, Setup,
     inputs::Inputs,
     resource::{ChildObject, PodView},
-    triggers::{intent_key, wake},
 };
 use std::sync::Arc;
 
 /// Name of the operator.
 pub const NAME: &str = "mlop-deployment";
 
-/// Sets the operator up: what it watches, and what wakes whom.
+/// Sets the operator up: its watches, controllers and triggers.
 pub fn install(setup: &mut Setup) {
     let objects = setup.watch::<ModelDeployment>();
     let stores = setup.watch::<ObjectStore>();
@@ -35,17 +34,13 @@ pub fn install(setup: &mut Setup) {
         pods: Arc::clone(&pods),
         deployments: Arc::clone(&deployments),
     };
-    let queue = setup.control(reconciler, &objects);
-    wake(&pods, &queue, |pod| intent_key(pod, "ModelDeployment"));
-    for children in [&deployments, &services] {
-        wake(children, &queue, |child| intent_key(child, "ModelDeployment"));
-    }
-    inputs.wake(&objects, &queue, |object| vec![object.spec.from.clone()]);
-    let dependents = Arc::clone(&objects);
-    wake(&stores, &queue, move |store| {
-        let namespace = store.namespace().unwrap_or_default();
-        dependents.select(&namespace, |_| true).iter().map(|object| Key::of(&object.metadata)).collect()
-    });
+    let controls = setup
+        .control(reconciler, &objects)
+        .owns(&pods)
+        .owns(&deployments)
+        .owns(&services)
+        .enqueue_on(&stores, |_, _| true);
+    inputs.enqueue_dependents(&controls, |object| vec![object.spec.from.clone()]);
 }
 
 struct ModelDeployments {

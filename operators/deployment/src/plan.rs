@@ -122,8 +122,8 @@ impl Draft<'_> {
                 let text = problem
                     .upstream
                     .as_ref()
-                    .map_or_else(|| problem.message.clone(), |upstream| self.path(upstream));
-                self.conditions().set(condition_type::INPUTS_READY, is, problem.reason, &text);
+                    .map_or_else(|| problem.blocked.message.clone(), |upstream| self.path(upstream));
+                self.conditions().set(condition_type::INPUTS_READY, is, problem.blocked.reason, &text);
             }
         }
     }
@@ -162,7 +162,7 @@ impl Draft<'_> {
         };
         self.status.artifact = Some(Artifact {
             revision,
-            generation,
+            generation: Some(generation),
             inputs: parents,
             run: model_version.clone(),
             produced_at: before
@@ -227,8 +227,8 @@ impl Draft<'_> {
             (None, Err(problem)) => self.conditions().set(
                 condition_type::UP_TO_DATE,
                 ConditionStatus::Unknown,
-                problem.reason,
-                &problem.message,
+                problem.blocked.reason,
+                &problem.blocked.message,
             ),
         }
     }
@@ -237,7 +237,11 @@ impl Draft<'_> {
     fn ready(&mut self, is: ConditionStatus, reason: Reason, message: &str) {
         let generation = self.generation();
         let ready = self.observed.ready_replicas();
-        match self.status.artifact.as_ref().filter(|artifact| artifact.generation == generation && ready > 0)
+        match self
+            .status
+            .artifact
+            .as_ref()
+            .filter(|artifact| artifact.generation == Some(generation) && ready > 0)
         {
             Some(artifact) => {
                 let message = format!("{} is served", artifact.run);
@@ -320,14 +324,14 @@ impl Draft<'_> {
                 let text = problem
                     .upstream
                     .as_ref()
-                    .map_or_else(|| problem.message.clone(), |upstream| self.path(upstream));
+                    .map_or_else(|| problem.blocked.message.clone(), |upstream| self.path(upstream));
                 let is = if problem.upstream.is_some() {
                     ConditionStatus::False
                 } else {
                     ConditionStatus::Unknown
                 };
                 let cause = problem.upstream.as_ref().map(|upstream| upstream.cause.clone());
-                self.hold(is, problem.reason, &text, cause);
+                self.hold(is, problem.blocked.reason, &text, cause);
             }
         }
     }

@@ -17,7 +17,10 @@ use mlop_api::{
     labels,
     task::{Input, Subject, Task, Work},
 };
-use mlop_core::children::pod::{self, mount, probe, variable, writable};
+use mlop_core::children::{
+    container::{self, mount, probe, variable, writable},
+    deployment, meta, pod, service,
+};
 
 /// Port of the Open Inference Protocol over HTTP.
 pub const PORT: i32 = 8080;
@@ -41,7 +44,7 @@ pub fn model_name(observed: &Observed) -> String {
 
 fn meta(observed: &Observed) -> ObjectMeta {
     let object = observed.object.name_any();
-    pod::child_meta(
+    meta::child_meta(
         observed.object.as_ref(),
         name(&object),
         [
@@ -53,7 +56,7 @@ fn meta(observed: &Observed) -> ObjectMeta {
 }
 
 pub fn service(observed: &Observed) -> Service {
-    pod::service(meta(observed), &[("http", PORT)])
+    service::service(meta(observed), &[("http", PORT)])
 }
 
 /// The Deployment that serves `artifact`.
@@ -85,7 +88,7 @@ pub fn deployment(
         .grace(GRACE_SECONDS)
         .build();
     let deadline = i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX);
-    pod::deployment(meta(observed), target.replicas, template, deadline, false)
+    deployment::deployment(meta(observed), target.replicas, template, deadline, false)
 }
 
 fn task(observed: &Observed, artifact: &Artifact, store: &ObjectStore) -> Task {
@@ -110,7 +113,7 @@ fn task(observed: &Observed, artifact: &Artifact, store: &ObjectStore) -> Task {
 
 fn fetch(observed: &Observed, store: &ObjectStore) -> Container {
     let resources = Resources { cpu: "50m".to_owned(), memory: "256Mi".to_owned(), gpu: 0 };
-    let mut container = pod::worker(&observed.launcher_image, &["fetch"], &[store], &resources);
+    let mut container = container::worker(&observed.launcher_image, &["fetch"], &[store], &resources);
     container.name = "fetch".to_owned();
     container.volume_mounts.get_or_insert_default().push(writable("models", MODELS));
     container
@@ -131,9 +134,9 @@ fn mlserver(observed: &Observed) -> Container {
             // Its own worker processes do not start with current event loops.
             variable("MLSERVER_PARALLEL_WORKERS", "0"),
         ]),
-        ports: Some(vec![pod::port("http", PORT)]),
+        ports: Some(vec![container::port("http", PORT)]),
         volume_mounts: Some(vec![mount("models", MODELS), mount("empty", EMPTY), writable("tmp", "/tmp")]),
-        resources: Some(pod::requirements(&runtime.resources)),
+        resources: Some(container::requirements(&runtime.resources)),
         readiness_probe: Some(probe(&format!("/v2/models/{model}/ready"), "http", 1, 3)),
         liveness_probe: Some(probe("/v2/health/live", "http", 10, 12)),
         lifecycle: Some(Lifecycle {

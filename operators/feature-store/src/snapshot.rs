@@ -10,10 +10,10 @@ use mlop_api::{
 };
 use mlop_core::{
     Blocked, Cache, Key,
-    children::pod,
-    intent::{activation_digest, revision, wants_active},
+    children::{container, pod},
+    intent::{Revision, activation_digest, wants_active},
+    intent_key,
     run::{Observed, Run, RunResource},
-    triggers::intent_key,
 };
 use std::sync::Arc;
 
@@ -46,9 +46,8 @@ impl Run for Snapshot {
 
     fn observe(&self, object: &FeatureSnapshot) -> Purpose {
         let namespace = object.namespace().unwrap_or_default();
-        let views = intent_key(object, "FeatureView");
-        let mut views = views.iter().filter_map(|key| self.views.get(key));
-        let lost = views.any(|view| view.metadata.deletion_timestamp.is_some());
+        let view = intent_key::<FeatureView, _>(object).and_then(|key| self.views.get(&key));
+        let lost = view.is_some_and(|view| view.metadata.deletion_timestamp.is_some());
         let consumer = wants_active::<ViewIntent>(&self.views, object).and_then(|view| {
             let feature_store = self.feature_stores.get(&Key::new(namespace, &view.spec.feature_store))?;
             Some(Consumer { view, feature_store })
@@ -69,11 +68,16 @@ impl Run for Snapshot {
             .as_ref()
             .filter(|to| view::is_ready(&to.feature_store) && is_for(identity, &to.view));
         let online = consumer.map(|to| {
-            view::online(&to.view, &to.feature_store, identity, revision(observed.object.as_ref()))
+            view::online(
+                &to.view,
+                &to.feature_store,
+                identity,
+                Revision::of(observed.object.as_ref()).map_or(0, Revision::get),
+            )
         });
         let active = consumer.zip(online.as_ref()).and_then(|(to, online)| active(&to.view, online));
         let secret = consumer.and_then(|to| view::redis_secret(&to.feature_store));
-        let mut container = pod::worker(&observed.worker_image, &[], &stores, &execution.resources);
+        let mut container = container::worker(&observed.worker_image, &[], &stores, &execution.resources);
         view::with_password(&mut container, secret);
         let work = Work::Snapshot(SnapshotWork {
             inputs: observed.inputs()?,

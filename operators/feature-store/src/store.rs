@@ -31,8 +31,8 @@ use mlop_core::{
     Cache, Context, Error, Key, Plan, Reconciler,
     children::{
         connection::{self, Server},
-        pod::{self, probe, variable, writable},
-        rollout,
+        container::{self, probe, variable, writable},
+        deployment, meta, pod, rollout, service,
     },
     resource::ChildObject,
 };
@@ -92,7 +92,7 @@ impl Reconciler for Serving {
         if let Some(managed) = &object.spec.redis.managed {
             let meta = || observed.meta(redis_name(&name));
             plan = plan
-                .apply(&pod::service(meta(), &[("redis", REDIS_PORT)]), why)
+                .apply(&service::service(meta(), &[("redis", REDIS_PORT)]), why)
                 .apply(&policy(meta()), why)
                 .apply(&observed.redis(managed), why);
             servers.push(Server { name: "Redis", rollout: observed.redis.as_deref().map(rollout::rollout) });
@@ -108,7 +108,7 @@ impl Reconciler for Serving {
 
 impl Observed {
     fn meta(&self, name: String) -> ObjectMeta {
-        pod::child_meta(
+        meta::child_meta(
             self.object.as_ref(),
             name,
             [
@@ -120,7 +120,7 @@ impl Observed {
     }
 
     fn service(&self) -> Service {
-        pod::service(self.meta(api_name(&self.object.name_any())), &[("http", API_PORT)])
+        service::service(self.meta(api_name(&self.object.name_any())), &[("http", API_PORT)])
     }
 
     fn api(&self) -> Deployment {
@@ -139,8 +139,8 @@ impl Observed {
             name: "api".to_owned(),
             image: Some(self.worker_image.clone()),
             args: Some(args),
-            ports: Some(vec![pod::port("http", API_PORT)]),
-            resources: Some(pod::requirements(&object.spec.api.resources)),
+            ports: Some(vec![container::port("http", API_PORT)]),
+            resources: Some(container::requirements(&object.spec.api.resources)),
             readiness_probe: Some(probe("/health", "http", 1, 3)),
             liveness_probe: Some(probe("/livez", "http", 10, 6)),
             ..Default::default()
@@ -151,7 +151,7 @@ impl Observed {
             .password(secret)
             .container(container)
             .build();
-        pod::deployment(
+        deployment::deployment(
             self.meta(api_name(&object.name_any())),
             object.spec.api.replicas,
             template,
@@ -162,11 +162,13 @@ impl Observed {
 
     fn redis(&self, managed: &ManagedRedis) -> StatefulSet {
         let name = redis_name(&self.object.name_any());
-        let template =
-            pod::Builder::service(ObjectMeta { labels: Some(pod::selector(&name)), ..Default::default() })
-                .scratch("tmp", Some("64Mi"), false)
-                .container(redis_container(managed))
-                .build();
+        let template = pod::Builder::service(ObjectMeta {
+            labels: Some(service::selector(&name)),
+            ..Default::default()
+        })
+        .scratch("tmp", Some("64Mi"), false)
+        .container(redis_container(managed))
+        .build();
         let requests = BTreeMap::from([("storage".to_owned(), Quantity(managed.volume.clone()))]);
         let claim = PersistentVolumeClaim {
             metadata: ObjectMeta { name: Some("data".to_owned()), ..Default::default() },
@@ -180,7 +182,7 @@ impl Observed {
         let spec = StatefulSetSpec {
             replicas: Some(1),
             service_name: Some(name.clone()),
-            selector: LabelSelector { match_labels: Some(pod::selector(&name)), match_expressions: None },
+            selector: LabelSelector { match_labels: Some(service::selector(&name)), match_expressions: None },
             template: PodTemplateSpec { metadata: Some(template.metadata), spec: template.spec },
             volume_claim_templates: Some(vec![claim]),
             // What is online can be loaded again from the snapshots: nothing is left when the store is deleted.
@@ -227,9 +229,9 @@ fn redis_container(managed: &ManagedRedis) -> Container {
         image: Some(managed.image.clone()),
         command: Some(command.map(str::to_owned).to_vec()),
         env: Some(vec![password, variable("HOME", "/tmp")]),
-        ports: Some(vec![pod::port("redis", REDIS_PORT)]),
+        ports: Some(vec![container::port("redis", REDIS_PORT)]),
         volume_mounts: Some(vec![writable("data", "/data"), writable("tmp", "/tmp")]),
-        resources: Some(pod::requirements(&managed.resources)),
+        resources: Some(container::requirements(&managed.resources)),
         readiness_probe: Some(Probe {
             exec: Some(ExecAction { command: Some(ping) }),
             period_seconds: Some(2),
@@ -255,7 +257,7 @@ fn policy(meta: ObjectMeta) -> NetworkPolicy {
     };
     let spec = NetworkPolicySpec {
         pod_selector: Some(LabelSelector {
-            match_labels: Some(pod::selector(&name)),
+            match_labels: Some(service::selector(&name)),
             match_expressions: None,
         }),
         policy_types: Some(vec!["Ingress".to_owned()]),

@@ -18,14 +18,14 @@ use mlop_api::{
     task::{self, ActivateWork, Online, Redis, Subject, Task, ViewKey, Work},
 };
 use mlop_core::{
-    Blocked, Cache, Context, Error, Key, Plan, Reconciler, Reports,
+    Blocked, Cache, Key, Plan, Reports,
     children::{
-        pod,
+        container, pod,
         pod_outcome::{self, Outcome},
     },
     condition,
     inputs::ReadyInput,
-    intent::{self, Activation, Identity, Intent, Observed, Sources, significant},
+    intent::{Activation, Identity, Intent, Observed, Revision, significant},
     plan::{Apply, Create},
     resource::{ApiKind, PodView},
 };
@@ -42,55 +42,30 @@ const CLEANUP_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 /// How long pods that may serve the view are waited for: longer than one has to end, shorter than people wait.
 const WORK_ENDS: SignedDuration = SignedDuration::from_secs(60);
 
-pub struct Views {
-    pub sources: Sources<ViewIntent>,
-    pub feature_stores: Arc<Cache<FeatureStore>>,
-    pub stores: Arc<Cache<ObjectStore>>,
-}
-
 pub struct Connections {
     feature_store: Option<Arc<FeatureStore>>,
     stores: BTreeMap<String, Arc<ObjectStore>>,
 }
 
-impl Reconciler for Views {
-    type Resource = FeatureView;
-    type Status = IntentStatus;
-    type Observed = Observed<ViewIntent>;
-
-    async fn observe(&self, cx: &Context, object: Arc<FeatureView>) -> Result<Observed<ViewIntent>, Error> {
-        let namespace = object.namespace().unwrap_or_default();
-        let stores = self.stores.select(&namespace, |_| true);
-        let connections = Connections {
-            feature_store: self.feature_stores.get(&Key::new(namespace, &object.spec.feature_store)),
-            stores: stores.into_iter().map(|store| (store.name_any(), store)).collect(),
-        };
-        Ok(self.sources.observed(cx, object, connections))
-    }
-
-    fn plan(observed: &Observed<ViewIntent>, now: Timestamp) -> Plan<IntentStatus> {
-        let held = observed.object.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-        match (observed.object.metadata.deletion_timestamp.is_some(), held) {
-            (true, true) => clean_up(observed, now),
-            (true, false) => Plan::idle(),
-            (false, true) => intent::plan(observed, now),
-            (false, false) => {
-                let mut plan = intent::plan(observed, now);
-                plan.applies
-                    .insert(0, finalizers(observed, &[FINALIZER], "what is online must go with the view"));
-                plan
-            }
-        }
-    }
+pub struct ViewIntent {
+    pub feature_stores: Arc<Cache<FeatureStore>>,
+    pub stores: Arc<Cache<ObjectStore>>,
 }
-
-pub struct ViewIntent;
 
 impl Intent for ViewIntent {
     type Resource = FeatureView;
     type Run = FeatureSnapshot;
     type Related = Connections;
     const ACTIVATES: bool = true;
+
+    fn observe(&self, object: &FeatureView) -> Connections {
+        let namespace = object.namespace().unwrap_or_default();
+        let stores = self.stores.select(&namespace, |_| true);
+        Connections {
+            feature_store: self.feature_stores.get(&Key::new(namespace, &object.spec.feature_store)),
+            stores: stores.into_iter().map(|store| (store.name_any(), store)).collect(),
+        }
+    }
 
     fn flow(object: &FeatureView) -> &dyn Flow {
         &object.spec
@@ -185,11 +160,11 @@ impl Intent for ViewIntent {
         let secret = redis_secret(feature_store).map(str::to_owned);
         let online = online(&observed.object, feature_store, &run.spec.identity, 0);
         let parameters = online.activation.parameters.clone();
-        let build = move |meta, subject, revision| {
+        let build = move |meta, subject, revision: Revision| {
             let (table, mut online) = (table.clone(), online.clone());
-            online.activation.revision = revision;
+            online.activation.revision = revision.get();
             let work = Work::Activate(ActivateWork { table, online });
-            let mut container = pod::worker(&image, &[], &[&store], &resources);
+            let mut container = container::worker(&image, &[], &[&store], &resources);
             with_password(&mut container, secret.as_deref());
             pod::Builder::once(meta)
                 .task(&Task { subject, work })
@@ -201,6 +176,20 @@ impl Intent for ViewIntent {
         };
         Activation::Pod { parameters, build: Box::new(build) }
     }
+
+    fn amend(observed: &Observed<Self>, mut plan: Plan<IntentStatus>, now: Timestamp) -> Plan<IntentStatus> {
+        let held = observed.object.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+        match (observed.is_being_deleted(), held) {
+            (true, true) => clean_up(observed, now),
+            (true, false) | (false, true) => plan,
+            (false, false) => {
+                let finalizer =
+                    finalizers(observed, &[FINALIZER], "the online rows are deleted with the view");
+                plan.applies.insert(0, finalizer);
+                plan
+            }
+        }
+    }
 }
 
 fn feature_store(observed: &Observed<ViewIntent>) -> Result<&FeatureStore, Blocked> {
@@ -210,6 +199,11 @@ fn feature_store(observed: &Observed<ViewIntent>) -> Result<&FeatureStore, Block
         message: format!("FeatureStore {name} does not exist"),
         stalled: false,
     })
+}
+
+/// Whether `view` is served by `feature_store`.
+pub fn uses(view: &FeatureView, feature_store: &FeatureStore) -> bool {
+    view.spec.feature_store == feature_store.name_any()
 }
 
 /// Whether `feature_store` says that it is.
@@ -272,7 +266,7 @@ pub fn redis_secret(feature_store: &FeatureStore) -> Option<&str> {
 /// Mounts the online store's password into a container of ours.
 pub fn with_password(container: &mut k8s_openapi::api::core::v1::Container, secret: Option<&str>) {
     if secret.is_some() {
-        container.volume_mounts.get_or_insert_default().push(pod::mount("redis", labels::REDIS_DIR));
+        container.volume_mounts.get_or_insert_default().push(container::mount("redis", labels::REDIS_DIR));
     }
 }
 
@@ -358,7 +352,7 @@ fn cleanup_pod(
     let secret = redis_secret(feature_store);
     let work = Work::Deactivate { view: view_key(&observed.object), redis: redis(feature_store) };
     let resources = Resources { cpu: "50m".to_owned(), memory: "128Mi".to_owned(), gpu: 0 };
-    let mut container = pod::worker(&observed.worker_image, &[], &[], &resources);
+    let mut container = container::worker(&observed.worker_image, &[], &[], &resources);
     with_password(&mut container, secret);
     pod::Builder::once(meta)
         .task(&Task { subject, work })

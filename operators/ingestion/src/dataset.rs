@@ -13,43 +13,29 @@ use mlop_api::{
     status::IntentStatus,
 };
 use mlop_core::{
-    Blocked, Cache, Context, Error, Plan, Reconciler, condition,
+    Blocked, Cache, Plan, condition,
     inputs::ReadyInput,
-    intent::{self, Identity, Intent, Observed, Sources, significant},
+    intent::{Identity, Intent, Observed, significant},
 };
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};
 
-pub struct Datasets {
-    pub sources: Sources<DatasetIntent>,
-    pub stores: Arc<Cache<ObjectStore>>,
-}
-
 /// The ObjectStores of the namespace by name.
 pub type Stores = BTreeMap<String, Arc<ObjectStore>>;
 
-impl Reconciler for Datasets {
-    type Resource = Dataset;
-    type Status = IntentStatus;
-    type Observed = Observed<DatasetIntent>;
-
-    async fn observe(&self, cx: &Context, object: Arc<Dataset>) -> Result<Observed<DatasetIntent>, Error> {
-        let stores = self.stores.select(&object.namespace().unwrap_or_default(), |_| true);
-        let by_name = stores.into_iter().map(|store| (store.name_any(), store)).collect();
-        Ok(self.sources.observed(cx, object, by_name))
-    }
-
-    fn plan(observed: &Observed<DatasetIntent>, now: Timestamp) -> Plan<IntentStatus> {
-        scan::add(observed, intent::plan(observed, now), now)
-    }
+pub struct DatasetIntent {
+    pub stores: Arc<Cache<ObjectStore>>,
 }
-
-pub struct DatasetIntent;
 
 impl Intent for DatasetIntent {
     type Resource = Dataset;
     type Run = DatasetVersion;
     type Related = Stores;
+
+    fn observe(&self, object: &Dataset) -> Stores {
+        let stores = self.stores.select(&object.namespace().unwrap_or_default(), |_| true);
+        stores.into_iter().map(|store| (store.name_any(), store)).collect()
+    }
 
     fn flow(object: &Dataset) -> &dyn Flow {
         &object.spec
@@ -114,6 +100,16 @@ impl Intent for DatasetIntent {
         };
         DatasetVersion { metadata: meta, spec: DatasetVersionSpec { identity, execution }, status: None }
     }
+
+    fn amend(observed: &Observed<Self>, plan: Plan<IntentStatus>, now: Timestamp) -> Plan<IntentStatus> {
+        scan::add(observed, plan, now)
+    }
+}
+
+/// Whether `dataset` reads or writes `store`.
+pub fn uses_store(dataset: &Dataset, store: &ObjectStore) -> bool {
+    let source = dataset.spec.source.objects.as_ref().map(|objects| &objects.store);
+    [Some(&dataset.spec.store), source].into_iter().flatten().any(|name| *name == store.name_any())
 }
 
 /// What was seen of the source, as an input.

@@ -14,7 +14,7 @@ use mlop_api::{
 use mlop_core::{
     Cache, Context, Error, Key, Plan, Reconciler,
     children::{
-        pod,
+        container, meta, pod,
         pod_outcome::{self, Outcome},
     },
     condition::{self, ConditionStatus, Conditions},
@@ -98,7 +98,7 @@ impl Observed {
 
     fn create(&self) -> mlop_core::plan::Create {
         let key = Key::of(&self.object.metadata);
-        let meta = pod::child_meta(
+        let meta = meta::child_meta(
             self.object.as_ref(),
             self.probe.clone(),
             [
@@ -122,7 +122,7 @@ impl Observed {
             .task(&task)
             .keys(&self.object)
             .scratch("tmp", Some("64Mi"), false)
-            .container(pod::worker(&self.worker_image, &[], &[&self.object], &resources))
+            .container(container::worker(&self.worker_image, &[], &[&self.object], &resources))
             .build();
         mlop_core::plan::Create::of(&pod, "the store is new or was edited")
     }

@@ -19,7 +19,7 @@ use mlop_api::{
 use mlop_core::{
     Blocked, Plan,
     children::{
-        pod,
+        container, pod,
         pod_outcome::{self, Outcome},
     },
     condition::{self, ConditionStatus, Conditions},
@@ -198,7 +198,7 @@ fn create(observed: &Observed<DatasetIntent>, name: String) -> Option<Create> {
         .keys(source)
         .keys(output)
         .scratch("tmp", Some("1Gi"), false)
-        .container(pod::worker(&observed.worker_image, &[], &[source, output], &resources))
+        .container(container::worker(&observed.worker_image, &[], &[source, output], &resources))
         .build();
     Some(Create::of(&pod, "it is time to look at the source"))
 }

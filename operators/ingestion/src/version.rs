@@ -8,7 +8,7 @@ use mlop_api::{
 };
 use mlop_core::{
     Blocked,
-    children::pod,
+    children::{container, pod},
     run::{Observed, Run, RunResource},
 };
 
@@ -38,7 +38,12 @@ impl Run for Version {
             .keys(source)
             .keys(output)
             .scratch("tmp", Some("8Gi"), false)
-            .container(pod::worker(&observed.worker_image, &[], &[source, output], &execution.resources))
+            .container(container::worker(
+                &observed.worker_image,
+                &[],
+                &[source, output],
+                &execution.resources,
+            ))
             .execution(execution)
             .build())
     }

@@ -1,6 +1,5 @@
 //! `Model`: registers what a training made, judges it by its gates, and moves the alias to it.
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use mlop_api::{
@@ -9,47 +8,32 @@ use mlop_api::{
     registry::{Gate, Model, ModelVersion, ModelVersionIdentity, ModelVersionSpec, TrackingServer},
     result::Activated,
     run::{Execution, Lineage},
-    status::{IntentStatus, Verdict},
+    status::Verdict,
     task::{Alias, AliasWork, Subject, Task, Work},
 };
 use mlop_core::{
-    Blocked, Cache, Context, Error, Key, Plan, Reconciler, Reports,
-    children::pod,
+    Blocked, Cache, Key, Reports,
+    children::{container, pod},
     condition,
     inputs::ReadyInput,
-    intent::{self, Activation, Identity, Intent, Observed, Sources, significant},
+    intent::{Activation, Identity, Intent, Observed, Revision, significant},
 };
 use serde_json::json;
 use std::sync::Arc;
 
-pub struct Models {
-    pub sources: Sources<ModelIntent>,
+pub struct ModelIntent {
     pub servers: Arc<Cache<TrackingServer>>,
 }
-
-impl Reconciler for Models {
-    type Resource = Model;
-    type Status = IntentStatus;
-    type Observed = Observed<ModelIntent>;
-
-    async fn observe(&self, cx: &Context, object: Arc<Model>) -> Result<Observed<ModelIntent>, Error> {
-        let key = Key::new(object.namespace().unwrap_or_default(), &object.spec.tracking_server);
-        let server = self.servers.get(&key);
-        Ok(self.sources.observed(cx, object, server))
-    }
-
-    fn plan(observed: &Observed<ModelIntent>, now: Timestamp) -> Plan<IntentStatus> {
-        intent::plan(observed, now)
-    }
-}
-
-pub struct ModelIntent;
 
 impl Intent for ModelIntent {
     type Resource = Model;
     type Run = ModelVersion;
     type Related = Option<Arc<TrackingServer>>;
     const ACTIVATES: bool = true;
+
+    fn observe(&self, object: &Model) -> Self::Related {
+        self.servers.get(&Key::new(object.namespace().unwrap_or_default(), &object.spec.tracking_server))
+    }
 
     fn flow(object: &Model) -> &dyn Flow {
         &object.spec
@@ -118,9 +102,9 @@ impl Intent for ModelIntent {
         let alias = alias(&observed.object, server, &tracking, 0);
         let parameters = alias.activation.parameters.clone();
         let image = observed.worker_image.clone();
-        let build = move |meta, subject: Subject, revision| {
+        let build = move |meta, subject: Subject, revision: Revision| {
             let mut alias = alias.clone();
-            alias.activation.revision = revision;
+            alias.activation.revision = revision.get();
             let work = Work::Alias(AliasWork {
                 tracking: tracking.clone(),
                 registered_model: registered.model.clone(),
@@ -131,11 +115,16 @@ impl Intent for ModelIntent {
             pod::Builder::once(meta)
                 .task(&Task { subject, work })
                 .scratch("tmp", Some("64Mi"), false)
-                .container(pod::worker(&image, &[], &[], &resources))
+                .container(container::worker(&image, &[], &[], &resources))
                 .build()
         };
         Activation::Pod { parameters, build: Box::new(build) }
     }
+}
+
+/// Whether `model` is registered in `server`.
+pub fn uses(model: &Model, server: &TrackingServer) -> bool {
+    model.spec.tracking_server == server.name_any()
 }
 
 /// Whether the model still asks for versions like that.

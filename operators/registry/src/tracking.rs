@@ -20,8 +20,8 @@ use mlop_core::{
     Cache, Context, Error, Key, Plan, Reconciler,
     children::{
         connection::{self, Server},
-        pod::{self, probe, variable, writable},
-        rollout,
+        container::{self, probe, variable, writable},
+        deployment, meta, pod, rollout, service,
     },
     resource::ChildObject,
 };
@@ -90,7 +90,7 @@ fn child(name: &str) -> String {
 impl Observed {
     fn meta(&self) -> ObjectMeta {
         let name = self.object.metadata.name.clone().unwrap_or_default();
-        pod::child_meta(
+        meta::child_meta(
             self.object.as_ref(),
             child(&name),
             [
@@ -112,7 +112,7 @@ impl Observed {
     }
 
     fn service(&self) -> Service {
-        pod::service(self.meta(), &[("http", PORT)])
+        service::service(self.meta(), &[("http", PORT)])
     }
 
     /// One worker (several make every kept connection wait for delayed acknowledgements), no background jobs, and
@@ -153,9 +153,9 @@ impl Observed {
                 variable("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
                 variable("MLFLOW_DISABLE_TELEMETRY", "true"),
             ]),
-            ports: Some(vec![pod::port("http", PORT)]),
+            ports: Some(vec![container::port("http", PORT)]),
             volume_mounts: Some(vec![writable("data", "/data"), writable("tmp", "/tmp")]),
-            resources: Some(pod::requirements(&managed.resources)),
+            resources: Some(container::requirements(&managed.resources)),
             readiness_probe: Some(probe("/health", "http", 1, 3)),
             liveness_probe: Some(probe("/health", "http", 10, 12)),
             ..Default::default()
@@ -171,6 +171,6 @@ impl Observed {
             .container(container)
             .build();
         // SQLite has one writer: the old pod goes before the new one starts.
-        pod::deployment(self.meta(), 1, template, 600, true)
+        deployment::deployment(self.meta(), 1, template, 600, true)
     }
 }

@@ -11,9 +11,9 @@ use mlop_api::{
 };
 use mlop_core::{
     Blocked, Cache, Key,
-    children::pod,
+    children::{container, pod},
     condition,
-    intent::{revision, wants_active},
+    intent::{Revision, wants_active},
     run::{Observed, Run, RunResource},
 };
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl Run for Registering {
             .ok_or_else(|| not_ready(format!("TrackingServer {name} does not exist")))?;
         let tracking =
             address(server).ok_or_else(|| not_ready(format!("TrackingServer {name} is not ready")))?;
-        let revision = revision(observed.object.as_ref());
+        let revision = Revision::of(observed.object.as_ref()).map_or(0, Revision::get);
         let model = observed.related.model.as_ref().filter(|model| model::is_for(identity, model));
         let alias = model.map(|model| model::alias(model, server, &tracking, revision));
         let model = observed
@@ -78,10 +78,15 @@ impl Run for Registering {
             .task(&Task { subject, work })
             .keys(store)
             .scratch("tmp", Some("64Mi"), false)
-            .container(pod::worker(&observed.worker_image, &[], &[store], &execution.resources))
+            .container(container::worker(&observed.worker_image, &[], &[store], &execution.resources))
             .execution(execution)
             .build())
     }
+}
+
+/// Whether `version` is registered in `server`.
+pub fn uses(version: &ModelVersion, server: &TrackingServer) -> bool {
+    version.spec.identity.tracking_server == server.name_any()
 }
 
 /// Where the server answers, if it is ready.

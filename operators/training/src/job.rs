@@ -1,42 +1,17 @@
 //! `TrainingJob`: what enters a training's digest, and what its run looks like.
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mlop_api::{
     common::{Consistency, Flow, NamedInput},
     run::{Execution, Lineage},
-    status::IntentStatus,
     training::{TrainingContainer, TrainingJob, TrainingRun, TrainingRunIdentity, TrainingRunSpec},
 };
 use mlop_core::{
-    Blocked, Context, Error, Plan, Reconciler,
+    Blocked,
     inputs::ReadyInput,
-    intent::{self, Identity, Intent, Observed, Sources, significant},
+    intent::{Identity, Intent, Observed, significant},
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
-
-pub struct TrainingJobs {
-    pub sources: Sources<TrainingIntent>,
-}
-
-impl Reconciler for TrainingJobs {
-    type Resource = TrainingJob;
-    type Status = IntentStatus;
-    type Observed = Observed<TrainingIntent>;
-
-    async fn observe(
-        &self,
-        cx: &Context,
-        object: Arc<TrainingJob>,
-    ) -> Result<Observed<TrainingIntent>, Error> {
-        Ok(self.sources.observed(cx, object, ()))
-    }
-
-    fn plan(observed: &Observed<TrainingIntent>, now: Timestamp) -> Plan<IntentStatus> {
-        intent::plan(observed, now)
-    }
-}
 
 pub struct TrainingIntent;
 
@@ -44,6 +19,8 @@ impl Intent for TrainingIntent {
     type Resource = TrainingJob;
     type Run = TrainingRun;
     type Related = ();
+
+    fn observe(&self, _: &TrainingJob) {}
 
     fn flow(object: &TrainingJob) -> &dyn Flow {
         &object.spec

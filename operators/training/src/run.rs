@@ -15,7 +15,10 @@ use mlop_api::{
 };
 use mlop_core::{
     Blocked,
-    children::pod::{self, literal, mount, writable},
+    children::{
+        container::{self, literal, mount, writable},
+        pod,
+    },
     run::{Observed, Run, RunResource},
 };
 
@@ -109,7 +112,7 @@ fn ours(
     stores: &[&ObjectStore],
     mounts: &[VolumeMount],
 ) -> Container {
-    let mut container = pod::worker(&observed.worker_image, args, stores, &small("256Mi"));
+    let mut container = container::worker(&observed.worker_image, args, stores, &small("256Mi"));
     container.name = name.to_owned();
     container.volume_mounts.get_or_insert_default().extend_from_slice(mounts);
     container
@@ -151,7 +154,7 @@ fn user(run: &TrainingRun, attempt: u32) -> Container {
         command: Some(launcher.into_iter().chain(identity.command.iter().map(|arg| literal(arg))).collect()),
         env: Some(environment(run, attempt)),
         volume_mounts: Some(mounts),
-        resources: Some(pod::requirements(&run.spec.execution.resources)),
+        resources: Some(container::requirements(&run.spec.execution.resources)),
         security_context: Some(SecurityContext {
             read_only_root_filesystem: Some(false),
             ..Default::default()

@@ -1,4 +1,4 @@
-//! What connections with servers of their own report: ready when all of their servers are.
+//! The status of a connection that runs its own servers: ready when all servers are.
 
 use crate::{
     children::rollout::Rollout,
@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mlop_api::{Reason, contract::condition_type, status::ConnectionStatus};
 
-/// A server that the connection runs, and how it stands; none: it has not been made yet.
+/// A server of the connection.
 pub struct Server<'a> {
     pub name: &'a str,
+    /// State of its rollout; none before it is created.
     pub rollout: Option<Rollout>,
 }
 
-/// Adds to `plan` the status of a connection that answers at `address` once all `servers` are ready.
+/// Adds to `plan` the status of a connection that is served at `address` once all `servers` are ready.
 pub fn report(
     plan: Plan<ConnectionStatus>,
     meta: &ObjectMeta,
@@ -32,7 +33,12 @@ pub fn report(
     let mut conditions = Conditions::new(&mut status.conditions, generation, now);
     match open.map(|server| (server.name, &server.rollout)) {
         None => {
-            conditions.set(condition_type::READY, ConditionStatus::True, Reason::Ready, "it answers");
+            conditions.set(
+                condition_type::READY,
+                ConditionStatus::True,
+                Reason::Ready,
+                "all servers are ready",
+            );
             conditions.settled();
         }
         Some((name, Some(Rollout::Failed(message)))) => {

@@ -1,6 +1,10 @@
-//! Objects that operators make in the cluster, and how they stand.
+//! Objects that operators create in the cluster, and the reading of their states.
 
 pub mod connection;
+pub mod container;
+pub mod deployment;
+pub mod meta;
 pub mod pod;
 pub mod pod_outcome;
 pub mod rollout;
+pub mod service;

@@ -1,27 +1,17 @@
-//! Pods, built safely: every pod that mlop makes passes Pod Security *restricted*.
+//! Pods. Every pod that mlop creates passes the Pod Security level *restricted*.
 //!
-//! What a user can influence goes in as values; the fields that make a pod safe are set last, here.
+//! User input enters as values. [`Builder::build`] sets the security fields last.
 
 use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
-        core::v1::{
-            Capabilities, Container, ContainerPort, DownwardAPIVolumeFile, DownwardAPIVolumeSource,
-            EmptyDirVolumeSource, EnvVar, HTTPGetAction, KeyToPath, LocalObjectReference,
-            ObjectFieldSelector, Pod, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-            ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Service, ServicePort,
-            ServiceSpec, Toleration, Volume, VolumeMount,
-        },
+    api::core::v1::{
+        Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource,
+        KeyToPath, LocalObjectReference, ObjectFieldSelector, Pod, PodSecurityContext, PodSpec,
+        SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume,
     },
-    apimachinery::pkg::{
-        api::resource::Quantity,
-        apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
-        util::intstr::IntOrString,
-    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
-use kube::Resource;
 use mlop_api::{
-    common::{self, Resources},
+    common,
     dataset::ObjectStore,
     labels,
     run::Execution,
@@ -31,118 +21,6 @@ use std::collections::BTreeMap;
 
 /// User and group of every container.
 pub const USER: i64 = 65532;
-
-/// The owner reference by which `owner` owns a child: it is deleted with its owner, and never blocks its deletion.
-pub fn owner<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReference {
-    OwnerReference {
-        api_version: K::api_version(&()).into_owned(),
-        kind: K::kind(&()).into_owned(),
-        name: owner.meta().name.clone().unwrap_or_default(),
-        uid: owner.meta().uid.clone().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    }
-}
-
-/// Metadata of a child of `parent`.
-pub fn child_meta<K: Resource<DynamicType = ()>>(
-    parent: &K,
-    name: String,
-    labels: impl IntoIterator<Item = (&'static str, String)>,
-) -> ObjectMeta {
-    let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value));
-    let common = [("app.kubernetes.io/managed-by".to_owned(), "mlop".to_owned())];
-    ObjectMeta {
-        name: Some(name),
-        namespace: parent.meta().namespace.clone(),
-        labels: Some(labels.chain(common).collect()),
-        owner_references: Some(vec![owner(parent)]),
-        ..Default::default()
-    }
-}
-
-/// Labels that a server's Service and Deployment select its pods by.
-pub fn selector(name: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([("app.kubernetes.io/instance".to_owned(), name.to_owned())])
-}
-
-/// A Service of `parent` in front of the pods that [`selector`] selects by the Service's name.
-pub fn service(meta: ObjectMeta, ports: &[(&str, i32)]) -> Service {
-    let name = meta.name.clone().unwrap_or_default();
-    let ports = ports.iter().map(|(name, port)| ServicePort {
-        name: Some((*name).to_owned()),
-        port: *port,
-        target_port: Some(IntOrString::String((*name).to_owned())),
-        ..Default::default()
-    });
-    let spec =
-        ServiceSpec { selector: Some(selector(&name)), ports: Some(ports.collect()), ..Default::default() };
-    Service { metadata: meta, spec: Some(spec), status: None }
-}
-
-/// A Deployment around a pod built with [`Builder::service`]; a new pod is ready before an
-/// old one goes; with `recreate` the old one goes first.
-pub fn deployment(
-    meta: ObjectMeta,
-    replicas: i32,
-    pod: Pod,
-    progress_deadline_seconds: i32,
-    recreate: bool,
-) -> Deployment {
-    let name = meta.name.clone().unwrap_or_default();
-    let mut template = pod.metadata;
-    template.labels.get_or_insert_default().extend(selector(&name));
-    let rolling = RollingUpdateDeployment {
-        max_surge: Some(IntOrString::Int(1)),
-        max_unavailable: Some(IntOrString::Int(0)),
-    };
-    let strategy = if recreate {
-        DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }
-    } else {
-        DeploymentStrategy { type_: Some("RollingUpdate".to_owned()), rolling_update: Some(rolling) }
-    };
-    let spec = DeploymentSpec {
-        replicas: Some(replicas),
-        selector: LabelSelector { match_labels: Some(selector(&name)), match_expressions: None },
-        strategy: Some(strategy),
-        progress_deadline_seconds: Some(progress_deadline_seconds),
-        revision_history_limit: Some(2),
-        template: PodTemplateSpec { metadata: Some(template), spec: pod.spec },
-        ..Default::default()
-    };
-    Deployment { metadata: meta, spec: Some(spec), status: None }
-}
-
-/// A named container port.
-pub fn port(name: &str, port: i32) -> ContainerPort {
-    ContainerPort {
-        name: Some(name.to_owned()),
-        container_port: port,
-        protocol: Some("TCP".to_owned()),
-        ..Default::default()
-    }
-}
-
-/// Asks `path` on the port `port` every `period_seconds`.
-pub fn probe(path: &str, port: &str, period_seconds: i32, failures: i32) -> Probe {
-    let get = HTTPGetAction {
-        path: Some(path.to_owned()),
-        port: IntOrString::String(port.to_owned()),
-        ..Default::default()
-    };
-    Probe {
-        http_get: Some(get),
-        period_seconds: Some(period_seconds),
-        failure_threshold: Some(failures),
-        timeout_seconds: Some(5),
-        ..Default::default()
-    }
-}
-
-/// A variable with a value that is taken as it is.
-pub fn variable(name: &str, value: &str) -> EnvVar {
-    EnvVar { name: name.to_owned(), value: Some(literal(value)), value_from: None }
-}
 
 /// An ObjectStore as a pod reaches it.
 pub fn store(object: &ObjectStore) -> Store {
@@ -157,7 +35,7 @@ pub fn store(object: &ObjectStore) -> Store {
     }
 }
 
-/// A pod of mlop's under construction.
+/// A pod under construction.
 pub struct Builder {
     meta: ObjectMeta,
     spec: PodSpec,
@@ -171,12 +49,12 @@ impl Builder {
         Self { meta, spec, volumes: BTreeMap::new() }
     }
 
-    /// The template of a pod that runs for ever.
+    /// The template of a pod that does not end.
     pub fn service(meta: ObjectMeta) -> Self {
         Self { meta, spec: PodSpec::default(), volumes: BTreeMap::new() }
     }
 
-    /// Gives our containers the task. It travels as an annotation and is mounted as a file.
+    /// Adds the task. It is stored as an annotation and mounted as a file.
     pub fn task(mut self, task: &Task) -> Self {
         let json = serde_json::to_string(task).unwrap_or_default();
         self.meta.annotations.get_or_insert_default().insert(labels::TASK.to_owned(), json);
@@ -196,7 +74,7 @@ impl Builder {
         self
     }
 
-    /// Gives our containers the keys of `store`, if it has any.
+    /// Adds the keys of `store` as a volume, if it has any.
     pub fn keys(mut self, store: &ObjectStore) -> Self {
         let (Some(secret), Some(name)) = (&store.spec.secret_name, &store.metadata.name) else { return self };
         let items = [labels::ACCESS_KEY_ID, labels::SECRET_ACCESS_KEY].map(|key| KeyToPath {
@@ -208,7 +86,7 @@ impl Builder {
         self
     }
 
-    /// Gives our containers a file `password` from a Secret's key of that name.
+    /// Adds a file `password` from the Secret's key of that name.
     pub fn password(mut self, secret: Option<&str>) -> Self {
         if let Some(secret) = secret {
             let item = KeyToPath { key: "password".to_owned(), path: "password".to_owned(), mode: None };
@@ -227,7 +105,7 @@ impl Builder {
         self.volumes.insert(name.clone(), Volume { name, secret: Some(source), ..Default::default() });
     }
 
-    /// An empty folder as a volume.
+    /// Adds an empty directory as a volume.
     pub fn scratch(mut self, name: &str, size: Option<&str>, in_memory: bool) -> Self {
         let source = EmptyDirVolumeSource {
             medium: in_memory.then(|| "Memory".to_owned()),
@@ -240,29 +118,32 @@ impl Builder {
         self
     }
 
-    /// Any other volume.
+    /// Adds any other volume.
     pub fn volume(mut self, volume: Volume) -> Self {
         self.volumes.insert(volume.name.clone(), volume);
         self
     }
 
+    /// Adds an init container.
     pub fn init(mut self, container: Container) -> Self {
         self.spec.init_containers.get_or_insert_default().push(container);
         self
     }
 
+    /// Adds a container.
     pub fn container(mut self, container: Container) -> Self {
         self.spec.containers.push(container);
         self
     }
 
-    /// Where it runs and how long it may take.
+    /// Sets placement and deadline.
     pub fn execution(mut self, execution: &Execution) -> Self {
         self.spec.active_deadline_seconds =
             execution.deadline.and_then(|span| i64::try_from(span.as_secs()).ok());
         self.placement(&execution.node_selector, &execution.tolerations, &execution.pull_secrets)
     }
 
+    /// Sets the placement.
     pub fn placement(
         mut self,
         node_selector: &BTreeMap<String, String>,
@@ -283,7 +164,7 @@ impl Builder {
         self
     }
 
-    /// The pod, with what makes it safe set last.
+    /// The pod, with the security fields set.
     pub fn build(self) -> Pod {
         let mut spec = self.spec;
         spec.volumes = Some(self.volumes.into_values().collect());
@@ -324,71 +205,12 @@ fn toleration(toleration: &common::Toleration) -> Toleration {
     }
 }
 
-/// A container of ours that does a task: it sees the task, the keys of `stores`, and a writable `/tmp`.
-pub fn worker(image: &str, args: &[&str], stores: &[&ObjectStore], resources: &Resources) -> Container {
-    let mounts = [mount("task", labels::TASK_DIR), VolumeMount { read_only: None, ..mount("tmp", "/tmp") }];
-    let keys = stores.iter().filter(|store| store.spec.secret_name.is_some()).filter_map(|store| {
-        let name = store.metadata.name.as_deref()?;
-        Some(mount(&format!("store-{name}"), &format!("{}/{name}", labels::STORES_DIR)))
-    });
-    let mut seen = Vec::new();
-    let unique = mounts.into_iter().chain(keys).filter(|m| {
-        let new = !seen.contains(&m.mount_path);
-        seen.push(m.mount_path.clone());
-        new
-    });
-    Container {
-        name: labels::WORKER_CONTAINER.to_owned(),
-        image: Some(image.to_owned()),
-        args: (!args.is_empty()).then(|| args.iter().map(|arg| literal(arg)).collect()),
-        volume_mounts: Some(unique.collect()),
-        resources: Some(requirements(resources)),
-        termination_message_policy: Some("File".to_owned()),
-        ..Default::default()
-    }
-}
-
-/// A read-only mount of the volume `name`.
-pub fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        read_only: Some(true),
-        ..Default::default()
-    }
-}
-
-/// A writable mount of the volume `name`.
-pub fn writable(name: &str, path: &str) -> VolumeMount {
-    VolumeMount { read_only: None, ..mount(name, path) }
-}
-
-/// Memory is limited to what is requested; CPU is not limited, so that idle cores are used.
-pub fn requirements(resources: &Resources) -> ResourceRequirements {
-    let mut requests = BTreeMap::from([
-        ("cpu".to_owned(), Quantity(resources.cpu.clone())),
-        ("memory".to_owned(), Quantity(resources.memory.clone())),
-    ]);
-    let mut limits = BTreeMap::from([("memory".to_owned(), Quantity(resources.memory.clone()))]);
-    if resources.gpu > 0 {
-        let gpus = Quantity(resources.gpu.to_string());
-        requests.insert("nvidia.com/gpu".to_owned(), gpus.clone());
-        limits.insert("nvidia.com/gpu".to_owned(), gpus);
-    }
-    ResourceRequirements { requests: Some(requests), limits: Some(limits), claims: None }
-}
-
-/// `text` as Kubernetes must be given it in a command, an argument or a variable so that `$(NAME)` in it stays text.
-pub fn literal(text: &str) -> String {
-    text.replace('$', "$$")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_makes_a_pod_safe_cannot_be_undone() {
+    fn security_fields_of_a_container_are_overwritten() {
         let lax = Container {
             name: "x".into(),
             security_context: Some(SecurityContext {
@@ -409,10 +231,5 @@ mod tests {
             assert_eq!(context.allow_privilege_escalation, Some(false));
             assert_eq!(context.capabilities.as_ref().unwrap().drop, Some(vec!["ALL".to_owned()]));
         }
-    }
-
-    #[test]
-    fn dollars_stay_dollars() {
-        assert_eq!(literal("$(PATH) $x"), "$$(PATH) $$x");
     }
 }

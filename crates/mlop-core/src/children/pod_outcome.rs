@@ -16,18 +16,18 @@ const DEADLINE: &str = "DeadlineExceeded";
 /// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// It has not started; with what holds it up, if anything unusual does.
+    /// It has not started. The reason and message say what holds it up, if anything unusual does.
     Starting(Option<(Reason, String)>),
     Running,
     Succeeded(ResultDocument),
     Failed(Ended),
 }
 
-/// A failed attempt.
+/// The end of a pod that has failed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
     pub failure: Failure,
-    /// The platform took the pod away: costs no attempt of the user's budget.
+    /// The platform removed the pod. It does not count against the budget of attempts.
     pub disrupted: bool,
     pub checkpoint: Option<u64>,
 }
@@ -63,7 +63,7 @@ pub fn of(pod: &PodView) -> Outcome {
     }
 }
 
-/// When the pod's last container ended; the pod's creation when no container ever ran.
+/// When the pod's last container ended, or the pod's creation if no container ever ran.
 pub fn ended_at(pod: &PodView) -> Option<Timestamp> {
     let ends =
         statuses(pod).filter_map(terminated).filter_map(|state| state.finished_at.as_ref()).map(|t| t.0);
@@ -158,7 +158,7 @@ fn ended(pod: &PodView) -> Outcome {
     }
 }
 
-/// The result of the worker, or of an init container of ours that failed before it.
+/// The result of the worker, or of an init container that failed before it.
 fn reported(pod: &PodView) -> Option<Result<ResultDocument, String>> {
     let failed_init = pod
         .status
@@ -238,9 +238,9 @@ fn disruption(pod: &PodView) -> Option<Ended> {
             Some(Ended::disrupted(Reason::PodLost, format!("the pod's node went away ({reason})")))
         }
         _ => {
-            // A deletion ends the user's command by a signal: that is no error of the user's.
-            let stands = |result: ResultDocument| result.error.is_none_or(|failure| !failure.retryable);
-            let finished = reported(pod).is_some_and(|report| report.is_ok_and(stands));
+            // A deletion ends the user's command by a signal, which looks like an error of the user.
+            let is_final = |result: ResultDocument| result.error.is_none_or(|failure| !failure.retryable);
+            let finished = reported(pod).is_some_and(|report| report.is_ok_and(is_final));
             let deleted = pod.metadata.deletion_timestamp.is_some() && !finished;
             deleted.then(|| Ended::disrupted(Reason::PodLost, "the pod was deleted before it had finished"))
         }
@@ -264,7 +264,7 @@ fn last_state(pod: &PodView) -> String {
     if all.is_empty() { String::new() } else { format!(": {all}") }
 }
 
-/// The kubelet alternates between the error and the announcement of a pause that quotes it: the error alone stays.
+/// The error itself. The kubelet alternates between it and a backoff message that quotes it.
 fn pull_error(message: &str) -> &str {
     message.split_once("ErrImagePull: ").map_or(message, |(_, error)| error)
 }
@@ -306,5 +306,6 @@ fn hold_up(pod: &PodView) -> Option<(Reason, String)> {
 }
 
 #[cfg(test)]
-#[path = "pod_outcome_tests.rs"]
+mod recorded;
+#[cfg(test)]
 mod tests;

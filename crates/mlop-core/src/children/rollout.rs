@@ -1,15 +1,16 @@
-//! Servers that mlop runs: how their Deployment or StatefulSet stands.
+//! Rollouts of Deployments and StatefulSets.
 
 use crate::resource::ChildObject;
 use serde_json::Value;
 
-/// How a rollout stands.
+/// State of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rollout {
-    /// All pods are of the present template and ready.
+    /// All pods have the present template and are ready.
     Done,
+    /// It goes on; the text says how far it is.
     Progressing(String),
-    /// The present template did not become ready in time.
+    /// The present template did not become ready before its deadline.
     Failed(String),
 }
 
@@ -34,7 +35,7 @@ pub fn rollout(child: &ChildObject) -> Rollout {
     }
 }
 
-/// Pods that are ready, of whatever template.
+/// Number of ready pods of any template.
 pub fn ready_replicas(child: &ChildObject) -> i32 {
     let ready = pointer_value(child, "/status/readyReplicas").and_then(Value::as_i64).unwrap_or_default();
     i32::try_from(ready).unwrap_or(i32::MAX)

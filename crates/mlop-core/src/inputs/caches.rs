@@ -1,13 +1,9 @@
 //! The caches of all kinds that may be inputs.
 
-use super::{InputState, signal};
+use super::gate::{InputState, signal};
 use crate::{
-    resource::{ApiKind, InputObject},
-    runtime::{
-        cache::{Cache, Cached},
-        setup::Setup,
-        workqueue::{Key, Workqueue},
-    },
+    resource::{ApiKind, Cached, InputObject},
+    runtime::{cache::Cache, setup::Setup, triggers::Controls, workqueue::Key},
 };
 use mlop_api::common::{NamedInput, ObjectRef};
 use std::{collections::BTreeMap, sync::Arc};
@@ -15,67 +11,64 @@ use std::{collections::BTreeMap, sync::Arc};
 /// The caches of all kinds that may be inputs.
 #[derive(Clone, Default)]
 pub struct Inputs {
-    stores: BTreeMap<GroupKind, InputStore>,
+    caches: BTreeMap<GroupKind, InputCache>,
 }
 
 type GroupKind = (String, String);
-type InputStore = (ApiKind, Arc<Cache<InputObject>>);
+type InputCache = (ApiKind, Arc<Cache<InputObject>>);
 
 impl Inputs {
     /// Watches all kinds that may be inputs, as `--input-kinds` lists them.
     pub fn watch(setup: &mut Setup) -> Self {
         let kinds = setup.settings().input_kinds.clone();
-        let stores = kinds.into_iter().map(|kind| {
-            let store = setup.dynamic(kind.clone(), None);
-            ((kind.group.clone(), kind.kind.clone()), (kind, store))
+        let caches = kinds.into_iter().map(|kind| {
+            let cache = setup.watch_dynamic(kind.clone());
+            ((kind.group.clone(), kind.kind.clone()), (kind, cache))
         });
-        Self { stores: stores.collect() }
+        Self { caches: caches.collect() }
     }
 
-    /// The input as the cache knows it.
+    /// The input as its cache knows it.
     pub fn state(&self, namespace: &str, input: &NamedInput) -> InputState {
-        let found = self.of(&input.from);
-        InputState {
-            name: input.name.clone(),
-            from: input.from.clone(),
-            kind: found.map(|(kind, _)| kind.clone()),
-            object: found.and_then(|(_, store)| store.get(&Key::new(namespace, &input.from.name))),
+        match self.cache(&input.from) {
+            None => InputState::unknown(input),
+            Some((kind, cache)) => InputState {
+                kind: Some(kind.clone()),
+                object: cache.get(&Key::new(namespace, &input.from.name)),
+                ..InputState::unknown(input)
+            },
         }
     }
 
+    /// The object that a reference names.
     pub fn lookup(&self, namespace: &str, from: &ObjectRef) -> Option<Arc<InputObject>> {
-        self.of(from).and_then(|(_, store)| store.get(&Key::new(namespace, &from.name)))
+        self.cache(from).and_then(|(_, cache)| cache.get(&Key::new(namespace, &from.name)))
     }
 
-    fn of(&self, from: &ObjectRef) -> Option<&InputStore> {
-        self.stores.get(&(from.api_group.clone(), from.kind.clone()))
+    fn cache(&self, from: &ObjectRef) -> Option<&InputCache> {
+        self.caches.get(&(from.api_group.clone(), from.kind.clone()))
     }
 
-    /// Wakes the dependents of an input when something that they decide on has changed.
-    pub fn wake<K: Cached>(
+    /// Enqueues the dependents of an input when its [`Signal`](super::Signal) changes.
+    pub fn enqueue_dependents<K: Cached>(
         &self,
-        dependents: &Arc<Cache<K>>,
-        queue: &Arc<Workqueue>,
+        dependents: &Controls<K>,
         references: impl Fn(&K) -> Vec<ObjectRef> + Clone + Send + Sync + 'static,
     ) {
-        for ((group, kind), (_, store)) in &self.stores {
+        for ((group, kind), (_, cache)) in &self.caches {
             let (group, kind) = (group.clone(), kind.clone());
-            let (dependents, queue) = (Arc::clone(dependents), Arc::clone(queue));
-            let references = references.clone();
-            store.listen(move |change| {
-                let unchanged = match (&change.before, &change.after) {
+            let (dependents, references) = (dependents.clone(), references.clone());
+            cache.on_change(move |change| {
+                let is_unchanged = match (&change.before, &change.after) {
                     (Some(before), Some(after)) => signal(before) == signal(after),
                     _ => false,
                 };
-                if unchanged {
+                if is_unchanged {
                     return;
                 }
-                let wanted =
-                    ObjectRef { api_group: group.clone(), kind: kind.clone(), name: change.key.name.clone() };
-                let depends = |object: &K| references(object).contains(&wanted);
-                for object in dependents.select(&change.key.namespace, depends) {
-                    queue.wake(Key::of(object.meta()));
-                }
+                let name = change.key.name.clone();
+                let changed = ObjectRef { api_group: group.clone(), kind: kind.clone(), name };
+                dependents.enqueue(&change.key.namespace, |object| references(object).contains(&changed));
             });
         }
     }

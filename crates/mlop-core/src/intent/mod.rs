@@ -1,39 +1,145 @@
-//! What every intent does: from inputs to a run, from the run's result to the artifact that others may use.
+//! Intents: from inputs to a run, and from the run's result to the artifact that others use.
 //!
-//! A kind says what enters the digest ([`Intent::identity`]), what its run looks like ([`Intent::run`]) and, if its
-//! result is projected to somewhere outside, how ([`Intent::activation`]). Everything else is here: the gate, the
-//! trigger, pin and suspend, activation before publication, dead letters, history and retention.
+//! A kind implements [`Intent`]: what enters the digest ([`Intent::identity`]), what its run looks like
+//! ([`Intent::run`]) and, if its result is shown in an external system, how ([`Intent::activation`]). Everything else is
+//! common to all kinds. [`plan`] decides it without a client or a clock:
 //!
-//! Each activation has a number, the revision, and outside the highest wins. A run gets one when it is created: its pod
-//! activates what it has made if the intent wants that when the pod starts ([`wants_active`]). In all other cases (a
-//! pin, other parameters, an online store that was away) a pod does it that does nothing else, with the next number.
+//!  1. A dependency cycle blocks the intent (`decide`).
+//!  2. `spec.pin` selects a run. The inputs are not followed (`decide`).
+//!  3. Every input passes the gate, and inputs that share an ancestor come from the same version of it
+//!     ([`inputs`](crate::inputs)).
+//!  4. The identity and the inputs give the input digest. It names the run (`digest`).
+//!  5. An artifact with this digest is kept. A run of this name is followed. Another active run is waited for, or
+//!     superseded if it has made no progress (`decide`).
+//!  6. Otherwise a run starts, unless the intent is suspended, waits for a request, or lets its inputs settle.
+//!  7. The result of a run that has succeeded is judged by the gates (`gates`).
+//!  8. It is activated under a revision of its own (`activation`).
+//!  9. An activation that nobody wants any more is replaced by the published one (`plan`).
+//! 10. A result of earlier inputs is published, too (`late_result`).
+//! 11. The status explains the step: conditions, artifact, history and dead letters (`status`, `artifact`, `history`).
+//! 12. The execution is mirrored into the open run, and old runs and pods are pruned (`retention`).
+//!
+//! # Activation and revisions
+//!
+//! Each activation has a number, the [`Revision`], and the highest one wins in the external system. A run gets one when
+//! it is created: its pod activates the result if the intent wants that when the pod starts ([`wants_active`]). In all
+//! other cases (a pin, other parameters, an online store that was away) a separate pod does it, under the next revision.
+//!
+//! # Example
+//!
+//! A kind of intent over FeatureViews. Its input does not exist, so no run starts:
+//!
+//! ```
+//! use jiff::Timestamp;
+//! use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+//! use mlop_api::{
+//!     common::{Flow, NamedInput},
+//!     features::{FeatureSnapshot, FeatureView},
+//!     run::{Execution, Lineage},
+//! };
+//! use mlop_core::{
+//!     Blocked,
+//!     inputs::{Inputs, ReadyInput},
+//!     intent::{Identity, Intent, Observed, plan},
+//! };
+//! use std::sync::Arc;
+//!
+//! struct ViewIntent;
+//!
+//! impl Intent for ViewIntent {
+//!     type Resource = FeatureView;
+//!     type Run = FeatureSnapshot;
+//!     type Related = ();
+//!
+//!     fn observe(&self, _: &FeatureView) {}
+//!
+//!     fn flow(view: &FeatureView) -> &dyn Flow {
+//!         &view.spec
+//!     }
+//!
+//!     fn inputs(view: &FeatureView) -> Vec<NamedInput> {
+//!         view.spec.inputs.clone()
+//!     }
+//!
+//!     fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked> {
+//!         // Everything that determines the output and nothing else: an edit of it starts a run.
+//!         Ok(Identity::of(serde_json::json!({"sql": observed.object.spec.sql})))
+//!     }
+//!
+//!     fn execution(_: &FeatureView) -> Execution {
+//!         Execution::default()
+//!     }
+//!
+//!     fn run(
+//!         _: &Observed<Self>,
+//!         _: ObjectMeta,
+//!         _: Lineage,
+//!         _: Execution,
+//!         _: &[ReadyInput],
+//!     ) -> FeatureSnapshot {
+//!         unreachable!("no run starts before its inputs are ready")
+//!     }
+//! }
+//!
+//! let view: FeatureView = serde_json::from_value(serde_json::json!({
+//!     "apiVersion": "mlop.dev/v1alpha1",
+//!     "kind": "FeatureView",
+//!     "metadata": {"name": "delays", "namespace": "default", "generation": 1},
+//!     "spec": {
+//!         "inputs": [{"name": "flights", "from": {"kind": "Dataset", "name": "flights"}}],
+//!         "sql": "SELECT * FROM flights",
+//!         "entities": ["origin"],
+//!         "timestamp": "time_hour",
+//!         "featureStore": "features",
+//!     },
+//! }))?;
+//! let observed = Observed::<ViewIntent> {
+//!     inputs: ViewIntent::inputs(&view).iter().map(|input| Inputs::default().state("default", input)).collect(),
+//!     object: Arc::new(view),
+//!     runs: Vec::new(),
+//!     pods: Vec::new(),
+//!     cycle: None,
+//!     operator: "mlop-feature-store".to_owned(),
+//!     worker_image: String::new(),
+//!     related: (),
+//! };
+//! let plan = plan(&observed, Timestamp::UNIX_EPOCH);
+//! assert!(plan.creates.is_empty());
+//! assert_eq!(plan.status.unwrap().conditions[0].reason, "InputKindUnknown");
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
-mod publish;
+mod activation;
+mod artifact;
+mod decide;
+mod digest;
+mod gates;
+mod history;
+mod late_result;
+mod observed;
+mod plan;
+mod reconciler;
+mod retention;
+mod revision;
+mod status;
 mod step;
+mod still_valid;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     Blocked,
-    children::pod,
-    condition,
-    inputs::{InputState, ReadyInput},
-    resource::PodView,
+    inputs::ReadyInput,
+    resource::Cached,
     run::RunResource,
-    runtime::{
-        cache::{Cache, Cached},
-        controller::Reports,
-        triggers::intent_key,
-        workqueue::Key,
-    },
+    runtime::{cache::Cache, controller::Reports, triggers::intent_key},
 };
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{Resource, ResourceExt};
+use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
 use mlop_api::{
-    Digest, Reason,
-    common::{Consistency, Flow, NamedInput, ObjectRef},
-    contract::condition_type,
-    labels,
-    result::Registered,
+    Digest,
+    common::{Consistency, Flow, NamedInput},
     run::{Execution, Lineage},
     status::{IntentStatus, Verdict},
     task::Subject,
@@ -41,46 +147,58 @@ use mlop_api::{
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub use step::plan;
+pub use activation::activation_digest;
+pub use digest::significant;
+pub use observed::Observed;
+pub use plan::plan;
+pub use reconciler::Intents;
+pub use revision::Revision;
 
 /// A kind of intent that makes runs.
 pub trait Intent: Sized + Send + Sync + 'static {
-    type Resource: Cached + Resource<DynamicType = ()> + Reports<Status = IntentStatus>;
+    type Resource: Cached
+        + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Reports<Status = IntentStatus>;
     type Run: RunResource;
-    /// What else its decisions depend on, read from caches.
+    /// Related objects that its decisions depend on.
     type Related: Send + Sync;
 
-    /// Version of the meaning of [`identity`](Self::identity). Raising it never triggers by itself: an artifact is
-    /// current if its recorded version gives the same digest.
+    /// Version of the meaning of [`identity`](Self::identity). A new version alone starts no run: an artifact is current
+    /// if its recorded version gives the same digest.
     const SEMANTICS: u32 = 1;
-    /// Whether its results are projected to the outside, by [`activation`](Self::activation).
+    /// Whether results are shown in an external system, by [`activation`](Self::activation).
     const ACTIVATES: bool = false;
 
+    /// Reads the related objects of `object` from caches.
+    fn observe(&self, object: &Self::Resource) -> Self::Related;
+
+    /// The fields that all intents share: pin, suspend, trigger, history limit.
     fn flow(object: &Self::Resource) -> &dyn Flow;
 
-    /// The artifacts it consumes.
+    /// The artifacts that it consumes.
     fn inputs(object: &Self::Resource) -> Vec<NamedInput>;
 
+    /// Whether inputs that share an ancestor must come from the same version of it.
     fn consistency(_object: &Self::Resource) -> Consistency {
         Consistency::Same
     }
 
-    /// What determines the output besides the inputs, with fields at their default left out; or why that is not known
-    /// yet. Never names, times, or settings of the execution.
+    /// Everything that determines the output besides the inputs. Names, times and settings of the execution must not be
+    /// part of it.
     ///
     /// # Errors
-    /// What has to be there or to be corrected first.
+    /// When an object that it needs is missing, or the spec can never work.
     fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked>;
 
-    /// The inputs of a run that are not resources, as [`identity`](Self::identity) has them.
+    /// The inputs of a run that are not resources, as in [`Identity::digests`].
     fn digests(_run: &Self::Run) -> Vec<(String, Digest)> {
         Vec::new()
     }
 
-    /// How its runs are carried out.
+    /// The execution of its runs.
     fn execution(object: &Self::Resource) -> Execution;
 
-    /// The run for these inputs. `meta` names it, and `lineage` and `execution` belong into its spec.
+    /// The run on `inputs`. `meta` names it; `lineage` and `execution` belong into its spec.
     fn run(
         observed: &Observed<Self>,
         meta: ObjectMeta,
@@ -94,210 +212,69 @@ pub trait Intent: Sized + Send + Sync + 'static {
         json!({"execution": execution})
     }
 
-    /// Whether an existing run is carried out as the intent asks for now.
+    /// Whether an existing run has the execution that the intent asks for now.
     fn is_mirrored(run: &Self::Run, execution: &Execution, _object: &Self::Resource) -> bool {
         run.execution() == execution
     }
 
-    /// May the result of a successful run be used? None: without condition.
+    /// The verdict of the gates on a run that has succeeded; none without gates.
     fn judge(_object: &Self::Resource, _run: &Self::Run) -> Option<Verdict> {
         None
     }
 
-    /// How a result is projected to the outside before it is published.
-    fn activation(_world: &Observed<Self>, _run: &Self::Run) -> Activation {
+    /// How a result is brought to the external system before it is published.
+    fn activation(_observed: &Observed<Self>, _run: &Self::Run) -> Activation {
         Activation::None
+    }
+
+    /// Adds to the common plan what only this kind does, such as scans or a finalizer.
+    fn amend(
+        _observed: &Observed<Self>,
+        plan: crate::Plan<IntentStatus>,
+        _now: Timestamp,
+    ) -> crate::Plan<IntentStatus> {
+        plan
     }
 }
 
-/// What enters the digest.
+/// The part of the digest that does not come from input resources.
 pub struct Identity {
-    /// The part of the spec that affects the output.
+    /// The fields of the spec that affect the output.
     pub spec: Value,
-    /// Inputs that are not resources: the listing of a source.
+    /// Inputs that are not resources, such as the listing of a source.
     pub digests: Vec<(String, Digest)>,
-    /// When the newest of them came to be, if that is known.
+    /// When the newest of them came to be, if known.
     pub since: Option<Timestamp>,
 }
 
-/// Makes the pod that brings a revision outside; name, owner and labels are given.
-pub type BuildActivation = dyn Fn(ObjectMeta, Subject, i64) -> Pod;
+impl Identity {
+    /// The identity of a spec whose inputs are resources.
+    pub fn of(spec: Value) -> Self {
+        Self { spec: significant(spec), digests: Vec::new(), since: None }
+    }
+}
 
-/// How a result reaches the outside.
+/// Builds the pod that activates a revision. Name, owner and labels are given.
+pub type BuildActivation = dyn Fn(ObjectMeta, Subject, Revision) -> Pod;
+
+/// How a result reaches the external system.
 pub enum Activation {
-    /// There is nothing outside.
+    /// There is no external system.
     None,
-    /// A pod does it, if the run's own has not. `parameters` is the digest of everything that it depends on besides the
-    /// artifact: a change activates anew.
+    /// A pod activates it, unless the run's own pod has. `parameters` is the digest of everything that the activation
+    /// depends on besides the artifact: a change activates again.
     Pod { parameters: Digest, build: Box<BuildActivation> },
-    /// What it needs is not there yet.
+    /// An object that the activation needs is missing or not ready.
     Waiting(String),
 }
 
-/// What an intent's decision depends on.
-pub struct Observed<I: Intent> {
-    pub object: Arc<I::Resource>,
-    pub inputs: Vec<InputState>,
-    /// All runs of this intent.
-    pub runs: Vec<Arc<I::Run>>,
-    /// Pods of this intent and of its runs.
-    pub pods: Vec<Arc<PodView>>,
-    /// How it depends on itself, if it does.
-    pub cycle: Option<String>,
-    pub operator: String,
-    pub worker_image: String,
-    pub related: I::Related,
-}
-
-impl<I: Intent> Observed<I> {
-    pub fn key(&self) -> Key {
-        Key::of(self.object.meta())
-    }
-
-    pub fn kind() -> String {
-        I::Resource::kind(&()).into_owned()
-    }
-
-    /// `Dataset flights`
-    pub fn label(&self) -> String {
-        format!("{} {}", Self::kind(), self.key().name)
-    }
-
-    pub fn generation(&self) -> i64 {
-        self.object.meta().generation.unwrap_or_default()
-    }
-
-    pub fn annotation(&self, name: &str) -> Option<&str> {
-        self.object.annotations().get(name).map(String::as_str)
-    }
-
-    /// Metadata of a child that is not a run.
-    pub fn child(&self, name: String, role: &str) -> ObjectMeta {
-        pod::child_meta(
-            self.object.as_ref(),
-            name,
-            [
-                (labels::OPERATOR, self.operator.clone()),
-                (labels::ROLE, role.to_owned()),
-                (labels::INTENT, self.key().name),
-                (labels::INTENT_KIND, Self::kind()),
-            ],
-        )
-    }
-
-    fn run_named(&self, name: &str) -> Option<&Arc<I::Run>> {
-        self.runs.iter().find(|run| run.meta().name.as_deref() == Some(name))
-    }
-}
-
-/// The parts of a observed that all intents read in the same way.
-pub struct Sources<I: Intent> {
-    pub inputs: crate::inputs::Inputs,
-    pub runs: Arc<crate::runtime::cache::Cache<I::Run>>,
-    pub pods: Arc<crate::runtime::cache::Cache<PodView>>,
-}
-
-impl<I: Intent> Sources<I> {
-    /// Reads the caches for `object`.
-    pub fn observed(&self, cx: &crate::Context, object: Arc<I::Resource>, extra: I::Related) -> Observed<I> {
-        let key = Key::of(object.meta());
-        let kind = Observed::<I>::kind();
-        let belongs = |meta: &ObjectMeta| {
-            let label =
-                |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
-            label(labels::INTENT) == Some(&key.name) && label(labels::INTENT_KIND) == Some(&kind)
-        };
-        let wanted = I::inputs(&object);
-        let references = crate::inputs::references(&wanted);
-        let start = ObjectRef {
-            api_group: I::Resource::group(&()).into_owned(),
-            kind: kind.clone(),
-            name: key.name.clone(),
-        };
-        Observed {
-            inputs: wanted.iter().map(|input| self.inputs.state(&key.namespace, input)).collect(),
-            runs: self.runs.select(&key.namespace, |run| belongs(run.meta())),
-            pods: self.pods.select(&key.namespace, |pod| belongs(pod.meta())),
-            cycle: crate::inputs::cycle(&start, &references, |from| self.inputs.lookup(&key.namespace, from)),
-            operator: cx.settings.operator.clone(),
-            worker_image: cx.settings.worker_image.clone(),
-            object,
-            related: extra,
-        }
-    }
-}
-
-/// The number under which a run or an activation pod may activate what it makes; 0: it may not.
-pub fn revision<K: Resource>(object: &K) -> i64 {
-    let labels = object.meta().labels.as_ref();
-    labels.and_then(|all| all.get(labels::REVISION)).and_then(|text| text.parse().ok()).unwrap_or_default()
-}
-
-/// The intent that `run` is for, if it wants the result of an attempt that starts now to be activated by its pod.
+/// The intent of `run`, if it wants the result of an attempt that starts now to be activated by the attempt's pod.
 pub fn wants_active<I: Intent>(intents: &Cache<I::Resource>, run: &I::Run) -> Option<Arc<I::Resource>> {
-    let intent = intents.get(intent_key(run, &Observed::<I>::kind()).first()?)?;
-    let ours = run.owner_references().iter().any(|owner| Some(&owner.uid) == intent.meta().uid.as_ref());
-    let wanted = revision(run) > 0
+    let intent = intents.get(&intent_key::<I::Resource, _>(run)?)?;
+    let is_owner = run.owner_references().iter().any(|owner| Some(&owner.uid) == intent.meta().uid.as_ref());
+    let wanted = Revision::of(run).is_some()
         && intent.meta().deletion_timestamp.is_none()
         && I::flow(&intent).pin().is_none()
-        && I::judge(&intent, run).is_none_or(|verdict| verdict.passed);
-    (ours && wanted).then_some(intent)
-}
-
-/// Identity of an activation: of what, and how.
-pub fn activation_digest(output: &Digest, registered: Option<&Registered>, parameters: &Digest) -> Digest {
-    Digest::of_json(&json!({"output": output, "registered": registered, "parameters": parameters}))
-        .unwrap_or_else(|_| Digest::of_bytes(b""))
-}
-
-/// How a run stands, as its intent sees it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RunState {
-    Active(Option<(Reason, String)>),
-    Succeeded,
-    Dead(Reason, String),
-}
-
-/// Reads a run's conditions; a failure of an earlier spec does not count.
-pub fn run_state<R: RunResource>(run: &R) -> RunState {
-    let conditions = run.reported().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let Some(succeeded) = condition::get(conditions, condition_type::SUCCEEDED) else {
-        return RunState::Active(None);
-    };
-    let reason =
-        Reason::ALL.iter().map(|(reason, _)| *reason).find(|reason| reason.as_str() == succeeded.reason);
-    let reason = reason.unwrap_or(Reason::WorkerFailed);
-    match succeeded.status.as_str() {
-        "True" => RunState::Succeeded,
-        "False" if succeeded.observed_generation == run.meta().generation => {
-            RunState::Dead(reason, succeeded.message.clone())
-        }
-        "Unknown" if !matches!(reason, Reason::Pending | Reason::Running) => {
-            RunState::Active(Some((reason, succeeded.message.clone())))
-        }
-        _ => RunState::Active(None),
-    }
-}
-
-/// `value` without what says nothing: null, false, empty texts, lists and objects. A field that is added later with
-/// such a default leaves earlier digests as they are.
-pub fn significant(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let kept = fields.into_iter().map(|(key, value)| (key, significant(value)));
-            Value::Object(kept.filter(|(_, value)| !is_insignificant(value)).collect())
-        }
-        Value::Array(items) => Value::Array(items.into_iter().map(significant).collect()),
-        other => other,
-    }
-}
-
-fn is_insignificant(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
-    }
+        && gates::is_accepted(I::judge(&intent, run).as_ref());
+    (is_owner && wanted).then_some(intent)
 }

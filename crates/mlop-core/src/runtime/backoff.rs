@@ -1,34 +1,36 @@
-//! Delays as pure functions.
+//! Backoff delays as pure functions.
 //!
-//! The `backoff` crate computes the exponential series; its own randomization is off, because jitter comes from a
-//! seed of ours so that the same history gives the same delays.
+//! The `backoff` crate computes the exponential series. Its own randomization is off: jitter comes from a seed, so the
+//! same history gives the same delays.
 
+use crate::resource::ApiKind;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 use mlop_api::common::Retry;
 use std::time::Duration;
+use tokio::time::Instant;
 
-/// First and longest delay after a failed pass.
-const PASS_DELAY_MIN: Duration = Duration::from_millis(200);
-const PASS_DELAY_MAX: Duration = Duration::from_secs(300);
+/// First and longest delay after a failed reconcile.
+const RECONCILE_DELAY_MIN: Duration = Duration::from_millis(200);
+const RECONCILE_DELAY_MAX: Duration = Duration::from_secs(300);
 /// First and longest delay before a request is repeated.
 const REQUEST_DELAY_MIN: Duration = Duration::from_millis(50);
 const REQUEST_DELAY_MAX: Duration = Duration::from_secs(2);
-/// First and longest delay before the API server is tried again that could not be reached. Short, because everything
-/// waits for it, and harmless, because only a few passes of each controller look meanwhile.
+/// First and longest delay between probes of an API server that does not answer. Short, because everything waits for it;
+/// harmless, because only a few reconciles of each controller probe it.
 const OUTAGE_DELAY_MIN: Duration = Duration::from_millis(200);
 const OUTAGE_DELAY_MAX: Duration = Duration::from_secs(2);
 
-/// Delay before the attempt that follows `failures` failed ones (at least one), as the user asked for, plus up to
-/// a tenth by `seed`.
+/// Delay before the attempt that follows `failures` failed ones (at least one): the user's series plus up to a tenth by
+/// `seed`.
 pub fn attempt_delay(retry: &Retry, failures: u32, seed: &str) -> Duration {
     let factor = retry.factor.parse().unwrap_or(2.0);
     let base = nth(retry.initial.as_duration(), factor, retry.max.as_duration(), failures);
     base + base.mul_f64(unit(seed, failures) / 10.0)
 }
 
-/// Delay after the `failures`-th failed pass over one object (at least one): full jitter over the upper half.
-pub fn pass_delay(failures: u32, seed: &str) -> Duration {
-    spread(nth(PASS_DELAY_MIN, 2.0, PASS_DELAY_MAX, failures), seed, failures)
+/// Delay after the `failures`-th failed reconcile of one object (at least one), with jitter over the upper half.
+pub fn reconcile_delay(failures: u32, seed: &str) -> Duration {
+    spread(nth(RECONCILE_DELAY_MIN, 2.0, RECONCILE_DELAY_MAX, failures), seed, failures)
 }
 
 /// Delay before the `n`-th repetition of a request (at least one).
@@ -68,12 +70,45 @@ fn unit(seed: &str, n: u32) -> f64 {
     fraction
 }
 
+/// The backoff of one watch after errors. Every restart begins with an event of the watcher itself, so an event is not a
+/// sign of recovery. Only time without errors is.
+pub struct WatchBackoff {
+    seed: String,
+    failures: u32,
+    last: Option<Instant>,
+}
+
+impl WatchBackoff {
+    const RESET_AFTER: Duration = Duration::from_secs(60);
+
+    pub fn of(kind: &ApiKind) -> Self {
+        Self { seed: kind.to_string(), failures: 0, last: None }
+    }
+}
+
+impl Iterator for WatchBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        if self.last.is_some_and(|last| last.elapsed() > Self::RESET_AFTER) {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.last = Some(Instant::now());
+        Some(outage_delay(self.failures, &self.seed))
+    }
+}
+
+impl kube::runtime::utils::Backoff for WatchBackoff {
+    fn reset(&mut self) {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn delays_grow_to_their_maximum_and_repeat_for_a_seed() {
+    fn attempt_delays_grow_to_their_maximum() {
         let retry = Retry::default();
         for (failures, seconds) in [(1, 10), (2, 20), (3, 40), (6, 300), (60, 300)] {
             let delay = attempt_delay(&retry, failures, "uid");
@@ -85,10 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_is_tried_again_between_100_ms_and_5_minutes() {
+    fn reconcile_delay_is_between_100_ms_and_5_minutes() {
         for failures in 1..200 {
-            let delay = pass_delay(failures, "uid");
-            assert!(delay >= Duration::from_millis(100) && delay <= PASS_DELAY_MAX, "{failures}: {delay:?}");
+            let delay = reconcile_delay(failures, "uid");
+            assert!(
+                delay >= Duration::from_millis(100) && delay <= RECONCILE_DELAY_MAX,
+                "{failures}: {delay:?}"
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The HTTP stack: bounded retry, a limit on concurrency, authentication, transport.
 //!
-//! Built by hand, because kube's default retries for minutes behind a pass's back, has no bound on concurrency, waits
-//! for ever for an answer, and would put a layer that is added later outside its own retry.
+//! Built by hand, because kube's default retries for minutes behind a reconcile's back, does not limit concurrency,
+//! waits for an answer without limit, and puts a layer that is added later outside its own retry.
 
 use crate::runtime::backoff;
 use bytes::Bytes;
@@ -20,13 +20,13 @@ use tower::{
     timeout::TimeoutLayer,
 };
 
-/// Requests under way at the same time; watches count only until they are answered.
+/// Concurrent requests. A watch counts only until it is answered.
 const CONCURRENCY: usize = 64;
 const RETRIES: u32 = 4;
-/// Longest wait that a server may ask for before a retry; a pass has to end in time.
+/// Longest wait before a retry that the server can demand; a reconcile must end in time.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A request that is not answered within this time is given up; a watch is answered when it begins.
+/// A request without an answer is given up after this time. A watch is answered when it begins.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client for the cluster that `config` names.
@@ -37,7 +37,7 @@ pub fn connect(mut config: Config) -> anyhow::Result<Client> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
-    // A request goes out in several small packets: held back until the first is acknowledged, it would lose up to 40 ms.
+    // A request consists of several small packets. With Nagle's algorithm it would lose up to 40 ms.
     tcp.set_nodelay(true);
     let https = config.rustls_https_connector_with_connector(tcp)?;
     let transport: hyper_util::client::legacy::Client<_, Body> =
@@ -51,7 +51,7 @@ pub fn connect(mut config: Config) -> anyhow::Result<Client> {
     Ok(over(service, config.default_namespace))
 }
 
-/// A client whose requests go to `transport`, below the retries and limits of every operator.
+/// A client over `transport`, with the retries and limits of every operator.
 pub fn over<S, B>(transport: S, default_namespace: impl Into<String>) -> Client
 where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Clone + Send + Sync + 'static,
@@ -67,8 +67,8 @@ where
     Client::new(service, default_namespace)
 }
 
-/// Repeats a request that the server was too busy for. Every request of ours may be repeated: creations are
-/// recognised by name, the rest says what it expects.
+/// Retries requests that a busy server has refused. Every request may be repeated: creates are idempotent by name, other
+/// writes carry preconditions.
 #[derive(Clone, Default)]
 struct Retries {
     done: u32,

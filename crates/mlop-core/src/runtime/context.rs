@@ -1,4 +1,4 @@
-//! What a pass has at hand: the client, the caches to write through to, the clock, and whether we lead.
+//! The context of a reconcile: client, caches to write through to, clock, and leadership.
 
 use super::{cache::WriteThrough, metrics::Metrics, workqueue::Key};
 use crate::resource::ApiKind;
@@ -11,12 +11,12 @@ use tokio::{sync::watch, time::Instant};
 /// Reads the time; tests give one that follows tokio's paused time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// What an operator is told at its start.
+/// Settings of an operator.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Name of the operator, for example `mlop-training`.
     pub operator: String,
-    /// Namespaces to work in; none: all.
+    /// Namespaces to watch; all if empty.
     pub namespaces: Vec<String>,
     /// Kinds that may be inputs.
     pub input_kinds: Vec<ApiKind>,
@@ -24,6 +24,7 @@ pub struct Settings {
     pub worker_image: String,
 }
 
+/// The context of every reconcile of an operator.
 pub struct Context {
     pub client: Client,
     pub settings: Settings,
@@ -42,17 +43,18 @@ impl Context {
         *self.leading.borrow()
     }
 
-    /// The moment of tokio's clock at which ours shows `at`.
+    /// The instant of tokio's clock at which [`now`](Self::now) will be `at`.
     pub fn instant(&self, at: Timestamp) -> Instant {
         let ahead = at.duration_since(self.now());
         Instant::now() + std::time::Duration::try_from(ahead).unwrap_or_default()
     }
 
-    /// The kind's objects in `namespace`, untyped.
+    /// The untyped API of a kind in `namespace`.
     pub fn api(&self, kind: &ApiKind, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, &kind.resource())
     }
 
+    /// Puts a written object into its cache.
     pub(crate) fn write_through(&self, kind: &ApiKind, object: &DynamicObject) {
         let Some(store) = self.stores.get(kind) else { return };
         if let Ok(value) = serde_json::to_value(object) {
@@ -60,7 +62,7 @@ impl Context {
         }
     }
 
-    /// Takes in that an object is being deleted, if it has not been seen to be gone already.
+    /// Puts an object that is being deleted into its cache, unless it is known to be gone.
     pub(crate) fn write_through_deletion(&self, kind: &ApiKind, object: &DynamicObject) {
         let Some(store) = self.stores.get(kind) else { return };
         if let Ok(value) = serde_json::to_value(object) {
@@ -68,7 +70,7 @@ impl Context {
         }
     }
 
-    /// The object as the cache has it, if the kind is cached whole.
+    /// The object from its cache, if the kind is cached whole.
     pub(crate) fn live(&self, kind: &ApiKind, key: &Key) -> Option<Value> {
         self.stores.get(kind).and_then(|store| store.live_json(key))
     }

@@ -1,16 +1,16 @@
-//! One kind's controller: observe → plan → execute → report, for one object at a time.
+//! The controller of one kind: observe → plan → execute → report, one object at a time.
 
 use crate::{
     condition::Conditions,
     plan::{Action, Plan},
-    resource::ApiKind,
+    resource::{ApiKind, Cached},
     runtime::{
         backoff,
-        cache::{Cache, Cached},
+        cache::Cache,
         context::Context,
         error::Error,
-        execute::{Still, Subject, execute, report},
-        metrics::{ControllerLabel, PassLabels, ReasonLabels},
+        execute::{Guard, Subject, execute, report},
+        metrics::{ControllerLabel, ReasonLabels, ReconcileLabels},
         workqueue::{Key, Workqueue},
     },
 };
@@ -29,20 +29,20 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Passes at the same time, per kind.
+/// Concurrent reconciles per kind.
 const CONCURRENCY: usize = 16;
-/// Passes at the same time while the API server does not answer: more than one, since an object may be all that hangs.
+/// Concurrent reconciles during an outage. More than one, because a single object may be all that hangs.
 const PROBES: usize = 4;
-/// A pass that takes longer is given up; it is tried again with a delay.
-const PASS_TIMEOUT: Duration = Duration::from_secs(30);
+/// A reconcile that takes longer is cancelled and retried with backoff.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One kind's controller. `plan` gets no client and no clock: its signature is the invariant.
+/// The reconciler of one kind. `plan` gets no client and no clock: its signature is the invariant.
 pub trait Reconciler: Send + Sync + 'static {
     type Resource: Cached + Resource<DynamicType = ()> + Reports<Status = Self::Status>;
     type Status: Serialize + PartialEq + Clone + Send + Sync;
     type Observed: Send;
 
-    /// Reads, mostly from caches; never writes, never decides.
+    /// Reads the state that `plan` depends on, mostly from caches. It never writes and never decides.
     ///
     /// # Errors
     /// When a read fails.
@@ -52,7 +52,7 @@ pub trait Reconciler: Send + Sync + 'static {
         object: Arc<Self::Resource>,
     ) -> impl Future<Output = Result<Self::Observed, Error>> + Send;
 
-    /// Decides; total and synchronous: the same observed at the same time gives the same plan.
+    /// Decides; total and synchronous. The same state at the same time gives the same plan.
     fn plan(observed: &Self::Observed, now: Timestamp) -> Plan<Self::Status>;
 }
 
@@ -84,29 +84,29 @@ reports!(mlop_api::status::ConnectionStatus: mlop_api::dataset::ObjectStore, mlo
     mlop_api::registry::TrackingServer);
 reports!(mlop_api::status::DeploymentStatus: mlop_api::deployment::ModelDeployment);
 
-/// Runs one reconciler over the objects of its store.
+/// Runs one reconciler over the objects of its cache.
 pub struct Controller<R: Reconciler> {
     reconciler: R,
     cx: Arc<Context>,
-    store: Arc<Cache<R::Resource>>,
+    cache: Arc<Cache<R::Resource>>,
     queue: Arc<Workqueue>,
     kind: ApiKind,
-    /// Objects whose last pass failed.
+    /// Objects whose last reconcile failed.
     failing: Mutex<BTreeMap<Key, Failing>>,
     outage: Mutex<Option<Outage>>,
-    /// When a pass ended last that had reached the API server.
+    /// When the last reconcile ended that had reached the API server.
     reached: Mutex<Option<Instant>>,
 }
 
-/// An object whose passes fail: it is tried again after a delay that grows.
+/// The backoff of one object.
 #[derive(Clone, Copy)]
 struct Failing {
     failures: u32,
     until: Instant,
 }
 
-/// The API server does not answer. A few passes at a time find out whether it is back; the others wait for it, each
-/// without a growing delay of its own.
+/// The API server does not answer. As in a half-open circuit breaker, a few reconciles probe it; the others wait for it
+/// without a backoff of their own.
 #[derive(Clone, Copy)]
 struct Outage {
     failures: u32,
@@ -117,13 +117,13 @@ impl<R: Reconciler> Controller<R> {
     pub fn new(
         reconciler: R,
         cx: Arc<Context>,
-        store: Arc<Cache<R::Resource>>,
+        cache: Arc<Cache<R::Resource>>,
         queue: Arc<Workqueue>,
     ) -> Self {
         Self {
             reconciler,
             cx,
-            store,
+            cache,
             queue,
             kind: ApiKind::of::<R::Resource>(),
             failing: Mutex::default(),
@@ -132,9 +132,9 @@ impl<R: Reconciler> Controller<R> {
         }
     }
 
-    /// Never returns. Without the lease nothing is done; whoever gains it wakes every object.
+    /// Never returns. Without the lease, reconciles do nothing; gaining it enqueues every object.
     pub async fn run(self) {
-        let mut passes = FuturesUnordered::new();
+        let mut reconciles = FuturesUnordered::new();
         loop {
             let depth = i64::try_from(self.queue.depth()).unwrap_or(i64::MAX);
             self.cx.metrics.depth.get_or_create(&self.label()).set(depth);
@@ -142,45 +142,45 @@ impl<R: Reconciler> Controller<R> {
             let limit = if outage.is_some() { PROBES } else { CONCURRENCY };
             tokio::select! {
                 biased;
-                Some(key) = passes.next() => self.queue.done(&key),
+                Some(key) = reconciles.next() => self.queue.done(&key),
                 key = async {
                     if let Some(outage) = outage {
                         tokio::time::sleep_until(outage.until).await;
                     }
                     self.queue.next().await
-                }, if passes.len() < limit => passes.push(self.isolated(key)),
+                }, if reconciles.len() < limit => reconciles.push(self.isolated(key)),
             }
         }
     }
 
-    /// A pass that can neither take the process down nor hold it up.
+    /// A reconcile that can neither end the process nor block it.
     async fn isolated(&self, key: Key) -> Key {
         let began = Instant::now();
-        let pass = AssertUnwindSafe(tokio::time::timeout(PASS_TIMEOUT, self.pass(&key))).catch_unwind();
-        let outcome = match pass.await {
+        let reconcile = tokio::time::timeout(RECONCILE_TIMEOUT, self.reconcile(&key));
+        let outcome = match AssertUnwindSafe(reconcile).catch_unwind().await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(Error::Pass {
+            Ok(Err(_)) => Err(Error::Reconcile {
                 reason: Reason::ApiError,
-                message: format!("a pass took longer than {} s", PASS_TIMEOUT.as_secs()),
+                message: format!("a reconcile took longer than {} s", RECONCILE_TIMEOUT.as_secs()),
             }),
             Err(panic) => {
-                Err(Error::Pass { reason: Reason::Panicked, message: panic_message(panic.as_ref()) })
+                Err(Error::Reconcile { reason: Reason::Panicked, message: panic_message(panic.as_ref()) })
             }
         };
         let result = match &outcome {
             Ok(_) => "success",
-            Err(Error::Pass { reason: Reason::Panicked, .. }) => "panic",
+            Err(Error::Reconcile { reason: Reason::Panicked, .. }) => "panic",
             Err(_) => "error",
         };
-        let labels = PassLabels { controller: self.kind.kind.clone(), result: result.to_owned() };
-        self.cx.metrics.passes.get_or_create(&labels).inc();
-        self.cx.metrics.pass_seconds.get_or_create(&self.label()).observe(began.elapsed().as_secs_f64());
+        let labels = ReconcileLabels { controller: self.kind.kind.clone(), result: result.to_owned() };
+        self.cx.metrics.reconciles.get_or_create(&labels).inc();
+        self.cx.metrics.reconcile_seconds.get_or_create(&self.label()).observe(began.elapsed().as_secs_f64());
         self.schedule(&key, began, outcome).await;
         key
     }
 
-    async fn pass(&self, key: &Key) -> Result<Action, Error> {
-        let Some(object) = self.store.get(key).filter(|_| self.cx.is_leading()) else {
+    async fn reconcile(&self, key: &Key) -> Result<Action, Error> {
+        let Some(object) = self.cache.get(key).filter(|_| self.cx.is_leading()) else {
             return Ok(Action::AwaitChange);
         };
         let observed = self.reconciler.observe(&self.cx, Arc::clone(&object)).await?;
@@ -193,8 +193,9 @@ impl<R: Reconciler> Controller<R> {
         }
         let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
         execute(&self.cx, &subject, &plan).await?;
-        for note in &plan.events {
-            let labels = ReasonLabels { controller: self.kind.kind.clone(), reason: note.reason.to_string() };
+        for event in &plan.events {
+            let labels =
+                ReasonLabels { controller: self.kind.kind.clone(), reason: event.reason.to_string() };
             self.cx.metrics.events.get_or_create(&labels).inc();
         }
         Ok(plan.action)
@@ -202,7 +203,7 @@ impl<R: Reconciler> Controller<R> {
 
     async fn schedule(&self, key: &Key, began: Instant, outcome: Result<Action, Error>) {
         match &outcome {
-            // If others have reached it meanwhile, it is this object that hangs.
+            // If others have reached it meanwhile, only this object hangs.
             Err(error) if error.is_outage() => {
                 if !self.reached().is_some_and(|reached| reached >= began) {
                     return self.wait_for_server(key, error);
@@ -214,36 +215,36 @@ impl<R: Reconciler> Controller<R> {
             }
         }
         match outcome {
-            Ok(next) => {
+            Ok(action) => {
                 self.failing().remove(key);
-                if let Action::RequeueAt(at) = next {
-                    self.queue.wake_at(key.clone(), self.cx.instant(at));
+                if let Action::RequeueAt(at) = action {
+                    self.queue.enqueue_at(key.clone(), self.cx.instant(at));
                 }
             }
             Err(Error::Gone(what)) => tracing::debug!(object = %key, "{what} is gone, nothing to do"),
             Err(error) => {
                 let Failing { failures, until } = self.failed(key, began);
                 let delay = until.saturating_duration_since(Instant::now());
-                tracing::warn!(object = %key, kind = %self.kind, %error, failures, ?delay, "pass failed, it is tried again");
-                // Without an answer nobody knows what was written: the cache may be behind, and a status from it a step back.
+                tracing::warn!(object = %key, kind = %self.kind, %error, failures, ?delay, "reconcile failed; retrying");
+                // Without an answer, the cache may lack our own write, and a status made from it would undo one.
                 if !error.is_outage() {
                     self.report_failure(key, &error).await;
                 }
-                self.queue.wake_at(key.clone(), until);
+                self.queue.enqueue_at(key.clone(), until);
             }
         }
     }
 
-    /// Counts a pass that failed, and says when the next one is due.
+    /// Counts a failed reconcile and returns the object's backoff.
     fn failed(&self, key: &Key, began: Instant) -> Failing {
         let mut failing = self.failing();
         let failures = match failing.get(key) {
-            // An event came before it was due. However many do, what is wrong has not lasted longer for it.
+            // An event came before the backoff was over. The backoff depends on time, not on the number of events.
             Some(before) if began < before.until => before.failures,
             Some(before) => before.failures.saturating_add(1),
             None => 1,
         };
-        let until = Instant::now() + backoff::pass_delay(failures, &key.to_string());
+        let until = Instant::now() + backoff::reconcile_delay(failures, &key.to_string());
         let now = Failing { failures, until };
         failing.insert(key.clone(), now);
         now
@@ -253,7 +254,7 @@ impl<R: Reconciler> Controller<R> {
         let now = Instant::now();
         let mut outage = self.outage();
         let failures = match *outage {
-            // Passes that began together fail together: that is one failure.
+            // Reconciles that began together fail together: they count as one failure.
             Some(outage) if now < outage.until => outage.failures,
             Some(outage) => outage.failures.saturating_add(1),
             None => 1,
@@ -261,12 +262,12 @@ impl<R: Reconciler> Controller<R> {
         let delay = backoff::outage_delay(failures, &self.kind.kind);
         *outage = Some(Outage { failures, until: now + delay });
         tracing::warn!(object = %key, kind = %self.kind, %error, failures, ?delay, "the API server does not answer");
-        self.queue.wake(key.clone());
+        self.queue.enqueue(key.clone());
     }
 
-    /// Writes the status as it is plus the reason of the failure, so that an earlier good state stays visible.
+    /// Adds the reason of the failure to the status. An earlier good state stays visible.
     async fn report_failure(&self, key: &Key, error: &Error) {
-        let (Some((reason, stalled)), Some(object)) = (error.report(), self.store.get(key)) else { return };
+        let (Some((reason, stalled)), Some(object)) = (error.report(), self.cache.get(key)) else { return };
         let Some(before) = object.reported() else { return };
         let mut status = before.clone();
         let generation = object.meta().generation.unwrap_or_default();
@@ -282,8 +283,8 @@ impl<R: Reconciler> Controller<R> {
             return;
         }
         let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
-        if let Err(error) = report(&self.cx, &subject, &status, Still::AsRead).await {
-            tracing::warn!(object = %key, %error, "the failure could not be reported");
+        if let Err(error) = report(&self.cx, &subject, &status, Guard::ResourceVersion).await {
+            tracing::warn!(object = %key, %error, "cannot report the failure");
         }
     }
 
@@ -304,7 +305,7 @@ impl<R: Reconciler> Controller<R> {
     }
 }
 
-/// The status without the failure of an earlier pass, for a plan that has nothing to say about it.
+/// The status without the failure of an earlier reconcile, for a plan that reports no status.
 fn recovered<R: Reconciler>(object: &R::Resource, now: Timestamp) -> Option<R::Status> {
     let mut status = object.reported()?.clone();
     let list = R::Resource::conditions(&mut status);
@@ -316,7 +317,7 @@ fn recovered<R: Reconciler>(object: &R::Resource, now: Timestamp) -> Option<R::S
     Some(status)
 }
 
-/// Adds a failure to conditions. What was True stays True; what was open says why it is.
+/// Adds a failure to conditions. `Ready` or `Succeeded` stays True; otherwise it gets the reason.
 fn overlay(
     list: &mut Vec<Condition>,
     generation: i64,
@@ -347,5 +348,62 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_default();
-    format!("a pass over this object panicked, please report it: {text}")
+    format!("reconciling this object panicked, please report it: {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::condition::{ConditionStatus, get};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn conditions(rows: &[(&str, ConditionStatus, Reason)]) -> Vec<Condition> {
+        let mut list = Vec::new();
+        for (kind, status, reason) in rows {
+            Conditions::new(&mut list, 1, at(1)).set(kind, *status, *reason, "m");
+        }
+        list
+    }
+
+    fn words(list: &[Condition]) -> String {
+        list.iter().map(|c| format!("{}={}/{}", c.type_, c.status, c.reason)).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn overlay_keeps_a_good_state_visible() {
+        let ready = (condition_type::READY, ConditionStatus::True, Reason::Ready);
+        let open = (condition_type::READY, ConditionStatus::Unknown, Reason::Running);
+        let rows = [
+            (vec![ready], false, "Ready=True/Ready Reconciling=True/ApiError"),
+            (vec![ready], true, "Ready=True/Ready Stalled=True/ApiError"),
+            (vec![open], false, "Ready=Unknown/ApiError Reconciling=True/ApiError"),
+            (vec![], false, "Reconciling=True/ApiError"),
+        ];
+        for (before, stalled, want) in rows {
+            let mut list = conditions(&before);
+            overlay(&mut list, 1, at(2), Reason::ApiError, stalled, "m");
+            assert_eq!(words(&list), want);
+        }
+    }
+
+    #[test]
+    fn overlay_twice_changes_nothing() {
+        let mut list = conditions(&[(condition_type::READY, ConditionStatus::Unknown, Reason::Running)]);
+        overlay(&mut list, 1, at(2), Reason::ApiError, false, "m");
+        let first = list.clone();
+        overlay(&mut list, 1, at(9), Reason::ApiError, false, "m");
+        assert_eq!(list, first);
+        assert!(get(&list, condition_type::STALLED).is_none());
+    }
+
+    #[test]
+    fn panic_message_quotes_text_payloads() {
+        let text = |payload: Box<dyn std::any::Any + Send>| panic_message(payload.as_ref());
+        assert!(text(Box::new("a")).ends_with(": a"));
+        assert!(text(Box::new("b".to_owned())).ends_with(": b"));
+        assert!(text(Box::new(1)).ends_with(": "));
+    }
 }

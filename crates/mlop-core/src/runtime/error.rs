@@ -1,19 +1,21 @@
-//! Why a pass did not end as planned, by consequence.
+//! Why a reconcile did not end as planned, by consequence.
 
+use crate::Blocked;
 use mlop_api::Reason;
 
+/// The failure of a reconcile.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The object is gone or another one: nothing to do any more.
+    /// The object is gone, or leadership is lost: nothing is left to do.
     #[error("{0} is gone")]
     Gone(String),
-    /// An input changed between decision and action: decide again.
+    /// An object changed between decision and write: decide again.
     #[error("{0}; deciding again")]
     Outdated(String),
-    /// A child's name is taken. Its deletion, or a later try, helps.
-    #[error("{message}")]
-    Blocked { reason: Reason, message: String, stalled: bool },
-    /// The API server refuses what we want to create.
+    /// The name of a child is taken.
+    #[error("{}", .0.message)]
+    Blocked(Blocked),
+    /// The API server refuses a child.
     #[error("{message}")]
     Refused { reason: Reason, message: String },
     /// A request failed.
@@ -23,17 +25,18 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
-    /// The pass took too long or panicked.
+    /// The reconcile took too long or panicked.
     #[error("{message}")]
-    Pass { reason: Reason, message: String },
+    Reconcile { reason: Reason, message: String },
 }
 
 impl Error {
+    /// The failure of a request. `verb` completes "cannot ...".
     pub fn api(verb: impl Into<String>, source: kube::Error) -> Self {
         Self::Api { verb: verb.into(), source: Box::new(source) }
     }
 
-    /// Whether the API server could not be reached or had no capacity: then no other request would succeed either.
+    /// Whether the API server could not be reached or had no capacity. Other requests would fail, too.
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Api { source, .. } => match source.as_ref() {
@@ -58,14 +61,14 @@ impl Error {
         all.iter().any(|known| known.as_str() == reason)
     }
 
-    /// What the status says about it, and whether only a change by someone helps.
+    /// The reason that the status reports, and whether only a change by a user helps.
     pub fn report(&self) -> Option<(Reason, bool)> {
         match self {
             Self::Gone(_) | Self::Outdated(_) => None,
-            Self::Blocked { reason, stalled, .. } => Some((*reason, *stalled)),
+            Self::Blocked(blocked) => Some((blocked.reason, blocked.stalled)),
             Self::Refused { reason, .. } => Some((*reason, false)),
             Self::Api { .. } => Some((Reason::ApiError, false)),
-            Self::Pass { reason, .. } => Some((*reason, *reason == Reason::Panicked)),
+            Self::Reconcile { reason, .. } => Some((*reason, *reason == Reason::Panicked)),
         }
     }
 }

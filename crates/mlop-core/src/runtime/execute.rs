@@ -1,6 +1,7 @@
-//! The only writer. It carries a [`Plan`] out in a fixed order and makes no choices of its own.
+//! The only writer. It carries out a [`Plan`] in a fixed order and decides nothing.
 
 use crate::{
+    Blocked, condition,
     plan::{Apply, Create, Delete, Event, Plan, Precondition},
     resource::{ApiKind, InputObject},
     runtime::{context::Context, error::Error, workqueue::Key},
@@ -15,7 +16,7 @@ use mlop_api::{Digest, Reason, contract::condition_type, labels};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// Whom the plan is for.
+/// The object that the plan is for.
 pub struct Subject<'a> {
     pub kind: ApiKind,
     pub meta: &'a ObjectMeta,
@@ -31,10 +32,10 @@ impl Subject<'_> {
     }
 }
 
-/// Carries `plan` out: children, status, deletions, events.
+/// Carries out `plan`: children, status, deletions, Events.
 ///
 /// # Errors
-/// The first step that did not succeed; those after it are not taken. The loss of an event is only logged.
+/// The first step that failed; later steps are not taken. A lost Event is only logged.
 pub async fn execute<S: Serialize>(cx: &Context, subject: &Subject<'_>, plan: &Plan<S>) -> Result<(), Error> {
     for step in &plan.creates {
         create(cx, subject, step).await?;
@@ -43,18 +44,19 @@ pub async fn execute<S: Serialize>(cx: &Context, subject: &Subject<'_>, plan: &P
         apply(cx, subject, step).await?;
     }
     if let Some(status) = &plan.status {
-        report(cx, subject, status, Still::Itself).await?;
+        report(cx, subject, status, Guard::Uid).await?;
     }
-    // What is not needed any more may be the only thing that knew what the status says now.
+    // Delete only after the status is written: the object may be the only record of what the status reports.
     for step in &plan.deletes {
         delete(cx, subject, step).await?;
     }
-    for note in &plan.events {
-        tell(cx, subject, note).await;
+    for event in &plan.events {
+        publish(cx, subject, event).await;
     }
     Ok(())
 }
 
+/// Checks the leadership again before every write.
 fn leads(cx: &Context, subject: &Subject<'_>) -> Result<(), Error> {
     if cx.is_leading() { Ok(()) } else { Err(Error::Gone(format!("leadership over {}", subject.key()))) }
 }
@@ -79,7 +81,7 @@ async fn create(cx: &Context, subject: &Subject<'_>, step: &Create) -> Result<()
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             let existing =
                 api.get(&name).await.map_err(|e| Error::api(format!("read {} {name}", step.kind), e))?;
-            recognise(&step.kind, &object, &existing)?;
+            check_owner(&step.kind, &object, &existing)?;
             cx.write_through(&step.kind, &existing);
             Ok(())
         }
@@ -91,8 +93,8 @@ async fn create(cx: &Context, subject: &Subject<'_>, step: &Create) -> Result<()
     }
 }
 
-/// ConditionStatus the object that has the name already the one we want? Same owner and same digest.
-fn recognise(kind: &ApiKind, wanted: &DynamicObject, existing: &DynamicObject) -> Result<(), Error> {
+/// Checks that an existing object of the same name is the wanted one: same owner, same digest.
+fn check_owner(kind: &ApiKind, wanted: &DynamicObject, existing: &DynamicObject) -> Result<(), Error> {
     let owner = |object: &DynamicObject| {
         object
             .owner_references()
@@ -104,8 +106,8 @@ fn recognise(kind: &ApiKind, wanted: &DynamicObject, existing: &DynamicObject) -
     let (ours, theirs) = (owner(wanted), owner(existing));
     let name = wanted.name_any();
     if existing.metadata.deletion_timestamp.is_some() {
-        let message = format!("{kind} {name} is still being deleted; it is created again when it is gone");
-        return Err(Error::Blocked { reason: Reason::WaitingForDeletion, message, stalled: false });
+        let message = format!("{kind} {name} is still being deleted; it is created again afterwards");
+        return Err(Error::Blocked(Blocked::waiting(Reason::WaitingForDeletion, message)));
     }
     if ours == theirs && digest(wanted) == digest(existing) {
         return Ok(());
@@ -115,32 +117,35 @@ fn recognise(kind: &ApiKind, wanted: &DynamicObject, existing: &DynamicObject) -
         _ => false,
     };
     if earlier {
-        let message = format!("{kind} {name} belongs to an earlier object of the same name and goes with it");
-        return Err(Error::Blocked { reason: Reason::WaitingForDeletion, message, stalled: false });
+        let message =
+            format!("{kind} {name} belongs to an earlier object of the same name and is deleted with it");
+        return Err(Error::Blocked(Blocked::waiting(Reason::WaitingForDeletion, message)));
     }
-    let message = format!("{kind} {name} exists and is not ours; it is left alone: delete or rename it");
-    Err(Error::Blocked { reason: Reason::NameConflict, message, stalled: true })
+    let message = format!(
+        "{kind} {name} already exists and is not controlled by this object; delete it or choose another name"
+    );
+    Err(Error::Blocked(Blocked::stalled(Reason::NameConflict, message)))
 }
 
-/// A create that admission refuses says why.
+/// The error of a write that admission refuses.
 fn refusal(kind: &ApiKind, name: &str, status: &Status) -> Option<Error> {
-    let told = |reason| {
+    let refused = |reason| {
         Some(Error::Refused { reason, message: format!("{kind} {name} was refused: {}", status.message) })
     };
     match status.code {
-        403 if status.message.contains("exceeded quota") => told(Reason::QuotaExceeded),
+        403 if status.message.contains("exceeded quota") => refused(Reason::QuotaExceeded),
         403 if status.message.contains("being terminated") => {
             Some(Error::Gone(format!("the namespace of {kind} {name}")))
         }
         403 if status.message.contains("PodSecurity") || status.message.contains("denied") => {
-            told(Reason::PodRefused)
+            refused(Reason::PodRefused)
         }
-        422 => told(Reason::PodRefused),
+        422 => refused(Reason::PodRefused),
         _ => None,
     }
 }
 
-/// Reads an input fresh and compares it with what was decided on.
+/// Reads an input from the API server and compares it with the decision.
 async fn check(cx: &Context, namespace: &str, required: &Precondition) -> Result<(), Error> {
     let api: Api<InputObject> = Api::namespaced_with(cx.client.clone(), namespace, &required.kind.resource());
     let label = format!("{} {}", required.kind, required.name);
@@ -153,7 +158,7 @@ async fn check(cx: &Context, namespace: &str, required: &Precondition) -> Result
         && input.metadata.deletion_timestamp.is_none()
         && input.metadata.generation == Some(required.generation)
         && input.status.observed_generation == Some(required.generation)
-        && crate::condition::is_true(&input.status.conditions, condition_type::READY)
+        && condition::is_true(&input.status.conditions, condition_type::READY)
         && input.status.artifact.as_ref().is_some_and(|a| a.digest == required.digest);
     if holds { Ok(()) } else { Err(Error::Outdated(format!("{label} has changed"))) }
 }
@@ -164,7 +169,7 @@ async fn apply(cx: &Context, subject: &Subject<'_>, step: &Apply) -> Result<(), 
     let name = step.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let live = cx.live(&step.kind, &Key::new(&namespace, &name));
     let Some(live) = live else {
-        // With a uid it is an object that the plan has seen; without, a child that is not there yet.
+        // With a uid, it is an object that the plan has seen; without one, a child that does not exist yet.
         if step.object.pointer("/metadata/uid").is_some() {
             return patch(cx, subject, step, &name).await;
         }
@@ -185,7 +190,7 @@ async fn apply(cx: &Context, subject: &Subject<'_>, step: &Apply) -> Result<(), 
         .map_err(|e| Error::api(format!("build {}", step.kind), kube::Error::SerdeError(e)))?;
     let same_owner = |o: &DynamicObject| o.owner_references().first().map(|r| r.uid.clone());
     if same_owner(&live) != same_owner(&wanted) {
-        recognise(&step.kind, &wanted, &live)?;
+        check_owner(&step.kind, &wanted, &live)?;
     }
     let mut object = step.object.clone();
     if let Some(Value::Object(meta)) = object.get_mut("metadata") {
@@ -216,7 +221,7 @@ async fn patch(cx: &Context, subject: &Subject<'_>, step: &Apply, name: &str) ->
     }
 }
 
-/// The object that an apply was for is gone, or another one has its name: the server says so in three ways.
+/// Whether the object of an apply is gone or another one has its name. The API server reports it in three ways.
 fn is_another(status: &Status) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     status.is_not_found()
@@ -224,7 +229,7 @@ fn is_another(status: &Status) -> bool {
         || causes.into_iter().any(|cause| cause.field == "metadata.uid")
 }
 
-/// Whether the object is as wanted. Its type counts for nothing: items of a list don't repeat it.
+/// Whether the object is as wanted. Kind and apiVersion do not count: items of a list do not repeat them.
 fn is_applied(live: &Value, wanted: &Value) -> bool {
     let fields = wanted.as_object().into_iter().flatten();
     fields
@@ -232,7 +237,7 @@ fn is_applied(live: &Value, wanted: &Value) -> bool {
         .all(|(name, value)| live.get(name).map_or(is_empty(value), |present| contains(present, value)))
 }
 
-/// Whether `live` has every field of `wanted` with the same value; fields that others or defaults added don't count.
+/// Whether `live` has every field of `wanted` with the same value. Fields that defaults or others added do not count.
 fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => wanted
@@ -271,7 +276,7 @@ async fn delete(cx: &Context, subject: &Subject<'_>, step: &Delete) -> Result<()
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        // Another object has the name by now, or somebody was writing ours: only a look at it tells.
+        // Another object has the name, or the object was written meanwhile. The next reconcile finds out.
         Err(kube::Error::Api(status)) if status.is_conflict() => {
             Err(Error::Outdated(format!("{} {} has changed", step.kind, step.name)))
         }
@@ -279,13 +284,13 @@ async fn delete(cx: &Context, subject: &Subject<'_>, step: &Delete) -> Result<()
     }
 }
 
-/// What the object must still be for its status to be written.
+/// The precondition of a status write.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Still {
-    /// The one that was decided on: a status that was derived holds whatever was written meanwhile.
-    Itself,
-    /// As it was read: the status is made from the one that was there.
-    AsRead,
+pub(crate) enum Guard {
+    /// The same object: a derived status is right whatever was written meanwhile.
+    Uid,
+    /// The same version: the status was made from the one that was read.
+    ResourceVersion,
 }
 
 /// Writes the whole status.
@@ -293,12 +298,12 @@ pub(crate) async fn report<S: Serialize>(
     cx: &Context,
     subject: &Subject<'_>,
     status: &S,
-    still: Still,
+    guard: Guard,
 ) -> Result<(), Error> {
     leads(cx, subject)?;
     let key = subject.key();
     let mut metadata = json!({"name": key.name, "namespace": key.namespace, "uid": subject.meta.uid});
-    if let (Still::AsRead, Some(fields)) = (still, metadata.as_object_mut()) {
+    if let (Guard::ResourceVersion, Some(fields)) = (guard, metadata.as_object_mut()) {
         fields.insert("resourceVersion".to_owned(), json!(subject.meta.resource_version));
     }
     let body = json!({
@@ -315,20 +320,19 @@ pub(crate) async fn report<S: Serialize>(
             Ok(())
         }
         Err(kube::Error::Api(status)) if is_another(&status) => {
-            // Decided again, the object is not in the cache, or it is another one.
             Err(Error::Outdated(format!("{} {key} has changed", subject.kind)))
         }
         Err(error) => Err(Error::api(format!("write the status of {} {key}", subject.kind), error)),
     }
 }
 
-/// Publishes an Event. Its name is a digest of what it says, so that saying it again is no second Event.
-async fn tell(cx: &Context, subject: &Subject<'_>, note: &Event) {
+/// Publishes an Event. Its name is a digest of its content, so equal content makes no second Event.
+async fn publish(cx: &Context, subject: &Subject<'_>, event: &Event) {
     let key = subject.key();
-    let identity = format!("{:?}{}{}", subject.meta.uid, note.reason, note.message);
+    let identity = format!("{:?}{}{}", subject.meta.uid, event.reason, event.message);
     let name = format!("{}.{}", key.name, Digest::of_bytes(identity.as_bytes()).short(16));
-    let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(crate::condition::whole_second(cx.now()));
-    let event = k8s_openapi::api::core::v1::Event {
+    let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(condition::whole_second(cx.now()));
+    let object = k8s_openapi::api::core::v1::Event {
         metadata: ObjectMeta {
             name: Some(name),
             namespace: Some(key.namespace.clone()),
@@ -342,9 +346,9 @@ async fn tell(cx: &Context, subject: &Subject<'_>, note: &Event) {
             uid: subject.meta.uid.clone(),
             ..Default::default()
         },
-        type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
-        reason: Some(note.reason.as_str().to_owned()),
-        message: Some(crate::condition::truncated(&note.message, 1024)),
+        type_: Some(if event.warning { "Warning" } else { "Normal" }.to_owned()),
+        reason: Some(event.reason.as_str().to_owned()),
+        message: Some(condition::truncated(&event.message, condition::MESSAGE_BYTES_MAX)),
         source: Some(k8s_openapi::api::core::v1::EventSource {
             component: Some(cx.settings.operator.clone()),
             host: None,
@@ -355,10 +359,10 @@ async fn tell(cx: &Context, subject: &Subject<'_>, note: &Event) {
         ..Default::default()
     };
     let api: Api<k8s_openapi::api::core::v1::Event> = Api::namespaced(cx.client.clone(), &key.namespace);
-    match api.create(&PostParams::default(), &event).await {
+    match api.create(&PostParams::default(), &object).await {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-        Err(error) => tracing::warn!(object = %key, %error, "an Event was lost"),
+        Err(error) => tracing::warn!(object = %key, %error, "cannot publish an Event"),
     }
 }
 
@@ -367,7 +371,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_of_the_server_are_no_difference() {
+    fn defaults_of_the_server_do_not_differ() {
         let wanted = json!({"spec": {"replicas": 1, "containers": [{"name": "a"}], "nodeSelector": {}}});
         let live = json!({"spec": {"replicas": 1, "containers": [{"name": "a", "pull": "Always"}], "x": 1}, "status": {}});
         assert!(contains(&live, &wanted));

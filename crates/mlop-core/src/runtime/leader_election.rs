@@ -1,12 +1,11 @@
 //! Leader election: a pure step and a small loop around it.
 //!
-//! Followers keep warm caches; only passes ask whether we lead. Losing the lease stops work within the process and
-//! returns it to standby, because exiting would end in crash-loop back-off.
+//! Followers keep warm caches; only reconciles and writes ask for leadership. Losing the lease returns the process to
+//! standby. Exiting instead would end in a crash loop.
 //!
-//! The lease is also the one object that is read and written without a cache, again and again, so that it shows when
-//! caches are not to be trusted. Its resource versions only grow, unless the API server was restored from a backup:
-//! then what the caches know may never have happened. And when the API server was out of reach, the connections of
-//! the watches may still wait for packets that were lost long ago.
+//! The lease is also the one object that is read and written regularly without a cache, so it shows when caches must be
+//! invalidated. Its resource versions only grow, unless the API server was restored from a backup: cached objects may then
+//! never have existed. After an outage of the API server, watch connections may wait for lost packets.
 
 use crate::runtime::context::Clock;
 use jiff::Timestamp;
@@ -22,25 +21,25 @@ use tokio::{sync::watch, time::Instant};
 pub const DURATION: Duration = Duration::from_secs(15);
 /// Time between renewals.
 pub const RENEW: Duration = Duration::from_secs(5);
-/// A leader stops this long after it asked for the last renewal that it got: before anybody may take the lease.
+/// A leader stops this long after it requested its last successful renewal, before another process may take the lease.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// Time between looks of whoever does not lead, and after a failed request.
+/// Time between polls of a follower, and after a failed request.
 const POLL: Duration = Duration::from_secs(2);
 /// A request that takes longer counts as failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What to do about the lease now.
+/// The next step of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Write our name into it.
+    /// Write its own name into the lease.
     Acquire,
     /// Write a new renewal time.
     Renew,
-    /// Someone else holds it.
+    /// Another process holds it.
     Wait,
 }
 
-/// Decides from the lease as read and from when *we* first saw its present renewal: clocks of others don't count.
+/// Decides from the lease and from the time since *this* process first saw its renewal. Other clocks do not count.
 pub fn step(lease: Option<&LeaseSpec>, me: &str, unchanged_for: Duration) -> Step {
     let holder = lease.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
     if holder == me {
@@ -52,22 +51,22 @@ pub fn step(lease: Option<&LeaseSpec>, me: &str, unchanged_for: Duration) -> Ste
     }
 }
 
-/// What an election needs.
+/// A process that wants to lead.
 pub struct Candidate {
     pub client: Client,
-    /// Where the lease is.
+    /// Namespace of the lease.
     pub namespace: String,
     /// Name of the lease.
     pub name: String,
     /// Name of this process.
     pub me: String,
     pub clock: Clock,
-    /// Counts the times that everything has to be listed anew.
+    /// Counts orders to list everything again.
     pub relist: watch::Sender<u64>,
 }
 
-/// Holds the lease as long as possible, and says through `leading` whether we do. Ends when `stop` turns true, giving
-/// the lease back.
+/// Holds the lease as long as possible and reports it through `leading`. Ends when `stop` turns true, and releases the
+/// lease.
 pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop: watch::Receiver<bool>) {
     let Candidate { client, namespace, name, me, clock, relist } = candidate;
     let api: Api<Lease> = Api::namespaced(client, &namespace);
@@ -80,10 +79,10 @@ pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop:
         let request = hold(&api, &name, &me, &clock, &mut seen);
         let (held, next) = match tokio::time::timeout(patience.min(REQUEST_TIMEOUT), request).await {
             Ok(Ok(held)) => {
-                if std::mem::take(&mut away) || std::mem::take(&mut seen.went_back) {
+                if std::mem::take(&mut away) || std::mem::take(&mut seen.was_restored) {
                     tracing::warn!(
                         lease = name,
-                        "the API server was away or went back: everything is listed anew"
+                        "the API server was unreachable or restored: listing everything again"
                     );
                     relist.send_modify(|times| *times += 1);
                 }
@@ -117,21 +116,22 @@ pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop:
     }
 }
 
-/// What this process knows of the lease.
+/// Knowledge of this process about the lease.
 #[derive(Default)]
 struct Seen {
-    /// A renewal, and when *we* saw it first.
+    /// The newest renewal, and when *this* process first saw it.
     renewal: Option<(Option<MicroTime>, Instant)>,
     /// The highest resource version.
     version: u64,
-    went_back: bool,
+    /// A resource version has gone down.
+    was_restored: bool,
 }
 
 impl Seen {
     fn version(&mut self, meta: &ObjectMeta) {
         let version =
             meta.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(self.version);
-        self.went_back |= version < self.version;
+        self.was_restored |= version < self.version;
         self.version = version;
     }
 }
@@ -167,7 +167,7 @@ async fn hold(
         return Ok(false);
     }
     lease.spec = Some(claim(lease.spec.as_ref(), me, clock()));
-    // The resource version in it makes this a compare-and-set: only one of two claimants succeeds.
+    // The resource version makes this a compare-and-swap: only one of two claimants succeeds.
     match api.replace(name, &PostParams::default(), &lease).await {
         Ok(lease) => {
             seen.version(&lease.metadata);
@@ -202,7 +202,7 @@ async fn release(api: &Api<Lease>, name: &str, me: &str) {
     };
     spec.holder_identity = None;
     if let Err(error) = api.replace(name, &PostParams::default(), &lease).await {
-        tracing::warn!(%error, lease = name, "the lease could not be given back; it expires by itself");
+        tracing::warn!(%error, lease = name, "cannot release the lease; it expires by itself");
     }
 }
 
@@ -219,18 +219,18 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_goes_down_is_a_server_that_went_back() {
+    fn lower_version_means_a_restored_server() {
         let meta =
             |version: &str| ObjectMeta { resource_version: Some(version.into()), ..Default::default() };
         let mut seen = Seen::default();
         seen.version(&meta("9"));
         seen.version(&meta("10"));
-        assert!(!seen.went_back);
+        assert!(!seen.was_restored);
         seen.version(&meta("7"));
-        assert!(seen.went_back);
+        assert!(seen.was_restored);
     }
 
-    /// Answers as long as it has answers, then never.
+    /// Gives the prepared answers, then none.
     async fn answer(answers: Arc<Mutex<Vec<(u16, Value)>>>) -> Result<http::Response<Body>, BoxError> {
         let next = answers.lock().unwrap().pop();
         let Some((status, body)) = next else { return std::future::pending().await };
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_leader_stops_before_anybody_may_follow() {
+    async fn leader_stops_before_another_may_follow() {
         let lease = json!({"metadata": {"name": "mlop-test", "namespace": "ns", "resourceVersion": "1"}});
         let missing = json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404});
         let answers = Arc::new(Mutex::new(vec![(201, lease), (404, missing)]));
@@ -259,14 +259,14 @@ mod tests {
         is_leading.wait_for(|leads| !leads).await.unwrap();
         assert!(
             begin.elapsed() < DURATION - REQUEST_TIMEOUT,
-            "{:?}: no time for what is on the way",
+            "{:?} leaves no time for requests on their way",
             begin.elapsed()
         );
         election.abort();
     }
 
     #[test]
-    fn the_lease_changes_hands_only_when_it_is_free_or_silent() {
+    fn lease_changes_hands_only_when_free_or_expired() {
         let fresh = Duration::from_secs(1);
         assert_eq!(step(None, "a", fresh), Step::Acquire);
         assert_eq!(step(Some(&held_by("")), "a", fresh), Step::Acquire);

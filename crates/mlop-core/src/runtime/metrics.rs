@@ -13,7 +13,7 @@ use prometheus_client::{
 use std::sync::Mutex;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PassLabels {
+pub struct ReconcileLabels {
     pub controller: String,
     /// `success`, `error` or `panic`.
     pub result: String,
@@ -33,8 +33,8 @@ pub struct ReasonLabels {
 /// All metrics of one operator.
 pub struct Metrics {
     registry: Mutex<Registry>,
-    pub passes: Family<PassLabels, Counter>,
-    pub pass_seconds: Family<ControllerLabel, Histogram>,
+    pub reconciles: Family<ReconcileLabels, Counter>,
+    pub reconcile_seconds: Family<ControllerLabel, Histogram>,
     pub depth: Family<ControllerLabel, Gauge>,
     pub events: Family<ReasonLabels, Counter>,
     pub leading: Gauge,
@@ -43,19 +43,23 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
-        let passes = Family::default();
-        let pass_seconds = Family::<ControllerLabel, Histogram>::new_with_constructor(|| {
+        let reconciles = Family::default();
+        let reconcile_seconds = Family::<ControllerLabel, Histogram>::new_with_constructor(|| {
             Histogram::new(exponential_buckets(0.001, 2.0, 14))
         });
         let depth = Family::default();
         let events = Family::default();
         let leading = Gauge::default();
-        registry.register("mlop_reconcile", "Passes by result", passes.clone());
-        registry.register("mlop_reconcile_time_seconds", "Duration of a pass", pass_seconds.clone());
-        registry.register("mlop_workqueue_depth", "Objects that wait for a pass", depth.clone());
+        registry.register("mlop_reconcile", "Reconciles by result", reconciles.clone());
+        registry.register(
+            "mlop_reconcile_time_seconds",
+            "Duration of a reconcile",
+            reconcile_seconds.clone(),
+        );
+        registry.register("mlop_workqueue_depth", "Objects that wait for a reconcile", depth.clone());
         registry.register("mlop_events", "Events by reason", events.clone());
         registry.register("mlop_leading", "1 while this process holds the lease", leading.clone());
-        Self { registry: Mutex::new(registry), passes, pass_seconds, depth, events, leading }
+        Self { registry: Mutex::new(registry), reconciles, reconcile_seconds, depth, events, leading }
     }
 }
 

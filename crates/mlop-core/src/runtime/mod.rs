@@ -11,6 +11,7 @@ pub mod health;
 pub mod leader_election;
 pub mod logging;
 pub mod metrics;
+pub mod reflector;
 pub mod setup;
 pub mod triggers;
 pub mod workqueue;

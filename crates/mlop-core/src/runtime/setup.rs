@@ -1,14 +1,15 @@
-//! What an operator watches and which controllers run, filled in by its `install` and then run as one.
+//! The watches and controllers of an operator: filled in by its `install`, then run as one.
 
 use super::{
-    cache::{self, Cache, Cached, WriteThrough},
+    cache::{Cache, WriteThrough},
     context::{Clock, Context, Settings},
     controller::{Controller, Reconciler},
     metrics::Metrics,
-    triggers,
-    workqueue::{Key, Workqueue},
+    reflector::{Source, reflect},
+    triggers::Controls,
+    workqueue::Workqueue,
 };
-use crate::resource::{ApiKind, ChildObject};
+use crate::resource::{ApiKind, Cached, ChildObject};
 use anyhow::{Context as _, bail};
 use futures::future::BoxFuture;
 use kube::{
@@ -16,27 +17,37 @@ use kube::{
     core::{ApiResource, DeserializeGuard, DynamicResourceScope, NamespaceResourceScope},
 };
 use mlop_api::labels;
-use std::{collections::BTreeMap, fmt::Debug, hash::Hash, sync::Arc};
+use std::{
+    any::{Any, TypeId},
+    collections::BTreeMap,
+    fmt::Debug,
+    hash::Hash,
+    sync::Arc,
+};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
 };
 
 type Task = BoxFuture<'static, ()>;
+/// The type of the cached objects, their kind, and the label selector of the watch.
+type WatchId = (TypeId, ApiKind, Option<String>);
 
-/// What an operator consists of: filled in by its `install`, then run.
+/// The watches and controllers of an operator.
 pub struct Setup {
     client: Client,
     settings: Settings,
     clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     relist: watch::Sender<u64>,
-    /// One for each feed.
+    /// One per reflector.
     relists: Vec<Arc<Notify>>,
-    /// Each wakes all objects of one controller.
-    wakers: Vec<Box<dyn Fn() + Send>>,
-    stores: BTreeMap<ApiKind, Arc<dyn WriteThrough>>,
-    feeds: Vec<Task>,
+    /// Each enqueues all objects of one controller.
+    resyncs: Vec<Box<dyn Fn() + Send>>,
+    /// All caches, each an `Arc<Cache<K>>`.
+    caches: BTreeMap<WatchId, Box<dyn Any + Send>>,
+    write_through: BTreeMap<ApiKind, Arc<dyn WriteThrough>>,
+    reflectors: Vec<Task>,
     pub(crate) synced: Vec<(String, watch::Receiver<bool>)>,
     controllers: Vec<Box<dyn FnOnce(Arc<Context>) -> Task + Send>>,
 }
@@ -50,9 +61,10 @@ impl Setup {
             metrics: Arc::default(),
             relist: watch::Sender::new(0),
             relists: Vec::new(),
-            wakers: Vec::new(),
-            stores: BTreeMap::new(),
-            feeds: Vec::new(),
+            resyncs: Vec::new(),
+            caches: BTreeMap::new(),
+            write_through: BTreeMap::new(),
+            reflectors: Vec::new(),
             synced: Vec::new(),
             controllers: Vec::new(),
         }
@@ -62,25 +74,25 @@ impl Setup {
         &self.settings
     }
 
-    /// Where [`leader_election::elect`] says that everything has to be listed anew.
+    /// The sender by which leader election orders a new list of everything.
     pub fn relist(&self) -> watch::Sender<u64> {
         self.relist.clone()
     }
 
-    /// Watches all objects of a kind.
+    /// Watches all objects of a kind. Watching it again gives the same cache.
     pub fn watch<K>(&mut self) -> Arc<Cache<K>>
     where
         K: Cached + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        self.typed(None)
+        self.watch_typed(None)
     }
 
-    /// Watches the objects of a kind that this operator has made.
+    /// Watches the objects of a kind that this operator has created.
     pub fn watch_own<K>(&mut self) -> Arc<Cache<K>>
     where
         K: Cached + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        self.typed(Some(self.own_label()))
+        self.watch_typed(Some(self.own_label()))
     }
 
     /// Watches the children of a kind that this operator applies.
@@ -89,16 +101,24 @@ impl Setup {
         K: Resource<DynamicType = ()>,
     {
         let kind = ApiKind::of::<K>();
-        let store = self.dynamic(kind.clone(), Some(self.own_label()));
-        self.stores.insert(kind, Arc::clone(&store) as Arc<dyn WriteThrough>);
-        store
+        let cache = self.watch_selected(kind.clone(), Some(self.own_label()));
+        self.write_through.insert(kind, Arc::clone(&cache) as Arc<dyn WriteThrough>);
+        cache
+    }
+
+    /// Watches all objects of a kind that is known at run time only.
+    pub(crate) fn watch_dynamic<K>(&mut self, kind: ApiKind) -> Arc<Cache<K>>
+    where
+        K: Cached + Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+    {
+        self.watch_selected(kind, None)
     }
 
     fn own_label(&self) -> String {
         format!("{}={}", labels::OPERATOR, self.settings.operator)
     }
 
-    fn typed<K>(&mut self, labels: Option<String>) -> Arc<Cache<K>>
+    fn watch_typed<K>(&mut self, labels: Option<String>) -> Arc<Cache<K>>
     where
         K: Cached + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
@@ -108,13 +128,12 @@ impl Setup {
             None => Api::all(client.clone()),
         };
         let kind = ApiKind::of::<K>();
-        let store = self.feed(kind.clone(), api, labels);
-        self.stores.insert(kind, Arc::clone(&store) as Arc<dyn WriteThrough>);
-        store
+        let cache = self.reflect(kind.clone(), api, labels);
+        self.write_through.insert(kind, Arc::clone(&cache) as Arc<dyn WriteThrough>);
+        cache
     }
 
-    /// Watches the objects of a kind that is known at run time only.
-    pub(crate) fn dynamic<K>(&mut self, kind: ApiKind, labels: Option<String>) -> Arc<Cache<K>>
+    fn watch_selected<K>(&mut self, kind: ApiKind, labels: Option<String>) -> Arc<Cache<K>>
     where
         K: Cached + Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
     {
@@ -123,10 +142,11 @@ impl Setup {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
         };
-        self.feed(kind, api, labels)
+        self.reflect(kind, api, labels)
     }
 
-    fn feed<K>(
+    /// The cache of these objects, fed by a reflector.
+    fn reflect<K>(
         &mut self,
         kind: ApiKind,
         api: impl Fn(Option<&str>) -> Api<DeserializeGuard<K>>,
@@ -136,36 +156,45 @@ impl Setup {
         K: Cached,
         K::DynamicType: Clone + Debug + Eq + Hash + Unpin,
     {
-        let store = Arc::new(Cache::default());
-        self.synced.push((kind.plural.clone(), store.synced()));
+        let id = (TypeId::of::<K>(), kind.clone(), labels.clone());
+        if let Some(cache) = self.caches.get(&id).and_then(|cache| cache.downcast_ref::<Arc<Cache<K>>>()) {
+            return Arc::clone(cache);
+        }
+        let cache = Arc::new(Cache::default());
+        self.caches.insert(id, Box::new(Arc::clone(&cache)));
+        self.synced.push((kind.plural.clone(), cache.synced()));
         let scopes = match self.settings.namespaces.as_slice() {
             [] => vec![(None, api(None))],
             namespaces => namespaces.iter().map(|ns| (Some(ns.clone()), api(Some(ns)))).collect(),
         };
         let relist = Arc::new(Notify::new());
         self.relists.push(Arc::clone(&relist));
-        let source = cache::Source { kind, scopes, labels, relist };
-        self.feeds.push(Box::pin(cache::feed(source, Arc::clone(&store))));
-        store
+        let source = Source { kind, scopes, labels, relist };
+        self.reflectors.push(Box::pin(reflect(source, Arc::clone(&cache))));
+        cache
     }
 
-    /// Runs `reconciler` over the objects of `store`. The queue that is returned wakes further passes.
+    /// Reconciles the objects of a cache. The returned [`Controls`] add triggers.
     pub fn control<R: Reconciler>(
         &mut self,
         reconciler: R,
-        store: &Arc<Cache<R::Resource>>,
-    ) -> Arc<Workqueue> {
+        objects: &Arc<Cache<R::Resource>>,
+    ) -> Controls<R::Resource> {
         let queue = Arc::new(Workqueue::default());
-        triggers::wake(store, &queue, |object| vec![Key::of(object.meta())]);
-        let (own_store, own_queue) = (Arc::clone(store), Arc::clone(&queue));
-        self.wakers.push(Box::new(move || own_store.keys().into_iter().for_each(|key| own_queue.wake(key))));
-        let (own_store, own_queue) = (Arc::clone(store), Arc::clone(&queue));
+        let controls = Controls::new(objects, &queue);
+        let (own_objects, own_queue) = (Arc::clone(objects), Arc::clone(&queue));
+        self.resyncs
+            .push(Box::new(move || own_objects.keys().into_iter().for_each(|key| own_queue.enqueue(key))));
+        let objects = Arc::clone(objects);
         self.controllers
-            .push(Box::new(move |cx| Box::pin(Controller::new(reconciler, cx, own_store, own_queue).run())));
-        queue
+            .push(Box::new(move |cx| Box::pin(Controller::new(reconciler, cx, objects, queue).run())));
+        controls
     }
 
     /// Runs everything until one part ends, which none should.
+    ///
+    /// # Errors
+    /// When a part ends or panics.
     pub async fn run(self, leading: watch::Receiver<bool>) -> anyhow::Result<()> {
         let (mut gained, mut relist) = (leading.clone(), self.relist.subscribe());
         let cx = Arc::new(Context {
@@ -174,11 +203,11 @@ impl Setup {
             clock: self.clock,
             metrics: self.metrics,
             leading,
-            stores: self.stores,
+            stores: self.write_through,
         });
         let mut tasks = JoinSet::new();
-        for feed in self.feeds {
-            tasks.spawn(feed);
+        for reflector in self.reflectors {
+            tasks.spawn(reflector);
         }
         for (_, mut synced) in self.synced {
             tokio::select! {
@@ -186,12 +215,12 @@ impl Setup {
                 Some(ended) = tasks.join_next() => return unexpected_end(ended),
             }
         }
-        tracing::info!(operator = cx.settings.operator, "caches are complete");
+        tracing::info!(operator = cx.settings.operator, "caches are synced");
         for controller in self.controllers {
             tasks.spawn(controller(Arc::clone(&cx)));
         }
         cx.metrics.leading.set(i64::from(*gained.borrow()));
-        // One listener tells all parts in their order: receivers of their own would be woken in any order.
+        // One listener notifies all parts in their order. Receivers of their own would wake in any order.
         loop {
             tokio::select! {
                 biased;
@@ -199,13 +228,13 @@ impl Setup {
                     let leads = *gained.borrow_and_update();
                     cx.metrics.leading.set(i64::from(leads));
                     if leads {
-                        self.wakers.iter().for_each(|wake| wake());
+                        self.resyncs.iter().for_each(|resync| resync());
                     }
                 }
-                Ok(()) = relist.changed() => self.relists.iter().for_each(|feed| feed.notify_one()),
+                Ok(()) = relist.changed() => self.relists.iter().for_each(|reflector| reflector.notify_one()),
                 ended = tasks.join_next() => match ended {
                     Some(ended) => return unexpected_end(ended),
-                    None => bail!("the operator has nothing to do"),
+                    None => bail!("the operator has no watches and no controllers"),
                 },
             }
         }
@@ -214,7 +243,7 @@ impl Setup {
 
 fn unexpected_end(ended: Result<(), tokio::task::JoinError>) -> anyhow::Result<()> {
     match ended {
-        Ok(()) => bail!("a part that should run for ever has ended"),
-        Err(error) => Err(error).context("a part that should run for ever has failed"),
+        Ok(()) => bail!("a reflector or controller has ended"),
+        Err(error) => Err(error).context("a reflector or controller has failed"),
     }
 }

@@ -1,10 +1,10 @@
-//! The keyed work queue: one pass per object at a time, in the order of their waking, with delays.
+//! The workqueue of one controller: every key at most once, delays, and a rate limit per key.
 //!
-//! Deterministic under tokio's time: no hashing decides an order. kube's `Controller` is not used because its
-//! order depends on hash seeds and a panic in one pass ends it.
+//! It is deterministic under tokio's time: no hash decides an order. kube's `Controller` is not used because its order
+//! depends on hash seeds, and a panic in one reconcile ends it.
 //!
-//! Passes over one key are paced: a few come at once, then one a second. Whatever two controllers undo for each
-//! other, or a cache that is behind makes a pass repeat, the API server does not suffer from it.
+//! The rate limit lets a few reconciles of one key follow each other at once, then one a second. Two controllers that
+//! undo each other's writes, or a cache that lags, cannot overload the API server.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -17,12 +17,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Passes over one key that may follow each other without a pause. A run with all its attempts needs fewer.
+/// Reconciles of one key that may follow each other without a delay. A run with all its attempts needs fewer.
 const BURST: u32 = 30;
-/// Time between passes over one key in the long run.
+/// Time between reconciles of one key in the long run.
 const PACE: Duration = Duration::from_secs(1);
-/// Paces that are kept before those that have no effect any more are dropped.
-const PACES_KEPT: usize = 1024;
+/// Number of rates above which those without effect are dropped.
+const RATES_KEPT: usize = 1024;
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,7 +47,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// Objects that want a pass.
+/// Keys of objects that wait for a reconcile.
 #[derive(Default)]
 pub struct Workqueue {
     state: Mutex<State>,
@@ -59,12 +59,12 @@ struct State {
     ready: VecDeque<Key>,
     queued: BTreeSet<Key>,
     active: BTreeSet<Key>,
-    /// Woken while active: they get another pass when the present one ends.
+    /// Enqueued while active: they are enqueued again when the present reconcile ends.
     again: BTreeSet<Key>,
     timers: BTreeMap<(Instant, Key), ()>,
     timer_of: BTreeMap<Key, Instant>,
-    /// When the passes that a key has had would be over, one a [`PACE`] (the generic cell rate algorithm).
-    paces: BTreeMap<Key, Instant>,
+    /// When the reconciles of a key would be over at one per [`PACE`] (generic cell rate algorithm).
+    rates: BTreeMap<Key, Instant>,
 }
 
 impl Workqueue {
@@ -72,14 +72,14 @@ impl Workqueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes `key` now. A key that is queued already keeps its place.
-    pub fn wake(&self, key: Key) {
+    /// Enqueues `key` now. A key that is queued keeps its place.
+    pub fn enqueue(&self, key: Key) {
         self.state().push(key);
         self.changed.notify_one();
     }
 
-    /// Wakes `key` at `at`, instead of at an earlier wish.
-    pub fn wake_at(&self, key: Key, at: Instant) {
+    /// Enqueues `key` at `at`. This replaces an earlier call.
+    pub fn enqueue_at(&self, key: Key, at: Instant) {
         let mut state = self.state();
         state.cancel(&key);
         state.set_timer(key, at);
@@ -117,7 +117,7 @@ impl Workqueue {
         }
     }
 
-    /// The pass over `key` has ended.
+    /// The reconcile of `key` has ended.
     pub fn done(&self, key: &Key) {
         let mut state = self.state();
         state.active.remove(key);
@@ -128,7 +128,7 @@ impl Workqueue {
         self.changed.notify_one();
     }
 
-    /// Number of keys that wait for a pass now.
+    /// Number of keys that wait now.
     pub fn depth(&self) -> usize {
         self.state().ready.len()
     }
@@ -148,17 +148,17 @@ impl State {
         self.timer_of.insert(key, at);
     }
 
-    /// Counts a pass, or says when the next one may be.
+    /// Counts a reconcile, or returns when the next one may start.
     fn pace(&mut self, key: &Key, now: Instant) -> Option<Instant> {
-        if self.paces.len() > PACES_KEPT {
-            self.paces.retain(|_, over| *over > now);
+        if self.rates.len() > RATES_KEPT {
+            self.rates.retain(|_, over| *over > now);
         }
-        let over = self.paces.get(key).map_or(now, |over| (*over).max(now));
+        let over = self.rates.get(key).map_or(now, |over| (*over).max(now));
         let ahead = PACE * (BURST - 1);
         if over.duration_since(now) > ahead {
             return Some(over - ahead);
         }
-        self.paces.insert(key.clone(), over + PACE);
+        self.rates.insert(key.clone(), over + PACE);
         None
     }
 
@@ -193,7 +193,7 @@ mod tests {
     async fn keys_come_in_order_and_once() {
         let queue = Workqueue::default();
         for name in ["b", "a", "b"] {
-            queue.wake(key(name));
+            queue.enqueue(key(name));
         }
         assert_eq!(queue.next().await, key("b"));
         assert_eq!(queue.next().await, key("a"));
@@ -201,44 +201,44 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_active_key_waits_for_its_pass_to_end() {
+    async fn active_key_waits_for_its_reconcile_to_end() {
         let queue = Workqueue::default();
-        queue.wake(key("a"));
+        queue.enqueue(key("a"));
         let active = queue.next().await;
-        queue.wake(key("a"));
+        queue.enqueue(key("a"));
         assert!(tokio::time::timeout(Duration::from_secs(5), queue.next()).await.is_err());
         queue.done(&active);
         assert_eq!(queue.next().await, key("a"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_that_is_woken_all_the_time_is_paced_and_others_are_not_held_up() {
+    async fn busy_key_is_rate_limited_and_others_are_not() {
         let queue = Workqueue::default();
         let start = Instant::now();
-        let mut passes = 0;
+        let mut reconciles = 0;
         while start.elapsed() < Duration::from_secs(60) {
-            queue.wake(key("busy"));
+            queue.enqueue(key("busy"));
             let next = queue.next().await;
             assert_eq!(next, key("busy"));
             queue.done(&next);
-            passes += 1;
+            reconciles += 1;
         }
-        assert!((80..=95).contains(&passes), "{passes} passes in a minute");
-        queue.wake(key("busy"));
-        queue.wake(key("other"));
+        assert!((80..=95).contains(&reconciles), "{reconciles} reconciles in a minute");
+        queue.enqueue(key("busy"));
+        queue.enqueue(key("other"));
         let before = Instant::now();
         assert_eq!((queue.next().await, before.elapsed()), (key("other"), Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_delay_is_kept_and_a_wake_overrides_it() {
+    async fn enqueue_overrides_a_delay() {
         let queue = Workqueue::default();
         let start = Instant::now();
-        queue.wake_at(key("late"), start + Duration::from_secs(60));
-        queue.wake_at(key("soon"), start + Duration::from_secs(10));
+        queue.enqueue_at(key("late"), start + Duration::from_secs(60));
+        queue.enqueue_at(key("soon"), start + Duration::from_secs(10));
         let soon = queue.next().await;
         assert_eq!((soon.clone(), start.elapsed()), (key("soon"), Duration::from_secs(10)));
-        queue.wake(key("late"));
+        queue.enqueue(key("late"));
         assert_eq!((queue.next().await, start.elapsed()), (key("late"), Duration::from_secs(10)));
         queue.done(&soon);
         assert!(tokio::time::timeout(Duration::from_secs(300), queue.next()).await.is_err());

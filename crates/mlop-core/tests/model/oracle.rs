@@ -64,7 +64,7 @@ pub fn usable(object: Option<&InputObject>) -> Option<&Digest> {
         && object.status.observed_generation == generation
         && ready.status == "True"
         && ready.observed_generation == generation
-        && Some(artifact.generation) == generation;
+        && artifact.generation == generation;
     holds.then_some(&artifact.digest)
 }
 
@@ -150,10 +150,10 @@ pub fn ready_is_right(node: &Node) -> bool {
         return true;
     };
     let Some(artifact) = &status.artifact else { return false };
-    if ready.observed_generation != Some(artifact.generation) {
+    if ready.observed_generation != artifact.generation {
         return false;
     }
-    if Some(artifact.generation) != view.metadata.generation {
+    if artifact.generation != view.metadata.generation {
         return true;
     }
     match (&view.spec.pin, node.run(&artifact.run)) {
@@ -169,7 +169,7 @@ pub fn ready_is_of_now(node: &Node) -> bool {
     let Some(status) = view.status.as_ref() else { return true };
     let claims =
         status.observed_generation == view.metadata.generation && is(&status.conditions, "Ready", "True");
-    !claims || status.artifact.as_ref().map(|artifact| artifact.generation) == view.metadata.generation
+    !claims || status.artifact.as_ref().and_then(|artifact| artifact.generation) == view.metadata.generation
 }
 
 /// At rest, every stage is made from the newest inputs or says why not.
@@ -209,7 +209,7 @@ fn at_rest(stage: usize, node: &Node, inputs: &[Option<&InputObject>]) -> Result
     let told = condition(&status.conditions, "UpToDate").is_some_and(|c| !c.message.is_empty());
     let artifact = status.artifact.as_ref();
     let ready = is(&status.conditions, "Ready", "True")
-        && artifact.is_some_and(|artifact| Some(artifact.generation) == generation);
+        && artifact.is_some_and(|artifact| artifact.generation == generation);
     if let Some(pin) = &view.spec.pin {
         let followed = ready && artifact.is_some_and(|artifact| artifact.run == *pin);
         // The user pinned a run at the moment when it was retired.

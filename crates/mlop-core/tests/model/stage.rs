@@ -86,6 +86,8 @@ impl Intent for Stage {
     type Run = FeatureSnapshot;
     type Related = ();
 
+    fn observe(&self, _: &FeatureView) {}
+
     fn flow(object: &FeatureView) -> &dyn Flow {
         &object.spec
     }

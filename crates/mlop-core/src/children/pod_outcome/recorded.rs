@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 type Recorded = BTreeMap<String, PodView>;
 
 fn recorded() -> Recorded {
-    serde_saphyr::from_str(include_str!("../../tests/recorded/pods.yaml")).unwrap()
+    serde_saphyr::from_str(include_str!("../../../tests/recorded/pods.yaml")).unwrap()
 }
 
 /// What a case expects: the variant, the reason and a part of the message.

@@ -1,0 +1,46 @@
+//! Deployments.
+
+use super::service::selector;
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+        core::v1::{Pod, PodTemplateSpec},
+    },
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
+};
+
+/// A Deployment of a pod built with [`Builder::service`](super::pod::Builder::service). A new pod is ready before an old
+/// one ends; with `recreate` the old one ends first.
+pub fn deployment(
+    meta: ObjectMeta,
+    replicas: i32,
+    pod: Pod,
+    progress_deadline_seconds: i32,
+    recreate: bool,
+) -> Deployment {
+    let name = meta.name.clone().unwrap_or_default();
+    let mut template = pod.metadata;
+    template.labels.get_or_insert_default().extend(selector(&name));
+    let rolling = RollingUpdateDeployment {
+        max_surge: Some(IntOrString::Int(1)),
+        max_unavailable: Some(IntOrString::Int(0)),
+    };
+    let strategy = if recreate {
+        DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }
+    } else {
+        DeploymentStrategy { type_: Some("RollingUpdate".to_owned()), rolling_update: Some(rolling) }
+    };
+    let spec = DeploymentSpec {
+        replicas: Some(replicas),
+        selector: LabelSelector { match_labels: Some(selector(&name)), match_expressions: None },
+        strategy: Some(strategy),
+        progress_deadline_seconds: Some(progress_deadline_seconds),
+        revision_history_limit: Some(2),
+        template: PodTemplateSpec { metadata: Some(template), spec: pod.spec },
+        ..Default::default()
+    };
+    Deployment { metadata: meta, spec: Some(spec), status: None }
+}

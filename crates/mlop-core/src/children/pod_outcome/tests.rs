@@ -1,0 +1,186 @@
+//! Tables of pod statuses as the kubelet reports them.
+
+use super::*;
+use mlop_api::Digest;
+use serde_json::{Value, json};
+
+fn pod(status: Value) -> PodView {
+    PodView { status: serde_json::from_value(status).unwrap(), ..Default::default() }
+}
+
+fn container(name: &str, state: Value) -> Value {
+    json!({"name": name, "image": "i:1", "imageID": "", "ready": false, "restartCount": 0, "state": state})
+}
+
+fn ended(exit_code: i32, reason: &str, message: &str) -> Value {
+    json!({"terminated": {"exitCode": exit_code, "reason": reason, "message": message,
+        "finishedAt": "2026-01-01T00:00:07Z"}})
+}
+
+fn waiting(reason: &str) -> Value {
+    json!({"waiting": {"reason": reason, "message": "no such image"}})
+}
+
+fn worker(phase: &str, state: Value) -> Value {
+    json!({"phase": phase, "containerStatuses": [container("worker", state)]})
+}
+
+fn success() -> String {
+    ResultDocument { digest: Some(Digest::of_bytes(b"x")), ..Default::default() }.to_message()
+}
+
+fn failure(failure: Failure) -> String {
+    ResultDocument::failed(failure).to_message()
+}
+
+/// The outcome in one word, with the reason and whether it is retryable or a disruption.
+fn word(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Starting(None) => "starting".to_owned(),
+        Outcome::Starting(Some((reason, _))) => format!("starting {reason}"),
+        Outcome::Running => "running".to_owned(),
+        Outcome::Succeeded(_) => "succeeded".to_owned(),
+        Outcome::Failed(ended) => {
+            let retryable = if ended.failure.retryable { " retryable" } else { "" };
+            let disrupted = if ended.disrupted { " disrupted" } else { "" };
+            format!("failed {}{retryable}{disrupted}", ended.failure.reason)
+        }
+    }
+}
+
+#[track_caller]
+fn check(rows: Vec<(&str, Value, &str)>) {
+    for (situation, status, want) in rows {
+        assert_eq!(word(&of(&pod(status))), want, "{situation}");
+    }
+}
+
+#[test]
+fn pod_that_has_not_ended_is_starting_or_running() {
+    let unschedulable = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"});
+    check(vec![
+        ("no status", json!({}), "starting"),
+        ("scheduled", json!({"phase": "Pending"}), "starting"),
+        (
+            "no node has room",
+            json!({"phase": "Pending", "conditions": [unschedulable]}),
+            "starting Unschedulable",
+        ),
+        ("image pull fails", worker("Pending", waiting("ErrImagePull")), "starting ImagePull"),
+        ("image pull backs off", worker("Pending", waiting("ImagePullBackOff")), "starting ImagePull"),
+        (
+            "a Secret is missing",
+            worker("Pending", waiting("CreateContainerConfigError")),
+            "starting SecretMissing",
+        ),
+        ("the container is being created", worker("Pending", waiting("ContainerCreating")), "starting"),
+        ("the worker runs", worker("Running", json!({"running": {}})), "running"),
+        (
+            "an init container runs",
+            json!({"phase": "Pending", "initContainerStatuses": [container("fetch", json!({"running": {}}))]}),
+            "running",
+        ),
+        (
+            "the user's container has not started",
+            json!({"phase": "Running", "containerStatuses": [container("worker", json!({"running": {}})),
+                container("user", waiting("ContainerCreating"))]}),
+            "starting",
+        ),
+    ]);
+}
+
+#[test]
+fn ended_pod_reports_its_result() {
+    let terminal = failure(Failure::terminal(Reason::SchemaMismatch, "no column x"));
+    let transient = failure(Failure::transient(Reason::StoreUnreachable, "no connection"));
+    check(vec![
+        ("success", worker("Succeeded", ended(0, "Completed", &success())), "succeeded"),
+        (
+            "the worker has ended, the user's container has not",
+            worker("Running", ended(0, "Completed", &success())),
+            "succeeded",
+        ),
+        ("a terminal failure", worker("Failed", ended(1, "Error", &terminal)), "failed SchemaMismatch"),
+        (
+            "a transient failure",
+            worker("Failed", ended(1, "Error", &transient)),
+            "failed StoreUnreachable retryable",
+        ),
+        ("no result", worker("Failed", ended(1, "Error", "")), "failed ResultMissing retryable"),
+        (
+            "success without a result",
+            worker("Succeeded", ended(0, "Completed", "")),
+            "failed ResultMissing retryable",
+        ),
+        (
+            "an unreadable result",
+            worker("Failed", ended(1, "Error", "panic")),
+            "failed ResultMissing retryable",
+        ),
+        (
+            "a failed init container reports first",
+            json!({"phase": "Failed", "initContainerStatuses": [container("fetch", ended(1, "Error", &terminal))],
+                "containerStatuses": [container("worker", waiting("PodInitializing"))]}),
+            "failed SchemaMismatch",
+        ),
+    ]);
+}
+
+#[test]
+fn kills_and_disruptions_take_precedence_over_results() {
+    let transient = failure(Failure::transient(Reason::UserError, "exit code 137"));
+    let target = |mut status: Value| {
+        status["conditions"] =
+            json!([{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]);
+        status
+    };
+    let reason = |reason: &str| json!({"phase": "Failed", "reason": reason});
+    check(vec![
+        ("out of memory", worker("Failed", ended(137, "OOMKilled", &transient)), "failed OutOfMemory"),
+        (
+            "a container of the user is out of memory",
+            json!({"phase": "Failed", "containerStatuses": [container("user", ended(137, "OOMKilled", "")),
+                container("worker", ended(0, "Completed", &success()))]}),
+            "failed OutOfMemory",
+        ),
+        (
+            "evicted by the API",
+            target(worker("Failed", ended(137, "Error", ""))),
+            "failed Evicted retryable disrupted",
+        ),
+        ("evicted by the node", reason("Evicted"), "failed Evicted retryable disrupted"),
+        ("preempted", reason("Preempting"), "failed Evicted retryable disrupted"),
+        ("the node is lost", reason("NodeLost"), "failed PodLost retryable disrupted"),
+        ("the deadline is over", reason("DeadlineExceeded"), "failed DeadlineExceeded"),
+        ("the node has no room", reason("OutOfcpu"), "failed PodRefused retryable disrupted"),
+    ]);
+}
+
+#[test]
+fn deletion_counts_as_disruption_unless_the_result_is_final() {
+    let deleted = |message: &str, exit_code: i32| {
+        let mut pod = pod(worker("Failed", ended(exit_code, "Error", message)));
+        pod.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+        word(&of(&pod))
+    };
+    let terminal = failure(Failure::terminal(Reason::SchemaMismatch, "no column x"));
+    let transient = failure(Failure::transient(Reason::UserError, "exit code 143"));
+    assert_eq!(deleted("", 143), "failed PodLost retryable disrupted");
+    assert_eq!(deleted(&transient, 143), "failed PodLost retryable disrupted");
+    assert_eq!(deleted(&terminal, 1), "failed SchemaMismatch");
+    assert_eq!(deleted(&success(), 0), "succeeded");
+}
+
+#[test]
+fn pod_ends_with_its_last_container() {
+    let pod = pod(worker("Failed", ended(1, "Error", "")));
+    assert_eq!(ended_at(&pod), Some("2026-01-01T00:00:07Z".parse().unwrap()));
+    assert_eq!(ended_at(&PodView::default()), None);
+}
+
+#[test]
+fn pull_error_is_reported_without_the_backoff() {
+    assert_eq!(pull_error("Back-off pulling image: ErrImagePull: not found"), "not found");
+    assert_eq!(pull_error("not found"), "not found");
+}

@@ -1,0 +1,43 @@
+//! Causes: where a problem began, and the path from there to here.
+
+use crate::{
+    condition::{self, MESSAGE_BYTES_MAX},
+    resource::InputObject,
+};
+use mlop_api::{
+    common::ObjectRef,
+    contract::{Cause, condition_type},
+};
+
+/// A problem that began upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpstreamFailure {
+    pub cause: Cause,
+    /// The path from the input to the cause, such as `FeatureView v <- Dataset d: SchemaMismatch: ...`.
+    pub path: String,
+}
+
+/// The problem that `object` reports, and the path that leads to it.
+pub(super) fn upstream_failure(from: &ObjectRef, object: &InputObject) -> Option<UpstreamFailure> {
+    let cause = object.status.cause.clone()?;
+    let here = format!("{} {}", from.kind, from.name);
+    let reported = [condition_type::UP_TO_DATE, condition_type::INPUTS_READY]
+        .into_iter()
+        .filter_map(|kind| condition::get(&object.status.conditions, kind))
+        .find(|c| c.status != "True" && c.message.starts_with(&here))
+        .map(|c| c.message.clone());
+    let path = reported.unwrap_or_else(|| path(&here, &cause, None));
+    Some(UpstreamFailure { cause, path })
+}
+
+/// The path from `here` to `cause`, directly or through `upstream`.
+pub fn path(here: &str, cause: &Cause, upstream: Option<&UpstreamFailure>) -> String {
+    let text = match upstream {
+        Some(upstream) => format!("{here} <- {}", upstream.path),
+        None if here == format!("{} {}", cause.kind, cause.name) => {
+            format!("{here}: {}: {}", cause.reason, cause.message)
+        }
+        None => format!("{here} <- {} {}: {}: {}", cause.kind, cause.name, cause.reason, cause.message),
+    };
+    condition::truncated(&text, MESSAGE_BYTES_MAX)
+}

@@ -1,0 +1,169 @@
+//! Tables of the gate, lineage and causes.
+
+use super::*;
+use crate::testing::{dataset, descendant, failed, input, missing, outdated, ready, time, version};
+use mlop_api::{Digest, Reason, common::Consistency, contract::Root};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// A ready Dataset after an edit of its JSON.
+fn edited(edit: impl Fn(&mut Value)) -> InputState {
+    let mut object = dataset("flights", 1, -100, json!([]), Value::Null);
+    edit(&mut object);
+    input("flights", Some(object))
+}
+
+#[test]
+fn gate_opens_for_the_artifact_of_the_present_generation() {
+    let unknown = InputState { kind: None, ..ready("flights") };
+    let rows = [
+        ("ready", ready("flights"), None),
+        ("newer data has failed", outdated("flights"), None),
+        ("missing", missing("flights"), Some(Reason::WaitingForInputs)),
+        ("failed", failed("flights"), Some(Reason::UpstreamFailed)),
+        ("of a kind that is not watched", unknown, Some(Reason::InputKindUnknown)),
+        (
+            "being deleted",
+            edited(|object| object["metadata"]["deletionTimestamp"] = json!(time(1))),
+            Some(Reason::WaitingForInputs),
+        ),
+        (
+            "edited, and not observed yet",
+            edited(|object| object["metadata"]["generation"] = json!(2)),
+            Some(Reason::WaitingForInputs),
+        ),
+        (
+            "ready at an earlier generation",
+            edited(|object| object["status"]["conditions"][0]["observedGeneration"] = json!(0)),
+            Some(Reason::WaitingForInputs),
+        ),
+        (
+            "not ready",
+            edited(|object| object["status"]["conditions"][0]["status"] = json!("Unknown")),
+            Some(Reason::WaitingForInputs),
+        ),
+        (
+            "with an artifact of an earlier generation",
+            edited(|object| object["status"]["artifact"]["generation"] = json!(0)),
+            Some(Reason::WaitingForInputs),
+        ),
+        (
+            "with an artifact that is valid for no generation",
+            edited(|object| object["status"]["artifact"]["generation"] = Value::Null),
+            Some(Reason::WaitingForInputs),
+        ),
+        (
+            "without an artifact",
+            edited(|object| object["status"]["artifact"] = Value::Null),
+            Some(Reason::WaitingForInputs),
+        ),
+    ];
+    for (state, input, want) in rows {
+        assert_eq!(gate(&input).err().map(|input| input.blocked.reason), want, "{state}");
+    }
+}
+
+#[test]
+fn gate_passes_on_the_failure_upstream() {
+    let path = "Dataset flights: SchemaMismatch: no column x";
+    let usable = gate(&outdated("flights")).unwrap();
+    assert_eq!(usable.upstream.map(|upstream| upstream.path).as_deref(), Some(path));
+    let blocked = gate(&failed("flights")).unwrap_err();
+    assert_eq!(blocked.blocked.message, path);
+}
+
+#[test]
+fn path_leads_from_here_to_the_cause() {
+    let upstream = gate(&failed("flights")).unwrap_err().upstream.unwrap();
+    let cause = upstream.cause.clone();
+    assert_eq!(
+        path("FeatureView delays", &cause, Some(&upstream)),
+        "FeatureView delays <- Dataset flights: SchemaMismatch: no column x"
+    );
+    assert_eq!(path("Dataset flights", &cause, None), "Dataset flights: SchemaMismatch: no column x");
+    assert_eq!(
+        path("Model m", &cause, None),
+        "Model m <- Dataset flights: SchemaMismatch: no column x",
+        "without the path between them"
+    );
+}
+
+#[test]
+fn signal_changes_with_what_dependents_decide_on() {
+    let signals = |edit: &dyn Fn(&mut Value)| {
+        let (before, after) = (ready("flights").object.unwrap(), edited(edit).object.unwrap());
+        signal(&before) != signal(&after)
+    };
+    let rows: [(&str, &dyn Fn(&mut Value), bool); 8] = [
+        ("nothing", &|_| {}, false),
+        ("a label", &|object| object["metadata"]["labels"] = json!({"a": "b"}), false),
+        ("a metric", &|object| object["status"]["metrics"] = json!([{"name": "rows", "value": "1"}]), false),
+        ("a message", &|object| object["status"]["conditions"][0]["message"] = json!("m"), false),
+        ("a digest", &|object| object["status"]["artifact"]["digest"] = json!(Digest::of_bytes(b"x")), true),
+        ("a condition", &|object| object["status"]["conditions"][0]["status"] = json!("False"), true),
+        ("a deletion", &|object| object["metadata"]["deletionTimestamp"] = json!(time(1)), true),
+        ("the uid", &|object| object["metadata"]["uid"] = json!("another"), true),
+    ];
+    for (change, edit, want) in rows {
+        assert_eq!(signals(edit), want, "{change}");
+    }
+}
+
+fn usable(states: &[InputState]) -> Vec<ReadyInput> {
+    states.iter().map(|state| gate(state).unwrap()).collect()
+}
+
+#[test]
+fn inputs_converge_on_one_version_of_a_shared_root() {
+    let rows = [
+        ("no shared root", vec![ready("a"), ready("b")], Consistency::Same, true),
+        ("the same version", vec![descendant("a", 1), descendant("b", 1)], Consistency::Same, true),
+        ("different versions", vec![descendant("a", 1), descendant("b", 2)], Consistency::Same, false),
+        ("any version", vec![descendant("a", 1), descendant("b", 2)], Consistency::Any, true),
+        (
+            "a root beside its descendant",
+            vec![version("root", 1, 0), descendant("b", 1)],
+            Consistency::Same,
+            false,
+        ),
+    ];
+    for (inputs, states, consistency, want) in rows {
+        assert_eq!(converged(&usable(&states), consistency).is_ok(), want, "{inputs}");
+    }
+}
+
+#[test]
+fn roots_are_those_of_the_inputs_or_the_inputs_themselves() {
+    let roots = roots(&usable(&[descendant("b", 1), ready("a"), descendant("c", 1)]));
+    let names: Vec<_> = roots.iter().map(|Root { name, .. }| name.as_str()).collect();
+    assert_eq!(names, ["a", "root"]);
+}
+
+#[test]
+fn newest_input_is_the_last_published() {
+    let inputs = usable(&[version("a", 1, -20), version("b", 1, -10)]);
+    assert_eq!(newest(&inputs), inputs[1].artifact.produced_at.parse().ok());
+    assert_eq!(newest(&[]), None);
+}
+
+#[test]
+fn cycle_is_found_through_other_objects() {
+    let reference = |name: &str| ready(name).from;
+    let using = |name: &str, used: &str| {
+        let mut object = dataset(name, 1, 0, json!([]), Value::Null);
+        object["spec"] = json!({"inputs": [{"from": reference(used)}]});
+        input(name, Some(object)).object
+    };
+    let objects = [("b", using("b", "c")), ("c", using("c", "a")), ("d", using("d", "d"))];
+    let lookup = |from: &mlop_api::common::ObjectRef| {
+        objects.iter().find(|(name, _)| *name == from.name).and_then(|(_, object)| object.clone())
+    };
+    let cycle_from = |used: &str| cycle(&reference("a"), &[reference(used)], lookup);
+    assert_eq!(
+        cycle_from("b").as_deref(),
+        Some("Dataset a depends on itself: it uses Dataset b <- Dataset c <- Dataset a")
+    );
+    assert_eq!(cycle_from("d"), None, "a cycle of others is theirs to report");
+    assert_eq!(cycle_from("e"), None);
+    let _: Option<Arc<crate::resource::InputObject>> = lookup(&reference("e"));
+}

@@ -1,0 +1,235 @@
+//! Which step an intent takes.
+
+use super::{
+    Activation, Identity, Intent, Observed,
+    activation::Activator,
+    digest::input_digest,
+    gates::{is_accepted, judge},
+    step::{Findings, Publication, Step},
+};
+use crate::{
+    Blocked,
+    children::meta,
+    inputs::{self, ReadyInput},
+    plan::{Action, Create, Precondition},
+    run::{RunResource, RunState, run_state},
+    runtime::controller::Reports,
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::{Resource, ResourceExt};
+use mlop_api::{
+    Digest, Reason,
+    common::TriggerMode,
+    labels,
+    run::{Execution, Lineage},
+};
+use std::sync::Arc;
+
+/// Derives the step from the inputs, the runs and the pods.
+pub(super) fn decide<I: Intent>(observed: &Observed<I>, now: Timestamp) -> (Step<I>, Findings) {
+    let mut findings = Findings::default();
+    if let Some(cycle) = &observed.cycle {
+        let blocked = Blocked::stalled(Reason::DependencyCycle, cycle.clone());
+        return (Step::blocked(blocked), findings);
+    }
+    if let Some(pin) = I::flow(&observed.object).pin() {
+        return (use_pinned(observed, pin, now), findings);
+    }
+    let mut ready = Vec::new();
+    for state in &observed.inputs {
+        match inputs::gate(state) {
+            Ok(input) => ready.push(input),
+            Err(input) => {
+                let step = Step::Blocked { blocked: input.blocked, upstream: input.upstream };
+                return (step, findings);
+            }
+        }
+    }
+    findings.upstream = ready.iter().find_map(|input| input.upstream.clone());
+    findings.newest = inputs::newest(&ready);
+    if let Err(message) = inputs::converged(&ready, I::consistency(&observed.object)) {
+        return (Step::Diverged { message, since: findings.newest.unwrap_or(now) }, findings);
+    }
+    let step = match I::identity(observed) {
+        Err(blocked) => Step::blocked(blocked),
+        Ok(identity) => follow_inputs(observed, &identity, &ready, now),
+    };
+    findings.inputs = Some(ready);
+    (step, findings)
+}
+
+fn use_pinned<I: Intent>(observed: &Observed<I>, pin: &str, now: Timestamp) -> Step<I> {
+    match observed.run_named(pin).map(|run| (run, run_state(run.as_ref()))) {
+        Some((run, RunState::Succeeded)) => use_result(observed, run, now),
+        Some((run, RunState::Active(held_up))) => {
+            Step::Running { run: Arc::clone(run), held_up, newer_waits: false }
+        }
+        _ => Step::blocked(Blocked::stalled(
+            Reason::PinnedRunNotFound,
+            format!(
+                "spec.pin: {} has no run {pin} that has succeeded; `kubectl get` its runs for their names",
+                observed.label()
+            ),
+        )),
+    }
+}
+
+/// Looks for an artifact of these inputs, then for their run, then for any active run, and starts a run otherwise.
+fn follow_inputs<I: Intent>(
+    observed: &Observed<I>,
+    identity: &Identity,
+    inputs: &[ReadyInput],
+    now: Timestamp,
+) -> Step<I> {
+    if let Some(step) = keep_artifact(observed, identity, inputs, now) {
+        return step;
+    }
+    let digest = input_digest::<I>(identity, inputs, I::SEMANTICS);
+    let name = format!("{}-{}", observed.key().name, digest.short(12));
+    if let Some(run) = observed.run_named(&name) {
+        return match run_state(run.as_ref()) {
+            RunState::Succeeded => use_result(observed, run, now),
+            RunState::Active(held_up) => Step::Running { run: Arc::clone(run), held_up, newer_waits: false },
+            RunState::Dead(reason, message) => Step::Dead { run: Arc::clone(run), reason, message },
+        };
+    }
+    let paused = pause(observed, inputs, now);
+    if let Some((run, held_up)) = active_run(observed) {
+        let working =
+            held_up.is_none() || run.meta().deletion_timestamp.is_some() || may_be_active::<I>(run.as_ref());
+        return if working || paused.is_some() {
+            Step::Running { run: Arc::clone(run), held_up, newer_waits: true }
+        } else {
+            Step::Supersede(Arc::clone(run))
+        };
+    }
+    paused.unwrap_or_else(|| Step::Start(Box::new(start(observed, name, digest, inputs))))
+}
+
+/// The step while the artifact has the input digest of these inputs. The digest is computed under the semantics version
+/// of the artifact's run, so a new version alone starts no run.
+fn keep_artifact<I: Intent>(
+    observed: &Observed<I>,
+    identity: &Identity,
+    inputs: &[ReadyInput],
+    now: Timestamp,
+) -> Option<Step<I>> {
+    let artifact = observed.status()?.artifact.as_ref()?;
+    let run = observed.run_named(&artifact.run);
+    let semantics = run.map_or(I::SEMANTICS, |run| run.lineage().semantics_version);
+    if artifact.input_digest != input_digest::<I>(identity, inputs, semantics) {
+        return None;
+    }
+    match run {
+        Some(run) => Some(use_result(observed, run, now)),
+        // The run is gone and another revision may have been activated since: run again instead of trusting the
+        // recorded activation.
+        None => observed.is_published_last().then_some(Step::Current),
+    }
+}
+
+fn active_run<I: Intent>(observed: &Observed<I>) -> Option<(&Arc<I::Run>, Option<(Reason, String)>)> {
+    observed.runs.iter().find_map(|run| match run_state(run.as_ref()) {
+        RunState::Active(held_up) => Some((run, held_up)),
+        _ => None,
+    })
+}
+
+/// Whether an attempt of `run` may have activated its result. Deleting the run would lose its revision.
+fn may_be_active<I: Intent>(run: &I::Run) -> bool {
+    I::ACTIVATES && run.reported().is_some_and(|status| status.attempts > 0)
+}
+
+/// The step for a run that has succeeded: its result is judged, then activated, then published.
+pub(super) fn use_result<I: Intent>(observed: &Observed<I>, run: &Arc<I::Run>, now: Timestamp) -> Step<I> {
+    let verdict = judge(observed, run);
+    if let Some(verdict) = verdict.clone().filter(|verdict| !is_accepted(Some(verdict))) {
+        return Step::Rejected { run: Arc::clone(run), verdict };
+    }
+    match I::activation(observed, run) {
+        Activation::None => {
+            Step::Publish(Publication { run: Arc::clone(run), verdict, revision: None, activation: None })
+        }
+        Activation::Waiting(message) => Step::blocked(Blocked::waiting(Reason::ConnectionNotReady, message)),
+        Activation::Pod { parameters, build } => match super::activation::output(run.as_ref()) {
+            Some(output) => Activator::new(observed, run, output, &parameters, now).step(verdict, &build),
+            None => Step::blocked(Blocked::waiting(
+                Reason::ResultMissing,
+                format!("{} does not report its output", run.name_any()),
+            )),
+        },
+    }
+}
+
+/// Why a run must not start now: the intent is suspended, waits for a request, or lets its inputs settle.
+fn pause<I: Intent>(observed: &Observed<I>, inputs: &[ReadyInput], now: Timestamp) -> Option<Step<I>> {
+    let flow = I::flow(&observed.object);
+    if flow.suspend() {
+        let message = "new inputs wait because spec.suspend is true".to_owned();
+        return Some(Step::Paused { reason: Reason::Suspended, message, action: Action::AwaitChange });
+    }
+    if flow.trigger().mode == TriggerMode::Manual && !is_run_requested(observed) {
+        let message = format!(
+            "new inputs wait for the annotation {} (spec.trigger.mode is manual)",
+            labels::RUN_REQUESTED_AT
+        );
+        return Some(Step::Paused {
+            reason: Reason::WaitingForTrigger,
+            message,
+            action: Action::AwaitChange,
+        });
+    }
+    let settle = SignedDuration::try_from(flow.trigger().settle?.as_duration()).ok()?;
+    let due = inputs::newest(inputs)?.checked_add(settle).ok().filter(|due| *due > now)?;
+    let message = format!("new inputs settle until {}", crate::condition::whole_second(due));
+    Some(Step::Paused { reason: Reason::Settling, message, action: Action::RequeueAt(due) })
+}
+
+/// Whether the user has requested a run that no run answers yet.
+fn is_run_requested<I: Intent>(observed: &Observed<I>) -> bool {
+    let Some(request) = observed.annotation(labels::RUN_REQUESTED_AT) else { return false };
+    let answers =
+        |run: &Arc<I::Run>| run.annotations().get(labels::RUN_REQUESTED_AT).is_some_and(|at| at == request);
+    !observed.runs.iter().any(answers)
+}
+
+/// The creation of the run named `name` on `inputs`.
+fn start<I: Intent>(observed: &Observed<I>, name: String, digest: Digest, inputs: &[ReadyInput]) -> Create {
+    let object = observed.object.as_ref();
+    let labels = [
+        (labels::OPERATOR, observed.operator.clone()),
+        (labels::INTENT, observed.key().name),
+        (labels::INTENT_KIND, Observed::<I>::kind()),
+        (labels::DIGEST, digest.short(63).to_owned()),
+    ];
+    let mut meta = meta::child_meta(object, name, labels);
+    if I::ACTIVATES {
+        observed.next_revision().label(&mut meta);
+    }
+    if let Some(request) = observed.annotation(labels::RUN_REQUESTED_AT) {
+        let annotations = meta.annotations.get_or_insert_default();
+        annotations.insert(labels::RUN_REQUESTED_AT.to_owned(), request.to_owned());
+    }
+    let lineage = Lineage {
+        input_digest: digest,
+        semantics_version: I::SEMANTICS,
+        inputs: inputs.iter().map(|input| input.input.clone()).collect(),
+        roots: inputs::roots(inputs),
+    };
+    let run = I::run(observed, meta, lineage, execution(observed), inputs);
+    let requires = inputs.iter().map(|input| Precondition {
+        kind: input.kind.clone(),
+        name: input.input.record.object.clone(),
+        uid: input.input.record.uid.clone(),
+        generation: input.input.record.generation,
+        digest: input.artifact.digest.clone(),
+    });
+    Create { requires: requires.collect(), ..Create::of(&run, "its inputs are new") }
+}
+
+/// The execution that runs must have now, with the user's request to retry.
+pub(super) fn execution<I: Intent>(observed: &Observed<I>) -> Execution {
+    let mut execution = I::execution(&observed.object);
+    execution.retry_requested_at = observed.annotation(labels::RETRY_REQUESTED_AT).map(str::to_owned);
+    execution
+}

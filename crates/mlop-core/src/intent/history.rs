@@ -1,0 +1,72 @@
+//! What a status remembers of earlier runs: the last runs, verdicts and dead letters.
+
+use crate::{condition, run::RunResource};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use mlop_api::{
+    Reason,
+    status::{DeadLetter, HistoryEntry, IntentStatus, Verdict},
+};
+
+const HISTORY_MAX: usize = 5;
+const DEAD_LETTERS_MAX: usize = 5;
+const VERDICTS_MAX: usize = 10;
+
+/// Adds `run` to the history.
+pub(super) fn remember<R: RunResource>(status: &mut IntentStatus, run: &R, outcome: Reason) {
+    let reported = run.reported();
+    let created = run.creation_timestamp().map(|at| at.0);
+    let ended: Option<Timestamp> =
+        reported.and_then(|status| status.finished_at.as_deref()).and_then(|at| at.parse().ok());
+    let duration = created.zip(ended).map_or(0, |(from, to)| to.duration_since(from).as_secs().max(0));
+    let entry = HistoryEntry {
+        run: run.name_any(),
+        input_digest: run.lineage().input_digest.clone(),
+        digest: reported.and_then(|status| status.output.as_ref()).map(|output| output.digest.clone()),
+        outcome: outcome.to_string(),
+        attempts: reported.map_or(0, |status| status.attempts),
+        duration_seconds: duration,
+    };
+    status.history.retain(|known| known.run != entry.run || known.outcome != entry.outcome);
+    status.history.insert(0, entry);
+    status.history.truncate(HISTORY_MAX);
+}
+
+/// Records a verdict. Returns whether it is new.
+pub(super) fn record_verdict(status: &mut IntentStatus, verdict: Verdict) -> bool {
+    if status.verdicts.contains(&verdict) {
+        return false;
+    }
+    status.verdicts.insert(0, verdict);
+    status.verdicts.truncate(VERDICTS_MAX);
+    true
+}
+
+/// Records that `run` has used up its attempts. Returns whether that is new.
+pub(super) fn add_dead_letter<R: RunResource>(
+    status: &mut IntentStatus,
+    run: &R,
+    reason: Reason,
+    message: &str,
+    now: Timestamp,
+) -> bool {
+    let input_digest = run.lineage().input_digest.clone();
+    let attempts = run.reported().map_or(0, |status| status.attempts);
+    let is_known = |dead: &DeadLetter| dead.input_digest == input_digest && dead.attempts == attempts;
+    if status.dead_letters.iter().any(is_known) {
+        return false;
+    }
+    let failure = run.reported().and_then(|status| status.failure.as_ref());
+    status.dead_letters.retain(|dead| dead.input_digest != input_digest);
+    let letter = DeadLetter {
+        run: run.name_any(),
+        input_digest,
+        reason: reason.to_string(),
+        message: condition::truncated(message, condition::MESSAGE_BYTES_MAX),
+        attempts,
+        at: failure.map_or_else(|| now.to_string(), |failure| failure.at.clone()),
+    };
+    status.dead_letters.insert(0, letter);
+    status.dead_letters.truncate(DEAD_LETTERS_MAX);
+    true
+}

@@ -1,0 +1,71 @@
+//! The reconciler of every kind of intent.
+
+use super::{Intent, Observed, plan};
+use crate::{
+    children::meta::is_child_of,
+    inputs::{self, Inputs},
+    plan::Plan,
+    resource::PodView,
+    runtime::{
+        cache::Cache, context::Context, controller::Reconciler, error::Error, setup::Setup,
+        triggers::Controls, workqueue::Key,
+    },
+};
+use jiff::Timestamp;
+use kube::Resource;
+use mlop_api::{common::ObjectRef, status::IntentStatus};
+use std::sync::Arc;
+
+/// The controller of a kind of intent.
+pub struct Intents<I: Intent> {
+    intent: I,
+    inputs: Inputs,
+    runs: Arc<Cache<I::Run>>,
+    pods: Arc<Cache<PodView>>,
+}
+
+impl<I: Intent> Reconciler for Intents<I> {
+    type Resource = I::Resource;
+    type Status = IntentStatus;
+    type Observed = Observed<I>;
+
+    async fn observe(&self, cx: &Context, object: Arc<I::Resource>) -> Result<Observed<I>, Error> {
+        let key = Key::of(object.meta());
+        let wanted = I::inputs(&object);
+        let start = ObjectRef {
+            api_group: I::Resource::group(&()).into_owned(),
+            kind: Observed::<I>::kind(),
+            name: key.name.clone(),
+        };
+        let references = inputs::references(&wanted);
+        let is_ours = |meta: &_| is_child_of::<I::Resource>(meta, &key.name);
+        Ok(Observed {
+            inputs: wanted.iter().map(|input| self.inputs.state(&key.namespace, input)).collect(),
+            runs: self.runs.select(&key.namespace, |run| is_ours(run.meta())),
+            pods: self.pods.select(&key.namespace, |pod| is_ours(pod.meta())),
+            cycle: inputs::cycle(&start, &references, |from| self.inputs.lookup(&key.namespace, from)),
+            operator: cx.settings.operator.clone(),
+            worker_image: cx.settings.worker_image.clone(),
+            related: self.intent.observe(&object),
+            object,
+        })
+    }
+
+    fn plan(observed: &Observed<I>, now: Timestamp) -> Plan<IntentStatus> {
+        I::amend(observed, plan(observed, now), now)
+    }
+}
+
+impl Setup {
+    /// Reconciles all intents of a kind. A change of an input or of a run enqueues its intent.
+    pub fn intent<I: Intent>(&mut self, intent: I) -> Controls<I::Resource> {
+        let objects = self.watch::<I::Resource>();
+        let runs = self.watch::<I::Run>();
+        let pods = self.watch_own::<PodView>();
+        let inputs = Inputs::watch(self);
+        let intents = Intents { intent, inputs: inputs.clone(), runs: Arc::clone(&runs), pods };
+        let controls = self.control(intents, &objects).owns(&runs);
+        inputs.enqueue_dependents(&controls, |object| inputs::references(&I::inputs(object)));
+        controls
+    }
+}

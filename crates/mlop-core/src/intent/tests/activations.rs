@@ -1,0 +1,140 @@
+//! Decisions on bringing a result to the external system.
+
+use super::*;
+
+/// The pin on the first of two versions, of which the second is published and active.
+fn rolled_back() -> Case {
+    let first = intent("delay").activates().input(ready("flights")).its_run(activated).reconciled();
+    let pin = first.run_name();
+    let second = first.input(version("flights", 2, 10)).its_run(activated_at(11)).at(12).reconciled();
+    second.edited(|spec| spec.pin = Some(pin.clone()))
+}
+
+#[test]
+fn result_is_published_once_it_is_active() {
+    let delay = || intent("delay").activates().input(ready("flights"));
+    check(vec![
+        (
+            "the run's pod has activated it",
+            delay().its_run(activated),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+        ),
+        (
+            "the run's pod has not: a pod of its own does",
+            delay().its_run(succeeded),
+            "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=Unknown/Activating Reconciling \
+             create pod 2",
+        ),
+        (
+            "the connection is not ready",
+            delay().its_run(succeeded).not_connected("FeatureStore f is not ready"),
+            "Ready=Unknown/ConnectionNotReady InputsReady=True/InputsReady UpToDate=Unknown/ConnectionNotReady",
+        ),
+        ("it is published and active", delay().its_run(activated).reconciled(), "quiet"),
+    ]);
+}
+
+#[test]
+fn activation_pod_is_followed() {
+    check(vec![
+        (
+            "it starts, too recent to report",
+            rolled_back(),
+            "Ready=Unknown/Activating InputsReady=True/Pinned UpToDate=False/Activating Reconciling create pod 3",
+        ),
+        (
+            "it has succeeded",
+            rolled_back().reconciled().pods(pod_succeeded),
+            "Ready=True/Ready InputsReady=True/Pinned UpToDate=True/Pinned artifact 3",
+        ),
+        (
+            "its image cannot be pulled",
+            rolled_back().reconciled().pods(pod_held_up),
+            "Ready=Unknown/ImagePull InputsReady=True/Pinned UpToDate=False/ImagePull Reconciling",
+        ),
+        (
+            "it has failed just now",
+            rolled_back().reconciled().pods(pod_failed(12)),
+            "Ready=Unknown/OnlineStoreUnreachable InputsReady=True/Pinned UpToDate=False/OnlineStoreUnreachable \
+             Reconciling requeue 10",
+        ),
+        (
+            "its worker has refused it",
+            rolled_back().reconciled().pods(pod_refused),
+            "Ready=False/TrackingRefused InputsReady=Unknown/TrackingRefused UpToDate=False/TrackingRefused Stalled",
+        ),
+        (
+            "an edit retries what was refused",
+            rolled_back().reconciled().pods(pod_refused).reconciled().edited(|spec| spec.keep = 9),
+            "Ready=Unknown/TrackingRefused InputsReady=True/Pinned UpToDate=False/TrackingRefused Reconciling \
+             delete pod 3 then quiet create pod 3 requeue 3",
+        ),
+    ]);
+}
+
+#[test]
+fn failed_activation_pod_is_deleted_after_its_backoff() {
+    let case = rolled_back().reconciled().pods(pod_failed(12)).at(22);
+    let plan = case.plan();
+    assert_eq!(plan.deletes.len(), 1, "{plan:#?}");
+    let again = case.carried_out(&plan).plan();
+    assert_eq!(again.creates.len(), 1, "{again:#?}");
+}
+
+#[test]
+fn higher_external_revision_is_overtaken() {
+    let case = rolled_back().reconciled().pods(pod_superseded(9)).at(30);
+    let plan = case.plan();
+    assert_eq!(summary(&case, &plan), "quiet create pod 10 requeue 3");
+}
+
+#[test]
+fn pin_taken_back_restores_the_published_activation() {
+    let undone = rolled_back().reconciled().edited(|spec| spec.pin = None);
+    check(vec![
+        (
+            "the pin's pod may have been activated",
+            undone.clone(),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/Activating Reconciling artifact 2 create pod 4",
+        ),
+        (
+            "the inputs are gone meanwhile",
+            undone.clone().input(missing("flights")),
+            "Ready=True/Ready InputsReady=True/Pinned UpToDate=False/Activating Reconciling artifact 2 create pod 4",
+        ),
+        (
+            "the worker has refused the pin's pod: nothing was moved",
+            undone.pods(pod_refused).input(missing("flights")),
+            "Ready=True/Ready InputsReady=Unknown/WaitingForInputs UpToDate=False/WaitingForInputs artifact 2",
+        ),
+    ]);
+}
+
+#[test]
+fn other_parameters_activate_again() {
+    let active = intent("delay").activates().input(ready("flights")).its_run(activated).reconciled();
+    check(vec![(
+        "another alias",
+        active.edited(|spec| spec.alias = "challenger".into()),
+        "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=False/Activating Reconciling create pod 2",
+    )]);
+}
+
+#[test]
+fn run_is_started_again_when_a_later_revision_was_given_out() {
+    let gone = rolled_back().reconciled().edited(|spec| spec.pin = None).without_runs();
+    let plan = gone.plan();
+    assert_eq!(plan.creates.len(), 1, "{plan:#?}");
+    assert_eq!(plan.creates[0].kind.kind, "ForecastRun");
+}
+
+#[test]
+fn active_run_that_may_be_active_outside_is_not_superseded() {
+    let published = intent("delay").activates().input(ready("flights")).its_run(activated).reconciled();
+    let retried = published.input(version("flights", 2, 10)).its_run(retrying);
+    check(vec![(
+        "an attempt has run already",
+        retried.input(version("flights", 3, 20)).at(21),
+        "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/Retrying Reconciling",
+    )]);
+}

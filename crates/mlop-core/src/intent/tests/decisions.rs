@@ -1,0 +1,308 @@
+//! Decisions on inputs and runs.
+
+use super::*;
+use mlop_api::{common::Consistency, labels};
+
+#[test]
+fn blocked_intent_names_its_reason() {
+    check(vec![
+        (
+            "an input does not exist",
+            intent("delay").input(missing("flights")),
+            "Ready=Unknown/WaitingForInputs InputsReady=Unknown/WaitingForInputs UpToDate=Unknown/WaitingForInputs",
+        ),
+        (
+            "one of two inputs does not exist",
+            intent("delay").input(ready("flights")).input(missing("weather")),
+            "Ready=Unknown/WaitingForInputs InputsReady=Unknown/WaitingForInputs UpToDate=Unknown/WaitingForInputs",
+        ),
+        (
+            "an input has failed",
+            intent("delay").input(failed("flights")),
+            "Ready=False/UpstreamFailed InputsReady=False/UpstreamFailed UpToDate=Unknown/UpstreamFailed",
+        ),
+        (
+            "the intent depends on itself",
+            intent("delay").input(ready("flights")).cycle("Forecast delay depends on itself"),
+            "Ready=False/DependencyCycle InputsReady=Unknown/DependencyCycle UpToDate=Unknown/DependencyCycle Stalled",
+        ),
+        (
+            "the spec can never work",
+            intent("delay").input(ready("flights")).with(|spec| spec.method = "guess".into()),
+            "Ready=False/InvalidSpec InputsReady=True/InputsReady UpToDate=Unknown/InvalidSpec Stalled",
+        ),
+        (
+            "the pin names no run",
+            intent("delay").input(ready("flights")).with(|spec| spec.pin = Some("delay-1".into())),
+            "Ready=False/PinnedRunNotFound InputsReady=Unknown/PinnedRunNotFound UpToDate=Unknown/PinnedRunNotFound \
+             Stalled",
+        ),
+        ("the intent is being deleted", intent("delay").input(ready("flights")).being_deleted(), "quiet"),
+    ]);
+}
+
+#[test]
+fn inputs_of_different_roots_wait_for_each_other() {
+    let diverged = || intent("delay").input(descendant("a", 1)).input(descendant("b", 2));
+    check(vec![
+        (
+            "two versions of a root, first reconcile",
+            diverged(),
+            "Ready=Unknown/InputsDiverged InputsReady=Unknown/InputsDiverged UpToDate=Unknown/InputsDiverged",
+        ),
+        (
+            "any version will do",
+            diverged().with(|spec| spec.consistency = Consistency::Any),
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling create run",
+        ),
+        (
+            "both have followed",
+            intent("delay").input(descendant("a", 2)).input(descendant("b", 2)),
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling create run",
+        ),
+    ]);
+}
+
+#[test]
+fn ready_inputs_start_a_run_unless_paused() {
+    let delay = || intent("delay").input(ready("flights"));
+    check(vec![
+        (
+            "nothing holds it up",
+            delay(),
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling create run",
+        ),
+        (
+            "an intent without inputs",
+            intent("delay"),
+            "Ready=Unknown/Running UpToDate=Unknown/Running Reconciling create run",
+        ),
+        (
+            "suspended",
+            delay().with(|spec| spec.suspend = true),
+            "Ready=Unknown/Suspended InputsReady=True/InputsReady UpToDate=Unknown/Suspended",
+        ),
+        (
+            "manual, without a request",
+            delay().manual(),
+            "Ready=Unknown/WaitingForTrigger InputsReady=True/InputsReady UpToDate=Unknown/WaitingForTrigger",
+        ),
+        (
+            "manual, requested",
+            delay().manual().annotated(labels::RUN_REQUESTED_AT, "1"),
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling create run",
+        ),
+        (
+            "the inputs settle",
+            delay().settles(160),
+            "Ready=Unknown/Settling InputsReady=True/InputsReady UpToDate=Unknown/Settling requeue 60",
+        ),
+        (
+            "the inputs have settled",
+            delay().settles(100),
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling create run",
+        ),
+    ]);
+}
+
+#[test]
+fn answered_request_starts_no_second_run() {
+    let answered = intent("delay").input(ready("flights")).manual().annotated(labels::RUN_REQUESTED_AT, "1");
+    let answered = answered.reconciled().its_run(|run| {
+        run.metadata.annotations = Some([(labels::RUN_REQUESTED_AT.to_owned(), "1".to_owned())].into());
+        succeeded(run);
+    });
+    let newer = answered.reconciled().input(version("flights", 2, -1));
+    check(vec![(
+        "newer inputs after the request was answered",
+        newer,
+        "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/WaitingForTrigger",
+    )]);
+}
+
+#[test]
+fn run_of_the_inputs_is_followed() {
+    let delay = || intent("delay").input(ready("flights"));
+    check(vec![
+        (
+            "it is active, too recent to report after the start",
+            delay().its_run(active).reconciled(),
+            "quiet requeue 3",
+        ),
+        (
+            "it is active for three seconds",
+            delay().its_run(active).at(3),
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling",
+        ),
+        (
+            "it is held up",
+            delay().its_run(held_up),
+            "Ready=Unknown/ImagePull InputsReady=True/InputsReady UpToDate=Unknown/ImagePull Reconciling",
+        ),
+        (
+            "it retries",
+            delay().its_run(retrying),
+            "Ready=Unknown/Retrying InputsReady=True/InputsReady UpToDate=Unknown/Retrying Reconciling",
+        ),
+        (
+            "it is dead",
+            delay().its_run(dead),
+            "Ready=False/UserError InputsReady=True/InputsReady UpToDate=Unknown/UserError Stalled",
+        ),
+        (
+            "it has succeeded",
+            delay().its_run(succeeded),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+        ),
+        ("its result is published", delay().its_run(succeeded).reconciled(), "quiet"),
+    ]);
+}
+
+#[test]
+fn newer_inputs_start_a_run_after_the_active_one() {
+    let published = || intent("delay").input(ready("flights")).its_run(succeeded).reconciled();
+    let newer = || published().input(version("flights", 2, 10));
+    check(vec![
+        ("no run is active", newer().at(11), "quiet create run requeue 10"),
+        (
+            "the run of other inputs is active",
+            newer().its_run(active).input(version("flights", 3, 20)).at(21),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/Running Reconciling",
+        ),
+        (
+            "the run of other inputs is held up",
+            newer().its_run(held_up).input(version("flights", 3, 20)).at(21),
+            "quiet delete old requeue 10 then quiet create run requeue 10",
+        ),
+        (
+            "it is held up, and the intent is suspended",
+            newer().its_run(held_up).input(version("flights", 3, 20)).with(|spec| spec.suspend = true).at(21),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/ImagePull Reconciling",
+        ),
+        (
+            "the run of the newer inputs is dead: the artifact stays in use",
+            newer().its_run(dead).at(11),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/UserError Stalled",
+        ),
+        ("the first inputs are back", newer().input(ready("flights")), "quiet"),
+    ]);
+}
+
+#[test]
+fn upstream_failure_keeps_the_artifact_in_use() {
+    let published = || intent("delay").input(ready("flights")).its_run(succeeded).reconciled();
+    check(vec![
+        (
+            "newer data of the input has failed",
+            published().input(outdated("flights")),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/UpstreamFailed",
+        ),
+        (
+            "the input has failed",
+            published().input(failed("flights")),
+            "Ready=True/Ready InputsReady=False/UpstreamFailed UpToDate=False/UpstreamFailed",
+        ),
+        (
+            "the input is gone",
+            published().input(missing("flights")),
+            "Ready=True/Ready InputsReady=Unknown/WaitingForInputs UpToDate=False/WaitingForInputs",
+        ),
+    ]);
+}
+
+#[test]
+fn edit_keeps_ready_only_if_the_artifact_is_still_valid() {
+    let published = || intent("delay").input(ready("flights")).its_run(succeeded).reconciled();
+    check(vec![
+        (
+            "an edit that changes the result",
+            published().edited(|spec| spec.method = "median".into()),
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=False/Running Reconciling create run",
+        ),
+        (
+            "an edit of the execution",
+            published().edited(|spec| spec.execution.retry.limit = 7),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+        ),
+        (
+            "suspend while the input is gone",
+            published().edited(|spec| spec.suspend = true).input(missing("flights")),
+            "Ready=True/Ready InputsReady=Unknown/WaitingForInputs UpToDate=False/WaitingForInputs artifact 1",
+        ),
+        (
+            "an edit while the input is gone",
+            published().edited(|spec| spec.method = "median".into()).input(missing("flights")),
+            "Ready=Unknown/WaitingForInputs InputsReady=Unknown/WaitingForInputs UpToDate=False/WaitingForInputs",
+        ),
+    ]);
+}
+
+#[test]
+fn pin_selects_a_run() {
+    let first = || intent("delay").input(ready("flights")).its_run(succeeded).reconciled();
+    let second = || first().input(version("flights", 2, 10)).its_run(succeeded_at(11)).reconciled();
+    let pin = first().run_name();
+    let newer = |state: fn(&mut crate::testing::ForecastRun)| {
+        let case = first().input(version("flights", 2, 10)).its_run(state);
+        let pin = case.run_name();
+        case.edited(|spec| spec.pin = Some(pin.clone()))
+    };
+    check(vec![
+        (
+            "the pinned run has succeeded",
+            second().edited(|spec| spec.pin = Some(pin.clone())),
+            "Ready=True/Ready InputsReady=True/Pinned UpToDate=True/Pinned artifact 3",
+        ),
+        (
+            "the pin is taken back",
+            second().edited(|spec| spec.pin = Some(pin.clone())).reconciled().edited(|spec| spec.pin = None),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 4",
+        ),
+        (
+            "the pinned run is active",
+            newer(active).at(21),
+            "Ready=Unknown/Running InputsReady=True/Pinned UpToDate=False/Running Reconciling",
+        ),
+        (
+            "the pin names a dead run",
+            newer(dead),
+            "Ready=False/PinnedRunNotFound InputsReady=Unknown/PinnedRunNotFound UpToDate=False/PinnedRunNotFound \
+             Stalled",
+        ),
+    ]);
+}
+
+#[test]
+fn gate_decides_whether_a_result_is_used() {
+    let gated = |score| {
+        intent("delay").input(ready("flights")).with(|spec| spec.gate = Some(5)).its_run(scored(score))
+    };
+    check(vec![
+        (
+            "good enough",
+            gated(5),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+        ),
+        (
+            "not good enough",
+            gated(4),
+            "Ready=False/GateFailed InputsReady=True/InputsReady UpToDate=Unknown/GateFailed",
+        ),
+        (
+            "a lower gate",
+            gated(4).reconciled().edited(|spec| spec.gate = Some(4)),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+        ),
+        (
+            "a higher gate refuses the artifact",
+            gated(5).reconciled().edited(|spec| spec.gate = Some(6)),
+            "Ready=False/GateFailed InputsReady=True/InputsReady UpToDate=False/GateFailed",
+        ),
+    ]);
+}
+
+#[test]
+fn lost_run_of_the_artifact_starts_no_run() {
+    let published = intent("delay").input(ready("flights")).its_run(succeeded).reconciled();
+    check(vec![("its run was deleted", published.without_runs(), "quiet")]);
+}

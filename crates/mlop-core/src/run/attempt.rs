@@ -1,0 +1,62 @@
+//! The creation of an attempt: a pod, or a Job with one pod.
+
+use super::{Observed, Run};
+use crate::{Blocked, children::meta, plan::Create};
+use k8s_openapi::{
+    api::{
+        batch::v1::{Job, JobSpec},
+        core::v1::{Pod, PodTemplateSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::Resource;
+use mlop_api::{labels, task::Subject};
+
+/// The creation of attempt number `attempt`.
+pub(super) fn create<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Create, Blocked> {
+    let run = observed.object.as_ref();
+    let name = run.meta().name.clone().unwrap_or_default();
+    let kind = R::Resource::kind(&()).into_owned();
+    let inherited =
+        |label: &str| run.meta().labels.as_ref().and_then(|all| all.get(label)).cloned().unwrap_or_default();
+    let labels = [
+        (labels::OPERATOR, observed.operator.clone()),
+        (labels::ROLE, "run".to_owned()),
+        (labels::RUN, name.clone()),
+        (labels::RUN_KIND, kind.clone()),
+        (labels::INTENT, inherited(labels::INTENT)),
+        (labels::INTENT_KIND, inherited(labels::INTENT_KIND)),
+        (labels::ATTEMPT, attempt.to_string()),
+    ];
+    let meta = meta::child_meta(run, format!("{name}-{attempt}"), labels);
+    let subject = Subject {
+        kind,
+        namespace: run.meta().namespace.clone().unwrap_or_default(),
+        uid: run.meta().uid.clone().unwrap_or_default(),
+        name,
+        attempt,
+    };
+    let pod = R::attempt(observed, meta, subject)?;
+    let why = format!("attempt {attempt}");
+    Ok(if R::JOB { Create::of(&job(pod), why) } else { Create::of(&pod, why) })
+}
+
+/// A Job of one pod that the Job controller never repeats: it cannot tell an out-of-memory kill from a bad row, and
+/// does not remember why a pod failed.
+fn job(pod: Pod) -> Job {
+    let template = ObjectMeta {
+        labels: pod.metadata.labels.clone(),
+        annotations: pod.metadata.annotations.clone(),
+        ..Default::default()
+    };
+    Job {
+        metadata: ObjectMeta { annotations: None, ..pod.metadata },
+        spec: Some(JobSpec {
+            backoff_limit: Some(0),
+            pod_replacement_policy: Some("Failed".to_owned()),
+            template: PodTemplateSpec { metadata: Some(template), spec: pod.spec },
+            ..Default::default()
+        }),
+        status: None,
+    }
+}

@@ -1,0 +1,67 @@
+//! The budget of attempts, and the times between and after them.
+
+use super::{Run, RunResource, plan::Draft};
+use crate::{condition, runtime::backoff};
+use jiff::{SignedDuration, Timestamp};
+use kube::Resource;
+use mlop_api::{Digest, duration::Span, status::AttemptFailure};
+
+/// Time the last attempt's pod stays for its logs, unless the run says otherwise.
+const POD_TTL: Span = Span::hours(1);
+
+impl<R: Run> Draft<'_, R> {
+    /// An edit of the execution, or a request to retry, gives a new budget. Attempts keep counting.
+    pub fn renew_budget(&mut self) {
+        let digest = Digest::of_json(self.observed.object.execution()).ok();
+        if self.status.execution_digest.is_some() && self.status.execution_digest != digest {
+            self.status.budget_start = self.status.attempts;
+            self.status.failure = None;
+        }
+        self.status.execution_digest = digest;
+    }
+
+    /// Whether no attempt follows `failure`.
+    pub fn is_exhausted(&self, failure: &AttemptFailure) -> bool {
+        !failure.retryable || self.attempts_of_budget() >= self.limit()
+    }
+
+    /// When the attempt after `failure` is due.
+    pub fn retry_due(&self, failure: &AttemptFailure) -> Timestamp {
+        let object = self.observed.object.as_ref();
+        let ended: Timestamp = failure.at.parse().unwrap_or(Timestamp::UNIX_EPOCH);
+        let seed = object.meta().uid.as_deref().unwrap_or_default();
+        let failures = self.attempts_of_budget().max(1);
+        let delay = backoff::attempt_delay(&object.execution().retry, failures, seed);
+        let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::ZERO);
+        ended.checked_add(delay).unwrap_or(ended)
+    }
+
+    /// Reports that the attempt after `failure` starts at `due`.
+    pub fn report_retry(&mut self, failure: &AttemptFailure, due: Timestamp) -> String {
+        let last = self.status.budget_start.saturating_add(self.limit()).max(failure.attempt);
+        let message = format!(
+            "attempt {} of {last} failed: {}: {}; the next one starts at {}",
+            failure.attempt,
+            failure.reason,
+            failure.message,
+            condition::whole_second(due)
+        );
+        self.set_open(mlop_api::Reason::Retrying, &message);
+        message
+    }
+
+    /// When the pods of a run that ended at `ended` are pruned.
+    pub fn prune_due(&self, ended: Timestamp) -> Timestamp {
+        let ttl = self.observed.object.execution().keep_pods.unwrap_or(POD_TTL);
+        let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+        ended.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(ended)
+    }
+
+    fn attempts_of_budget(&self) -> u32 {
+        self.status.attempts.saturating_sub(self.status.budget_start)
+    }
+
+    fn limit(&self) -> u32 {
+        self.observed.object.execution().retry.limit
+    }
+}

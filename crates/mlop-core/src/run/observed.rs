@@ -1,0 +1,84 @@
+//! The state that a run's decision depends on.
+
+use super::{Run, RunResource};
+use crate::{
+    Blocked,
+    children::pod,
+    resource::{JobView, PodView},
+};
+use kube::Resource;
+use mlop_api::{Reason, dataset::ObjectStore, labels, task};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The observed state of one run, read from caches.
+pub struct Observed<R: Run> {
+    pub object: Arc<R::Resource>,
+    /// Pods of all attempts.
+    pub pods: Vec<Arc<PodView>>,
+    /// Jobs of all attempts, for kinds with [`Run::JOB`].
+    pub jobs: Vec<Arc<JobView>>,
+    /// The ObjectStores of the namespace by name.
+    pub stores: BTreeMap<String, Arc<ObjectStore>>,
+    /// Image of the operator's worker.
+    pub worker_image: String,
+    /// Name of the operator.
+    pub operator: String,
+    /// Related objects of this kind of run.
+    pub related: R::Related,
+}
+
+impl<R: Run> Observed<R> {
+    /// The ObjectStore of this name.
+    ///
+    /// # Errors
+    /// When it does not exist.
+    pub fn store(&self, name: &str) -> Result<&ObjectStore, Blocked> {
+        let missing =
+            || Blocked::waiting(Reason::ConnectionNotReady, format!("ObjectStore {name} does not exist"));
+        self.stores.get(name).map(AsRef::as_ref).ok_or_else(missing)
+    }
+
+    /// The run's inputs as a pod reads them.
+    ///
+    /// # Errors
+    /// When one of their ObjectStores does not exist.
+    pub fn inputs(&self) -> Result<Vec<task::Input>, Blocked> {
+        let inputs = self.object.lineage().inputs.iter();
+        inputs
+            .map(|input| {
+                Ok(task::Input {
+                    name: input.record.name.clone(),
+                    digest: input.record.digest.clone(),
+                    media_type: input.media_type.clone(),
+                    store: pod::store(self.store(&input.store)?),
+                })
+            })
+            .collect()
+    }
+
+    /// Every ObjectStore that the run reads or writes, sorted by name.
+    ///
+    /// # Errors
+    /// When one of them does not exist.
+    pub fn all_stores(&self) -> Result<Vec<&ObjectStore>, Blocked> {
+        let inputs = self.object.lineage().inputs.iter().map(|input| input.store.as_str());
+        let mut names: Vec<&str> = inputs.chain([self.object.store()]).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().map(|name| self.store(name)).collect()
+    }
+
+    /// The pod of an attempt.
+    pub(super) fn pod(&self, attempt: u32) -> Option<&PodView> {
+        self.pods.iter().map(AsRef::as_ref).find(|pod| attempt_of(*pod) == Some(attempt))
+    }
+
+    /// The Job of an attempt.
+    pub(super) fn job(&self, attempt: u32) -> Option<&JobView> {
+        self.jobs.iter().map(AsRef::as_ref).find(|job| attempt_of(*job) == Some(attempt))
+    }
+}
+
+fn attempt_of<K: Resource>(child: &K) -> Option<u32> {
+    child.meta().labels.as_ref()?.get(labels::ATTEMPT)?.parse().ok()
+}

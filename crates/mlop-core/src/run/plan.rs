@@ -1,0 +1,168 @@
+//! What a run does next.
+
+use super::{Observed, Run, RunResource};
+use crate::{
+    Blocked,
+    children::pod_outcome::{self, Ended, Outcome},
+    condition::{self, ConditionStatus, Conditions},
+    plan::{Action, Plan},
+    resource::{JobView, PodView},
+    runtime::controller::Reports,
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::Resource;
+use mlop_api::{Reason, contract::condition_type, duration::Span, result::Failure, status::RunStatus};
+
+/// Time a pod may take to start, unless the run says otherwise.
+const START_TIMEOUT: Span = Span::minutes(10);
+
+/// Decides what a run does next.
+pub fn plan<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
+    if observed.object.meta().deletion_timestamp.is_some() {
+        return Plan::idle();
+    }
+    let mut draft = Draft::new(observed, now);
+    if condition::is_true(&draft.status.conditions, condition_type::SUCCEEDED) {
+        return draft.prune();
+    }
+    draft.status.observed_generation = Some(draft.generation());
+    draft.renew_budget();
+    if let Some(failure) = draft.status.failure.clone().filter(|failure| draft.is_exhausted(failure)) {
+        return draft.give_up(&failure);
+    }
+    let attempt = draft.next_attempt();
+    match (observed.pod(attempt), observed.job(attempt)) {
+        (Some(pod), _) => draft.follow_pod(pod),
+        (None, Some(job)) => draft.follow_job(job),
+        (None, None) => draft.start_attempt(),
+    }
+}
+
+/// A plan in the making.
+pub(super) struct Draft<'a, R: Run> {
+    pub observed: &'a Observed<R>,
+    pub status: RunStatus,
+    pub now: Timestamp,
+}
+
+impl<'a, R: Run> Draft<'a, R> {
+    /// A draft that starts from the reported status.
+    pub fn new(observed: &'a Observed<R>, now: Timestamp) -> Self {
+        let status = observed.object.reported().cloned().unwrap_or_default();
+        Self { observed, status, now }
+    }
+
+    pub fn generation(&self) -> i64 {
+        self.observed.object.meta().generation.unwrap_or_default()
+    }
+
+    pub fn conditions(&mut self) -> Conditions<'_> {
+        let generation = self.generation();
+        Conditions::new(&mut self.status.conditions, generation, self.now)
+    }
+
+    /// Number of the attempt that is active or comes next.
+    fn next_attempt(&self) -> u32 {
+        self.status.attempts.saturating_add(1)
+    }
+
+    /// Starts the next attempt, or waits for the end of its backoff.
+    fn start_attempt(mut self) -> Plan<RunStatus> {
+        if let Some(failure) = self.status.failure.clone() {
+            let due = self.retry_due(&failure);
+            if self.now < due {
+                self.report_retry(&failure, due);
+                return Plan::report(self.status).requeue_at(due);
+            }
+        }
+        match super::attempt::create(self.observed, self.next_attempt()) {
+            Ok(create) => Plan { creates: vec![create], ..self.report_running() },
+            Err(blocked) => self.report_blocked(&blocked),
+        }
+    }
+
+    /// Follows the pod of the active attempt.
+    fn follow_pod(self, pod: &PodView) -> Plan<RunStatus> {
+        match pod_outcome::of(pod) {
+            Outcome::Running => self.report_running(),
+            Outcome::Starting(held_up) => self.follow_start(pod, held_up),
+            Outcome::Succeeded(result) => self.succeed(result),
+            Outcome::Failed(ended) => {
+                let at = pod_outcome::ended_at(pod).unwrap_or(self.now);
+                self.fail(ended, at)
+            }
+        }
+    }
+
+    /// Follows a Job without a pod: the Job controller has not created the pod yet, or the pod is lost.
+    fn follow_job(self, job: &JobView) -> Plan<RunStatus> {
+        let conditions = job.status.conditions.iter().flatten();
+        let Some(failed) = conditions.into_iter().find(|c| c.type_ == "Failed" && c.status == "True") else {
+            return Plan::idle();
+        };
+        let message =
+            format!("the Job failed without a pod: {}", failed.message.as_deref().unwrap_or_default());
+        let failure = Failure::transient(Reason::PodLost, message);
+        let now = self.now;
+        self.fail(Ended { failure, disrupted: true, checkpoint: None }, now)
+    }
+
+    /// Follows a pod that has not started. A pod that no node has room for may wait without limit: that is a queue, not
+    /// a failure.
+    fn follow_start(mut self, pod: &PodView, held_up: Option<(Reason, String)>) -> Plan<RunStatus> {
+        let created = pod.metadata.creation_timestamp.as_ref().map_or(self.now, |at| at.0);
+        let timeout = self.observed.object.execution().start_timeout.unwrap_or(START_TIMEOUT);
+        let is_queued = matches!(held_up, Some((Reason::Unschedulable, _)));
+        let limit = i64::try_from(timeout.as_secs())
+            .ok()
+            .and_then(|seconds| created.checked_add(SignedDuration::from_secs(seconds)).ok())
+            .filter(|_| !is_queued);
+        if let Some(limit) = limit.filter(|limit| *limit <= self.now) {
+            let (reason, why) = held_up.unwrap_or((Reason::StartTimeout, String::new()));
+            let message = format!("the pod did not start within {timeout}: {why}");
+            let failure = Failure::transient(reason, message);
+            let ended = Ended { failure, disrupted: false, checkpoint: None };
+            return self.fail(ended, limit.max(created)).delete(pod, "it did not start in time");
+        }
+        let action = limit.map_or(Action::AwaitChange, Action::RequeueAt);
+        match held_up {
+            Some((reason, message)) => {
+                self.set_open(reason, &message);
+                Plan::report(self.status).with_action(action)
+            }
+            None => Plan::idle().with_action(action),
+        }
+    }
+
+    /// Reports that the attempt runs, if the status shows an earlier problem. Otherwise the write is not worth it: the
+    /// end of the attempt is reported anyway.
+    fn report_running(mut self) -> Plan<RunStatus> {
+        let reported = condition::get(&self.status.conditions, condition_type::SUCCEEDED);
+        let usual = [None, Some(Reason::Pending.as_str()), Some(Reason::Running.as_str())];
+        if usual.contains(&reported.map(|succeeded| succeeded.reason.as_str())) {
+            return Plan::idle();
+        }
+        let message = format!("attempt {} is running", self.next_attempt());
+        self.set_open(Reason::Running, &message);
+        Plan::report(self.status)
+    }
+
+    fn report_blocked(mut self, blocked: &Blocked) -> Plan<RunStatus> {
+        let Blocked { reason, message, stalled } = blocked;
+        let mut conditions = self.conditions();
+        conditions.set(condition_type::SUCCEEDED, ConditionStatus::Unknown, *reason, message);
+        if *stalled {
+            conditions.stalled(*reason, message);
+        } else {
+            conditions.reconciling(*reason, message);
+        }
+        Plan::report(self.status)
+    }
+
+    /// Reports that the run goes on and why it is where it is.
+    pub fn set_open(&mut self, reason: Reason, message: &str) {
+        let mut conditions = self.conditions();
+        conditions.set(condition_type::SUCCEEDED, ConditionStatus::Unknown, reason, message);
+        conditions.reconciling(reason, message);
+    }
+}

@@ -1,0 +1,97 @@
+//! The end of an attempt, and of the run.
+
+use super::{Run, RunResource, plan::Draft};
+use crate::{
+    children::{pod, pod_outcome::Ended},
+    condition::{self, ConditionStatus},
+    plan::Plan,
+};
+use jiff::Timestamp;
+use mlop_api::{
+    MEDIA_TABLE, Reason,
+    contract::condition_type,
+    result::{Failure, ResultDocument},
+    status::{AttemptFailure, Output, RunStatus},
+};
+
+impl<R: Run> Draft<'_, R> {
+    /// The attempt has succeeded: its result becomes the output.
+    pub fn succeed(mut self, result: ResultDocument) -> Plan<RunStatus> {
+        let run = self.observed.object.as_ref();
+        let (Some(digest), Ok(store)) = (result.digest.clone(), self.observed.store(run.store())) else {
+            let message = "the worker reported success without a digest, or its ObjectStore is gone";
+            let failure = Failure::transient(Reason::ResultMissing, message);
+            let now = self.now;
+            return self.fail(Ended { failure, disrupted: false, checkpoint: None }, now);
+        };
+        let key = if R::MEDIA_TYPE == MEDIA_TABLE {
+            format!("manifests/{}.json", digest.hex())
+        } else {
+            format!("trees/{}/", digest.hex())
+        };
+        let message = result.summary.clone().unwrap_or_else(|| "done".to_owned());
+        self.status.output = Some(Output {
+            uri: pod::store(store).uri(&key),
+            store: run.store().to_owned(),
+            media_type: R::MEDIA_TYPE.to_owned(),
+            schema_digest: result.schema_digest,
+            metrics: result.metrics,
+            summary: result.summary,
+            registered: result.registered,
+            activated: result.activated,
+            digest,
+        });
+        self.status.attempts += 1;
+        self.status.failure = None;
+        self.status.finished_at = Some(self.now.to_string());
+        self.status.checkpoint = result.checkpoint.or(self.status.checkpoint);
+        let mut conditions = self.conditions();
+        conditions.set(condition_type::SUCCEEDED, ConditionStatus::True, Reason::Succeeded, &message);
+        conditions.settled();
+        let due = self.prune_due(self.now);
+        Plan::report(self.status).event(false, Reason::Succeeded, message).requeue_at(due)
+    }
+
+    /// The attempt ended at `at` without a result. A disruption does not count against the budget.
+    pub fn fail(mut self, ended: Ended, at: Timestamp) -> Plan<RunStatus> {
+        self.status.attempts += 1;
+        if ended.disrupted {
+            self.status.budget_start += 1;
+        }
+        self.status.checkpoint = ended.checkpoint.or(self.status.checkpoint);
+        self.status.finished_at = Some(self.now.to_string());
+        let failure = AttemptFailure {
+            attempt: self.status.attempts,
+            reason: ended.failure.reason.to_string(),
+            message: condition::truncated(&ended.failure.message, condition::MESSAGE_BYTES_MAX),
+            retryable: ended.failure.retryable,
+            at: at.to_string(),
+        };
+        self.status.failure = Some(failure.clone());
+        if self.is_exhausted(&failure) {
+            return self.give_up(&failure);
+        }
+        let due = self.retry_due(&failure);
+        let message = self.report_retry(&failure, due);
+        Plan::report(self.status).event(true, ended.failure.reason, message).requeue_at(due)
+    }
+
+    /// No attempt follows `failure`: the run is stalled until its execution is edited.
+    pub fn give_up(mut self, failure: &AttemptFailure) -> Plan<RunStatus> {
+        let reason = failure.reason.parse().unwrap_or(Reason::WorkerFailed);
+        let message = if failure.retryable {
+            format!(
+                "attempt {} of {} failed, the last one: {}",
+                self.status.attempts, self.status.attempts, failure.message
+            )
+        } else {
+            failure.message.clone()
+        };
+        let was_open = !condition::is_false(&self.status.conditions, condition_type::SUCCEEDED);
+        let mut conditions = self.conditions();
+        conditions.set(condition_type::SUCCEEDED, ConditionStatus::False, reason, &message);
+        conditions.stalled(reason, &message);
+        let plan = Plan { status: Some(self.status.clone()), ..self.prune() };
+        if was_open { plan.event(true, reason, message) } else { plan }
+    }
+}

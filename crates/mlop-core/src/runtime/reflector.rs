@@ -1,0 +1,181 @@
+//! Feeds a cache from the watches of its kind.
+
+use super::{backoff::WatchBackoff, cache::Cache, workqueue::Key};
+use crate::resource::{ApiKind, Cached};
+use futures::{StreamExt, stream::SelectAll};
+use kube::{
+    Api, Resource,
+    core::{DeserializeGuard, error_boundary::InvalidObject},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use std::{collections::BTreeSet, sync::Arc};
+use tokio::sync::Notify;
+
+/// A dead connection is noticed within this time. The default is five minutes.
+const WATCH_TIMEOUT_SECONDS: u32 = 45;
+/// Objects per page of a list.
+const PAGE_SIZE: u32 = 500;
+
+/// The API of a kind in one namespace, or in all.
+pub type Scoped<K> = (Option<String>, Api<DeserializeGuard<K>>);
+
+/// The watches that feed a cache.
+pub struct Source<K> {
+    pub kind: ApiKind,
+    /// One watch for each.
+    pub scopes: Vec<Scoped<K>>,
+    /// Label selector.
+    pub labels: Option<String>,
+    /// Notified when the API server was out of reach or restored: a watch may then stay silent without an error.
+    pub relist: Arc<Notify>,
+}
+
+/// Feeds `cache` until the process ends. Failed watches restart; the function never returns.
+pub async fn reflect<K>(source: Source<K>, cache: Arc<Cache<K>>)
+where
+    K: Cached,
+    K::DynamicType: Clone,
+{
+    let Source { kind, scopes, labels, relist } = source;
+    let config = watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS).page_size(PAGE_SIZE);
+    let config = match labels {
+        Some(labels) => config.labels(&labels),
+        None => config,
+    };
+    let start = || -> SelectAll<_> {
+        let watches = scopes.iter().map(|(scope, api)| {
+            let (scope, paced) =
+                (scope.clone(), watcher(api.clone(), config.clone()).backoff(WatchBackoff::of(&kind)));
+            paced.map(move |event| (scope.clone(), event)).boxed()
+        });
+        watches.collect()
+    };
+    let all = || -> BTreeSet<Option<String>> { scopes.iter().map(|(scope, _)| scope.clone()).collect() };
+    let (mut streams, mut pending) = (start(), all());
+    loop {
+        let (scope, event) = tokio::select! {
+            biased;
+            () = relist.notified() => {
+                cache.invalidate();
+                (streams, pending) = (start(), all());
+                continue;
+            }
+            Some(next) = streams.next() => next,
+            else => return,
+        };
+        match event {
+            Ok(Event::InitDone) => {
+                cache.end_list(&scope);
+                pending.remove(&scope);
+                if pending.is_empty() {
+                    cache.end_sync();
+                }
+            }
+            event => take_in(&cache, &kind, scope, event),
+        }
+    }
+}
+
+fn take_in<K: Resource + Clone + Send + Sync + 'static>(
+    cache: &Cache<K>,
+    kind: &ApiKind,
+    scope: Option<String>,
+    event: watcher::Result<Event<DeserializeGuard<K>>>,
+) {
+    match event {
+        Ok(Event::Init) => cache.begin_list(scope),
+        Ok(Event::InitDone) => cache.end_list(&scope),
+        Ok(Event::InitApply(DeserializeGuard(object))) => put(cache, kind, object, Cache::put_listed),
+        Ok(Event::Apply(DeserializeGuard(object))) => put(cache, kind, object, Cache::put),
+        Ok(Event::Delete(DeserializeGuard(object))) => {
+            let meta = match &object {
+                Ok(object) => object.meta(),
+                Err(invalid) => &invalid.metadata,
+            };
+            cache.remove(&Key::of(meta), meta.uid.as_deref());
+        }
+        Err(error) => {
+            tracing::warn!(kind = %kind, %error, "watch failed; restarting it");
+            if is_not_served(&error) {
+                cache.end_list(&scope);
+            }
+        }
+    }
+}
+
+/// Whether the API server does not serve the kind. Its objects are gone with it, and no event reports that.
+fn is_not_served(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchStartFailed};
+    matches!(error, InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
+fn put<K: Resource + Clone + Send + Sync + 'static>(
+    cache: &Cache<K>,
+    kind: &ApiKind,
+    object: Result<K, InvalidObject>,
+    put: impl Fn(&Cache<K>, K),
+) {
+    match object {
+        Ok(object) => put(cache, object),
+        Err(invalid) => {
+            let key = Key::of(&invalid.metadata);
+            tracing::warn!(kind = %kind, object = %key, error = %invalid.error, "cannot read a stored object; ignoring it");
+            cache.remove(&key, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::PodView;
+    use kube::client::Body;
+    use serde_json::json;
+    use std::time::Duration;
+    use tower::BoxError;
+
+    /// A server that lists one pod and refuses to watch its kind.
+    async fn refuse_watch(request: http::Request<Body>) -> Result<http::Response<Body>, BoxError> {
+        let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        let pod = json!({"metadata": {"namespace": "ns", "name": "a", "uid": "u", "resourceVersion": "1"}});
+        let (status, answer) = match watches {
+            false => (200, json!({"metadata": {"resourceVersion": "1"}, "items": [pod]})),
+            true => (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404})),
+        };
+        Ok(http::Response::builder().status(status).body(Body::from(answer.to_string().into_bytes()))?)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn objects_are_removed_when_their_kind_is_no_longer_served() {
+        let client = kube::Client::new(tower::service_fn(refuse_watch), "ns");
+        let cache: Arc<Cache<PodView>> = Arc::default();
+        let source = Source {
+            kind: ApiKind::of::<PodView>(),
+            scopes: vec![(None, Api::all(client))],
+            labels: None,
+            relist: Arc::default(),
+        };
+        let changes = Arc::new(Notify::new());
+        let notify = Arc::clone(&changes);
+        cache.on_change(move |_| notify.notify_one());
+        let emptied = async {
+            cache.synced().wait_for(|synced| *synced).await.unwrap();
+            let mut pod = PodView::default();
+            pod.metadata.namespace = Some("ns".into());
+            pod.metadata.name = Some("b".into());
+            pod.metadata.uid = Some("v".into());
+            pod.metadata.resource_version = Some("2".into());
+            cache.put_written(pod);
+            while !cache.keys().is_empty() {
+                changes.notified().await;
+            }
+        };
+        tokio::select! {
+            () = reflect(source, Arc::clone(&cache)) => unreachable!("a reflector never ends"),
+            outcome = tokio::time::timeout(Duration::from_secs(60), emptied) => outcome.unwrap(),
+        }
+    }
+}

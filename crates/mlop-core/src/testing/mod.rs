@@ -1,0 +1,27 @@
+//! What the tests of several rooms share.
+
+mod inputs;
+mod kinds;
+mod pods;
+
+pub use inputs::{dataset, descendant, failed, input, missing, outdated, ready, version};
+pub use kinds::{Forecast, ForecastRun, ForecastRunSpec, ForecastSpec, TestLineage};
+pub use pods::{held_up, running, terminated};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// Seconds since the epoch at which decisions are made, unless a test says otherwise.
+pub const NOW: i64 = 1_000_000;
+/// The namespace of all objects.
+pub const NS: &str = "default";
+
+/// The time of this second.
+pub fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// The time of this second as Kubernetes writes it.
+pub fn time(second: i64) -> Time {
+    Time(at(second))
+}

@@ -1,0 +1,30 @@
+//! Pod statuses as the kubelet reports them.
+
+use super::time;
+use k8s_openapi::api::core::v1::PodStatus;
+use mlop_api::result::ResultDocument;
+use serde_json::{Value, json};
+
+/// A pod whose worker has ended with `result` at `second`.
+pub fn terminated(result: &ResultDocument, second: i64) -> PodStatus {
+    let failed = result.error.is_some();
+    let state = json!({"terminated": {"exitCode": i32::from(failed), "message": result.to_message(),
+        "finishedAt": time(second)}});
+    status(if failed { "Failed" } else { "Succeeded" }, state)
+}
+
+/// A pod that runs.
+pub fn running() -> PodStatus {
+    status("Running", json!({"running": {}}))
+}
+
+/// A pod whose image cannot be pulled.
+pub fn held_up() -> PodStatus {
+    status("Pending", json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}}))
+}
+
+fn status(phase: &str, state: Value) -> PodStatus {
+    let container = json!({"name": "worker", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+        "state": state});
+    serde_json::from_value(json!({"phase": phase, "containerStatuses": [container]})).unwrap()
+}
