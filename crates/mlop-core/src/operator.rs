@@ -41,11 +41,11 @@ struct Args {
     log_level: String,
 }
 
-/// An operator's `main`: reads flags, connects, holds the lease, answers probes, runs what `install` sets up, and
-/// stops gracefully on SIGTERM.
+/// The entry point of an operator: reads flags, connects, elects a leader, answers probes, runs the controllers that
+/// `install` sets up, and shuts down on SIGTERM.
 ///
 /// # Errors
-/// When it cannot start, or when a part that should run for ever ends.
+/// When it cannot start, or when a reflector or controller ends.
 pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::Result<()> {
     let args = Args::parse();
     logging::init(&args.log_level)?;

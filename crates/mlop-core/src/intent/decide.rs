@@ -25,6 +25,9 @@ use mlop_api::{
 };
 use std::sync::Arc;
 
+/// The reason and message of an active run that is held up.
+type HeldUp = Option<(Reason, String)>;
+
 /// Derives the step from the inputs, the runs and the pods.
 pub(super) fn decide<I: Intent>(observed: &Observed<I>, now: Timestamp) -> (Step<I>, Findings) {
     let mut findings = Findings::default();
@@ -128,7 +131,7 @@ fn keep_artifact<I: Intent>(
     }
 }
 
-fn active_run<I: Intent>(observed: &Observed<I>) -> Option<(&Arc<I::Run>, Option<(Reason, String)>)> {
+fn active_run<I: Intent>(observed: &Observed<I>) -> Option<(&Arc<I::Run>, HeldUp)> {
     observed.runs.iter().find_map(|run| match run_state(run.as_ref()) {
         RunState::Active(held_up) => Some((run, held_up)),
         _ => None,

@@ -287,7 +287,7 @@ async fn delete(cx: &Context, subject: &Subject<'_>, step: &Delete) -> Result<()
 /// The precondition of a status write.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guard {
-    /// The same object: a derived status is right whatever was written meanwhile.
+    /// The same object: a derived status is right after any other write.
     Uid,
     /// The same version: the status was made from the one that was read.
     ResourceVersion,
@@ -367,22 +367,4 @@ async fn publish(cx: &Context, subject: &Subject<'_>, event: &Event) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_of_the_server_do_not_differ() {
-        let wanted = json!({"spec": {"replicas": 1, "containers": [{"name": "a"}], "nodeSelector": {}}});
-        let live = json!({"spec": {"replicas": 1, "containers": [{"name": "a", "pull": "Always"}], "x": 1}, "status": {}});
-        assert!(contains(&live, &wanted));
-        assert!(is_applied(
-            &json!({"spec": {"replicas": 1}}),
-            &json!({"kind": "A", "spec": {"replicas": 1}})
-        ));
-        assert!(!contains(&json!({"spec": {"replicas": 2, "containers": [{"name": "a"}]}}), &wanted));
-        assert!(!contains(
-            &json!({"spec": {"replicas": 1, "containers": [{"name": "a"}, {"name": "b"}]}}),
-            &wanted
-        ));
-    }
-}
+mod tests;

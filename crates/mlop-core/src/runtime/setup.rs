@@ -220,7 +220,7 @@ impl Setup {
             tasks.spawn(controller(Arc::clone(&cx)));
         }
         cx.metrics.leading.set(i64::from(*gained.borrow()));
-        // One listener notifies all parts in their order. Receivers of their own would wake in any order.
+        // One listener notifies all parts in their order. With a receiver each, they would run in any order.
         loop {
             tokio::select! {
                 biased;
