@@ -6,6 +6,8 @@ use mlop_api::{Digest, Reason, common::Consistency, contract::Root};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+type Edit<'a> = &'a dyn Fn(&mut Value);
+
 /// A ready Dataset after an edit of its JSON.
 fn edited(edit: impl Fn(&mut Value)) -> InputState {
     let mut object = dataset("flights", 1, -100, json!([]), Value::Null);
@@ -94,7 +96,6 @@ fn signal_changes_with_what_dependents_decide_on() {
         let (before, after) = (ready("flights").object.unwrap(), edited(edit).object.unwrap());
         signal(&before) != signal(&after)
     };
-    type Edit<'a> = &'a dyn Fn(&mut Value);
     let rows: [(&str, Edit, bool); 8] = [
         ("nothing", &|_| {}, false),
         ("a label", &|object| object["metadata"]["labels"] = json!({"a": "b"}), false),

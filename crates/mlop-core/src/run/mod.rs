@@ -11,6 +11,50 @@
 //!
 //! Attempts are numbered from 1, and numbers never restart: the name of the pod contains the number, so an attempt
 //! cannot start twice.
+//!
+//! # Example
+//!
+//! A kind of run whose attempts write to the run's ObjectStore. An attempt that needs a missing store is blocked, and the
+//! run reports why:
+//!
+//! ```
+//! use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+//! use mlop_api::{
+//!     MEDIA_TABLE,
+//!     dataset::DatasetVersion,
+//!     task::{Subject, Task, Work},
+//! };
+//! use mlop_core::{
+//!     Blocked,
+//!     children::{container, pod},
+//!     run::{Observed, Run, RunResource},
+//! };
+//!
+//! struct VersionRun;
+//!
+//! impl Run for VersionRun {
+//!     type Resource = DatasetVersion;
+//!     type Related = ();
+//!     const MEDIA_TYPE: &'static str = MEDIA_TABLE;
+//!
+//!     fn attempt(observed: &Observed<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, Blocked> {
+//!         let run = observed.object.as_ref();
+//!         let store = observed.store(run.store())?;
+//!         let work = Work::Probe { store: pod::store(store) };
+//!         let resources = &run.execution().resources;
+//!         Ok(pod::Builder::once(meta)
+//!             .task(&Task { subject, work })
+//!             .keys(store)
+//!             .scratch("tmp", Some("1Gi"), false)
+//!             .container(container::worker(&observed.worker_image, &[], &[store], resources))
+//!             .execution(run.execution())
+//!             .build())
+//!     }
+//! }
+//!
+//! // An attempt is a pod. With JOB, it would be a Job around the pod.
+//! assert!(!VersionRun::JOB);
+//! ```
 
 mod attempt;
 mod budget;
