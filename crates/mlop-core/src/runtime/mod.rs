@@ -15,3 +15,6 @@ pub mod reflector;
 pub mod setup;
 pub mod triggers;
 pub mod workqueue;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! Reconciles and writes against an API server that answers from a script.
+
+mod controller;
+mod execute;
+mod server;
+mod setup;

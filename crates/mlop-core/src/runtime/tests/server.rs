@@ -1,0 +1,105 @@
+//! A scripted API server, and the context of an operator that uses it.
+
+use crate::{
+    resource::ApiKind,
+    runtime::{
+        cache::WriteThrough,
+        context::{Clock, Context, Settings},
+    },
+    testing::{Forecast, NOW, NS, at},
+};
+use http::{Request, Response};
+use jiff::SignedDuration;
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+use tokio::{sync::watch, time::Instant};
+use tower::BoxError;
+
+/// A request that the server has received.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sent {
+    pub method: String,
+    pub path: String,
+    pub body: Value,
+}
+
+/// Answers requests from a script and records them. Watches are never answered.
+pub struct Server {
+    sent: Mutex<Vec<Sent>>,
+    answer: Box<dyn Fn(&Sent) -> (u16, Value) + Send + Sync>,
+}
+
+impl Server {
+    pub fn start(answer: impl Fn(&Sent) -> (u16, Value) + Send + Sync + 'static) -> (Arc<Self>, Client) {
+        let server = Arc::new(Self { sent: Mutex::default(), answer: Box::new(answer) });
+        let receiver = Arc::clone(&server);
+        let service = tower::service_fn(move |request| Arc::clone(&receiver).receive(request));
+        (server, Client::new(service, NS))
+    }
+
+    async fn receive(self: Arc<Self>, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+        let (parts, body) = request.into_parts();
+        if parts.uri.query().is_some_and(|query| query.contains("watch=true")) {
+            return std::future::pending().await;
+        }
+        let body = serde_json::from_slice(&body.collect_bytes().await?).unwrap_or_default();
+        let sent = Sent { method: parts.method.to_string(), path: parts.uri.path().to_owned(), body };
+        let (status, answer) = (self.answer)(&sent);
+        self.sent.lock().unwrap().push(sent);
+        Ok(Response::builder().status(status).body(Body::from(answer.to_string().into_bytes()))?)
+    }
+
+    pub fn sent(&self) -> Vec<Sent> {
+        self.sent.lock().unwrap().clone()
+    }
+
+    /// The methods of the requests so far.
+    pub fn methods(&self) -> Vec<String> {
+        self.sent().into_iter().map(|sent| sent.method).collect()
+    }
+}
+
+/// Accepts every request: the answer to a write is the written object, with a uid and a version.
+pub fn accept(sent: &Sent) -> (u16, Value) {
+    let mut object = sent.body.clone();
+    object["metadata"]["uid"] = json!("given");
+    object["metadata"]["resourceVersion"] = json!("7");
+    (200, object)
+}
+
+/// A refusal by the API server.
+pub fn refuse(code: u16, reason: &str, message: &str) -> (u16, Value) {
+    let status =
+        json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message});
+    (code, status)
+}
+
+/// The intent `a`, with a uid.
+pub fn forecast() -> Forecast {
+    let mut forecast = Forecast::new("a", Default::default());
+    forecast.metadata.namespace = Some(NS.to_owned());
+    forecast.metadata.uid = Some("a-uid".to_owned());
+    forecast.metadata.resource_version = Some("1".to_owned());
+    forecast.metadata.generation = Some(1);
+    forecast
+}
+
+/// A clock that follows tokio's from [`NOW`] on.
+pub fn clock() -> Clock {
+    let start = Instant::now();
+    Arc::new(move || at(NOW) + SignedDuration::try_from(start.elapsed()).unwrap())
+}
+
+/// The context of an operator, and its leadership.
+pub fn context(
+    client: Client,
+    stores: BTreeMap<ApiKind, Arc<dyn WriteThrough>>,
+) -> (Arc<Context>, watch::Sender<bool>) {
+    let (leads, leading) = watch::channel(true);
+    let (settings, metrics) = (Settings::default(), Arc::default());
+    (Arc::new(Context { client, settings, clock: clock(), metrics, leading, stores }), leads)
+}
