@@ -96,7 +96,7 @@ fn signal_changes_with_what_dependents_decide_on() {
         let (before, after) = (ready("flights").object.unwrap(), edited(edit).object.unwrap());
         signal(&before) != signal(&after)
     };
-    let rows: [(&str, Edit, bool); 8] = [
+    let rows: [(&str, Edit<'_>, bool); 8] = [
         ("nothing", &|_| {}, false),
         ("a label", &|object| object["metadata"]["labels"] = json!({"a": "b"}), false),
         ("a metric", &|object| object["status"]["metrics"] = json!([{"name": "rows", "value": "1"}]), false),

@@ -107,6 +107,30 @@ async fn failed_reconcile_is_repeated_with_a_growing_delay() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn backoff_does_not_grow_with_events() {
+    let (_, client) = Server::start(accept);
+    let (cx, _leads) = context(client, BTreeMap::new());
+    let (cache, queue) = (Arc::new(Cache::<Forecast>::default()), Arc::new(Workqueue::default()));
+    cache.put_written(forecast());
+    let refused = || Err(Error::Refused { reason: Reason::QuotaExceeded, message: "exceeded quota".into() });
+    let (script, calls) = Script::new((0..200).map(|_| refused()));
+    let run = Controller::new(script, cx, cache, Arc::clone(&queue)).run();
+    let events = async {
+        for _ in 0..40 {
+            queue.enqueue(Key::new(NS, "a"));
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let before = calls.lock().unwrap().len();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        calls.lock().unwrap().len() - before
+    };
+    tokio::select! {
+        () = run => unreachable!("a controller never ends"),
+        later = events => assert!(later > 0, "20 s of failures delay the next reconcile by more than a minute"),
+    }
+}
+
 fn conditions(body: &Value) -> Vec<String> {
     let conditions = body["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let text = |condition: &Value, field: &str| condition[field].as_str().unwrap_or_default().to_owned();

@@ -27,14 +27,18 @@ pub struct Sent {
     pub body: Value,
 }
 
+/// A status code and the body of an answer.
+pub type Answer = (u16, Value);
+type Script = Box<dyn Fn(&Sent) -> Answer + Send + Sync>;
+
 /// Answers requests from a script and records them. Watches are never answered.
 pub struct Server {
     sent: Mutex<Vec<Sent>>,
-    answer: Box<dyn Fn(&Sent) -> (u16, Value) + Send + Sync>,
+    answer: Script,
 }
 
 impl Server {
-    pub fn start(answer: impl Fn(&Sent) -> (u16, Value) + Send + Sync + 'static) -> (Arc<Self>, Client) {
+    pub fn start(answer: impl Fn(&Sent) -> Answer + Send + Sync + 'static) -> (Arc<Self>, Client) {
         let server = Arc::new(Self { sent: Mutex::default(), answer: Box::new(answer) });
         let receiver = Arc::clone(&server);
         let service = tower::service_fn(move |request| Arc::clone(&receiver).receive(request));
@@ -64,7 +68,7 @@ impl Server {
 }
 
 /// Accepts every request: the answer to a write is the written object, with a uid and a version.
-pub fn accept(sent: &Sent) -> (u16, Value) {
+pub fn accept(sent: &Sent) -> Answer {
     let mut object = sent.body.clone();
     object["metadata"]["uid"] = json!("given");
     object["metadata"]["resourceVersion"] = json!("7");
@@ -72,7 +76,7 @@ pub fn accept(sent: &Sent) -> (u16, Value) {
 }
 
 /// A refusal by the API server.
-pub fn refuse(code: u16, reason: &str, message: &str) -> (u16, Value) {
+pub fn refuse(code: u16, reason: &str, message: &str) -> Answer {
     let status =
         json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message});
     (code, status)
