@@ -2,14 +2,17 @@
 
 mod column;
 mod format;
+mod rules;
 
 pub use column::{Column, ColumnType};
-pub use format::{Csv, Format};
+pub use format::{Csv, Format, Header, Ndjson, Parquet};
+pub use rules::{Freshness, Rules};
 
 use crate::{
     Digest,
     common::{Flow, Resources, Retry, Trigger, default_keep},
     duration::Span,
+    is_default,
     run::{Execution, Lineage},
     status::{ConnectionStatus, IntentStatus, RunStatus},
 };
@@ -87,7 +90,10 @@ fn default_region() -> String {
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.artifact.digest", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
 )]
-#[x_kube(validation = ("!has(self.unique) || self.unique.all(u, self.columns.exists(c, c.name == u))", "unique must name columns"))]
+#[x_kube(
+    validation = ("!has(self.unique) || self.unique.all(u, self.columns.exists(c, c.name == u))", "unique must name columns"),
+    validation = ("!has(self.rules) || !has(self.rules.freshness) || self.columns.exists(c, c.name == self.rules.freshness.column && c.type in ['timestamp', 'date'])", "rules.freshness.column must name a column of type timestamp or date")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct DatasetSpec {
     /// Where the rows come from.
@@ -96,7 +102,7 @@ pub struct DatasetSpec {
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub columns: Vec<Column>,
-    /// Columns whose values together must not repeat; a row that repeats them is rejected.
+    /// Columns whose values together must not repeat; a row that repeats them is rejected. As in SQL, rows with a missing value in one of them repeat nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -104,6 +110,9 @@ pub struct DatasetSpec {
     /// How many rows may be rejected before a version fails.
     #[serde(default)]
     pub quarantine: Quarantine,
+    /// What the rows of a version as a whole must be.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rules: Rules,
     /// Name of the ObjectStore that holds the versions.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub store: String,
@@ -229,10 +238,15 @@ fn default_every() -> Span {
     printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", priority = 1),
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.output.digest", priority = 1)
 )]
+#[serde(rename_all = "camelCase")]
 pub struct DatasetVersionSpec {
     /// Everything that determines the content.
     #[x_kube(validation = ("self == oldSelf", "identity is immutable: edit the Dataset to get another version"))]
     pub identity: DatasetVersionIdentity,
+    /// Rows of the version in use when this one was asked for, which rules.maxRowChange compares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub previous_rows: Option<i64>,
     /// How the work is carried out.
     #[serde(default)]
     pub execution: Execution,
@@ -256,6 +270,9 @@ pub struct DatasetVersionIdentity {
     pub unique: Vec<String>,
     /// The dataset's quarantine budget.
     pub quarantine: Quarantine,
+    /// The dataset's rules.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rules: Rules,
     /// ObjectStore that holds the version.
     #[schemars(length(max = 63))]
     pub store: String,

@@ -22,6 +22,7 @@ pub mod result;
 pub mod run;
 pub mod status;
 pub mod task;
+pub mod text;
 pub mod training;
 
 pub use contract::Artifact;
@@ -36,3 +37,8 @@ pub const VERSION: &str = "v1alpha1";
 pub const MEDIA_TABLE: &str = "application/vnd.mlop.table.v1+json";
 /// Media type of a tree: a manifest that lists files of any kind.
 pub const MEDIA_TREE: &str = "application/vnd.mlop.tree.v1+json";
+
+/// Whether a field has its default and is left out of JSON, so that digests do not depend on which fields exist.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -86,6 +86,8 @@ reasons! {
     SchemaMismatch,
     /// More rows were rejected than `quarantine` allows.
     QuarantineBudgetExceeded,
+    /// The rows as a whole break a rule of `spec.rules`: too few, too different in number, or too old.
+    RuleViolated,
     /// No object of the source matches.
     SourceEmpty,
     /// An object changed while it was read.

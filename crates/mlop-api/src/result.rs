@@ -3,7 +3,7 @@
 //! It is the termination message of the worker's container: at most [`LIMIT`] bytes, since the kubelet shares
 //! 12 KiB among all containers of a pod. What does not fit is in the object store.
 
-use crate::{Digest, Reason, common::Metric};
+use crate::{Digest, Reason, common::Metric, text::make_printable};
 use serde::{Deserialize, Serialize};
 
 /// Largest result in bytes.
@@ -143,7 +143,11 @@ impl ResultDocument {
         Ok(document.fitted())
     }
 
+    /// The document without what a status has no room for, and with text that can be written everywhere.
     fn fitted(mut self) -> Self {
+        let failure = self.error.iter_mut().map(|failure| &mut failure.message);
+        let metrics = self.metrics.iter_mut().map(|metric| &mut metric.name);
+        failure.chain(metrics).chain(&mut self.summary).for_each(make_printable);
         self.metrics.retain(|metric| {
             (1..=METRIC_NAME_CHARS_MAX).contains(&metric.name.chars().count())
                 && (1..=METRIC_VALUE_CHARS_MAX).contains(&metric.value.chars().count())
@@ -206,6 +210,23 @@ mod tests {
         assert_eq!((read.metrics.len(), read.metrics[0].name.as_str()), (64, "0"));
         let read = ResultDocument::from_message(&result.to_message()).unwrap();
         assert_eq!(read.summary.unwrap().chars().count(), 256);
+    }
+
+    #[test]
+    fn text_from_outside_is_made_printable() {
+        let result = ResultDocument {
+            summary: Some("a\u{7f}".into()),
+            error: Some(Failure::terminal(Reason::SourceChanged, "tab\u{1}\u{ffff}.csv")),
+            ..Default::default()
+        };
+        let written = serde_json::to_string(&result).unwrap();
+        for read in
+            [ResultDocument::from_message(&written), ResultDocument::from_message(&result.to_message())]
+        {
+            let read = read.unwrap();
+            assert_eq!(read.summary.as_deref(), Some("a\\u{7f}"));
+            assert_eq!(read.error.unwrap().message, "tab\\u{1}\\u{ffff}.csv");
+        }
     }
 
     #[test]

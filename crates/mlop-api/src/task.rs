@@ -8,7 +8,8 @@ use crate::{
     Digest,
     common::Metric,
     contract::Root,
-    dataset::{Column, Format, Quarantine},
+    dataset::{Column, Format, Quarantine, Rules},
+    is_default,
     result::Activated,
 };
 use serde::{Deserialize, Serialize};
@@ -42,7 +43,7 @@ pub enum Work {
     /// `mlop-dataset`: list the source and keep the listing under `listings/<digest>.json` of `output`.
     Scan(ScanWork),
     /// `mlop-dataset`: read exactly the listed objects, validate, write a table.
-    Version(VersionWork),
+    Version(Box<VersionWork>),
     /// `mlop-features`: run the SQL over the inputs, write a table, and activate it if asked to.
     Snapshot(SnapshotWork),
     /// `mlop-features`: load a table into Redis and move the view's pointer to it.
@@ -122,6 +123,11 @@ pub struct VersionWork {
     pub columns: Vec<Column>,
     pub unique: Vec<String>,
     pub quarantine: Quarantine,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rules: Rules,
+    /// Rows of the version in use when this one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_rows: Option<u64>,
     pub output: Store,
 }
 

@@ -7,6 +7,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use listed::Skipped;
 use mlop_api::{Digest, Reason, result::Failure, task::Store};
 use object_store::{
     Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, memory::InMemory,
@@ -15,6 +16,7 @@ use object_store::{
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
+mod listed;
 mod open;
 mod outage;
 
@@ -32,6 +34,7 @@ pub struct ObjectStoreHandle {
     store: Store,
     client: Arc<dyn ObjectStore>,
     patience: Patience,
+    skipped: Skipped,
 }
 
 /// An object as a listing shows it.
@@ -53,7 +56,7 @@ pub type Body = BoxStream<'static, Result<Bytes, Failure>>;
 impl ObjectStoreHandle {
     /// A handle over any client whose root is the bucket. It makes each request once.
     pub fn new(store: Store, client: Arc<dyn ObjectStore>) -> Self {
-        Self { store, client, patience: Patience::NONE }
+        Self { store, client, patience: Patience::NONE, skipped: Skipped::default() }
     }
 
     /// The same store, whose requests are repeated with `patience` while it does not answer.
@@ -92,6 +95,11 @@ impl ObjectStoreHandle {
     /// Where and what this store is.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Objects that listings of this store have left out because of their keys: how many, and some by name.
+    pub fn skipped(&self) -> Option<String> {
+        self.skipped.describe()
     }
 
     /// The whole object at `key`, or `None` when there is none.

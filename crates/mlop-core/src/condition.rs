@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use mlop_api::{Reason, contract::condition_type};
+use mlop_api::{Reason, contract::condition_type, text::printable};
 
 /// Longest message of a condition in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
@@ -106,10 +106,11 @@ pub fn is_false(conditions: &[Condition], kind: &str) -> bool {
     get(conditions, kind).is_some_and(|c| c.status == "False")
 }
 
-/// `text` cut at a character to at most `bytes_max` bytes, with an ellipsis if it was longer.
+/// `text` with characters that a status can hold, cut to at most `bytes_max` bytes, with an ellipsis if it was longer.
 pub fn truncated(text: &str, bytes_max: usize) -> String {
+    let text = printable(text);
     if text.len() <= bytes_max {
-        return text.to_owned();
+        return text.into_owned();
     }
     let mut end = bytes_max.saturating_sub('…'.len_utf8());
     while !text.is_char_boundary(end) {
@@ -172,5 +173,6 @@ mod tests {
     fn truncated_cuts_at_a_character() {
         assert_eq!(truncated("äöü", 6), "äöü");
         assert_eq!(truncated("äöüx", 6), "ä…");
+        assert_eq!(truncated("del\u{7f}", 99), "del\\u{7f}");
     }
 }

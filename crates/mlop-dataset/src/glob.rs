@@ -18,7 +18,7 @@ impl Pattern {
         let mut at_segment = true;
         while let Some(first) = rest.chars().next() {
             let (matches, length) = match first {
-                // Folders, or none at all: `**/x` matches `x`.
+                // Directories, or none at all: `**/x` matches `x`.
                 '*' if at_segment && rest.starts_with("**/") => ("(?:.*/)?".to_owned(), 3),
                 '*' if rest.starts_with("**") => (".*".to_owned(), 2),
                 '*' => ("[^/]*".to_owned(), 1),

@@ -15,29 +15,35 @@ pub mod scan;
 mod text;
 pub mod version;
 
+use jiff::Timestamp;
 use mlop_api::{
     Reason,
     result::{Failure, ResultDocument},
     task::{Task, Work},
 };
-use mlop_artifact::{store, worker};
+use mlop_artifact::{patience::Patience, store, worker};
 
-/// Does what `task` says.
+/// Does what `task` says; ages are measured at `now`.
 ///
 /// # Errors
 /// Each with its documented reason; see the modules.
-pub async fn work(task: Task) -> Result<ResultDocument, Failure> {
+pub async fn work(task: Task, now: Timestamp) -> Result<ResultDocument, Failure> {
     match task.work {
-        Work::Probe { store } => probe::probe(&store::open(&store)?, &task.subject).await,
+        // A probe reports what it finds at once: the operator repeats it.
+        Work::Probe { store } => {
+            probe::probe(&store::open(&store)?.with_patience(Patience::NONE), &task.subject).await
+        }
         Work::Scan(work) => scan::scan(&store::open(&work.source)?, &store::open(&work.output)?, &work).await,
         Work::Version(work) => {
             let (source, output) = (store::open(&work.source)?, store::open(&work.output)?);
-            worker::once(&output, &task.subject.uid, async || version::version(&source, &output, work).await)
-                .await
+            worker::once(&output, &task.subject.uid, async || {
+                version::version(&source, &output, *work, now).await
+            })
+            .await
         }
         _ => Err(Failure::terminal(
             Reason::WorkerFailed,
-            "mlop-dataset does not do this kind of work; the operator's images are mixed up",
+            "unexpected task: the worker image does not match the operator's version",
         )),
     }
 }

@@ -10,7 +10,9 @@ use std::process::ExitCode;
 #[command(name = "mlop-dataset", version)]
 struct Args {}
 
+#[allow(clippy::disallowed_methods, reason = "the one place where this worker reads the clock")]
 fn main() -> ExitCode {
     let Args {} = Args::parse();
-    mlop_artifact::worker::run("mlop-dataset", mlop_dataset::work)
+    let now = jiff::Timestamp::now();
+    mlop_artifact::worker::run("mlop-dataset", move |task| mlop_dataset::work(task, now))
 }

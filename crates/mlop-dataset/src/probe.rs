@@ -63,7 +63,7 @@ fn reachable(summary: &str) -> ResultDocument {
 mod tests {
     use super::*;
     use mlop_api::task::Store;
-    use mlop_artifact::store;
+    use mlop_artifact::{patience::Patience, store};
 
     fn subject() -> Subject {
         Subject {
@@ -101,7 +101,8 @@ mod tests {
             credentials: false,
             ..Store::default()
         };
-        let failure = probe(&store::open(&address).unwrap(), &subject()).await.unwrap_err();
+        let unreachable = store::open(&address).unwrap().with_patience(Patience::NONE);
+        let failure = probe(&unreachable, &subject()).await.unwrap_err();
         assert_eq!(
             (failure.reason, failure.retryable),
             (Reason::StoreUnreachable, true),

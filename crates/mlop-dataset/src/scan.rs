@@ -25,18 +25,22 @@ pub async fn scan(
     work: &ScanWork,
 ) -> Result<ResultDocument, Failure> {
     let listing = list(source, work).await?;
+    let skipped = source.skipped().map(|keys| format!("; skipped objects with unusable keys: {keys}"));
+    let skipped = skipped.unwrap_or_default();
     if listing.objects.is_empty() {
         let (place, patterns) = (source.store().uri(&work.prefix), work.include.join(", "));
         let which =
             if patterns.is_empty() { "object".to_owned() } else { format!("object that matches {patterns}") };
-        let message = format!("there is no {which} under {place}; upload one, or correct prefix and include");
+        let message = format!(
+            "there is no {which} with content under {place}; upload one, or correct prefix and include{skipped}"
+        );
         return Err(Failure::terminal(Reason::SourceEmpty, message));
     }
     let (objects, bytes) = (listing.objects.len() as u64, listing.bytes());
     let digest = listing.write(output).await?;
     Ok(ResultDocument {
         digest: Some(digest),
-        summary: Some(format!("{}, {}", text::count(objects, "object"), text::bytes(bytes))),
+        summary: Some(format!("{}, {}{skipped}", text::count(objects, "object"), text::bytes(bytes))),
         metrics: vec![Metric::new("objects", objects as f64), Metric::new("bytes", bytes as f64)],
         ..ResultDocument::default()
     })

@@ -42,6 +42,18 @@ pub fn cut(text: &str, bytes_max: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
+/// Longest key in a message, in bytes.
+const KEY_BYTES_MAX: usize = 80;
+
+/// The end of a key, which tells more than its beginning.
+pub fn shorten_key(key: &str) -> &str {
+    let mut start = key.len().saturating_sub(KEY_BYTES_MAX);
+    while !key.is_char_boundary(start) {
+        start += 1;
+    }
+    key.get(start..).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,15 +5,23 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | `source` | an object's bytes, in the listed state, decompressed |
-//! | `reader`, `csv` | rows of cells out of bytes: the seam for other formats |
-//! | `column` | what a value must be |
+//! | `source` | an object's bytes, in the listed state |
+//! | `content`, `decompress`, `encoding` | what the bytes are, and text out of them |
+//! | `reader`, `csv`, `ndjson`, `parquet` | rows of cells: the seam for formats |
+//! | `column`, `value`, `civil` | what a value must be, and how it is read |
 //! | `unique` | whether a row's key was there before |
 //! | `quarantine` | rejected rows and their budget |
+//! | `volume` | the rules for all rows together |
 //! | `stats`, `table` | statistics, and Parquet parts |
 
+mod civil;
 mod column;
+mod content;
 mod csv;
+mod decompress;
+mod encoding;
+mod ndjson;
+mod parquet;
 mod quarantine;
 mod reader;
 mod rows;
@@ -21,14 +29,18 @@ mod source;
 mod stats;
 mod table;
 mod unique;
+mod value;
+mod volume;
 
 use crate::{listing::Listing, text};
 use column::Rule;
 use csv::CsvReader;
+use decompress::Started;
+use jiff::Timestamp;
 use mlop_api::{
     Digest, Reason,
     common::Metric,
-    dataset::{ColumnType, Format},
+    dataset::Format,
     result::{Failure, ResultDocument},
     task::VersionWork,
 };
@@ -36,21 +48,28 @@ use mlop_artifact::{
     manifest::{self, Published, TableManifest, schema_digest},
     store::ObjectStoreHandle,
 };
+use ndjson::NdjsonReader;
+use parquet::ParquetReader;
 use quarantine::{Quarantine, Verdict};
 use reader::Reader;
 use rows::Rows;
+use std::path::Path;
 use tokio::runtime::Handle;
+use value::Numbers;
+use volume::Volume;
 
 /// Makes the version that `work` describes.
 ///
 /// # Errors
 /// [`Reason::SourceChanged`], retryable, when an object is not in its listed state any more;
-/// [`Reason::SchemaMismatch`] and [`Reason::QuarantineBudgetExceeded`] when the data are not what the spec says;
+/// [`Reason::SchemaMismatch`], [`Reason::QuarantineBudgetExceeded`] and [`Reason::RuleViolated`] when the data are not
+/// what the spec says;
 /// otherwise as the stores say.
 pub async fn version(
     source: &ObjectStoreHandle,
     output: &ObjectStoreHandle,
     work: VersionWork,
+    now: Timestamp,
 ) -> Result<ResultDocument, Failure> {
     let listing = Listing::read(output, &work.listing).await?;
     let pipeline = Pipeline {
@@ -59,6 +78,7 @@ pub async fn version(
         listing,
         work,
         runtime: Handle::current(),
+        now,
     };
     // Parsing and encoding keep a thread busy; network and signals must go on beside it.
     let blocking = tokio::task::spawn_blocking(move || pipeline.process());
@@ -79,11 +99,16 @@ fn result(
     objects: u64,
 ) -> ResultDocument {
     let (rows, rejected) = (table.manifest.rows, verdict.rejected);
+    let reasons = verdict.reasons.map(|reasons| format!(": {reasons}")).unwrap_or_default();
     let bytes: u64 = table.manifest.parts.iter().map(|part| part.bytes).sum();
     ResultDocument {
         digest: Some(table.digest.clone()),
         schema_digest: Some(schema),
-        summary: Some(format!("{}, {} rejected", text::count(rows, "row"), text::thousands(rejected))),
+        summary: Some(format!(
+            "{}, {} rejected{reasons}",
+            text::count(rows, "row"),
+            text::thousands(rejected)
+        )),
         metrics: vec![
             Metric::new("rows", rows as f64),
             Metric::new("rejected", rejected as f64),
@@ -101,6 +126,7 @@ struct Pipeline {
     listing: Listing,
     work: VersionWork,
     runtime: Handle,
+    now: Timestamp,
 }
 
 /// What the blocking part leaves to be published.
@@ -112,21 +138,25 @@ struct Outcome {
 
 impl Pipeline {
     fn process(self) -> Result<Outcome, Failure> {
-        let rules = self.work.columns.iter().map(Rule::new).collect::<Result<Vec<_>, _>>()?;
+        let rules = self.rules()?;
         let scratch = tempfile::tempdir().map_err(|error| {
-            Failure::transient(Reason::WorkerFailed, format!("no scratch folder: {error}"))
+            Failure::transient(Reason::WorkerFailed, format!("no scratch directory: {error}"))
         })?;
-        let quarantine = Quarantine::new(&self.work.quarantine, scratch.path())?;
+        let names = self.work.columns.iter().map(|column| column.name.clone()).collect();
+        let quarantine = Quarantine::new(&self.work.quarantine, names, scratch.path())?;
         let table = table::Writer::new(&rules, scratch.path(), self.output.clone(), self.runtime.clone())?;
         let mut rows = Rows::new(rules, &self.work.unique, quarantine, table);
         for object in &self.listing.objects {
             tracing::info!(key = object.key, bytes = object.size, "reading");
             let body = source::open(&self.source, object, &self.runtime)?;
-            let mut reader = self.reader(&object.key, body)?;
+            let mut reader = self.reader(&object.key, body, scratch.path())?;
+            rows.begin(&object.key);
             while let Some(row) = reader.next()? {
                 rows.add(&object.key, &row)?;
             }
         }
+        let freshness = self.work.rules.freshness.as_ref();
+        let newest = freshness.and_then(|freshness| rows.greatest(&freshness.column));
         let (manifest, quarantine) = rows.finish()?;
         let verdict = quarantine.close(&self.work.columns, |path| {
             let listing = self.work.listing.hex();
@@ -134,29 +164,32 @@ impl Pipeline {
             let (key, _) = self.runtime.block_on(self.output.upload(path, place))?;
             Ok(self.output.store().uri(&key))
         })?;
+        let volume = Volume { rows: manifest.rows, previous: self.work.previous_rows, newest, now: self.now };
+        volume.check(&self.work.rules)?;
         Ok(Outcome { manifest, verdict, objects: self.listing.objects.len() as u64 })
     }
 
-    fn reader(&self, key: &str, body: source::Body) -> Result<impl Reader + use<>, Failure> {
-        let Format { csv: Some(format) } = &self.work.format else {
-            return Err(Failure::terminal(
+    fn rules(&self) -> Result<Vec<Rule>, Failure> {
+        let null_tokens = self.work.format.null_tokens();
+        let numbers = self.work.format.csv.as_ref().map(Numbers::new).unwrap_or_default();
+        self.work.columns.iter().map(|column| Rule::new(column, null_tokens, numbers)).collect()
+    }
+
+    fn reader(&self, key: &str, body: source::Body, scratch: &Path) -> Result<Box<dyn Reader>, Failure> {
+        let columns = &self.work.columns;
+        let unpacked = |body| decompress::decompressed(body).map_err(|error| source::failure(key, &error));
+        match &self.work.format {
+            Format { csv: Some(format), .. } => {
+                let Started { start, body } = unpacked(body)?;
+                Ok(Box::new(CsvReader::new(key, &start, body, format, columns)?))
+            }
+            Format { ndjson: Some(_), .. } => Ok(Box::new(NdjsonReader::new(key, unpacked(body)?, columns)?)),
+            Format { parquet: Some(_), .. } => Ok(Box::new(ParquetReader::new(key, body, columns, scratch)?)),
+            _ => Err(Failure::terminal(
                 Reason::InvalidSpec,
                 "source.format names no format that this worker knows",
-            ));
-        };
-        CsvReader::new(key, body, format, &self.work.columns)
-    }
-}
-
-/// A type's name in specs, manifests and messages.
-const fn type_name(kind: ColumnType) -> &'static str {
-    match kind {
-        ColumnType::String => "string",
-        ColumnType::Int64 => "int64",
-        ColumnType::Float64 => "float64",
-        ColumnType::Bool => "bool",
-        ColumnType::Timestamp => "timestamp",
-        ColumnType::Date => "date",
+            )),
+        }
     }
 }
 

@@ -136,7 +136,7 @@ async fn bad_data_keeps_the_old_model_and_reports_the_cause() -> Result<()> {
         let without_v = support::points(0, 2.0).replace("x,v,note", "x,w,note");
         ns.upload("points/1.csv", &without_v).await?;
         support::request_refresh(ns, "1").await?;
-        check_still_serves_with_cause(ns, &first, Reason::SchemaMismatch, "column v").await?;
+        check_still_serves_with_cause(ns, &first, Reason::SchemaMismatch, "column \"v\"").await?;
 
         let out_of_range = support::points(0, 2.0).replace(",a,", ",c,");
         ns.upload("points/1.csv", &out_of_range).await?;

@@ -59,6 +59,7 @@ impl Intent for DatasetIntent {
             "columns": spec.columns,
             "unique": spec.unique,
             "quarantine": spec.quarantine,
+            "rules": spec.rules,
         });
         Ok(Identity {
             spec: significant(content),
@@ -96,9 +97,12 @@ impl Intent for DatasetIntent {
             columns: spec.columns.clone(),
             unique: spec.unique.clone(),
             quarantine: spec.quarantine.clone(),
+            rules: spec.rules.clone(),
             store: spec.store.clone(),
         };
-        DatasetVersion { metadata: meta, spec: DatasetVersionSpec { identity, execution }, status: None }
+        let previous_rows = rows_in_use(&observed.object);
+        let spec = DatasetVersionSpec { identity, previous_rows, execution };
+        DatasetVersion { metadata: meta, spec, status: None }
     }
 
     fn amend(observed: &Observed<Self>, plan: Plan<IntentStatus>, now: Timestamp) -> Plan<IntentStatus> {
@@ -110,6 +114,12 @@ impl Intent for DatasetIntent {
 pub fn uses_store(dataset: &Dataset, store: &ObjectStore) -> bool {
     let source = dataset.spec.source.objects.as_ref().map(|objects| &objects.store);
     [Some(&dataset.spec.store), source].into_iter().flatten().any(|name| *name == store.name_any())
+}
+
+/// Rows of the version that is in use.
+fn rows_in_use(dataset: &Dataset) -> Option<i64> {
+    let status = dataset.status.as_ref().filter(|status| status.artifact.is_some())?;
+    status.metrics.iter().find(|metric| metric.name == "rows").map(|metric| metric.number() as i64)
 }
 
 /// What was seen of the source, as an input.

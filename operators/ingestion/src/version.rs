@@ -23,15 +23,17 @@ impl Run for Version {
         let identity = &observed.object.spec.identity;
         let source_name = identity.source.objects.as_ref().map_or("", |objects| &objects.store);
         let (source, output) = (observed.store(source_name)?, observed.store(&identity.store)?);
-        let work = Work::Version(VersionWork {
+        let work = Work::Version(Box::new(VersionWork {
             source: pod::store(source),
             listing: identity.listing.clone(),
             format: identity.source.format.clone(),
             columns: identity.columns.clone(),
             unique: identity.unique.clone(),
             quarantine: identity.quarantine.clone(),
+            rules: identity.rules.clone(),
+            previous_rows: observed.object.spec.previous_rows.and_then(|rows| u64::try_from(rows).ok()),
             output: pod::store(output),
-        });
+        }));
         let execution = observed.object.execution();
         Ok(pod::Builder::once(meta)
             .task(&Task { subject, work })

@@ -1,6 +1,9 @@
 //! Opening an ObjectStore with the keys that the operator mounted.
 
-use super::ObjectStoreHandle;
+use super::{
+    ObjectStoreHandle,
+    listed::{Connector, Skipped},
+};
 use crate::{environment, patience::Patience};
 use mlop_api::{Reason, labels, result::Failure, task::Store};
 use object_store::{
@@ -57,7 +60,9 @@ pub fn open_with_keys(store: &Store, stores_dir: &Path) -> Result<ObjectStoreHan
         options = bundle.into_iter().fold(options, ClientOptions::with_root_certificate);
     }
     let endpoint = store.endpoint.trim_end_matches('/');
+    let skipped = Skipped::default();
     let builder = AmazonS3Builder::new()
+        .with_http_connector(Connector(skipped.clone()))
         .with_endpoint(if store.virtual_hosted {
             hosted(endpoint, &store.bucket)
         } else {
@@ -85,7 +90,8 @@ pub fn open_with_keys(store: &Store, stores_dir: &Path) -> Result<ObjectStoreHan
         builder.with_skip_signature(true)
     };
     let client = builder.build().map_err(|error| invalid(format!("{}: {error}", address())))?;
-    Ok(ObjectStoreHandle::new(store.clone(), Arc::new(client)).with_patience(PATIENCE))
+    let handle = ObjectStoreHandle::new(store.clone(), Arc::new(client)).with_patience(PATIENCE);
+    Ok(ObjectStoreHandle { skipped, ..handle })
 }
 
 /// `https://host/path` as `https://bucket.host/path`.

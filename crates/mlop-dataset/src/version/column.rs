@@ -1,13 +1,20 @@
 //! What the values of a column must be.
 
-use jiff::{Timestamp, civil, tz::TimeZone};
+use super::{
+    reader::{Flaw, Given},
+    value::{self, Numbers, Reading, Value},
+};
+use crate::text;
 use mlop_api::{
     Reason,
     dataset::{Column, ColumnType},
     result::Failure,
 };
 use regex::Regex;
-use std::fmt;
+use std::{borrow::Cow, fmt};
+
+/// Longest example of a value in a message, in bytes.
+const EXAMPLE_BYTES_MAX: usize = 80;
 
 /// A column's rules, ready to be applied.
 #[derive(Clone, Debug)]
@@ -15,25 +22,17 @@ pub struct Rule {
     pub name: String,
     pub kind: ColumnType,
     pub nullable: bool,
+    /// Its values appear in no message and no statistics.
+    pub is_sensitive: bool,
+    /// Finds the value in the key of the object.
+    from_key: Option<Regex>,
+    reading: Reading,
+    null_tokens: Vec<String>,
     min: Option<Bound>,
     max: Option<Bound>,
     pattern: Option<Regex>,
     /// Sorted; empty: any.
     allowed: Vec<String>,
-}
-
-/// A value. A text stays in its row.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
-    Text,
-    Int(i64),
-    /// Finite.
-    Float(f64),
-    Bool(bool),
-    /// Microseconds since 1970 in UTC.
-    Timestamp(i64),
-    /// Days since 1970.
-    Date(i32),
 }
 
 /// A rule that a row broke.
@@ -53,6 +52,16 @@ pub enum Breach {
     Encoding,
     /// The row is too long.
     Length,
+    /// The row has too many lines.
+    Lines,
+    /// The row ends inside quotes.
+    UnclosedQuote,
+    /// A closing quote is followed by text.
+    TextBehindQuote,
+    /// An unquoted value has a quote in it.
+    StrayQuote,
+    /// The row is not a JSON object.
+    Json,
 }
 
 impl Breach {
@@ -69,6 +78,24 @@ impl Breach {
             Self::Cells => "cells",
             Self::Encoding => "encoding",
             Self::Length => "length",
+            Self::Lines => "lines",
+            Self::UnclosedQuote | Self::TextBehindQuote | Self::StrayQuote => "quotes",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl From<Flaw> for Breach {
+    fn from(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::Cells => Self::Cells,
+            Flaw::Encoding => Self::Encoding,
+            Flaw::Length => Self::Length,
+            Flaw::Lines => Self::Lines,
+            Flaw::UnclosedQuote => Self::UnclosedQuote,
+            Flaw::TextBehindQuote => Self::TextBehindQuote,
+            Flaw::StrayQuote => Self::StrayQuote,
+            Flaw::Json => Self::Json,
         }
     }
 }
@@ -103,11 +130,11 @@ impl Bound {
 }
 
 impl Rule {
-    /// The rules of `column`.
+    /// The rules of `column`, in a source with these null tokens and numbers.
     ///
     /// # Errors
-    /// [`Reason::InvalidSpec`] when a bound or the pattern cannot be understood.
-    pub fn new(column: &Column) -> Result<Self, Failure> {
+    /// [`Reason::InvalidSpec`] when a bound, a format or the pattern cannot be understood.
+    pub fn new(column: &Column, null_tokens: &[String], numbers: Numbers) -> Result<Self, Failure> {
         let invalid = |field: &str, what: String| {
             Failure::terminal(Reason::InvalidSpec, format!("columns[{}].{field}: {what}", column.name))
         };
@@ -119,12 +146,21 @@ impl Rule {
         };
         let pattern =
             column.pattern.as_ref().map(|pattern| Regex::new(&format!(r"\A(?:{pattern})\z"))).transpose();
+        let from_key = column.from_key.as_deref().map(key_pattern).transpose();
         let mut allowed = column.values.clone();
         allowed.sort_unstable();
         Ok(Self {
             name: column.name.clone(),
             kind: column.kind,
             nullable: column.nullable,
+            is_sensitive: column.sensitive,
+            from_key: from_key.map_err(|what| invalid("fromKey", what))?,
+            reading: Reading::new(column, numbers).map_err(|(field, what)| invalid(field, what))?,
+            null_tokens: match column.null_tokens.as_slice() {
+                [] if column.ignore_null_tokens => Vec::new(),
+                [] => null_tokens.to_vec(),
+                own => own.to_vec(),
+            },
             min: bound("min", &column.min)?,
             max: bound("max", &column.max)?,
             pattern: pattern.map_err(|error| invalid("pattern", error.to_string()))?,
@@ -133,17 +169,61 @@ impl Rule {
     }
 
     /// The value of `cell`, or the first rule that it breaks. Values of `enum` are compared as they are written.
-    pub fn check(&self, cell: Option<&str>) -> Result<Option<Value>, Breach> {
-        let Some(text) = cell else {
+    pub fn check(&self, cell: Option<Given<'_>>) -> Result<Option<Value>, Breach> {
+        let Some(cell) = cell.filter(|cell| !self.is_null_token(cell)) else {
             return if self.nullable { Ok(None) } else { Err(Breach::Null) };
         };
-        let value = parse(self.kind, text).ok_or(Breach::Type)?;
+        let value = match cell {
+            Given::Text { text, .. } => self.reading.text(text),
+            Given::Number(_) if self.kind == ColumnType::String => None,
+            Given::Number(text) => self.reading.text(text),
+            Given::Value(value) => self.reading.value(value),
+            Given::Foreign(_) => None,
+        };
+        let value = value.ok_or(Breach::Type)?;
         self.check_range(value)?;
-        if self.pattern.as_ref().is_some_and(|pattern| !pattern.is_match(text)) {
+        if self.pattern.is_none() && self.allowed.is_empty() {
+            return Ok(Some(value));
+        }
+        let text = shown(cell);
+        if self.pattern.as_ref().is_some_and(|pattern| !pattern.is_match(&text)) {
             return Err(Breach::Pattern);
         }
-        let is_allowed = || self.allowed.binary_search_by(|allowed| allowed.as_str().cmp(text)).is_ok();
+        let is_allowed =
+            || self.allowed.binary_search_by(|allowed| allowed.as_str().cmp(text.as_ref())).is_ok();
         if self.allowed.is_empty() || is_allowed() { Ok(Some(value)) } else { Err(Breach::Enum) }
+    }
+
+    /// The value that the key of an object holds.
+    pub fn in_key(&self, key: &str) -> Option<String> {
+        Some(self.from_key.as_ref()?.captures(key)?.get(1)?.as_str().to_owned())
+    }
+
+    /// Whether `cell` means that there is no value. Quotes make a null token a text where a text can be.
+    pub fn is_null_token(&self, cell: &Given<'_>) -> bool {
+        let is_token = |text: &str| self.null_tokens.iter().any(|token| token == text);
+        match *cell {
+            Given::Text { is_quoted: true, .. } if self.kind == ColumnType::String => false,
+            Given::Text { text, .. } => is_token(text),
+            Given::Value(Value::Float(value)) if !value.is_finite() => is_token(&value.to_string()),
+            _ => false,
+        }
+    }
+
+    /// `cell`, which breaks `breach`, for people: with what may help. None where it must not be shown.
+    pub fn example(&self, cell: Given<'_>, breach: Breach) -> Option<String> {
+        if self.is_sensitive {
+            return None;
+        }
+        let text = shown(cell);
+        let remedy = (breach == Breach::Type).then(|| self.reading.remedy(&text)).flatten();
+        let remedy = remedy.map(|remedy| format!(": {remedy}")).unwrap_or_default();
+        Some(format!("{:?}{remedy}", text::cut(&text, EXAMPLE_BYTES_MAX)))
+    }
+
+    /// The texts that are read, for people.
+    pub const fn forms(&self) -> &'static str {
+        self.reading.forms()
     }
 
     fn check_range(&self, value: Value) -> Result<(), Breach> {
@@ -166,64 +246,20 @@ impl Rule {
     }
 }
 
-/// The value that `text` is, if it is one of `kind`. Texts are taken as they are: nothing is trimmed or guessed.
-fn parse(kind: ColumnType, text: &str) -> Option<Value> {
-    match kind {
-        ColumnType::String => Some(Value::Text),
-        ColumnType::Int64 => text.parse().ok().map(Value::Int),
-        ColumnType::Float64 => text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Float),
-        ColumnType::Bool => match text {
-            "true" | "True" | "TRUE" | "1" => Some(Value::Bool(true)),
-            "false" | "False" | "FALSE" | "0" => Some(Value::Bool(false)),
-            _ => None,
-        },
-        ColumnType::Timestamp => {
-            timestamp(text).map(|timestamp| Value::Timestamp(timestamp.as_microsecond()))
-        }
-        ColumnType::Date => date(text).map(Value::Date),
+/// A pattern with one group.
+fn key_pattern(pattern: &str) -> Result<Regex, String> {
+    let regex = Regex::new(pattern).map_err(|error| error.to_string())?;
+    match regex.captures_len() {
+        2 => Ok(regex),
+        groups => Err(format!("{pattern:?} has {} groups, not one", groups - 1)),
     }
 }
 
-/// RFC 3339, or `YYYY-MM-DD hh:mm:ss` in UTC.
-fn timestamp(text: &str) -> Option<Timestamp> {
-    // jiff reads more than RFC 3339: a date alone, other calendars' marks. A guess is worse than a rejected row.
-    let bytes = text.as_bytes();
-    let is_separated =
-        |at: usize, separators: &[u8]| bytes.get(at).is_some_and(|byte| separators.contains(byte));
-    let shape =
-        is_separated(4, b"-") && is_separated(10, b"Tt ") && is_separated(13, b":") && is_separated(16, b":");
-    if !shape || bytes.contains(&b'[') {
-        return None;
-    }
-    text.parse::<Timestamp>().ok().or_else(|| {
-        let time: civil::DateTime = text.parse().ok().filter(|_| is_separated(10, b" "))?;
-        Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
-    })
-}
-
-/// Days since 1970 of `YYYY-MM-DD`.
-fn date(text: &str) -> Option<i32> {
-    if text.len() != 10 {
-        return None;
-    }
-    let date: civil::Date = text.parse().ok()?;
-    i32::try_from(date.duration_since(civil::date(1970, 1, 1)).as_secs() / 86_400).ok()
-}
-
-/// A value as text, for statistics. A text is not known here.
-pub fn display(value: Value) -> String {
-    match value {
-        Value::Text => String::new(),
-        Value::Int(value) => value.to_string(),
-        Value::Float(value) => format!("{value:?}"),
-        Value::Bool(value) => value.to_string(),
-        Value::Timestamp(micros) => {
-            Timestamp::from_microsecond(micros).map(|t| t.to_string()).unwrap_or_default()
-        }
-        Value::Date(days) => {
-            let date = civil::date(1970, 1, 1).checked_add(jiff::Span::new().days(days));
-            date.map(|date| date.to_string()).unwrap_or_default()
-        }
+/// A cell as text.
+pub fn shown(cell: Given<'_>) -> Cow<'_, str> {
+    match cell {
+        Given::Text { text, .. } | Given::Number(text) | Given::Foreign(text) => Cow::Borrowed(text),
+        Given::Value(value) => Cow::Owned(value::display(value)),
     }
 }
 
@@ -232,75 +268,46 @@ mod tests {
     use super::*;
 
     fn column(kind: ColumnType) -> Column {
-        Column {
-            name: "x".into(),
-            kind,
-            nullable: false,
-            min: None,
-            max: None,
-            pattern: None,
-            values: Vec::new(),
-        }
+        Column::new("x", kind)
+    }
+
+    fn rule(column: &Column) -> Rule {
+        Rule::new(column, &["NA".into(), String::new()], Numbers::default()).unwrap()
+    }
+
+    fn refused(column: &Column) -> Failure {
+        Rule::new(column, &[], Numbers::default()).unwrap_err()
+    }
+
+    const fn plain(text: &str) -> Given<'_> {
+        Given::Text { text, is_quoted: false }
     }
 
     #[track_caller]
     fn check(column: &Column, cell: &str, expected: Result<Value, Breach>) {
-        let rule = Rule::new(column).unwrap();
-        assert_eq!(rule.check(Some(cell)), expected.map(Some), "{cell:?}");
+        assert_eq!(rule(column).check(Some(plain(cell))), expected.map(Some), "{cell:?}");
     }
 
     #[test]
-    fn values_are_read_by_type() {
-        let int = column(ColumnType::Int64);
-        check(&int, "-12", Ok(Value::Int(-12)));
-        check(&int, "9223372036854775807", Ok(Value::Int(i64::MAX)));
-        for wrong in ["9223372036854775808", "1.0", "1e3", " 1", "", "x"] {
-            check(&int, wrong, Err(Breach::Type));
-        }
-        let float = column(ColumnType::Float64);
-        check(&float, "-1.5e3", Ok(Value::Float(-1500.0)));
-        for wrong in ["NaN", "inf", "1e999", "1,5", ""] {
-            check(&float, wrong, Err(Breach::Type));
-        }
-        let bool = column(ColumnType::Bool);
-        check(&bool, "True", Ok(Value::Bool(true)));
-        check(&bool, "0", Ok(Value::Bool(false)));
-        check(&bool, "yes", Err(Breach::Type));
-        check(&column(ColumnType::String), "", Ok(Value::Text));
+    fn quoted_null_tokens_are_texts_only_in_columns_of_texts() {
+        let quoted = |text| Some(Given::Text { text, is_quoted: true });
+        let text = Column { nullable: true, ..column(ColumnType::String) };
+        assert_eq!(rule(&text).check(quoted("NA")), Ok(Some(Value::Text)));
+        assert_eq!(rule(&text).check(quoted("")), Ok(Some(Value::Text)));
+        assert_eq!(rule(&text).check(Some(plain("NA"))), Ok(None));
+        let int = Column { nullable: true, ..column(ColumnType::Int64) };
+        assert_eq!(rule(&int).check(quoted("NA")), Ok(None));
+        let own = Column { null_tokens: vec!["-".into()], ..text };
+        assert_eq!(rule(&own).check(Some(plain("NA"))), Ok(Some(Value::Text)));
+        assert_eq!(rule(&own).check(Some(plain("-"))), Ok(None));
     }
 
     #[test]
-    fn times_are_rfc_3339_or_utc() {
-        let time = column(ColumnType::Timestamp);
-        let micros = 1_357_034_400_000_000;
-        for text in [
-            "2013-01-01T10:00:00Z",
-            "2013-01-01t10:00:00z",
-            "2013-01-01T12:00:00+02:00",
-            "2013-01-01 12:00:00+02:00",
-            "2013-01-01 10:00:00",
-        ] {
-            check(&time, text, Ok(Value::Timestamp(micros)));
-        }
-        check(&time, "2013-01-01 10:00:00.000001999", Ok(Value::Timestamp(micros + 1)));
-        for wrong in [
-            "2013-01-01",
-            "2013-01-01T10:00:00",
-            "2013-01-01T10:00:00+02:00[Europe/Berlin]",
-            "2013-02-30T10:00:00Z",
-            "1357034400",
-            "01/01/2013 10:00:00",
-            "",
-        ] {
-            check(&time, wrong, Err(Breach::Type));
-        }
-        let date = column(ColumnType::Date);
-        check(&date, "1970-01-01", Ok(Value::Date(0)));
-        check(&date, "1969-12-31", Ok(Value::Date(-1)));
-        check(&date, "2024-02-29", Ok(Value::Date(19_782)));
-        for wrong in ["2023-02-29", "20240229", "2024-2-29", "2024-02-29T00:00"] {
-            check(&date, wrong, Err(Breach::Type));
-        }
+    fn numbers_of_json_are_no_texts() {
+        assert_eq!(rule(&column(ColumnType::String)).check(Some(Given::Number("1"))), Err(Breach::Type));
+        assert_eq!(rule(&column(ColumnType::Int64)).check(Some(Given::Number("1"))), Ok(Some(Value::Int(1))));
+        let real = Column { nullable: true, null_tokens: vec!["NaN".into()], ..column(ColumnType::Float64) };
+        assert_eq!(rule(&real).check(Some(Given::Value(Value::Float(f64::NAN)))), Ok(None));
     }
 
     #[test]
@@ -325,31 +332,16 @@ mod tests {
         let allowed = Column { values: vec!["b".into(), "a".into()], ..column(ColumnType::String) };
         check(&allowed, "a", Ok(Value::Text));
         check(&allowed, "c", Err(Breach::Enum));
-        assert_eq!(Rule::new(&allowed).unwrap().check(None), Err(Breach::Null));
-        assert_eq!(Rule::new(&Column { nullable: true, ..allowed }).unwrap().check(None), Ok(None));
+        assert_eq!(rule(&allowed).check(None), Err(Breach::Null));
+        assert_eq!(rule(&Column { nullable: true, ..allowed }).check(None), Ok(None));
     }
 
     #[test]
     fn a_rule_that_cannot_be_understood_names_its_field() {
-        let failure =
-            Rule::new(&Column { pattern: Some("(".into()), ..column(ColumnType::String) }).unwrap_err();
+        let failure = refused(&Column { pattern: Some("(".into()), ..column(ColumnType::String) });
         assert_eq!((failure.reason, failure.retryable), (Reason::InvalidSpec, false));
         assert!(failure.message.contains("columns[x].pattern"), "{}", failure.message);
-        let failure =
-            Rule::new(&Column { min: Some("1e5".into()), ..column(ColumnType::Int64) }).unwrap_err();
+        let failure = refused(&Column { min: Some("1e5".into()), ..column(ColumnType::Int64) });
         assert!(failure.message.contains("columns[x].min"), "{}", failure.message);
-    }
-
-    #[test]
-    fn values_are_shown_as_they_are_read() {
-        for (kind, text) in [
-            (ColumnType::Int64, "-5"),
-            (ColumnType::Float64, "1.5"),
-            (ColumnType::Bool, "true"),
-            (ColumnType::Timestamp, "2013-01-01T10:00:00.25Z"),
-            (ColumnType::Date, "1969-02-28"),
-        ] {
-            assert_eq!(display(parse(kind, text).unwrap()), text);
-        }
     }
 }

@@ -1,6 +1,10 @@
 //! Rejected rows: set aside with object, line and rule, counted, and judged by the budget at the end.
 
-use super::{column::Breach, reader::Row};
+use super::{
+    column::{Breach, shown},
+    reader::{Cells, Row},
+    value::type_name,
+};
 use crate::text;
 use flate2::{Compression, write::GzEncoder};
 use mlop_api::{
@@ -10,6 +14,7 @@ use mlop_api::{
 };
 use serde::Serialize;
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fs::File,
     io::{self, BufWriter, Write},
@@ -23,16 +28,22 @@ const RULES_SHOWN: usize = 3;
 const EXAMPLES_SHOWN: usize = 3;
 /// Longest message in bytes.
 const MESSAGE_BYTES_MAX: usize = 1_024;
-/// Longest key or value of an example, in bytes.
-const EXAMPLE_BYTES_MAX: usize = 80;
+/// Longest value of a rule in a message, in bytes.
+const RULE_BYTES_MAX: usize = 80;
+/// Most bytes of rejected rows that are set aside.
+const RECORDS_BYTES_MAX: u64 = 1 << 30;
 
 /// Takes rejected rows.
 pub struct Quarantine {
     max_ratio: f64,
+    /// Names of the columns.
+    names: Vec<String>,
     path: PathBuf,
     file: GzEncoder<BufWriter<File>>,
     total: u64,
     rejected: u64,
+    /// Records that were set aside, and bytes of their rows.
+    records: (u64, u64),
     /// By column (none: the row as a whole) and rule.
     tallies: BTreeMap<(Option<usize>, Breach), Tally>,
 }
@@ -42,23 +53,35 @@ struct Tally {
     rows: u64,
     /// `object:line`.
     examples: Vec<String>,
+    /// The first value that broke the rule.
+    value: Option<String>,
 }
 
 /// A rejected row as it is set aside: one line of JSON.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Record<'a> {
     object: &'a str,
     line: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<&'a str>,
     rule: &'static str,
-    raw: &'a str,
+    /// Lines that were lost with it, if it is more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lines: Option<u64>,
+    /// The row as it is in the source.
+    raw: Cow<'a, str>,
+    /// Its bytes, where they are not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw_hex: Option<String>,
 }
 
 /// How the rows of a version did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub rejected: u64,
+    /// The rules that rejected most rows, with examples, if there are any.
+    pub reasons: Option<String>,
 }
 
 impl Quarantine {
@@ -66,7 +89,7 @@ impl Quarantine {
     ///
     /// # Errors
     /// [`Reason::InvalidSpec`] when the budget is no number.
-    pub fn new(budget: &dataset::Quarantine, scratch: &Path) -> Result<Self, Failure> {
+    pub fn new(budget: &dataset::Quarantine, names: Vec<String>, scratch: &Path) -> Result<Self, Failure> {
         let max_ratio = budget.max_ratio.parse().map_err(|_| {
             let message = format!("quarantine.maxRatio: {:?} is no number", budget.max_ratio);
             Failure::terminal(Reason::InvalidSpec, message)
@@ -74,7 +97,21 @@ impl Quarantine {
         let path = scratch.join("rejects.jsonl.gz");
         let file = File::create(&path).map_err(|error| unwritable(&error))?;
         let file = GzEncoder::new(BufWriter::new(file), Compression::default());
-        Ok(Self { max_ratio, path, file, total: 0, rejected: 0, tallies: BTreeMap::new() })
+        Ok(Self {
+            max_ratio,
+            names,
+            path,
+            file,
+            total: 0,
+            rejected: 0,
+            records: (0, 0),
+            tallies: BTreeMap::new(),
+        })
+    }
+
+    /// Rows so far.
+    pub fn total(&self) -> u64 {
+        self.total
     }
 
     /// Counts a row that is accepted.
@@ -82,7 +119,8 @@ impl Quarantine {
         self.total += 1;
     }
 
-    /// Sets `row` of `object` aside because of `breach`, in column number `column` called `name` if it is one's fault.
+    /// Sets `row` of `object` aside because of `breach`, in column number `column` called `name` if it is one's fault,
+    /// with the value for people. A row that took further lines into it counts as so many rows.
     ///
     /// # Errors
     /// When the scratch disk cannot be written.
@@ -92,22 +130,44 @@ impl Quarantine {
         row: &Row<'_>,
         column: Option<(usize, &str)>,
         breach: Breach,
+        value: Option<String>,
     ) -> Result<(), Failure> {
-        self.total += 1;
-        self.rejected += 1;
+        self.total += row.lines;
+        self.rejected += row.lines;
         let tally = self.tallies.entry((column.map(|(number, _)| number), breach)).or_default();
-        tally.rows += 1;
+        tally.rows += row.lines;
         if tally.examples.len() < EXAMPLES_SHOWN {
-            tally.examples.push(format!("{}:{}", shorten_key(object), row.line));
+            tally.examples.push(format!("{}:{}", text::shorten_key(object), row.line));
+            tally.value = tally.value.take().or(value);
         }
-        if self.rejected > RECORDS_MAX {
+        let (records, bytes) = self.records;
+        if records >= RECORDS_MAX || bytes >= RECORDS_BYTES_MAX {
             return Ok(());
         }
-        let raw = row.raw.text();
-        let name = column.map(|(_, name)| name);
-        let record = Record { object, line: row.line, column: name, rule: breach.as_str(), raw: &raw };
+        self.records = (records + 1, bytes + row.raw.len() as u64);
+        let raw = match &row.cells {
+            // The format has no text of its own.
+            Ok(cells) if row.raw.is_empty() => Cow::Owned(self.as_json(cells)),
+            _ => String::from_utf8_lossy(row.raw),
+        };
+        let record = Record {
+            object,
+            line: row.line,
+            column: column.map(|(_, name)| name),
+            rule: breach.as_str(),
+            lines: (row.lines > 1).then_some(row.lines),
+            raw_hex: std::str::from_utf8(row.raw).is_err().then(|| hex(row.raw)),
+            raw,
+        };
         serde_json::to_writer(&mut self.file, &record).map_err(|error| unwritable(&error.into()))?;
         self.file.write_all(b"\n").map_err(|error| unwritable(&error))
+    }
+
+    /// A row as the JSON object of its cells.
+    fn as_json(&self, cells: &Cells<'_>) -> String {
+        let cell = |number| cells.get(number).map(|cell| shown(cell).into_owned());
+        let named = self.names.iter().enumerate().map(|(number, name)| (name.clone(), cell(number).into()));
+        serde_json::Value::Object(named.collect()).to_string()
     }
 
     /// Hands the file of rejected rows to `upload`, which returns its uri, and judges.
@@ -119,28 +179,60 @@ impl Quarantine {
         columns: &[Column],
         upload: impl FnOnce(&Path) -> Result<String, Failure>,
     ) -> Result<Verdict, Failure> {
-        let Self { max_ratio, path, file, total, rejected, tallies } = self;
+        let Self { max_ratio, path, file, total, rejected, tallies, .. } = self;
         if rejected == 0 {
-            return Ok(Verdict { rejected });
+            return Ok(Verdict { rejected, reasons: None });
         }
         file.finish().and_then(|mut file| file.flush()).map_err(|error| unwritable(&error))?;
         let uri = upload(&path)?;
         tracing::warn!(rejected, total, uri, "rows were rejected");
-        if rejected as f64 / total as f64 <= max_ratio {
-            return Ok(Verdict { rejected });
+        let reasons = worst(&tallies, columns);
+        let budget = Budget { total, rejected, max_ratio };
+        if let Some(message) = budget.exceeded().or_else(|| columns_exceeded(&tallies, columns, total)) {
+            // The uri is what remains useful of a message that is too long.
+            let (message, end) = (format!("{message}: {reasons}"), format!(". All are in {uri}"));
+            let cut = text::cut(&message, MESSAGE_BYTES_MAX.saturating_sub(end.len()));
+            return Err(Failure::terminal(Reason::QuarantineBudgetExceeded, format!("{cut}{end}")));
         }
-        let share = 100.0 * rejected as f64 / total as f64;
-        let mut message = format!(
-            "{} of {} rejected ({share:.3} %), more than quarantine.maxRatio {max_ratio} allows: {}",
+        Ok(Verdict { rejected, reasons: Some(reasons) })
+    }
+}
+
+/// A budget and what was used of it.
+struct Budget {
+    total: u64,
+    rejected: u64,
+    max_ratio: f64,
+}
+
+impl Budget {
+    fn exceeded(&self) -> Option<String> {
+        let Self { total, rejected, max_ratio } = *self;
+        if rejected as f64 / total as f64 <= max_ratio {
+            return None;
+        }
+        Some(format!(
+            "{} of {} rejected ({:.3} %), more than quarantine.maxRatio {max_ratio} allows",
             text::thousands(rejected),
             text::count(total, "row"),
-            worst(&tallies, columns),
-        );
-        // The uri is what remains useful of a message that is too long.
-        let end = format!(". All are in {uri}");
-        message.truncate(text::cut(&message, MESSAGE_BYTES_MAX.saturating_sub(end.len())).len());
-        Err(Failure::terminal(Reason::QuarantineBudgetExceeded, message + &end))
+            100.0 * rejected as f64 / total as f64,
+        ))
     }
+}
+
+/// The first column that exceeds its own budget.
+fn columns_exceeded(
+    tallies: &BTreeMap<(Option<usize>, Breach), Tally>,
+    columns: &[Column],
+    total: u64,
+) -> Option<String> {
+    columns.iter().enumerate().find_map(|(number, column)| {
+        let max_ratio = column.quarantine.as_ref()?.max_ratio.parse().ok()?;
+        let of_column = tallies.iter().filter(|((place, _), _)| *place == Some(number));
+        let rejected = of_column.map(|(_, tally)| tally.rows).sum();
+        let exceeded = Budget { total, rejected, max_ratio }.exceeded()?;
+        Some(format!("columns[{}]: {exceeded}", column.name))
+    })
 }
 
 /// The rules that rejected most rows, with examples.
@@ -150,11 +242,12 @@ fn worst(tallies: &BTreeMap<(Option<usize>, Breach), Tally>, columns: &[Column])
     let shown = worst.iter().take(RULES_SHOWN).map(|((column, breach), tally)| {
         let examples = tally.examples.join(", ");
         let rows = text::count(tally.rows, "row");
+        let value = tally.value.as_ref().map(|value| format!(", for example {value}")).unwrap_or_default();
         match column.and_then(|number| columns.get(number)) {
             Some(column) => {
-                format!("{}: {rows} against {} ({examples})", column.name, rule(column, *breach))
+                format!("{}: {rows} against {}{value} ({examples})", column.name, rule(column, *breach))
             }
-            None => format!("{rows} {} ({examples})", whole_row(*breach)),
+            None => format!("{rows} {} ({examples}){}", whole_row(*breach), hint(*breach)),
         }
     });
     let shown: Vec<_> = shown.collect();
@@ -167,32 +260,51 @@ fn worst(tallies: &BTreeMap<(Option<usize>, Breach), Tally>, columns: &[Column])
 /// The rule as the spec has it.
 fn rule(column: &Column, breach: Breach) -> String {
     let value = match breach {
-        Breach::Type => super::type_name(column.kind).to_owned(),
+        Breach::Type => type_name(column.kind).to_owned(),
         Breach::Null => "false".to_owned(),
         Breach::Min => column.min.clone().unwrap_or_default(),
         Breach::Max => column.max.clone().unwrap_or_default(),
         Breach::Pattern => column.pattern.clone().unwrap_or_default(),
         _ => return breach.to_string(),
     };
-    format!("{breach} {}", text::cut(&value, EXAMPLE_BYTES_MAX))
+    format!("{breach} {}", text::cut(&value, RULE_BYTES_MAX))
 }
 
-fn whole_row(breach: Breach) -> &'static str {
+/// What is wrong with a row as a whole.
+pub const fn whole_row(breach: Breach) -> &'static str {
     match breach {
         Breach::Unique => "with a key of unique that was there before",
         Breach::Cells => "with more or fewer cells than the header",
         Breach::Encoding => "that are not UTF-8",
+        Breach::UnclosedQuote => "behind a quote that is never closed",
+        Breach::TextBehindQuote => "with text behind a closing quote",
+        Breach::StrayQuote => "with a quote inside an unquoted value",
+        Breach::Lines => "with too many lines",
+        Breach::Json => "that are not one JSON object per line",
         _ => "longer than a row may be (1 MiB, 4,096 cells)",
     }
 }
 
-/// The end of a key tells more than its beginning.
-fn shorten_key(key: &str) -> &str {
-    let mut start = key.len().saturating_sub(EXAMPLE_BYTES_MAX);
-    while !key.is_char_boundary(start) {
-        start += 1;
+/// The fields that may help with such rows.
+const fn hint(breach: Breach) -> &'static str {
+    match breach {
+        Breach::Cells => ", see trailingDelimiter of source.format.csv",
+        Breach::Encoding => ", see encoding of source.format.csv",
+        Breach::TextBehindQuote => ", see escape and trim of source.format.csv",
+        Breach::StrayQuote => ", see bareQuotes and trim of source.format.csv",
+        Breach::Lines => ", see maxRecordLines of source.format.csv",
+        _ => "",
     }
-    key.get(start..).unwrap_or_default()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(u32::from(nibble), 16));
+        }
+    }
+    text
 }
 
 fn unwritable(error: &io::Error) -> Failure {

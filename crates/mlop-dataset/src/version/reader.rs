@@ -1,5 +1,6 @@
 //! The seam for formats: rows of cells, whatever they were read from.
 
+use super::value::Value;
 use mlop_api::result::Failure;
 use std::ops::Range;
 
@@ -15,28 +16,84 @@ pub trait Reader {
 /// A row of the source.
 #[derive(Debug)]
 pub struct Row<'a> {
-    /// Number of the line on which it begins, from 1.
+    /// Number of the line on which it begins, from 1; of the row, where the format has no lines.
     pub line: u64,
+    /// Number of lines that are lost when the row is rejected: more than one where a quote took further rows into it.
+    pub lines: u64,
     pub cells: Result<Cells<'a>, Flaw>,
-    /// About what the source has, for people: at most [`RAW_BYTES_MAX`] bytes.
-    pub raw: Raw<'a>,
+    /// The row as the source has it, or its beginning.
+    pub raw: &'a [u8],
 }
 
 /// The cells of a row, one for each column of the spec.
 #[derive(Clone, Copy, Debug)]
 pub struct Cells<'a> {
     text: &'a str,
-    ranges: &'a [Option<Range<usize>>],
+    cells: &'a [Cell],
+    /// Texts that hold for all rows of the object and take precedence.
+    constants: &'a [Option<String>],
+}
+
+/// A cell of one column.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    Missing,
+    /// A text of the row.
+    Text {
+        range: Range<usize>,
+        /// It was in quotes: in a column of texts it is never a null token.
+        is_quoted: bool,
+    },
+    /// A number of JSON, in the text of the row.
+    Number(Range<usize>),
+    /// A value that had a type already; never a text.
+    Value(Value),
+    /// A value of a type that no column has.
+    Foreign(Range<usize>),
+}
+
+/// What a cell holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Given<'a> {
+    Text { text: &'a str, is_quoted: bool },
+    Number(&'a str),
+    Value(Value),
+    Foreign(&'a str),
 }
 
 impl<'a> Cells<'a> {
-    pub fn new(text: &'a str, ranges: &'a [Option<Range<usize>>]) -> Self {
-        Self { text, ranges }
+    pub fn new(text: &'a str, cells: &'a [Cell]) -> Self {
+        Self { text, cells, constants: &[] }
     }
 
-    /// The text of column number `column`; `None` when the value is missing.
-    pub fn get(&self, column: usize) -> Option<&'a str> {
-        self.text.get(self.ranges.get(column)?.clone()?)
+    /// These cells, with the texts that hold for the whole object.
+    #[must_use]
+    pub fn with_constants(self, constants: &'a [Option<String>]) -> Self {
+        Self { constants, ..self }
+    }
+
+    /// What column number `column` holds; `None` when there is nothing.
+    pub fn get(&self, column: usize) -> Option<Given<'a>> {
+        if let Some(Some(text)) = self.constants.get(column) {
+            return Some(Given::Text { text, is_quoted: false });
+        }
+        match self.cells.get(column)? {
+            Cell::Missing => None,
+            Cell::Text { range, is_quoted } => {
+                Some(Given::Text { text: self.text.get(range.clone())?, is_quoted: *is_quoted })
+            }
+            Cell::Number(range) => Some(Given::Number(self.text.get(range.clone())?)),
+            Cell::Value(value) => Some(Given::Value(*value)),
+            Cell::Foreign(range) => Some(Given::Foreign(self.text.get(range.clone())?)),
+        }
+    }
+
+    /// The text of column number `column`, if it holds one.
+    pub fn text(&self, column: usize) -> Option<&'a str> {
+        match self.get(column)? {
+            Given::Text { text, .. } => Some(text),
+            _ => None,
+        }
     }
 }
 
@@ -45,39 +102,18 @@ impl<'a> Cells<'a> {
 pub enum Flaw {
     /// It has more or fewer cells than the header.
     Cells,
-    /// It is not UTF-8.
+    /// A cell that is read is not valid in the encoding.
     Encoding,
     /// It is longer than a row may be.
     Length,
-}
-
-/// Longest text of a rejected row that is kept, in bytes.
-pub const RAW_BYTES_MAX: usize = 4_096;
-
-/// The fields of a row as they were in the source.
-#[derive(Clone, Copy, Debug)]
-pub struct Raw<'a> {
-    pub content: &'a [u8],
-    /// Where each field ends in `content`.
-    pub ends: &'a [usize],
-    pub delimiter: u8,
-}
-
-impl Raw<'_> {
-    /// The row as text, shortened.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        let mut start = 0;
-        for (index, &end) in self.ends.iter().enumerate() {
-            if index > 0 {
-                text.push(char::from(self.delimiter));
-            }
-            text.push_str(&String::from_utf8_lossy(self.content.get(start..end).unwrap_or_default()));
-            start = end;
-            if text.len() > RAW_BYTES_MAX {
-                break;
-            }
-        }
-        crate::text::cut(&text, RAW_BYTES_MAX).to_owned()
-    }
+    /// It has more lines than a record may have.
+    Lines,
+    /// It ends inside quotes.
+    UnclosedQuote,
+    /// A closing quote is followed by text.
+    TextBehindQuote,
+    /// An unquoted value has a quote in it.
+    StrayQuote,
+    /// It is not one JSON object.
+    Json,
 }

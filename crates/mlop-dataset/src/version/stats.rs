@@ -1,8 +1,8 @@
 //! What is counted of a column while its rows pass.
 
 use super::{
-    column::{self, Value},
     unique::fixed,
+    value::{Value, display},
 };
 use crate::text;
 use mlop_artifact::{distinct::Distinct, manifest::ColumnStats};
@@ -48,6 +48,11 @@ impl Stats {
         }
     }
 
+    /// The greatest value, unless values are texts.
+    pub fn greatest(&self) -> Option<Value> {
+        self.greatest
+    }
+
     fn add_text(&mut self, text: &str) {
         self.distinct.add(text.as_bytes());
         // What is cut off cannot change which of two kept texts is the lesser one, but for equal beginnings.
@@ -60,19 +65,23 @@ impl Stats {
         }
     }
 
-    /// The statistics of the column `name`.
-    pub fn finish(self, name: &str) -> ColumnStats {
+    /// The statistics of the column `name`, without its values where they are sensitive.
+    pub fn finish(self, name: &str, is_sensitive: bool) -> ColumnStats {
+        if is_sensitive {
+            let (count, nulls) = (self.count, self.nulls);
+            return ColumnStats { name: name.to_owned(), count, nulls, ..ColumnStats::default() };
+        }
         ColumnStats {
             name: name.to_owned(),
             count: self.count,
             nulls: self.nulls,
-            min: self.least.map(column::display).or(self.least_text),
-            max: self.greatest.map(column::display).or(self.greatest_text),
+            min: self.least.map(display).or(self.least_text),
+            max: self.greatest.map(display).or(self.greatest_text),
             mean: self
                 .is_number
                 .then(|| self.sum / self.count as f64)
                 .filter(|mean| mean.is_finite())
-                .map(|m| column::display(Value::Float(m))),
+                .map(|m| display(Value::Float(m))),
             distinct_estimate: self.distinct.estimate(),
         }
     }
@@ -107,7 +116,7 @@ mod tests {
         for value in [Some(3), None, Some(-1), Some(3)] {
             stats.add(value.map(Value::Int), None);
         }
-        let stats = stats.finish("n");
+        let stats = stats.finish("n", false);
         assert_eq!((stats.count, stats.nulls, stats.distinct_estimate), (3, 1, 2));
         assert_eq!((stats.min.as_deref(), stats.max.as_deref()), (Some("-1"), Some("3")));
         assert_eq!(stats.mean.unwrap(), "1.6666666666666667");
@@ -119,7 +128,7 @@ mod tests {
         for text in ["b", "a", &"é".repeat(100)] {
             stats.add(Some(Value::Text), Some(text));
         }
-        let stats = stats.finish("t");
+        let stats = stats.finish("t", false);
         assert_eq!((stats.min.as_deref(), stats.max.as_deref()), (Some("a"), Some("é".repeat(32).as_str())));
         assert_eq!(stats.mean, None);
     }
@@ -128,7 +137,7 @@ mod tests {
     fn a_column_without_values_has_no_extremes() {
         let mut stats = Stats::default();
         stats.add(None, None);
-        let stats = stats.finish("n");
+        let stats = stats.finish("n", false);
         assert_eq!((stats.min, stats.max, stats.mean, stats.distinct_estimate), (None, None, None, 0));
     }
 }

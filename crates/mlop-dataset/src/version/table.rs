@@ -4,8 +4,9 @@
 //! the files hold no time and no version of ours.
 
 use super::{
-    column::{Rule, Value},
+    column::Rule,
     reader::Cells,
+    value::{Value, type_name},
 };
 use arrow::{
     array::{
@@ -114,7 +115,7 @@ impl Writer {
     pub fn add(&mut self, values: &[Option<Value>], cells: &Cells<'_>) -> Result<(), Failure> {
         let mut text_bytes = 0;
         for (number, (column, value)) in self.columns.iter_mut().zip(values).enumerate() {
-            let text = matches!(value, Some(Value::Text)).then(|| cells.get(number)).flatten();
+            let text = matches!(value, Some(Value::Text)).then(|| cells.text(number)).flatten();
             text_bytes += text.map_or(0, |text| text.len() as u64);
             column.add(*value, text);
         }
@@ -206,7 +207,7 @@ fn data_type(kind: ColumnType) -> DataType {
 pub fn schema(rules: &[Rule]) -> Vec<ColumnSchema> {
     let column = |rule: &Rule| ColumnSchema {
         name: rule.name.clone(),
-        kind: super::type_name(rule.kind).to_owned(),
+        kind: type_name(rule.kind).to_owned(),
         nullable: rule.nullable,
     };
     rules.iter().map(column).collect()
@@ -268,6 +269,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::value::Numbers;
     use mlop_api::dataset::Column;
     use parquet::file::reader::{FileReader, SerializedFileReader};
 
@@ -278,7 +280,7 @@ mod tests {
         let (store, runtime) = (output.clone(), Handle::current());
         let write = move || {
             let scratch = tempfile::tempdir().unwrap();
-            let rules = [Rule::new(&column).unwrap()];
+            let rules = [Rule::new(&column, &[], Numbers::default()).unwrap()];
             let mut writer = Writer::new(&rules, scratch.path(), store, runtime).unwrap();
             writer.part_bytes = part_bytes;
             for row in 0..rows {

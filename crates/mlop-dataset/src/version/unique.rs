@@ -3,7 +3,7 @@
 //! Kept are 128 bits of each key's SHA-256, not the key: 16 bytes a row, 20 with what the allocator adds. So 10
 //! million rows need 0.2 GB, which `resources.memory` must allow for.
 
-use super::{column::Value, reader::Cells};
+use super::{reader::Cells, value::Value};
 use mlop_api::{Reason, result::Failure};
 use sha2::{Digest, Sha256};
 
@@ -26,7 +26,8 @@ impl Unique {
         Self { columns, buckets: vec![Vec::new(); 1 << BUCKET_BITS], keys: 0 }
     }
 
-    /// Whether the key of this row is new. Values are compared, not their spelling; missing values are equal.
+    /// Whether the key of this row is new. Values are compared, not their spelling. As in SQL, a key with a missing
+    /// value equals no other.
     ///
     /// # Errors
     /// [`Reason::InvalidSpec`] when there are too many keys.
@@ -34,6 +35,9 @@ impl Unique {
         if self.keys >= KEYS_MAX {
             let message = format!("unique: more than {KEYS_MAX} rows; remove unique or split the dataset");
             return Err(Failure::terminal(Reason::InvalidSpec, message));
+        }
+        if self.columns.iter().any(|column| values.get(*column).copied().flatten().is_none()) {
+            return Ok(true);
         }
         let key = self.key(values, cells);
         let bucket = self.buckets.get_mut((key >> (u128::BITS - BUCKET_BITS)) as usize);
@@ -46,9 +50,9 @@ impl Unique {
         let mut hash = Sha256::new();
         for &column in &self.columns {
             match values.get(column).copied().flatten() {
-                None => hash.update([0]),
+                None => {}
                 Some(Value::Text) => {
-                    let text = cells.get(column).unwrap_or_default();
+                    let text = cells.text(column).unwrap_or_default();
                     hash.update([1]);
                     hash.update((text.len() as u64).to_le_bytes());
                     hash.update(text);
@@ -89,6 +93,7 @@ pub fn fixed(value: Value) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::reader::Cell;
 
     #[test]
     fn each_key_is_new_once() {
@@ -102,8 +107,10 @@ mod tests {
     fn keys_of_several_columns_are_not_run_together() {
         let mut unique = Unique::new(vec![0, 1]);
         let texts = [Some(Value::Text), Some(Value::Text)];
+        let cell = |range| Cell::Text { range, is_quoted: false };
         let mut insert = |text: &str, middle: usize| {
-            unique.insert(&texts, &Cells::new(text, &[Some(0..middle), Some(middle..text.len())])).unwrap()
+            let cells = [cell(0..middle), cell(middle..text.len())];
+            unique.insert(&texts, &Cells::new(text, &cells)).unwrap()
         };
         assert!(insert("ab", 1));
         assert!(insert("ab", 2));
@@ -112,12 +119,20 @@ mod tests {
     }
 
     #[test]
-    fn missing_and_empty_differ_and_zeros_are_equal() {
+    fn a_key_with_a_missing_part_equals_no_other() {
+        let mut unique = Unique::new(vec![0, 1]);
+        let none = Cells::new("", &[]);
+        for values in [[None, None], [Some(Value::Int(1)), None]] {
+            assert!(unique.insert(&values, &none).unwrap());
+            assert!(unique.insert(&values, &none).unwrap());
+        }
+    }
+
+    #[test]
+    fn zeros_of_both_signs_are_equal() {
         let mut unique = Unique::new(vec![0]);
-        let empty = Cells::new("", &[Some(0..0)]);
-        assert!(unique.insert(&[None], &Cells::new("", &[None])).unwrap());
-        assert!(unique.insert(&[Some(Value::Text)], &empty).unwrap());
-        assert!(unique.insert(&[Some(Value::Float(0.0))], &empty).unwrap());
-        assert!(!unique.insert(&[Some(Value::Float(-0.0))], &empty).unwrap());
+        let none = Cells::new("", &[]);
+        assert!(unique.insert(&[Some(Value::Float(0.0))], &none).unwrap());
+        assert!(!unique.insert(&[Some(Value::Float(-0.0))], &none).unwrap());
     }
 }

@@ -1,0 +1,84 @@
+//! Text from outside on its way into an API object.
+//!
+//! Keys, cells, answers of servers and the last lines of a command may hold any character. A status is sent to the API
+//! server as YAML, which refuses some of them, and a refused status is never written: so every text from outside passes
+//! through [`printable`].
+
+use std::{borrow::Cow, fmt::Write};
+
+/// `text` with each character that YAML refuses, or that a terminal would act on, written as an escape such as
+/// `\u{7f}`. Tabs and line feeds stay.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_printable) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        if is_printable(char) {
+            escaped.push(char);
+        } else {
+            // Writing into a String cannot fail.
+            let _ = write!(escaped, "{}", char.escape_unicode());
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Replaces `text` by its [`printable`] form.
+pub fn make_printable(text: &mut String) {
+    if let Cow::Owned(escaped) = printable(text) {
+        *text = escaped;
+    }
+}
+
+/// Whether YAML takes `char` as it is, and a terminal shows it where it stands.
+const fn is_printable(char: char) -> bool {
+    match char {
+        '\t' | '\n' | ' '..='~' => true,
+        // C0, DEL and C1, among them NEL.
+        '\0'..='\u{9f}' => false,
+        // Line and paragraph separators, marks of direction, the byte order mark.
+        '\u{61c}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{feff}' => false,
+        // Noncharacters.
+        '\u{fdd0}'..='\u{fdef}' => false,
+        other => (other as u32) & 0xfffe != 0xfffe,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_text_is_left_alone() {
+        for text in ["", "a\tb\nc", "Tromsø €", "日本", "👍🏽", "\u{fffd}"] {
+            assert!(matches!(printable(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_scalar_value_becomes_yaml_that_reads_back() {
+        for char in '\0'..=char::MAX {
+            let text = printable(char.encode_utf8(&mut [0; 4])).into_owned();
+            let is_yaml = text.chars().all(|char| {
+                matches!(char, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+            });
+            assert!(is_yaml && !text.is_empty(), "{:?}", char);
+            assert!(text == char.to_string() || text.starts_with("\\u{"), "{:?}", char);
+        }
+    }
+
+    #[test]
+    fn characters_that_yaml_or_a_terminal_minds_are_escaped() {
+        assert_eq!(printable("a\u{7f}b\u{1b}[31m\r\0"), "a\\u{7f}b\\u{1b}[31m\\u{d}\\u{0}");
+        assert_eq!(printable("\u{202e}x\u{ffff}"), "\\u{202e}x\\u{ffff}");
+        let mut text = "\u{85}".to_owned();
+        make_printable(&mut text);
+        assert_eq!(text, "\\u{85}");
+    }
+}
