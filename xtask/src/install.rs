@@ -35,7 +35,7 @@ fn upgrade(cluster: &dyn Cluster, chart: &str, values: &[&str]) -> Result<Outcom
     Ok(Outcome::Done)
 }
 
-/// Starts every operator anew: its image may be another one under the same name.
+/// Restarts every operator: its image may have changed under the same name.
 fn restart(cluster: &dyn Cluster) -> Result<Outcome> {
     let kubectl = Kubectl::new(cluster.kubeconfig()?);
     process::run(&mut kubectl.command(&["-n", NAMESPACE, "rollout", "restart", "deployment"])?)?;

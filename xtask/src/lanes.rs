@@ -2,7 +2,7 @@
 //!
 //! Each line of output carries the name of its lane. The first failure ends the other lanes, and its words are the error.
 use std::fs;
-use std::process::{self as std_process, Command};
+use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 
@@ -56,7 +56,12 @@ fn follow(lane: Lane, state: &Mutex<State>) {
         let mut child = None;
         let started = |pid| {
             child = Some(pid);
-            locked(state, |state| state.running.push(pid));
+            locked(state, |state| {
+                state.running.push(pid);
+                if state.failure.is_some() {
+                    stop(&[pid]);
+                }
+            });
         };
         let ended = process::stream(&mut command, &prefix, started, |_| ());
         locked(state, |state| {
@@ -75,14 +80,31 @@ fn locked<T>(state: &Mutex<State>, access: impl FnOnce(&mut State) -> T) -> T {
     access(&mut state.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
-/// Ends `processes` with all their descendants: cargo and go would otherwise go on.
+/// Ends `processes` with all their descendants: cargo and go would otherwise run on.
 fn stop(processes: &[u32]) {
-    let table = process::output(Command::new("ps").args(["-A", "-o", "pid=,ppid="])).unwrap_or_default();
-    let family = family(processes, &table);
-    if !family.is_empty() {
-        let pids = family.iter().map(u32::to_string);
-        std_process::Command::new("kill").args(pids).status().ok();
+    let mut stopped = Vec::new();
+    loop {
+        let table = process::output(Command::new("ps").args(["-A", "-o", "pid=,ppid="])).unwrap_or_default();
+        let family = family(processes, &table);
+        if family.len() <= stopped.len() {
+            break;
+        }
+        // A stopped process starts no others.
+        signal("STOP", &family);
+        stopped = family;
     }
+    signal("TERM", &stopped);
+    signal("CONT", &stopped);
+}
+
+fn signal(name: &str, processes: &[u32]) {
+    if processes.is_empty() {
+        return;
+    }
+    let mut kill = Command::new("kill");
+    kill.args(["-s", name]).args(processes.iter().map(u32::to_string));
+    // A process that has ended meanwhile needs no signal.
+    kill.output().ok();
 }
 
 /// `processes` and their descendants; `table` has a process and its parent in each line.
@@ -127,8 +149,8 @@ mod tests {
 
     #[test]
     fn failure_of_a_lane_stops_the_others_and_is_the_error() {
-        // Without the stop this test would take an hour.
-        let lanes = vec![lane("long", "sleep 3600 & wait"), lane("short", "echo why >&2; exit 3")];
+        // Without the stop this test would take minutes.
+        let lanes = vec![lane("long", "sleep 600 & wait"), lane("short", "echo why >&2; exit 3")];
         let error = format!("{:#}", run(lanes).unwrap_err());
         assert!(error.starts_with("short failed") && error.ends_with("why"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! Developer tasks: `cargo xtask <what a person does>`. One module per task, the rest is what they share.
+//! Developer tasks: `cargo xtask <task>`. Each task has a module; the other modules are shared by tasks.
 mod archive;
 mod build;
 mod cache;
@@ -15,6 +15,7 @@ mod mutants;
 mod paths;
 mod process;
 mod progress;
+mod release;
 mod test;
 mod text;
 mod tools;
@@ -24,34 +25,41 @@ use std::process::ExitCode;
 use clap::Parser;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Developer tasks of mlop")]
+#[command(
+    name = "cargo xtask",
+    about = "Developer tasks of mlop",
+    after_help = "Begin with `cargo xtask demo`; before a change lands, `cargo xtask test` must pass.\n\
+                  Built programs, images and dependencies are cached in ~/.cache/mlop, or where MLOP_CACHE says.\n\
+                  More: docs/development/setup.md"
+)]
 enum Task {
-    /// Start, stop or inspect the cluster that the end-to-end tests use.
+    /// Start, stop or inspect the cluster that the demo and the end-to-end tests use.
     #[command(subcommand)]
     Cluster(cluster::Command),
     /// Build the container images and load them into the cluster.
     Images(images::Args),
-    /// Install the operators from the charts and images of this checkout.
+    /// Install or upgrade the operators from the charts and images of this checkout.
     Install(install::Args),
-    /// From nothing to a prediction: cluster, images, operators, the flights pipeline. It stays up.
+    /// Show the whole chain, from an empty machine to a prediction. The cluster stays up.
     Demo(demo::Args),
-    /// Check everything that must hold before a change lands.
+    /// Run every check that must pass before a change lands, as CI does.
     Test(test::Args),
-    /// Put seeded mistakes into a copy of the operators and show that a fault plan or a test notices each.
+    /// Put seeded mistakes into a copy of the operators; a test or a fault plan must notice each.
     Mutants(mutants::Args),
-    /// Try the whole chain under faults, in virtual time or (`--real`) against a real API server and real processes: every
-    /// write, every notification, thousands of seeds.
+    /// Run the chain under faults at every write and notification, in virtual time or against a real API server.
     Faults(faults::Args),
-    /// Write the files that the code determines: custom resource definitions, roles, the reference.
+    /// Write the files that the code determines: custom resource definitions, RBAC, the reference.
     Generate(generate::Args),
-    /// Pack the charts and check what they install.
+    /// Pack the charts and check the objects that they install.
     Charts,
+    /// Give packages, charts and changelog a new version; prints the changes first.
+    Release(release::Args),
 }
 
 fn main() -> ExitCode {
     match run(&Task::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Without the stack that an error returned from here would bring along.
+        // Returning the error would print its backtrace too.
         Err(error) => {
             eprintln!("Error: {error:#}");
             ExitCode::FAILURE
@@ -70,5 +78,6 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Faults(args) => faults::run(args),
         Task::Generate(args) => generate::run(args),
         Task::Charts => charts::run(),
+        Task::Release(args) => release::run(args),
     }
 }

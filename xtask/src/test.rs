@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that must hold before a change lands, from fast to slow.
+//! `cargo xtask test`: every check of a change, from fast to slow.
 mod disk_space;
 mod suite;
 
@@ -19,46 +19,52 @@ use crate::{paths, process, text};
 const CARGO_DENY: &str = "0.20.2";
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Steps, in order: disk space, format, text, clippy, dependencies, generated files, build, unit and simulator tests, \
+                        faults; then, on a cluster: cluster, faults on a real API server, conformance, charts, installation, \
+                        end-to-end tests.\n\n\
+                        It needs what `cargo xtask demo` needs, and 24 GiB of disk the first time."
+)]
 pub struct Args {
-    /// Only the steps whose names contain one of these words, as in `--only format clippy`. Each step prints its name.
+    /// Only the steps whose names contain one of these words, as in `--only format clippy`.
     #[arg(long, num_args = 1.., value_name = "WORD")]
     only: Vec<String>,
     #[command(flatten)]
     choice: Choice,
 }
 
-/// Something that must hold.
+/// A check, or several of one kind.
 struct Step {
     name: &'static str,
     place: Place,
-    check: fn(&World) -> Result<Report>,
+    check: fn(&Environment) -> Result<Report>,
 }
 
 enum Place {
     Here,
-    /// It needs a cluster, and these steps before it. Where it cannot run it counts for so many checks.
+    /// It needs a cluster and the steps `after`. Where it cannot run, `count` checks are skipped.
     Cluster {
         after: &'static [&'static str],
         count: fn() -> Result<usize>,
     },
 }
 
-/// What steps work with.
-struct World {
+/// The surroundings of the steps.
+struct Environment {
     cluster: Option<Box<dyn Cluster>>,
 }
 
-/// What came of a step.
+/// The outcome of a step.
 #[derive(Default)]
 struct Report {
     passed: usize,
     failed: usize,
-    left_out: usize,
-    /// The last lines of what failed.
-    said: Vec<String>,
+    skipped: usize,
+    /// The last lines of each failure.
+    output: Vec<String>,
 }
 
-const ONE: Report = Report { passed: 1, failed: 0, left_out: 0, said: Vec::new() };
+const ONE: Report = Report { passed: 1, failed: 0, skipped: 0, output: Vec::new() };
 
 const CLUSTER: &str = "cluster";
 const INSTALLATION: &str = "installation";
@@ -76,7 +82,7 @@ const STEPS: [Step; 15] = [
     Step {
         name: CLUSTER,
         place: Place::Cluster { after: &[], count: || Ok(1) },
-        check: |world| on_cluster(world, &["cluster", "up"]),
+        check: |environment| on_cluster(environment, &["cluster", "up"]),
     },
     Step {
         name: "faults on a real API server",
@@ -102,7 +108,7 @@ const STEPS: [Step; 15] = [
         name: "end-to-end tests",
         place: Place::Cluster {
             after: &[CLUSTER, INSTALLATION],
-            count: || Ok(suite::listed(&END_TO_END)? + suite::listed(&CONDUCT)?),
+            count: || Ok(suite::listed(&END_TO_END)? + suite::listed(&AUDIT)?),
         },
         check: end_to_end,
     },
@@ -114,10 +120,10 @@ const FAULTS: [&str; 8] = ["faults", "--profile", build::PROFILE, "--", "--every
 const REAL_FAULTS: [&str; 5] = ["faults", "--real", "--", "--every", "6"];
 const CONFORMANCE: [&str; 4] = ["--test", "conformance_real", "--test", "admission"];
 const END_TO_END: [&str; 2] = ["--test", "it"];
-/// Of these, the ones that kill processes of the node and drop its packets: only of a node that is this machine.
+/// The end-to-end test that kills processes of the node and drops its packets: the node must be this machine.
 const ON_THE_NODE: &str = "operators_recover_in_seconds_after_kill_or_partition";
-/// What the operators did meanwhile.
-const CONDUCT: [&str; 2] = ["--test", "audit"];
+/// Checks of the audit log: the operators' requests during the end-to-end tests.
+const AUDIT: [&str; 2] = ["--test", "audit"];
 
 pub fn run(args: &Args) -> Result<()> {
     let begin = now();
@@ -125,64 +131,64 @@ pub fn run(args: &Args) -> Result<()> {
         |step: &&Step| args.only.is_empty() || args.only.iter().any(|word| step.name.contains(word.as_str()));
     if !STEPS.iter().any(|step| chosen(&step)) {
         let names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
-        bail!("no step's name has {}; there are: {}", args.only.join(" or "), names.join(", "));
+        bail!("no step matches {}; available: {}", args.only.join(" or "), names.join(", "));
     }
     let (cluster, obstacle) = match args.choice.cluster() {
         Ok(cluster) => (Some(cluster), String::new()),
         Err(error) => (None, format!("{error:#}")),
     };
-    let world = World { cluster };
+    let environment = Environment { cluster };
     let (mut total, mut problems) = (Report::default(), Vec::new());
     for step in STEPS.iter().filter(chosen) {
         let failed: Vec<&str> = problems.iter().map(|(name, _)| *name).collect();
-        let report = step.outcome(&world, &failed);
+        let report = step.outcome(&environment, &failed);
         total.passed += report.passed;
         total.failed += report.failed;
-        total.left_out += report.left_out;
+        total.skipped += report.skipped;
         if report.failed > 0 {
-            problems.push((step.name, report.said));
+            problems.push((step.name, report.output));
         }
     }
-    for (name, said) in &problems {
-        eprintln!("\nfailed: {name}\n  {}", said.join("\n  "));
+    for (name, output) in &problems {
+        eprintln!("\nfailed: {name}\n  {}", output.join("\n  "));
     }
-    if world.cluster.is_none() && total.left_out > 0 {
-        eprintln!("no cluster can run here, so {} checks were left out: {obstacle}", total.left_out);
+    if environment.cluster.is_none() && total.skipped > 0 {
+        eprintln!("no cluster can run here, so {} checks were skipped: {obstacle}", total.skipped);
     }
     let minutes = begin.elapsed().as_secs_f64() / 60.0;
-    let Report { passed, failed, left_out, .. } = total;
-    println!("{passed} passed, {failed} failed, {left_out} left out in {minutes:.1} min");
-    if failed > 0 || (in_ci() && left_out > 0) {
-        bail!("not everything holds: see above");
+    let Report { passed, failed, skipped, .. } = total;
+    println!("{passed} passed, {failed} failed, {skipped} skipped in {minutes:.1} min");
+    if failed > 0 || (in_ci() && skipped > 0) {
+        bail!("some checks failed (see above)");
     }
     Ok(())
 }
 
 impl Step {
-    /// Runs it, if it can run. `failed` are the names of those before it that failed.
-    fn outcome(&self, world: &World, failed: &[&str]) -> Report {
+    /// Runs the step if it can run. `failed` has the names of earlier steps that failed.
+    fn outcome(&self, environment: &Environment, failed: &[&str]) -> Report {
         let start = now();
         eprintln!("== {}", self.name);
-        let report = self.run(world, failed).unwrap_or_else(|error| {
-            let said: Vec<String> = format!("{error:#}").lines().map(str::to_owned).collect();
-            Report { failed: 1, said, ..Report::default() }
+        let report = self.run(environment, failed).unwrap_or_else(|error| {
+            let output: Vec<String> = format!("{error:#}").lines().map(str::to_owned).collect();
+            Report { failed: 1, output, ..Report::default() }
         });
         let seconds = start.elapsed().as_secs_f64();
-        let Report { passed, failed, left_out, .. } = report;
-        eprintln!("== {}: {passed} passed, {failed} failed, {left_out} left out, {seconds:.1} s", self.name);
+        let Report { passed, failed, skipped, .. } = report;
+        eprintln!("== {}: {passed} passed, {failed} failed, {skipped} skipped, {seconds:.1} s", self.name);
         report
     }
 
-    fn run(&self, world: &World, failed: &[&str]) -> Result<Report> {
-        let Place::Cluster { after, count } = &self.place else { return (self.check)(world) };
-        if world.cluster.is_none() {
-            return Ok(Report { left_out: count()?, ..Report::default() });
+    fn run(&self, environment: &Environment, failed: &[&str]) -> Result<Report> {
+        let Place::Cluster { after, count } = &self.place else { return (self.check)(environment) };
+        if environment.cluster.is_none() {
+            return Ok(Report { skipped: count()?, ..Report::default() });
         }
         if let Some(before) = after.iter().find(|name| failed.contains(name)) {
-            let said = vec![format!("not run, because the step {before} failed")];
-            return Ok(Report { failed: count()?, said, ..Report::default() });
+            let output = vec![format!("skipped because the step {before} failed")];
+            return Ok(Report { failed: count()?, output, ..Report::default() });
         }
-        (self.check)(world)
+        (self.check)(environment)
     }
 }
 
@@ -201,14 +207,14 @@ fn clippy() -> Result<Report> {
 }
 
 /// Everything that later steps run, side by side: compilers and linkers would disturb tests that measure time.
-fn compile(world: &World) -> Result<Report> {
+fn compile(environment: &Environment) -> Result<Report> {
     let mut tests = build::cargo("test")?;
     tests.args(["--quiet", "--no-run", "--lib", "--bins", "--tests"]);
     let mut end_to_end = build::cargo("test")?;
-    end_to_end.args(["--quiet", "--no-run"]).args(END_TO_END).args(CONDUCT).args(["--test", "faults"]);
+    end_to_end.args(["--quiet", "--no-run"]).args(END_TO_END).args(AUDIT).args(["--test", "faults"]);
     let mut rust = vec![tests, end_to_end];
     let mut other = Vec::new();
-    if let Some(cluster) = world.cluster.as_deref() {
+    if let Some(cluster) = environment.cluster.as_deref() {
         rust.push(task(&images::arguments(Kind::Program), Some(cluster))?);
         other.push(task(&["cluster", "build"], Some(cluster))?);
         other.push(task(&images::arguments(Kind::Container), Some(cluster))?);
@@ -217,7 +223,7 @@ fn compile(world: &World) -> Result<Report> {
     Ok(ONE)
 }
 
-/// Licences, sources and duplicate versions. Known vulnerabilities need a database from the network: not here.
+/// Licences, sources and duplicate versions. The database of known vulnerabilities is not in a package registry.
 fn dependencies() -> Result<Report> {
     let root = paths::cache()?.join("tools").join(format!("cargo-deny-{CARGO_DENY}"));
     let program = root.join("bin/cargo-deny");
@@ -236,7 +242,7 @@ fn dependencies() -> Result<Report> {
 
 fn unit_tests() -> Result<Report> {
     redis()?;
-    // What needs a cluster is the next steps' concern.
+    // The conformance step runs these on the cluster.
     let here = ["--skip", "a_real_server"];
     suite::run(&[], &here, |_| Ok(()))
 }
@@ -252,73 +258,73 @@ fn redis() -> Result<()> {
     local::install(&["redis-server"]).map(drop)
 }
 
-/// They have an API server of their own, built from Go modules whatever the cluster comes from.
+/// They start their own API server, built from Go modules for every provider.
 fn real_faults() -> Result<Report> {
     if !process::found("go") {
-        eprintln!("left out: `go` is not on the PATH, which builds etcd and the API server");
-        return Ok(Report { left_out: 1, ..Report::default() });
+        eprintln!("skipped: `go`, which builds etcd and the API server, is not on the PATH");
+        return Ok(Report { skipped: 1, ..Report::default() });
     }
     xtask(&REAL_FAULTS, None)
 }
 
-/// The suite that keeps the simulator honest, and the admission of the kinds, on a real API server.
-fn conformance(world: &World) -> Result<Report> {
-    let cluster = world.cluster()?;
+/// The suite that compares the simulator with a real API server, and the admission of the kinds.
+fn conformance(environment: &Environment) -> Result<Report> {
+    let cluster = environment.cluster()?;
     suite::run(&CONFORMANCE, &[], |command| {
         command.env("MLOP_CONFORMANCE_KUBECONFIG", cluster.kubeconfig()?);
         Ok(())
     })
 }
 
-fn installation(world: &World) -> Result<Report> {
-    on_cluster(world, &["images"])?;
-    on_cluster(world, &["install"])
+fn installation(environment: &Environment) -> Result<Report> {
+    on_cluster(environment, &["images"])?;
+    on_cluster(environment, &["install"])
 }
 
-fn end_to_end(world: &World) -> Result<Report> {
-    let cluster = world.cluster()?;
+fn end_to_end(environment: &Environment) -> Result<Report> {
+    let cluster = environment.cluster()?;
     let log = cluster.audit_log()?;
     let length = |log| fs::metadata(log).map_or(0, |metadata| metadata.len());
     let begin = log.as_ref().map(length);
-    // One at a time: they share two cores, and some of them kill operators. Each takes long enough for a line.
+    // One at a time: they share the machine's cores, and some of them kill operators. Each is long enough for a line.
     let mut harness = vec!["--test-threads=1", "--format=pretty"];
-    let mut left_out = 0;
+    let mut skipped = 0;
     if cluster.provider() != Provider::Local {
-        eprintln!("left out: {ON_THE_NODE}, because the node is not this machine");
+        eprintln!("skipped: {ON_THE_NODE}, because the node is not this machine");
         harness.extend(["--skip", ON_THE_NODE]);
-        left_out = 1;
+        skipped = 1;
     }
     let tests = suite::run(&END_TO_END, &harness, |command| cluster::environment(command, cluster))?;
-    let tests = tests.and(Report { left_out, ..Report::default() });
+    let tests = tests.and(Report { skipped, ..Report::default() });
     let Some(begin) = begin else {
-        return Ok(tests.and(Report { left_out: suite::listed(&CONDUCT)?, ..Report::default() }));
+        return Ok(tests.and(Report { skipped: suite::listed(&AUDIT)?, ..Report::default() }));
     };
-    let conduct = suite::run(&CONDUCT, &[], |command| {
+    let audit = suite::run(&AUDIT, &[], |command| {
         cluster::environment(command.env("MLOP_AUDIT_FROM", begin.to_string()), cluster)
     })?;
-    Ok(tests.and(conduct))
+    Ok(tests.and(audit))
 }
 
 impl Report {
     fn and(mut self, other: Self) -> Self {
-        self.said.extend(other.said);
+        self.output.extend(other.output);
         Self {
             passed: self.passed + other.passed,
             failed: self.failed + other.failed,
-            left_out: self.left_out + other.left_out,
-            said: self.said,
+            skipped: self.skipped + other.skipped,
+            output: self.output,
         }
     }
 }
 
-impl World {
+impl Environment {
     fn cluster(&self) -> Result<&dyn Cluster> {
         self.cluster.as_deref().context("no cluster can run here")
     }
 }
 
-fn on_cluster(world: &World, args: &[&str]) -> Result<Report> {
-    xtask(args, Some(world.cluster()?))
+fn on_cluster(environment: &Environment, args: &[&str]) -> Result<Report> {
+    xtask(args, Some(environment.cluster()?))
 }
 
 fn xtask(args: &[&str], cluster: Option<&dyn Cluster>) -> Result<Report> {

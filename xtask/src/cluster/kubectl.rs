@@ -43,7 +43,7 @@ impl Kubectl {
             thread::sleep(PAUSE);
         }
         bail!(
-            "the API server of {} does not answer, though its node runs: make the cluster anew with \
+            "the API server of {} does not answer, though its node runs: recreate the cluster with \
              `cargo xtask cluster down` and `cargo xtask cluster up`",
             self.kubeconfig.display()
         )

@@ -1,4 +1,4 @@
-//! Room on the disk, looked at before an hour is spent.
+//! Disk space, checked before an hour is spent.
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -8,22 +8,22 @@ use anyhow::{Context as _, Result, bail};
 use super::{ONE, Report};
 use crate::{paths, process, progress};
 
-/// GiB that a run needs beside the cluster's programs and images: test programs, images on their way, volumes.
+/// GiB that a run needs besides the cluster's programs and images: test programs, archives of images, volumes.
 const WARM: u64 = 12;
 /// GiB that it needs when nothing is cached.
 const COLD: u64 = 24;
 const GIB: u64 = 1 << 30;
 
-/// There must be room for all that is built. Cargo never removes what it no longer uses: when room is short, its directory
-/// in our cache goes, and is built anew.
+/// Checks that everything can be built. Cargo never removes unused files: when space is short, its target directory in
+/// the cache is removed and built again.
 pub fn check() -> Result<Report> {
     let cache = paths::cache()?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    let target = cache.join("target");
+    let target = paths::target()?;
     let needed = if paths::built()?.exists() { WARM } else { COLD };
     let mut free = available(&cache)?;
     if free < needed * GIB && target.exists() {
-        progress::note(&format!("{} GiB free: removing {} for room", free / GIB, target.display()));
+        progress::note(&format!("{} GiB free: removing {} to make space", free / GIB, target.display()));
         fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
         free = available(&cache)?;
     }

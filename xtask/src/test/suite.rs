@@ -58,7 +58,7 @@ impl Results {
         self.report.failed += failed;
         let lines = std::mem::take(&mut self.lines);
         if failed > 0 {
-            self.report.said.extend(lines.into_iter().rev().take(LAST_LINES).rev());
+            self.report.output.extend(lines.into_iter().rev().take(LAST_LINES).rev());
         }
     }
 }
@@ -85,7 +85,7 @@ mod tests {
             results.line(line);
         }
         assert_eq!((results.report.passed, results.report.failed), (16, 3));
-        assert_eq!(results.report.said.first().map(String::as_str), Some("failures:"));
+        assert_eq!(results.report.output.first().map(String::as_str), Some("failures:"));
         assert_eq!(number_before("nothing of the kind", " passed"), 0);
     }
 }
