@@ -107,8 +107,13 @@ impl Ledger {
 
     /// A run may consume published artifacts only.
     fn check_inputs(&mut self, request: &OperatorRequest, body: &Value) {
-        let inputs = body["spec"]["identity"]["lineage"]["inputs"].as_array().cloned().unwrap_or_default();
-        for input in inputs {
+        let spec = &body["spec"];
+        let lineage =
+            [&spec["lineage"], &spec["identity"]["lineage"]].into_iter().find(|part| part.is_object());
+        let Some(lineage) = lineage else {
+            return self.add("gate safety", &format!("{} {} has no lineage", request.kind, request.name));
+        };
+        for input in lineage["inputs"].as_array().into_iter().flatten() {
             let text = |name: &str| input[name].as_str().unwrap_or_default().to_owned();
             let artifact = (text("kind"), text("object"), text("digest"));
             if !self.published.contains(&artifact) {
