@@ -1,4 +1,4 @@
-//! The model: everything that can happen next, and what comes of it.
+//! The model: every possible next step, and its result.
 
 use crate::{
     cluster::{Cluster, Node, Server, deliver, owner},
@@ -20,10 +20,10 @@ use serde_json::{Value, json};
 use stateright::{Model, Property};
 use std::sync::Arc;
 
-/// A way to rest that takes longer never ends: the longest takes a few dozen steps.
+/// A chain that needs more steps to come to rest never does. The longest takes a few dozen.
 const STEPS_MAX: usize = 1_000;
 
-/// What users and failures may do, within a scope.
+/// Actions of users, and failures, within a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     NewData,
@@ -36,7 +36,7 @@ pub enum Event {
     HoldUp,
 }
 
-/// A decision that is wrong on purpose, to see that it is found.
+/// A decision. A wrong one on purpose shows that the search finds it.
 pub type Decide = fn(Observed<Stage>) -> Plan<IntentStatus>;
 
 pub fn faithful(observed: Observed<Stage>) -> Plan<IntentStatus> {
@@ -52,7 +52,7 @@ pub enum Start {
     Settled,
     /// Everything is made from the second version, after the first.
     Updated,
-    /// As `Settled`, and the first stage's run for the second version does not get anywhere.
+    /// As `Settled`, and the first stage's run for the second version is held up.
     HeldUp,
 }
 
@@ -60,18 +60,18 @@ pub enum Start {
 pub struct Chain {
     pub shape: Shape,
     pub start: Start,
-    /// How many events there may be, and which.
+    /// Number and kinds of the events.
     pub events: u8,
     pub kinds: &'static [Event],
-    /// Which stages they may be about.
+    /// The stages that they may affect.
     pub targets: &'static [usize],
     pub decide: Decide,
-    /// Whether inputs are read fresh before a run is created.
+    /// Whether inputs are read from the API server before a run is created.
     pub checks: bool,
     pub known: Known,
 }
 
-/// What was computed before.
+/// Memoized results.
 #[derive(Default)]
 pub struct Known {
     pub server: Server,
@@ -81,7 +81,7 @@ pub struct Known {
     pub rests: Memo<bool>,
 }
 
-/// Where a pass ends early: the operator dies, or a write fails.
+/// Where a reconcile ends early: the operator dies, or a write fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     AfterChildren,
@@ -97,11 +97,11 @@ pub enum Action {
     See(usize),
     /// The garbage collector removes runs whose owner is gone.
     Collect(usize),
-    /// The user makes the deleted object anew.
+    /// The user creates the deleted object again.
     Recreate(usize),
-    Pass(usize),
-    /// A pass that ends after some of its writes.
-    CutPass(usize, Cut),
+    Reconcile(usize),
+    /// A reconcile that ends after some of its writes.
+    CutReconcile(usize, Cut),
     Finish(usize, usize),
     NewData(u8),
     BrokenData,
@@ -117,10 +117,13 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it is somebody's will or bad luck.
+    /// Whether a user or a failure causes it.
     fn is_event(self) -> bool {
         use Action::*;
-        !matches!(self, Deliver(..) | See(_) | Collect(_) | Recreate(_) | Pass(_) | CutPass(..) | Finish(..))
+        !matches!(
+            self,
+            Deliver(..) | See(_) | Collect(_) | Recreate(_) | Reconcile(_) | CutReconcile(..) | Finish(..)
+        )
     }
 }
 
@@ -138,7 +141,7 @@ impl Chain {
         }
     }
 
-    /// How many different decisions were asked for.
+    /// Number of different decisions.
     pub fn decisions(&self) -> usize {
         self.known.plans.len()
     }
@@ -158,7 +161,7 @@ impl Chain {
         )
     }
 
-    /// Steps that need nobody's will: in every run of the real system they happen sooner or later.
+    /// Steps that happen by themselves sooner or later in the real system.
     fn steps(&self, cluster: &Cluster) -> Vec<Action> {
         let mut all = Vec::new();
         for (stage, node) in cluster.stages.iter().enumerate() {
@@ -173,7 +176,7 @@ impl Chain {
             all.extend(node.live.is_none().then_some(Action::Recreate(stage)));
         }
         for (stage, node) in cluster.stages.iter().enumerate() {
-            all.extend(node.awake.then_some(Action::Pass(stage)));
+            all.extend(node.awake.then_some(Action::Reconcile(stage)));
         }
         for (stage, node) in cluster.stages.iter().enumerate() {
             let open = node.runs.iter().enumerate().filter(|(_, run)| is_open(run));
@@ -237,8 +240,8 @@ impl Chain {
                 let view = stage::view(shape, stage, cluster.stages[stage].born);
                 server.write(shape, cluster, stage, Some(view));
             }
-            Action::Pass(stage) => self.pass(cluster, stage, None),
-            Action::CutPass(stage, cut) => self.pass(cluster, stage, Some(cut)),
+            Action::Reconcile(stage) => self.reconcile(cluster, stage, None),
+            Action::CutReconcile(stage, cut) => self.reconcile(cluster, stage, Some(cut)),
             Action::Finish(stage, run) => self.end(cluster, stage, run, "True"),
             Action::Fail(stage, run) => self.end(cluster, stage, run, "False"),
             Action::HoldUp(stage, run) => self.end(cluster, stage, run, "Unknown"),
@@ -281,7 +284,7 @@ impl Chain {
         self.known.server.write(self.shape, cluster, stage, Some(view));
     }
 
-    /// What the run's own controller reports.
+    /// The status that the run's own controller reports.
     fn end(&self, cluster: &mut Cluster, stage: usize, run: usize, succeeded: &str) {
         let run = cluster.stages[stage].runs[run].clone();
         let status = cluster.stages[stage].live.as_ref().and_then(|live| live.status.as_ref());
@@ -320,15 +323,15 @@ impl Chain {
         (next != *cluster).then_some(next)
     }
 
-    /// The next of the steps that need nobody's will, if anything is left to happen.
+    /// The next step that happens by itself, if one is left.
     fn settling(&self, cluster: &Cluster) -> Option<Cluster> {
         self.steps(cluster).into_iter().find_map(|action| self.next(cluster, action))
     }
 
-    /// What comes of `cluster` when nothing interferes any more.
+    /// The state in which `cluster` comes to rest when nothing interferes.
     ///
     /// # Errors
-    /// What is wrong with the rest that it comes to, or that it comes to none.
+    /// When it never comes to rest, or the rest is wrong.
     pub fn settle(&self, cluster: &Cluster) -> Result<Cluster, String> {
         let mut here = cluster.clone();
         for _ in 0..STEPS_MAX {
@@ -346,7 +349,7 @@ impl Chain {
         oracle::rest(cluster, &live.collect::<Vec<Vec<Option<&InputObject>>>>())
     }
 
-    /// Whether it comes to a rest that is right. All states on the way to one share the answer.
+    /// Whether it comes to a correct rest. All states on the way share the answer.
     pub fn converges(&self, cluster: &Cluster) -> bool {
         let mut here = cluster.clone();
         let mut way = Vec::new();
@@ -392,7 +395,7 @@ impl Model for Chain {
             Start::Settled => settled(&fresh),
             Start::Updated => settled(&newer(&settled(&fresh))),
             Start::HeldUp => {
-                let started = then(&newer(&settled(&fresh)), &[Action::Deliver(0, 0), Action::Pass(0)]);
+                let started = then(&newer(&settled(&fresh)), &[Action::Deliver(0, 0), Action::Reconcile(0)]);
                 let open = started.stages[0].runs.iter().position(|run| is_open(run));
                 then(&started, &[Action::HoldUp(0, open.expect("it was started"))])
             }
@@ -414,7 +417,9 @@ impl Model for Chain {
                 (children && (deletions || status), Cut::AfterChildren),
                 (deletions && status, Cut::AfterStatus),
             ];
-            actions.extend(cuts.iter().filter(|(cut, _)| *cut).map(|(_, cut)| Action::CutPass(stage, *cut)));
+            actions.extend(
+                cuts.iter().filter(|(cut, _)| *cut).map(|(_, cut)| Action::CutReconcile(stage, *cut)),
+            );
         }
         if cluster.events > 0 {
             actions.extend(self.events(cluster));

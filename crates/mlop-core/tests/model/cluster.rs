@@ -1,4 +1,4 @@
-//! The state: what the API server holds, and what each controller has seen of it.
+//! The state: the objects of the API server, and the caches of each controller.
 
 use crate::{
     oracle::Rule,
@@ -14,9 +14,9 @@ use serde_json::Value;
 pub struct Cluster {
     pub source: Source,
     pub stages: Vec<Node>,
-    /// How often users and failures may still interfere.
+    /// Number of events that are left.
     pub events: u8,
-    /// The first rule that a step broke. Nothing happens after it.
+    /// The first rule that a step broke. No step follows it.
     pub broken: Option<Rule>,
 }
 
@@ -30,16 +30,16 @@ pub struct Source {
 /// One stage: its object, its runs, and the caches of its controller.
 #[derive(Clone, Debug, Hash, PartialEq)]
 pub struct Node {
-    /// How many objects have had the name.
+    /// Number of objects that have had the name.
     pub born: u8,
     pub live: Option<Shared<FeatureView>>,
-    /// The object as the controller knows it: its status is that of now, its spec may be the one before.
+    /// The object in the cache of its controller: its status is current, its spec may be one edit late.
     pub seen: Option<Shared<FeatureView>>,
-    /// The inputs as the controller knows them: each as it is, or as it was one change earlier.
+    /// The inputs in the cache of the controller, each at most one change late.
     pub caches: Vec<Option<Shared<InputObject>>>,
-    /// In order of their names.
+    /// Sorted by name.
     pub runs: Vec<Shared<FeatureSnapshot>>,
-    /// Whether a pass is due.
+    /// Whether the object is enqueued.
     pub awake: bool,
 }
 
@@ -52,7 +52,7 @@ impl Node {
         self.runs.iter().find(|run| run.metadata.name.as_deref() == Some(name))
     }
 
-    /// Puts a run in place of the one of its name, or adds it.
+    /// Adds a run, or replaces the one of its name.
     pub fn put(&mut self, run: Shared<FeatureSnapshot>) {
         self.runs.retain(|known| known.metadata.name != run.metadata.name);
         self.runs.push(run);
@@ -61,12 +61,12 @@ impl Node {
     }
 }
 
-/// Who owns a run.
+/// The uid of the owner of a run.
 pub fn owner(run: &FeatureSnapshot) -> Option<&str> {
     Some(run.metadata.owner_references.as_ref()?.first()?.uid.as_str())
 }
 
-/// Writes into a [`Cluster`] and tells the watchers: each cache follows in order, at most one change late.
+/// Writes into a [`Cluster`] and notifies its watchers. Each cache follows in order, at most one change late.
 #[derive(Default)]
 pub struct Server {
     pub projections: Memo<Shared<InputObject>>,
@@ -117,7 +117,7 @@ impl Server {
         self.announce(shape, cluster, SOURCE, before);
     }
 
-    /// Writes an object as its user does: the controller learns of it later.
+    /// Writes an object as a user: its controller sees it later.
     pub fn write(&self, shape: Shape, cluster: &mut Cluster, stage: usize, object: Option<Value>) {
         let before = self.input(cluster, STAGES[stage]);
         let node = &mut cluster.stages[stage];
@@ -129,7 +129,7 @@ impl Server {
         self.announce(shape, cluster, STAGES[stage], before);
     }
 
-    /// Writes an object as its controller does: the answer is in its cache.
+    /// Writes an object as its controller: the answer is in its cache.
     pub fn write_through(
         &self,
         shape: Shape,
@@ -155,7 +155,7 @@ impl Server {
     }
 }
 
-/// A cache follows. The controller is woken by what the real predicate lets through.
+/// A cache follows. The real signal decides whether the controller enqueues its object.
 pub fn deliver(node: &mut Node, input: usize, object: Option<Shared<InputObject>>) {
     let cache = &mut node.caches[input];
     let same = match (&*cache, &object) {

@@ -1,7 +1,7 @@
 //! Model check of the chain: every interleaving of a few users' actions, failures and controllers over four stages
-//! whose caches lag behind, with the real gate, decisions and wake-up predicate.
+//! whose caches lag behind, with the real gate, decisions and signal.
 //!
-//! What is not the real code is the API server, `execute` and the runs' own controllers: those are in `mlop-sim`'s observed.
+//! The API server, `execute` and the controllers of runs are modelled. The real ones are tested on `mlop-sim`.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@
 mod chain;
 mod cluster;
 mod oracle;
-mod pass;
+mod reconcile;
 mod shared;
 mod stage;
 
@@ -33,11 +33,11 @@ const NEW: &str = "R19: only a new input digest starts a run";
 const EQUAL: &str = "R20: an equal output is no new revision";
 const REVISION: &str = "revisions grow by one with each new digest";
 const KEPT: &str = "R9: an artifact stays until the next one";
-const SUSPENDED: &str = "R24: what is suspended starts nothing";
+const SUSPENDED: &str = "R24: a suspended intent starts nothing";
 const RETENTION: &str = "R26: the run in use or pinned is kept";
 const READY: &str = "Ready is True only for the artifact of its generation";
-const NOW: &str = "observedGeneration and Ready together speak of the present spec";
-const REST: &str = "when nothing interferes any more, all is up to date or says why not";
+const NOW: &str = "observedGeneration and Ready together describe the present spec";
+const REST: &str = "a chain at rest is up to date or reports why not";
 const DIVERGES: &str = "inputs diverge on the way";
 
 fn properties() -> Vec<Property<Chain>> {
@@ -64,100 +64,100 @@ fn properties() -> Vec<Property<Chain>> {
     ]
 }
 
-/// Searches a scope to its end. Its number of states keeps it from becoming empty unnoticed.
+/// Searches a scope to its end. A minimum number of states keeps the scope from becoming empty unnoticed.
 fn check(chain: Chain, states_min: usize) {
     let scope = format!("{:?} {:?}, {} of {:?}", chain.shape, chain.start, chain.events, chain.kinds);
     let checker = chain.checker().spawn_bfs().join();
     let (model, states) = (checker.model(), checker.unique_state_count());
     println!("{scope}: {states} states, depth {}, {} decisions", checker.max_depth(), model.decisions());
     let failures = checker.discoveries().into_iter().filter(|(name, _)| *name != DIVERGES);
-    let told: Vec<String> = failures
+    let reported: Vec<String> = failures
         .map(|(name, path)| {
             let wrong = model.settle(path.last_state()).err().unwrap_or_default();
             format!("{name} {wrong}\nafter {:?}", path.into_actions())
         })
         .collect();
-    assert!(told.is_empty(), "{scope}: {}", told.join("\n"));
+    assert!(reported.is_empty(), "{scope}: {}", reported.join("\n"));
     assert!(checker.discovery(DIVERGES).is_some(), "{scope}: nothing diverges");
     assert!(states >= states_min, "{scope}: only {states} states were reached");
 }
 
 #[test]
-fn bring_up() {
+fn chain_holds_its_rules_from_creation() {
     let chain = Chain::new(Shape::Diamond, Start::Fresh, 1, &[Event::Edit]);
     check(Chain { targets: &[0], ..chain }, 5_000);
 }
 
 #[test]
-fn bring_up_with_failures() {
+fn chain_holds_its_rules_from_creation_with_failures() {
     let chain = Chain::new(Shape::Nested, Start::Fresh, 1, &[Event::Failure]);
     check(chain, 2_000);
 }
 
 #[test]
-fn new_data_and_edits() {
+fn chain_follows_new_data_and_edits() {
     let chain = Chain::new(Shape::Diamond, Start::Settled, 2, &[Event::NewData, Event::Edit]);
     check(Chain { targets: &[0], ..chain }, 50_000);
 }
 
 #[test]
-fn edits_of_every_stage() {
+fn chain_follows_edits_of_every_stage() {
     check(Chain::new(Shape::Nested, Start::Settled, 1, &[Event::Edit]), 1_000);
 }
 
 #[test]
-fn new_data_and_pins() {
+fn chain_follows_new_data_and_pins() {
     let chain = Chain::new(Shape::Diamond, Start::Updated, 2, &[Event::NewData, Event::Pin]);
     check(Chain { targets: &[0, 1], ..chain }, 20_000);
 }
 
 #[test]
-fn pins_of_every_stage() {
+fn chain_follows_pins_of_every_stage() {
     check(Chain::new(Shape::Nested, Start::Updated, 2, &[Event::Pin]), 10_000);
 }
 
 #[test]
-fn failures_of_every_stage() {
+fn chain_recovers_from_failures_of_every_stage() {
     let kinds = &[Event::NewData, Event::Failure, Event::BrokenData];
     check(Chain::new(Shape::Nested, Start::Settled, 2, kinds), 15_000);
 }
 
 #[test]
-fn failures_and_retries() {
+fn chain_recovers_from_failures_by_retries() {
     let chain = Chain::new(Shape::Diamond, Start::HeldUp, 2, &[Event::Failure]);
     check(Chain { targets: &[0, 1], ..chain }, 2_500);
 }
 
 #[test]
-fn new_data_while_a_run_is_held_up() {
+fn chain_follows_new_data_while_a_run_is_held_up() {
     let chain = Chain::new(Shape::Diamond, Start::HeldUp, 1, &[Event::NewData]);
     check(Chain { targets: &[0], ..chain }, 5_000);
 }
 
 #[test]
-fn edits_while_a_run_is_held_up() {
+fn chain_follows_edits_while_a_run_is_held_up() {
     let chain = Chain::new(Shape::Diamond, Start::HeldUp, 1, &[Event::Edit]);
     check(Chain { targets: &[0], ..chain }, 5_000);
 }
 
 #[test]
-fn passes_that_end_before_their_deletions() {
+fn chain_survives_reconciles_without_their_deletions() {
     check(Chain::new(Shape::Diamond, Start::Updated, 1, &[Event::NewData]), 200);
 }
 
 #[test]
-fn deletions_and_recreations() {
+fn chain_survives_deletions_and_recreations() {
     let chain = Chain::new(Shape::Nested, Start::Settled, 1, &[Event::Recreate, Event::Edit]);
     check(Chain { targets: &[0, 1], ..chain }, 2_000);
 }
 
 #[test]
-fn suspended_stages() {
+fn suspended_stages_start_nothing() {
     let chain = Chain::new(Shape::Nested, Start::Settled, 2, &[Event::NewData, Event::Suspend]);
     check(Chain { targets: &[0, 2], ..chain }, 15_000);
 }
 
-/// A chain whose decisions are wrong in one way breaks the rule that is about it.
+/// Decisions that are wrong in one way break the rule about it.
 fn bites(decide: Decide, checks: bool, kinds: &'static [Event], rule: &str) {
     let chain = Chain { decide, checks, ..Chain::new(Shape::Diamond, Start::Settled, 2, kinds) };
     let checker = chain.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
@@ -170,7 +170,7 @@ fn edited(observed: &mut Observed<Stage>, change: impl FnOnce(&mut mlop_api::fea
 }
 
 #[test]
-fn finds_a_diamond_that_does_not_wait() {
+fn search_finds_a_diamond_that_does_not_wait() {
     let decide: Decide = |mut observed| {
         edited(&mut observed, |view| view.spec.consistency = Consistency::Any);
         faithful(observed)
@@ -179,12 +179,12 @@ fn finds_a_diamond_that_does_not_wait() {
 }
 
 #[test]
-fn finds_a_start_without_a_fresh_look() {
+fn search_finds_a_start_without_preconditions() {
     bites(faithful, false, &[Event::NewData, Event::Edit], GATE);
 }
 
 #[test]
-fn finds_a_second_run() {
+fn search_finds_a_second_run() {
     let decide: Decide = |mut observed| {
         observed.runs.retain(|run| oracle::stands(run) == oracle::Stands::Succeeded);
         faithful(observed)
@@ -193,7 +193,7 @@ fn finds_a_second_run() {
 }
 
 #[test]
-fn finds_work_that_is_done_again() {
+fn search_finds_repeated_work() {
     let decide: Decide = |mut observed| {
         let known = observed.runs.len();
         observed.runs.retain(|run| oracle::stands(run) != oracle::Stands::Succeeded);
@@ -213,7 +213,7 @@ fn finds_work_that_is_done_again() {
 }
 
 #[test]
-fn finds_a_revision_that_starts_again() {
+fn search_finds_a_revision_that_restarts() {
     let decide: Decide = |mut observed| {
         edited(&mut observed, |view| {
             if let Some(status) = view.status.as_mut() {
@@ -226,7 +226,7 @@ fn finds_a_revision_that_starts_again() {
 }
 
 #[test]
-fn finds_a_start_while_suspended() {
+fn search_finds_a_start_while_suspended() {
     let decide: Decide = |mut observed| {
         edited(&mut observed, |view| view.spec.suspend = false);
         faithful(observed)
@@ -235,7 +235,7 @@ fn finds_a_start_while_suspended() {
 }
 
 #[test]
-fn finds_a_failure_that_is_not_told() {
+fn search_finds_an_unreported_failure() {
     let decide: Decide = |observed| {
         let mut plan = faithful(observed);
         if let Some(status) = &mut plan.status {
@@ -246,7 +246,7 @@ fn finds_a_failure_that_is_not_told() {
     bites(decide, true, &[Event::NewData, Event::Failure], REST);
 }
 
-/// With `keep: 0`, what becomes of a run that has succeeded while `annotation` keeps it from being published.
+/// The runs deleted with `keep: 0` while `annotation` prevents the publication of a successful run.
 fn unpublished(annotation: &str) -> Vec<String> {
     let chain = Chain::new(Shape::Diamond, Start::Settled, 0, &[]);
     let mut settled = chain.init_states().remove(0);
@@ -261,11 +261,11 @@ fn unpublished(annotation: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_run_that_waits_for_its_activation_is_kept() {
+fn run_that_waits_for_its_activation_is_kept() {
     assert_eq!(unpublished(stage::WAITS), [""; 0]);
 }
 
 #[test]
-fn a_run_that_was_rejected_is_not_made_again() {
+fn rejected_run_is_not_started_again() {
     assert_eq!(unpublished(stage::REJECTS), [""; 0]);
 }

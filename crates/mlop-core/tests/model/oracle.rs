@@ -1,4 +1,4 @@
-//! What must be true, told without the code under test: from live objects and from what each stage really makes.
+//! The rules, checked without the code under test: from live objects and from the true output of each stage.
 
 use crate::{
     cluster::{Cluster, Node, owner},
@@ -35,7 +35,7 @@ fn is(conditions: &[Condition], kind: &str, status: &str) -> bool {
     condition(conditions, kind).is_some_and(|condition| condition.status == status)
 }
 
-/// How a run stands.
+/// State of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stands {
     Open,
@@ -54,7 +54,7 @@ pub fn stands(run: &FeatureSnapshot) -> Stands {
     }
 }
 
-/// The digest of an input that is exactly right for the spec that it has.
+/// The digest of an input that is valid for its present spec.
 pub fn usable(object: Option<&InputObject>) -> Option<&Digest> {
     let object = object?;
     let generation = object.metadata.generation;
@@ -68,7 +68,7 @@ pub fn usable(object: Option<&InputObject>) -> Option<&Digest> {
     holds.then_some(&artifact.digest)
 }
 
-/// Which rule the start of `run` breaks, given what the stage's controller knew of its own object.
+/// The rule that the start of `run` breaks, given the object in its controller's cache.
 pub fn start(
     shape: Shape,
     live: &[Option<&InputObject>],
@@ -113,7 +113,7 @@ pub fn digests(run: &FeatureSnapshot) -> impl Iterator<Item = &Digest> {
     run.spec.identity.lineage.inputs.iter().map(|input| &input.record.digest)
 }
 
-/// Whether one version of the source explains both inputs of the third stage.
+/// Whether both inputs of the third stage descend from one version of the source.
 fn one_version(shape: Shape, inputs: &[&Digest]) -> bool {
     let sqls = ["1", "2"];
     let makes = |version: u8| {
@@ -131,7 +131,7 @@ fn one_version(shape: Shape, inputs: &[&Digest]) -> bool {
     (1..=3).any(makes)
 }
 
-/// Which rule the new status of one object breaks.
+/// The rule that the new status of an object breaks.
 pub fn report(before: Option<&IntentStatus>, after: &IntentStatus) -> Option<Rule> {
     let before = before.and_then(|status| status.artifact.as_ref())?;
     let Some(after) = after.artifact.as_ref() else { return Some(Rule::NothingIsLost) };
@@ -142,7 +142,7 @@ pub fn report(before: Option<&IntentStatus>, after: &IntentStatus) -> Option<Rul
     (!same && after.revision != before.revision + 1).then_some(Rule::RevisionGrows)
 }
 
-/// Ready is True only for the artifact of the generation that it speaks of.
+/// Ready is True only for the artifact of its observed generation.
 pub fn ready_is_right(node: &Node) -> bool {
     let Some(view) = &node.live else { return true };
     let Some(status) = view.status.as_ref() else { return true };
@@ -163,7 +163,7 @@ pub fn ready_is_right(node: &Node) -> bool {
     }
 }
 
-/// Who reads only `observedGeneration` and the value of Ready, as kstatus does, is not misled either.
+/// A reader of only `observedGeneration` and the status of Ready, such as kstatus, is not misled either.
 pub fn ready_is_of_now(node: &Node) -> bool {
     let Some(view) = &node.live else { return true };
     let Some(status) = view.status.as_ref() else { return true };
@@ -172,10 +172,10 @@ pub fn ready_is_of_now(node: &Node) -> bool {
     !claims || status.artifact.as_ref().and_then(|artifact| artifact.generation) == view.metadata.generation
 }
 
-/// At rest, every stage is made from the newest inputs or says why not.
+/// At rest, every stage is made from the newest inputs or reports why not.
 ///
 /// # Errors
-/// The first stage that is wrong or says nothing.
+/// The first stage that is wrong or reports nothing.
 pub fn rest(cluster: &Cluster, inputs: &[Vec<Option<&InputObject>>]) -> Result<(), String> {
     for (stage, node) in cluster.stages.iter().enumerate() {
         at_rest(stage, node, &inputs[stage]).map_err(|wrong| format!("{}: {wrong}", STAGES[stage]))?;
@@ -188,7 +188,7 @@ pub fn rest(cluster: &Cluster, inputs: &[Vec<Option<&InputObject>>]) -> Result<(
         });
     let all = cluster.stages.iter().all(|node| is(conditions(node), "UpToDate", "True"));
     if undisturbed && !all {
-        return Err("nothing is in the way, and yet not everything is up to date".to_owned());
+        return Err("nothing blocks the chain, but a stage is not up to date".to_owned());
     }
     Ok(())
 }
@@ -203,18 +203,22 @@ fn at_rest(stage: usize, node: &Node, inputs: &[Option<&InputObject>]) -> Result
     let status = view.status.as_ref().ok_or("it has no status")?;
     let generation = view.metadata.generation;
     if status.observed_generation != generation {
-        return Err("its last edit was not seen".to_owned());
+        return Err("its last edit was not observed".to_owned());
     }
     let current = is(&status.conditions, "UpToDate", "True");
-    let told = condition(&status.conditions, "UpToDate").is_some_and(|c| !c.message.is_empty());
+    let is_reported = condition(&status.conditions, "UpToDate").is_some_and(|c| !c.message.is_empty());
     let artifact = status.artifact.as_ref();
     let ready = is(&status.conditions, "Ready", "True")
         && artifact.is_some_and(|artifact| artifact.generation == generation);
     if let Some(pin) = &view.spec.pin {
         let followed = ready && artifact.is_some_and(|artifact| artifact.run == *pin);
-        // The user pinned a run at the moment when it was retired.
-        let told_gone = !ready && node.run(pin).is_none() && is(&status.conditions, "Stalled", "True");
-        return if followed || told_gone { Ok(()) } else { Err(format!("{pin} is pinned and not in use")) };
+        // The user pinned a run at the moment when it was pruned.
+        let reports_gone = !ready && node.run(pin).is_none() && is(&status.conditions, "Stalled", "True");
+        return if followed || reports_gone {
+            Ok(())
+        } else {
+            Err(format!("{pin} is pinned and not in use"))
+        };
     }
     let digests: Option<Vec<&Digest>> = inputs.iter().map(|object| usable(*object)).collect();
     let Some(digests) = digests.filter(|_| shared_roots(inputs)) else {
@@ -223,7 +227,7 @@ fn at_rest(stage: usize, node: &Node, inputs: &[Option<&InputObject>]) -> Result
             Some(input) if status.cause != input.status.cause => {
                 Err(format!("its cause is {:?}, its input's is {:?}", status.cause, input.status.cause))
             }
-            _ if current || !told => Err("it waits for its inputs and does not say so".to_owned()),
+            _ if current || !is_reported => Err("it waits for its inputs without reporting it".to_owned()),
             _ => Ok(()),
         };
     };
@@ -233,17 +237,21 @@ fn at_rest(stage: usize, node: &Node, inputs: &[Option<&InputObject>]) -> Result
     if node.runs.iter().any(|run| wanted(run) && stands(run) == Stands::Dead) {
         let ours = status.cause.as_ref().is_some_and(|cause| cause.name == STAGES[stage]);
         let stalled = is(&status.conditions, "Stalled", "True");
-        return if !current && ours && stalled { Ok(()) } else { Err("its failure is not told".to_owned()) };
+        return if !current && ours && stalled {
+            Ok(())
+        } else {
+            Err("its failure is not reported".to_owned())
+        };
     }
     let truth = stage::output(stage, &view.spec.sql, digests.iter().copied());
     let right = ready && artifact.is_some_and(|artifact| artifact.digest == truth);
     if right && (current || inputs.iter().flatten().any(|input| input.status.cause.is_some())) {
         return Ok(());
     }
-    if view.spec.suspend && !current && told {
+    if view.spec.suspend && !current && is_reported {
         return Ok(());
     }
-    Err(format!("its inputs are there: it should have made {truth} and say so"))
+    Err(format!("its inputs are ready: it should publish {truth}"))
 }
 
 /// Whether inputs that share a root have it at the same digest.

@@ -1,4 +1,4 @@
-//! Values that many states hold: shared, hashed once, compared by that hash.
+//! Values that many states share: hashed once, and compared by that hash.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// An immutable object. Equality is that of its JSON form, of which it keeps a 64-bit hash.
+/// An immutable object with a 64-bit hash of its JSON form, by which it is compared.
 pub struct Shared<T> {
     value: Arc<T>,
     json: Arc<Value>,
@@ -78,16 +78,16 @@ pub struct Memo<V>(Mutex<HashMap<u64, V>>);
 
 impl<V: Clone> Memo<V> {
     pub fn get(&self, arguments: impl Hash, make: impl FnOnce() -> V) -> V {
-        let mut known = self.0.lock().expect("no pass panics");
+        let mut known = self.0.lock().expect("no reconcile panics");
         known.entry(hash(&arguments)).or_insert_with(make).clone()
     }
 
     pub fn find(&self, arguments: impl Hash) -> Option<V> {
-        self.0.lock().expect("no pass panics").get(&hash(&arguments)).cloned()
+        self.0.lock().expect("no reconcile panics").get(&hash(&arguments)).cloned()
     }
 
     pub fn len(&self) -> usize {
-        self.0.lock().expect("no pass panics").len()
+        self.0.lock().expect("no reconcile panics").len()
     }
 }
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub const STAGES: [&str; 4] = ["a", "b", "c", "d"];
 pub const SOURCE: &str = "s";
 
-/// Who feeds whom. The first two stages feed the third, which feeds the last.
+/// The inputs of the stages. The first two feed the third, which feeds the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// Both inputs come from the source.
@@ -35,7 +35,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// Names of what a stage consumes.
+    /// Names of the inputs of a stage.
     pub fn inputs(self, stage: usize) -> &'static [&'static str] {
         match (stage, self) {
             (0, _) | (1, Self::Diamond) => &[SOURCE],
@@ -53,12 +53,12 @@ impl Shape {
     }
 }
 
-/// The time of every pass: long enough after every creation that work under way is reported.
+/// The time of every reconcile: late enough after every creation for progress to be reported.
 pub fn now() -> Timestamp {
     Timestamp::from_second(1_000_000).expect("a valid time")
 }
 
-/// When a revision was published: long before any pass, and in their order.
+/// When a revision was published: long before any reconcile, and in order.
 pub fn published_at(revision: i64) -> Timestamp {
     Timestamp::from_second(2 * revision).expect("a valid time")
 }
@@ -72,11 +72,10 @@ fn created() -> Option<Time> {
     Some(Time(Timestamp::UNIX_EPOCH))
 }
 
-/// The intent under test. What differs between the real kinds (listings, gates, activation) is left out of the search;
-/// the annotations below stand for it.
+/// The intent under test. Listings, gates and activation are left out of the search; the annotations below stand for them.
 pub struct Stage;
 
-/// A stage with this annotation has nothing outside that could be activated yet.
+/// A stage with this annotation waits for its activation.
 pub const WAITS: &str = "waits";
 /// A stage with this annotation rejects every result.
 pub const REJECTS: &str = "rejects";
@@ -141,7 +140,7 @@ impl Intent for Stage {
     }
 }
 
-/// What a stage's controller decides on.
+/// The observed state of a stage.
 pub fn observed(
     object: &Shared<FeatureView>,
     inputs: &[Option<Shared<InputObject>>],
@@ -212,10 +211,10 @@ pub fn source_digest(version: u8) -> Digest {
     Digest::of_bytes(format!("source {version}").as_bytes())
 }
 
-/// What a stage makes: the ground truth that statuses are measured by.
+/// The true output of a stage, against which statuses are checked.
 ///
-/// Two of them forget something, so that equal outputs come about: the first stage does not tell the source's
-/// versions 2 and 3 apart, the third makes the same of both its SQLs.
+/// Two stages drop information, so that equal outputs occur: the first does not distinguish versions 2 and 3 of the
+/// source, and the third has the same output for both of its SQL texts.
 pub fn output<'a>(stage: usize, sql: &str, inputs: impl Iterator<Item = &'a Digest>) -> Digest {
     let coarse = |digest: &Digest| {
         let digest = digest.clone();

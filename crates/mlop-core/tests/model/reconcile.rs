@@ -1,4 +1,4 @@
-//! One pass: a plan, carried out as `execute` does, on the model's API server.
+//! One reconcile: a plan, carried out as `execute` does, on the model's API server.
 
 use crate::{
     chain::{Chain, Cut},
@@ -15,8 +15,8 @@ use mlop_core::{plan::Precondition, resource::InputObject};
 use serde_json::{Value, json};
 
 impl Chain {
-    /// One pass of a stage's controller: the plan, carried out as `execute` does.
-    pub fn pass(&self, cluster: &mut Cluster, stage: usize, cut: Option<Cut>) {
+    /// Reconciles a stage: carries out its plan as `execute` does.
+    pub fn reconcile(&self, cluster: &mut Cluster, stage: usize, cut: Option<Cut>) {
         let node = &cluster.stages[stage];
         let (Some(plan), Some(seen)) = (self.plan(node), node.seen.clone()) else { return };
         for create in &plan.creates {
