@@ -93,3 +93,79 @@ fn enqueue_on<C: Cached>(
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        resource::PodView,
+        testing::{Forecast, ForecastRun, ForecastRunSpec, ForecastSpec},
+    };
+    use serde_json::{Value, json};
+
+    /// An intent that depends on the run of its name.
+    fn forecast(name: &str, namespace: &str) -> Forecast {
+        let mut object = Forecast::new(name, ForecastSpec { pin: Some(name.into()), ..Default::default() });
+        object.metadata.namespace = Some(namespace.into());
+        object
+    }
+
+    fn pod(labels: Value) -> PodView {
+        serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "ns", "uid": "p", "resourceVersion": "1", "labels": labels},
+        }))
+        .unwrap()
+    }
+
+    struct Setting {
+        controls: Controls<Forecast>,
+        queue: Arc<Workqueue>,
+    }
+
+    /// The intents `a` and `b` of one namespace and `a` of another, none of them enqueued.
+    async fn setting() -> Setting {
+        let (objects, queue) = (Arc::new(Cache::default()), Arc::new(Workqueue::default()));
+        let controls = Controls::new(&objects, &queue);
+        for (name, namespace) in [("a", "ns"), ("b", "ns"), ("a", "other")] {
+            objects.put(forecast(name, namespace));
+            assert_eq!(queue.next().await, Key::new(namespace, name), "its own change enqueues an object");
+            queue.done(&Key::new(namespace, name));
+        }
+        Setting { controls, queue }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn child_enqueues_the_object_of_its_labels() {
+        let Setting { controls, queue } = setting().await;
+        let pods = Arc::new(Cache::default());
+        let _controls = controls.owns(&pods);
+        pods.put(pod(json!({labels::INTENT: "a", labels::INTENT_KIND: "Model"})));
+        assert_eq!(queue.depth(), 0, "another kind");
+        let mut labelled = pod(json!({labels::INTENT: "a", labels::INTENT_KIND: "Forecast"}));
+        labelled.metadata.resource_version = Some("2".into());
+        pods.put(labelled);
+        assert_eq!(queue.next().await, Key::new("ns", "a"));
+        assert_eq!(queue.depth(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempt_enqueues_the_run_of_its_labels() {
+        let Setting { controls, queue } = setting().await;
+        let pods = Arc::new(Cache::default());
+        let _controls = controls.owns_attempts(&pods);
+        pods.put(pod(json!({labels::RUN: "b", labels::RUN_KIND: "Forecast"})));
+        assert_eq!((queue.next().await, queue.depth()), (Key::new("ns", "b"), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn related_object_enqueues_its_dependents_in_the_namespace() {
+        let Setting { controls, queue } = setting().await;
+        let runs: Arc<Cache<ForecastRun>> = Arc::default();
+        let depends = |intent: &Forecast, run: &ForecastRun| intent.spec.pin == run.metadata.name;
+        let _controls = controls.enqueue_on(&runs, depends);
+        let mut run = ForecastRun::new("a", ForecastRunSpec::default());
+        run.metadata.namespace = Some("ns".into());
+        runs.put(run);
+        assert_eq!((queue.next().await, queue.depth()), (Key::new("ns", "a"), 0));
+    }
+}
