@@ -4,7 +4,7 @@
 
 use crate::{
     audit::AuditLog,
-    chain::{self, ChainTracker, Stage},
+    chain::{self, ChainTracker},
     flights,
     golden::Capture,
     latency::{self, HandOff},
@@ -12,6 +12,7 @@ use crate::{
     namespace::TestNamespace,
     predict::{self, Request},
     prober::Prober,
+    stage::Stage,
     state::Kind,
     wait,
 };

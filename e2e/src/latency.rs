@@ -3,7 +3,7 @@
 
 use crate::{
     audit::Entry,
-    chain::{Dependency, Stage},
+    stage::{Dependency, Stage},
 };
 use anyhow::{Result, ensure};
 use jiff::Timestamp;

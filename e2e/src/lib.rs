@@ -18,5 +18,6 @@ pub mod port_forward;
 pub mod predict;
 pub mod prober;
 pub mod s3;
+pub mod stage;
 pub mod state;
 pub mod wait;

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use mlop_e2e::{
     audit::{AuditLog, Entry},
     audit_checks,
-    chain::{OPERATORS, STAGES},
     cluster::Cluster,
+    stage::{OPERATORS, STAGES},
 };
 
 /// The entries of operators, and all entries with a resource version.

@@ -10,9 +10,9 @@ use mlop_api::{
     registry::ModelVersion, training::TrainingRun,
 };
 use mlop_e2e::{
-    chain::{OPERATORS, STAGES},
     lineage,
     namespace::TestNamespace,
+    stage::{OPERATORS, STAGES},
     state::{Kind as _, Run},
     wait,
 };

@@ -11,8 +11,8 @@ use mlop_api::{
     registry::Model, training::TrainingJob,
 };
 use mlop_e2e::{
-    chain::{OPERATORS, STAGES},
     namespace::TestNamespace,
+    stage::{OPERATORS, STAGES},
     state::Kind,
 };
 use serde_json::json;

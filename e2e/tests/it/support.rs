@@ -4,9 +4,9 @@ use anyhow::{Context as _, Result};
 use kube::api::ListParams;
 use mlop_api::{Digest, deployment::ModelDeployment};
 use mlop_e2e::{
-    chain::Stage,
     namespace::TestNamespace,
     predict::{self, Request},
+    stage::Stage,
     state::{Intent, Kind, Run},
 };
 use std::time::Duration;
