@@ -18,11 +18,5 @@ async fn simulator_conforms() {
     let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": "conformance"}})).unwrap();
     sim.create(&namespace).unwrap();
     let failures = conformance::run(&sim.client(), "conformance").await;
-    assert!(
-        failures.is_empty(),
-        "{} of {} failed:\n{}",
-        failures.len(),
-        conformance::checks().len(),
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{}", conformance::report(&failures));
 }

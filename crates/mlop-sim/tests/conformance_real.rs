@@ -55,13 +55,7 @@ async fn real_server_conforms() {
         failures.extend(outcome.err());
     }
     clean_up(&client, &namespace).await;
-    assert!(
-        failures.is_empty(),
-        "{} of {} failed:\n{}",
-        failures.len(),
-        conformance::checks().len(),
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{}", conformance::report(&failures));
 }
 
 async fn set_up(client: &Client) -> String {

@@ -44,3 +44,8 @@ pub async fn run(client: &Client, namespace: &str) -> Vec<String> {
     }
     failures
 }
+
+/// The number of failures, and one failure per line.
+pub fn report(failures: &[String]) -> String {
+    format!("{} of {} checks failed:\n{}", failures.len(), checks().len(), failures.join("\n"))
+}

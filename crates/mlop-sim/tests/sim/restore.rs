@@ -149,7 +149,11 @@ async fn kubelet_reports_pods_again_after_restore() {
 
     sim.restore(&backup);
     sleep(seconds(1)).await;
-    assert_eq!(sim.get::<Pod>("default", "ended").unwrap().status, ended, "the kubelet repeats its last report");
+    assert_eq!(
+        sim.get::<Pod>("default", "ended").unwrap().status,
+        ended,
+        "the kubelet repeats its last report"
+    );
     assert_eq!(phase(&sim, "forgotten"), "Running");
     assert_eq!(phase(&sim, "lost"), "none");
     until_true(&sim, |sim| phase(sim, "forgotten") == "Succeeded").await;
