@@ -159,7 +159,8 @@ impl ResultDocument {
 }
 
 fn shorten(text: &mut String, excess: usize) {
-    let mut end = text.len().saturating_sub(excess.max(1));
+    // Escapes make JSON longer than its text: at most half is cut at once, so that a beginning remains.
+    let mut end = text.len().saturating_sub(excess.clamp(1, text.len() / 2 + 1));
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -210,6 +211,15 @@ mod tests {
         assert_eq!((read.metrics.len(), read.metrics[0].name.as_str()), (64, "0"));
         let read = ResultDocument::from_message(&result.to_message()).unwrap();
         assert_eq!(read.summary.unwrap().chars().count(), 256);
+    }
+
+    #[test]
+    fn a_message_that_is_all_escapes_is_not_cut_to_nothing() {
+        for message in ["\u{1}".repeat(5_000), "\"\\".repeat(5_000), "é\n".repeat(5_000)] {
+            let result = ResultDocument::failed(Failure::terminal(Reason::UserError, message));
+            let read = ResultDocument::from_message(&result.to_message()).unwrap();
+            assert!(read.error.unwrap().message.len() > 500);
+        }
     }
 
     #[test]

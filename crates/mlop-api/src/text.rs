@@ -31,7 +31,7 @@ pub fn make_printable(text: &mut String) {
     }
 }
 
-/// Whether YAML takes `char` as it is, and a terminal shows it where it stands.
+/// Whether YAML takes `char` as it is, and a terminal shows it in place.
 const fn is_printable(char: char) -> bool {
     match char {
         '\t' | '\n' | ' '..='~' => true,

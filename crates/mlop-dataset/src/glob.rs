@@ -3,7 +3,7 @@
 use mlop_api::{Reason, result::Failure};
 use regex::Regex;
 
-/// A pattern as a regular expression, which matches in time linear in the key, whatever the pattern.
+/// A pattern as a regular expression, which matches any pattern in time linear in the key.
 #[derive(Clone, Debug)]
 pub struct Pattern(Regex);
 

@@ -2,11 +2,11 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`probe`] | is the store there, and do our keys read and write? |
-//! | [`scan`] | which objects match, in which state? The answer is the [`listing`] |
+//! | [`probe`] | checks that the store answers and that its keys read and write |
+//! | [`scan`] | lists the objects that match, with their states, as a [`listing`] |
 //! | [`version`] | reads exactly the listed objects, validates every row, writes a table |
 //!
-//! A version depends on its listing and its spec only: the same ones give the same bytes and so the same digest.
+//! A version depends on its listing and its spec only. The same inputs give the same bytes and so the same digest.
 
 mod glob;
 pub mod listing;
@@ -26,7 +26,7 @@ use mlop_artifact::{patience::Patience, store, worker};
 /// Does what `task` says; ages are measured at `now`.
 ///
 /// # Errors
-/// Each with its documented reason; see the modules.
+/// See the modules: each error has its documented reason.
 pub async fn work(task: Task, now: Timestamp) -> Result<ResultDocument, Failure> {
     match task.work {
         // A probe reports what it finds at once: the operator repeats it.

@@ -22,9 +22,9 @@ pub struct Object {
     pub key: String,
     /// Size in bytes.
     pub size: u64,
-    /// The store's mark of this state: it is read only while it still has it.
+    /// The store's mark of this state. The object is read only while it has this mark.
     pub etag: String,
-    /// Version id, where the store tells it in listings.
+    /// Version id, if listings of the store have it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub version: Option<String>,
 }

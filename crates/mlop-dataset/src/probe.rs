@@ -1,4 +1,4 @@
-//! Is the store there, and may we do with it what mlop needs?
+//! Checks that a store answers and allows what mlop needs.
 
 use futures::TryStreamExt;
 use mlop_api::{
@@ -8,7 +8,7 @@ use mlop_api::{
 };
 use mlop_artifact::store::ObjectStoreHandle;
 
-/// What is written, so that reading it back proves something.
+/// Content of the probe's object, which is compared when it is read back.
 const CONTENT: &[u8] = b"mlop checks that it can create, read and delete here\n";
 
 /// Lists, creates, reads and deletes a small object under `.mlop-probe/`.
@@ -50,7 +50,9 @@ async fn write(store: &ObjectStoreHandle, key: &str) -> Result<(), Failure> {
         );
     }
     if content != CONTENT {
-        return broken("what was read is not what was written: is something between us and the store?");
+        return broken(
+            "the content that was read differs from the content that was written: check proxies before the store",
+        );
     }
     Ok(())
 }
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_interrupted_probe_left_is_no_obstacle() {
+    async fn a_probe_succeeds_after_an_interrupted_one() {
         let store = ObjectStoreHandle::in_memory("raw");
         store.create(".mlop-probe/uid-1-1", CONTENT).await.unwrap();
         probe(&store, &subject()).await.unwrap();

@@ -15,7 +15,7 @@ use mlop_api::{
 use mlop_artifact::store::{Entry, ObjectStoreHandle};
 
 /// Lists the source and stores the listing in `output`. Empty objects are left out: they hold no rows, and many tools
-/// leave them behind as marks of folders.
+/// leave them behind as marks of directories.
 ///
 /// # Errors
 /// [`Reason::SourceEmpty`] when nothing matches; otherwise as the stores say.
@@ -72,8 +72,10 @@ async fn list(source: &ObjectStoreHandle, work: &ScanWork) -> Result<Listing, Fa
 fn object(source: &ObjectStoreHandle, entry: Entry) -> Result<Object, Failure> {
     let Entry { key, size, etag, version } = entry;
     let Some(etag) = etag else {
-        let message =
-            format!("the store tells no etag of {}, so changes go unnoticed", source.store().uri(&key));
+        let message = format!(
+            "the store lists no etag for {}, so changes would go unnoticed",
+            source.store().uri(&key)
+        );
         return Err(Failure::terminal(Reason::WorkerFailed, message));
     };
     Ok(Object { key, size, etag, version })
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_match_is_a_terminal_failure() {
+    async fn a_scan_without_a_match_is_terminal() {
         let source = store(&["a.csv"]).await;
         let failure = scan(&source, &source, &work(&source, "x/", &["*.csv"])).await.unwrap_err();
         assert_eq!((failure.reason, failure.retryable), (Reason::SourceEmpty, false));

@@ -45,7 +45,7 @@ pub fn cut(text: &str, bytes_max: usize) -> &str {
 /// Longest key in a message, in bytes.
 const KEY_BYTES_MAX: usize = 80;
 
-/// The end of a key, which tells more than its beginning.
+/// The end of a key, which differs more between objects than the beginning.
 pub fn shorten_key(key: &str) -> &str {
     let mut start = key.len().saturating_sub(KEY_BYTES_MAX);
     while !key.is_char_boundary(start) {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_are_formatted_for_people() {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_336_776, "1,336,776")] {
             assert_eq!(thousands(number), text);
         }
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_never_splits_a_character() {
+    fn cut_keeps_whole_characters() {
         assert_eq!(cut("aé", 2), "a");
         assert_eq!(cut("aé", 3), "aé");
     }

@@ -58,6 +58,9 @@ use tokio::runtime::Handle;
 use value::Numbers;
 use volume::Volume;
 
+/// Columns whose number of missing values is in the result.
+const NULLS_SHOWN: usize = 16;
+
 /// Makes the version that `work` describes.
 ///
 /// # Errors
@@ -80,7 +83,7 @@ pub async fn version(
         runtime: Handle::current(),
         now,
     };
-    // Parsing and encoding keep a thread busy; network and signals must go on beside it.
+    // Parsing and encoding keep a thread busy. Network and signals need another one.
     let blocking = tokio::task::spawn_blocking(move || pipeline.process());
     let outcome = match blocking.await {
         Ok(outcome) => outcome?,
@@ -101,6 +104,15 @@ fn result(
     let (rows, rejected) = (table.manifest.rows, verdict.rejected);
     let reasons = verdict.reasons.map(|reasons| format!(": {reasons}")).unwrap_or_default();
     let bytes: u64 = table.manifest.parts.iter().map(|part| part.bytes).sum();
+    let mut metrics = vec![
+        Metric::new("rows", rows as f64),
+        Metric::new("rejected", rejected as f64),
+        Metric::new("bytes", bytes as f64),
+        Metric::new("objects", objects as f64),
+    ];
+    let with_nulls = table.manifest.columns.iter().filter(|column| column.nulls > 0).take(NULLS_SHOWN);
+    metrics
+        .extend(with_nulls.map(|column| Metric::new(format!("nulls.{}", column.name), column.nulls as f64)));
     ResultDocument {
         digest: Some(table.digest.clone()),
         schema_digest: Some(schema),
@@ -109,17 +121,12 @@ fn result(
             text::count(rows, "row"),
             text::thousands(rejected)
         )),
-        metrics: vec![
-            Metric::new("rows", rows as f64),
-            Metric::new("rejected", rejected as f64),
-            Metric::new("bytes", bytes as f64),
-            Metric::new("objects", objects as f64),
-        ],
+        metrics,
         ..ResultDocument::default()
     }
 }
 
-/// All that the blocking part needs.
+/// The inputs of the blocking part.
 struct Pipeline {
     source: ObjectStoreHandle,
     output: ObjectStoreHandle,
@@ -129,7 +136,7 @@ struct Pipeline {
     now: Timestamp,
 }
 
-/// What the blocking part leaves to be published.
+/// The result of the blocking part, before it is published.
 struct Outcome {
     manifest: TableManifest,
     verdict: Verdict,

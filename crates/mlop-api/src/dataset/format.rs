@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How rows are written. Exactly one is set. Objects that are compressed (gzip, zstd, bzip2) are recognized by their content, whatever their key.
+/// How rows are written. Exactly one is set. Objects that are compressed (gzip, zstd, bzip2) are recognized by their content, not by their key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = ("(has(self.csv) ? 1 : 0) + (has(self.ndjson) ? 1 : 0) + (has(self.parquet) ? 1 : 0) == 1", "format needs exactly one of: csv, ndjson, parquet"))]
 pub struct Format {
@@ -99,7 +99,7 @@ pub struct Csv {
     #[serde(default = "default_decimal_separator", skip_serializing_if = "is_default_decimal_separator")]
     #[schemars(length(max = 1), regex(pattern = "^[.,]$"))]
     pub decimal_separator: String,
-    /// Character between groups of three digits of a number. A space also stands for no-break spaces. Default: none.
+    /// Character between groups of three digits of a number. A space includes no-break spaces. Default: none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1), regex(pattern = "^[., '_]?$"))]
     pub thousands_separator: String,

@@ -49,7 +49,7 @@ const SIGNATURES: &[(&[u8], &str)] = &[
     (b"Obj\x01", "Avro"),
     (b"ARROW1", "Arrow IPC"),
     (b"\xd0\xcf\x11\xe0", "a spreadsheet (xls): export it as CSV"),
-    (b"%PDF", "PDF"),
+    (b"%PDF-", "PDF"),
     (b"SQLite format 3\0", "a SQLite database"),
     (b"\x89HDF", "HDF5"),
     (b"crc\0", "a checksum of Hadoop: leave it out with include"),
@@ -65,7 +65,7 @@ pub fn describe(start: &[u8]) -> Option<&'static str> {
             Compression::Bzip2 => "bzip2, packed more than twice",
         });
     }
-    if let Some((_, name)) = SIGNATURES.iter().find(|(signature, _)| start.starts_with(signature)) {
+    if let Some(name) = signed(start) {
         return Some(name);
     }
     if is_utf16(start) {
@@ -86,6 +86,21 @@ pub fn describe(start: &[u8]) -> Option<&'static str> {
         return Some("a pointer of Git LFS, not the file");
     }
     None
+}
+
+/// The format whose signature `start` has. Letters alone may be a header, unless binary content follows.
+fn signed(start: &[u8]) -> Option<&'static str> {
+    let is_binary = is_binary(start);
+    let is_letters = |signature: &[u8]| signature.iter().all(u8::is_ascii_alphanumeric);
+    let found = SIGNATURES
+        .iter()
+        .find(|(signature, _)| start.starts_with(signature) && (is_binary || !is_letters(signature)));
+    found.map(|(_, name)| *name)
+}
+
+/// Whether `start` has control characters that no text has.
+pub fn is_binary(start: &[u8]) -> bool {
+    start.iter().any(|byte| *byte < b'\t')
 }
 
 /// Whether text begins with a mark of UTF-16, or has a zero byte in most pairs as Latin letters have.
@@ -117,7 +132,14 @@ mod tests {
         ] {
             assert!(describe(start).is_some_and(|text| text.contains(name)), "{name}");
         }
-        for start in [&b"id,city\n1,Oslo\n"[..], b"", b"\xef\xbb\xbfid\n", b"a,b\n1,x\0y\n"] {
+        for start in [
+            &b"id,city\n1,Oslo\n"[..],
+            b"",
+            b"\xef\xbb\xbfid\n",
+            b"a,b\n1,x\0y\n",
+            b"ORCID,name\n",
+            b"PAR1,b\n",
+        ] {
             assert_eq!(describe(start), None);
         }
     }

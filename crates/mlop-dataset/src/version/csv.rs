@@ -14,7 +14,7 @@ use mlop_api::{
     dataset::{Column, Csv},
     result::Failure,
 };
-use record::{Dialect, Field, Next, Records};
+use record::{Dialect, Next, Records};
 use std::io::{self, Cursor, Read};
 
 /// U+FEFF as UTF-8.
@@ -24,7 +24,6 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub struct CsvReader {
     key: String,
     records: Records,
-    trim: bool,
     trailing_delimiter: bool,
     /// Fields of the header.
     width: usize,
@@ -62,7 +61,6 @@ impl CsvReader {
         Ok(Self {
             key: key.to_owned(),
             records,
-            trim: format.trim,
             trailing_delimiter: format.trailing_delimiter,
             width,
             places,
@@ -106,7 +104,6 @@ impl CsvReader {
         if fields.len() != self.width && !has_trailing_delimiter {
             return Err(Flaw::Cells);
         }
-        let record = self.records.record();
         self.text.clear();
         self.cells.clear();
         // Fields that no column reads may hold anything.
@@ -114,11 +111,7 @@ impl CsvReader {
             let field = place.and_then(|place| fields.get(place));
             self.cells.push(field.map_or(Cell::Missing, |field| {
                 let start = self.text.len();
-                if field.is_escaped {
-                    self.records.unescape(*field, &mut self.text);
-                } else {
-                    self.text.extend_from_slice(field_bytes(record, *field, self.trim));
-                }
+                self.records.append_text(*field, &mut self.text);
                 Cell::Text { range: start..self.text.len(), is_quoted: field.is_quoted }
             }));
         }
@@ -146,7 +139,7 @@ impl Reader for CsvReader {
                     None => Cell::Missing,
                 }));
                 let cells = Ok(Cells::new("", &self.cells));
-                return Ok(Some(Row { line, lines: 1, cells, raw: b"" }));
+                return Ok(Some(Row { line, lines: 1, cells, raw: Some(b"") }));
             }
             Next::Record { line, lines, flaw } => (line, lines, flaw),
         };
@@ -158,19 +151,9 @@ impl Reader for CsvReader {
             line,
             lines,
             cells: located.map(|()| Cells::new(text, &self.cells)),
-            raw: self.records.record(),
+            raw: Some(self.records.record()),
         }))
     }
-}
-
-/// The bytes of an unescaped field.
-fn field_bytes(record: &[u8], field: Field, trim: bool) -> &[u8] {
-    let bytes = record.get(field.start..field.end).unwrap_or_default();
-    if !trim || field.is_quoted {
-        return bytes;
-    }
-    let blanks = bytes.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    bytes.get(..bytes.len() - blanks).unwrap_or_default()
 }
 
 fn dialect(format: &Csv) -> Result<Dialect, Failure> {

@@ -7,7 +7,7 @@ use std::io::{self, BufRead, Read};
 
 /// Size of the buffer of decoded text.
 const BUFFER_BYTES: usize = 64 << 10;
-/// A byte that is nowhere in UTF-8 stands for what the encoding does not know: the row is rejected for it.
+/// Replaces bytes that are malformed in the encoding. It is never part of UTF-8, so the row is rejected.
 const MALFORMED: u8 = 0xff;
 
 /// The encoding that `name` means; none for UTF-8, which needs no decoding.
@@ -22,7 +22,7 @@ pub fn named(name: &str) -> Result<Option<&'static Encoding>, Failure> {
     Ok((encoding != UTF_8).then_some(encoding))
 }
 
-/// Decodes `body` from `encoding`, or from the one that its byte order mark tells.
+/// Decodes `body` from `encoding`, or from the encoding of its byte order mark.
 pub fn decoded(body: Body, encoding: &'static Encoding) -> Body {
     Box::new(Decoded {
         body,

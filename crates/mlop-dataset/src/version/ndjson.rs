@@ -126,7 +126,7 @@ impl Reader for NdjsonReader {
             line: self.lines,
             lines: 1,
             cells: located.map(|()| Cells::new(&self.text, &self.cells)),
-            raw: &self.line,
+            raw: Some(&self.line),
         }))
     }
 }

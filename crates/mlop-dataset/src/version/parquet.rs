@@ -121,7 +121,7 @@ impl Reader for ParquetReader {
         self.next += 1;
         self.number += 1;
         let cells = Ok(Cells::new(&self.text, &self.cells));
-        Ok(Some(Row { line: self.number, lines: 1, cells, raw: b"" }))
+        Ok(Some(Row { line: self.number, lines: 1, cells, raw: None }))
     }
 }
 
@@ -153,7 +153,7 @@ fn copy(key: &str, mut body: Body, scratch: &Path) -> Result<File, Failure> {
     Ok(file)
 }
 
-/// A builder that reads the types of Parquet, and not those that Arrow's writers note beside them: dictionaries and
+/// A builder that reads the types of Parquet, instead of those that Arrow's writers add: dictionaries and
 /// views hold the same values.
 fn builder(file: File) -> parquet::errors::Result<ParquetRecordBatchReaderBuilder<File>> {
     let again = file.try_clone()?;

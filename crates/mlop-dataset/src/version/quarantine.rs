@@ -144,19 +144,19 @@ impl Quarantine {
         if records >= RECORDS_MAX || bytes >= RECORDS_BYTES_MAX {
             return Ok(());
         }
-        self.records = (records + 1, bytes + row.raw.len() as u64);
-        let raw = match &row.cells {
-            // The format has no text of its own.
-            Ok(cells) if row.raw.is_empty() => Cow::Owned(self.as_json(cells)),
-            _ => String::from_utf8_lossy(row.raw),
+        let raw = match (row.raw, &row.cells) {
+            (Some(raw), _) => String::from_utf8_lossy(raw),
+            (None, Ok(cells)) => Cow::Owned(self.as_json(cells)),
+            (None, Err(_)) => Cow::Borrowed(""),
         };
+        self.records = (records + 1, bytes + raw.len() as u64);
         let record = Record {
             object,
             line: row.line,
             column: column.map(|(_, name)| name),
             rule: breach.as_str(),
             lines: (row.lines > 1).then_some(row.lines),
-            raw_hex: std::str::from_utf8(row.raw).is_err().then(|| hex(row.raw)),
+            raw_hex: row.raw.filter(|raw| std::str::from_utf8(raw).is_err()).map(hex),
             raw,
         };
         serde_json::to_writer(&mut self.file, &record).map_err(|error| unwritable(&error.into()))?;

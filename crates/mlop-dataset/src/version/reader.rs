@@ -1,4 +1,4 @@
-//! The seam for formats: rows of cells, whatever they were read from.
+//! The interface of all formats: rows of cells.
 
 use super::value::Value;
 use mlop_api::result::Failure;
@@ -21,8 +21,8 @@ pub struct Row<'a> {
     /// Number of lines that are lost when the row is rejected: more than one where a quote took further rows into it.
     pub lines: u64,
     pub cells: Result<Cells<'a>, Flaw>,
-    /// The row as the source has it, or its beginning.
-    pub raw: &'a [u8],
+    /// The row as the source has it, or its beginning; none where the format has no text.
+    pub raw: Option<&'a [u8]>,
 }
 
 /// The cells of a row, one for each column of the spec.

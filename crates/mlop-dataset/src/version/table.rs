@@ -1,7 +1,7 @@
 //! Parquet parts of about equal size, written and uploaded while rows arrive.
 //!
 //! The bytes depend on the rows only: row groups end at a fixed number of rows or bytes, parts at a fixed size, and
-//! the files hold no time and no version of ours.
+//! the files hold no time and no version of mlop.
 
 use super::{
     column::Rule,

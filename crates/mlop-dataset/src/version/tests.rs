@@ -92,11 +92,11 @@ impl World {
     /// The manifest and all rows, cells joined by `|`.
     async fn table(&self) -> (TableManifest, Vec<String>) {
         let digest = self.version().await.unwrap().digest.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let manifest = mlop_artifact::table::download(&self.output, &digest, folder.path()).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let manifest = mlop_artifact::table::download(&self.output, &digest, directory.path()).await.unwrap();
         let mut rows = Vec::new();
         for part in 0..manifest.parts.len() {
-            let file = std::fs::File::open(mlop_artifact::table::part_file(folder.path(), part)).unwrap();
+            let file = std::fs::File::open(mlop_artifact::table::part_file(directory.path(), part)).unwrap();
             for batch in ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap() {
                 let batch = batch.unwrap();
                 for row in 0..batch.num_rows() {
@@ -162,6 +162,7 @@ async fn rows_keep_their_order_over_objects_and_types() {
     assert_eq!(result.summary.as_deref(), Some("3 rows, 0 rejected"));
     let metric = |name: &str| result.metrics.iter().find(|metric| metric.name == name).unwrap().number();
     assert_eq!((metric("rows"), metric("rejected"), metric("objects")), (3.0, 0.0, 2.0));
+    assert_eq!((metric("nulls.i"), result.metrics.len()), (1.0, 6));
     assert_eq!(result.schema_digest, Some(schema_digest(&manifest.schema).unwrap()));
 }
 
@@ -216,7 +217,7 @@ async fn rules_look_at_the_whole_version() {
 }
 
 #[tokio::test]
-async fn an_object_that_changed_after_the_scan_is_never_mixed_in() {
+async fn a_version_refuses_an_object_that_changed_after_the_scan() {
     let world =
         world(&[("a.csv", b"a\n1\n"), ("b.csv", b"a\n2\n")], vec![column("a", ColumnType::Int64)]).await;
     world.source.delete("b.csv").await.unwrap();
@@ -235,7 +236,7 @@ async fn a_missing_column_names_the_object_and_what_is_there() {
 }
 
 #[tokio::test]
-async fn a_column_that_is_of_another_type_altogether_is_a_schema_mismatch() {
+async fn a_column_of_another_type_is_a_schema_mismatch() {
     let csv = b"a,b\n1.5,1\nNA,2\nx,3\n";
     let columns = vec![nullable("a", ColumnType::Int64), column("b", ColumnType::Int64)];
     let mut world = world(&[("a.csv", csv)], columns).await;
@@ -273,7 +274,7 @@ async fn rejected_rows_within_the_budget_are_set_aside() {
 }
 
 #[tokio::test]
-async fn an_exceeded_budget_tells_the_worst_rules_with_examples() {
+async fn an_exceeded_budget_names_the_worst_rules_with_examples() {
     let mut csv = String::from("a,b\n");
     for i in 0..100 {
         csv.push_str(if i % 10 == 0 { "1,99\n" } else { "1,5\n" });
@@ -302,7 +303,7 @@ async fn an_exceeded_budget_tells_the_worst_rules_with_examples() {
 }
 
 #[tokio::test]
-async fn a_message_is_bounded_whatever_the_keys_and_values() {
+async fn a_message_is_bounded_when_keys_and_values_are_long() {
     let key = format!("{}.csv", "k/".repeat(200));
     let mut columns = vec![column("a", ColumnType::String), column("b", ColumnType::String)];
     columns[0].pattern = Some("ü".repeat(256));
@@ -336,7 +337,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_written_reads_back(rows in prop::collection::vec(("[^\r\0]{1,12}", any::<i64>()), 1..40)) {
+    fn quoted_texts_read_back(rows in prop::collection::vec(("[^\r\0]{1,12}", any::<i64>()), 1..40)) {
         let mut csv = String::from("a,b\n");
         for (text, number) in &rows {
             csv.push_str(&format!("{},{number}\n", quoted(text)));

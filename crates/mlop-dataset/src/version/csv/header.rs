@@ -1,9 +1,6 @@
 //! Which field of a source belongs to which column.
 
-use super::{
-    field_bytes,
-    record::{Next, Records},
-};
+use super::record::{Next, Records};
 use crate::{
     text,
     version::{content, quarantine::whole_row, source},
@@ -54,7 +51,9 @@ impl Source<'_> {
                 self.places(&names, line, columns)
             }
             Header::Absent => {
-                if let Some(what) = content::describe(self.start) {
+                // Text may begin like JSON or XML.
+                let known = content::describe(self.start).filter(|_| content::is_binary(self.start));
+                if let Some(what) = known {
                     return Err(self.mismatch(&format!("is {what}")));
                 }
                 if names.is_empty() {
@@ -87,11 +86,7 @@ impl Source<'_> {
             };
             let names = records.fields().iter().map(|field| {
                 let mut bytes = Vec::new();
-                if field.is_escaped {
-                    records.unescape(*field, &mut bytes);
-                } else {
-                    bytes.extend_from_slice(field_bytes(records.record(), *field, self.format.trim));
-                }
+                records.append_text(*field, &mut bytes);
                 String::from_utf8_lossy(&bytes).into_owned()
             });
             return Ok((line, names.collect()));

@@ -32,7 +32,7 @@ pub struct Field {
     pub start: usize,
     pub end: usize,
     pub is_quoted: bool,
-    /// It holds doubled quotes or escapes, which [`Records::unescape`] resolves.
+    /// It holds doubled quotes or escapes, which [`Records::append_text`] resolves.
     pub is_escaped: bool,
 }
 
@@ -130,17 +130,25 @@ impl Records {
         &self.parser.fields
     }
 
-    /// Appends the bytes of `field` of the current record to `text`, without escapes.
-    pub fn unescape(&self, field: Field, text: &mut Vec<u8>) {
-        let Dialect { quote, escape, .. } = self.parser.dialect;
-        let mut bytes = self.parser.record.get(field.start..field.end).unwrap_or_default().iter().copied();
-        while let Some(byte) = bytes.next() {
-            let is_escape = Some(byte) == escape.or(quote);
-            text.extend(if is_escape { bytes.next() } else { Some(byte) });
+    /// Appends the text of `field` of the current record to `text`: without escapes, and trimmed if the dialect does.
+    pub fn append_text(&self, field: Field, text: &mut Vec<u8>) {
+        let Dialect { quote, escape, trim, .. } = self.parser.dialect;
+        let bytes = self.parser.record.get(field.start..field.end).unwrap_or_default();
+        if field.is_escaped {
+            let mut bytes = bytes.iter().copied();
+            while let Some(byte) = bytes.next() {
+                let is_escape = Some(byte) == escape.or(quote);
+                text.extend(if is_escape { bytes.next() } else { Some(byte) });
+            }
+        } else if trim && !field.is_quoted {
+            let blanks = bytes.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            text.extend_from_slice(bytes.get(..bytes.len() - blanks).unwrap_or_default());
+        } else {
+            text.extend_from_slice(bytes);
         }
     }
 
-    /// Skips `count` lines, whatever they hold.
+    /// Skips `count` lines without looking for quotes.
     ///
     /// # Errors
     /// As reading the object says.

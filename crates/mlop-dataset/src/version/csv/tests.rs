@@ -24,7 +24,11 @@ fn rows_of(csv: &[u8], columns: &[&str], format: &Csv) -> Vec<(u64, String)> {
                     let cells = (0..columns.len()).map(|column| cells.text(column).unwrap_or("-").to_owned());
                     cells.collect::<Vec<_>>().join("|")
                 }
-                Err(flaw) => format!("{flaw:?} {}: {}", row.lines, String::from_utf8_lossy(row.raw)),
+                Err(flaw) => format!(
+                    "{flaw:?} {}: {}",
+                    row.lines,
+                    String::from_utf8_lossy(row.raw.unwrap_or_default())
+                ),
             };
             rows.push((row.line, text));
         }
@@ -70,7 +74,7 @@ fn broken_rows_do_not_end_the_object() {
 }
 
 #[test]
-fn a_row_that_is_too_long_is_dropped_and_the_next_one_read() {
+fn a_row_that_is_too_long_is_a_flaw_of_its_own() {
     let long = format!("a,b\n{},1\n3,4\n", "x".repeat(record::RECORD_BYTES_MAX + 1));
     let mut reader = reader(long.as_bytes(), 4_096, &["a", "b"]).unwrap();
     assert_eq!(reader.next().unwrap().unwrap().cells.unwrap_err(), Flaw::Length);
@@ -152,7 +156,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn lines_are_counted_once_whatever_the_quotes(
+    fn each_line_is_counted_at_most_once(
         text in "[ab,\"\\\\#;\r\n ]{0,40}",
         escape in prop::sample::select(vec!["", "\\"]),
         trim: bool,
