@@ -125,6 +125,9 @@ impl Observed {
             format!("{name}.{namespace}"),
             format!("{name}.{namespace}.svc"),
             format!("{name}.{namespace}.svc.cluster.local"),
+            // People open it through `kubectl port-forward`.
+            "localhost".to_owned(),
+            "127.0.0.1".to_owned(),
         ];
         let allowed =
             hosts.iter().flat_map(|host| [host.clone(), format!("{host}:*")]).collect::<Vec<_>>().join(",");
