@@ -160,6 +160,10 @@ pub struct RunStatus {
     /// Number of attempts that ended before the current budget began.
     #[serde(default)]
     pub budget_start: u32,
+    /// Attempts in a row that ended by no fault of the work: eviction, a lost node, an external system that is away.
+    /// They cost nothing of the budget; the delays between them grow to five minutes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub disruptions: u32,
     /// Digest of the `spec.execution` that the current budget belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_digest: Option<Digest>,
@@ -297,4 +301,9 @@ pub struct Serving {
     pub version: Option<String>,
     /// Pods that are ready.
     pub ready_replicas: i32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }

@@ -29,6 +29,8 @@ pub struct Create {
     pub object: Value,
     /// Read from the API server just before the create. If one differs, the reconcile is abandoned.
     pub requires: Vec<Precondition>,
+    /// Whether the API server only judges it. A refusal is reported as that of a real one.
+    pub dry_run: bool,
     /// The reason, for the log.
     pub why: String,
 }
@@ -164,7 +166,13 @@ impl Create {
     where
         K: Resource<DynamicType = ()> + Serialize,
     {
-        Self { kind: ApiKind::of::<K>(), object: object_value(object), requires: Vec::new(), why: why.into() }
+        Self {
+            kind: ApiKind::of::<K>(),
+            object: object_value(object),
+            requires: Vec::new(),
+            dry_run: false,
+            why: why.into(),
+        }
     }
 }
 

@@ -100,7 +100,8 @@ impl Builder {
             secret_name: Some(secret.to_owned()),
             items: Some(items),
             default_mode: Some(0o440),
-            ..Default::default()
+            // A worker names a Secret or key that is missing. The kubelet would only wait.
+            optional: Some(self.spec.restart_policy.is_some()),
         };
         self.volumes.insert(name.clone(), Volume { name, secret: Some(source), ..Default::default() });
     }

@@ -3,7 +3,7 @@
 use super::{
     Activation, Identity, Intent, Observed,
     activation::Activator,
-    digest::input_digest,
+    digest::{input_digest, is_run_of},
     gates::{is_accepted, judge},
     step::{Findings, Publication, Step},
 };
@@ -98,8 +98,10 @@ fn follow_inputs<I: Intent>(
     }
     let paused = pause(observed, inputs, now);
     if let Some((run, held_up)) = active_run(observed) {
-        let working =
-            held_up.is_none() || run.meta().deletion_timestamp.is_some() || may_be_active::<I>(run.as_ref());
+        let working = held_up.is_none()
+            || run.meta().deletion_timestamp.is_some()
+            || may_be_active::<I>(run.as_ref())
+            || (is_run_of(observed, identity, run) && has_begun(observed, run.as_ref()));
         return if working || paused.is_some() {
             Step::Running { run: Arc::clone(run), held_up, newer_waits: true }
         } else {
@@ -136,6 +138,14 @@ fn active_run<I: Intent>(observed: &Observed<I>) -> Option<(&Arc<I::Run>, HeldUp
         RunState::Active(held_up) => Some((run, held_up)),
         _ => None,
     })
+}
+
+/// Whether an attempt of `run` was made. Newer data does not cost it its place in a queue, its checkpoints or its attempt;
+/// an edit of what determines the output does.
+fn has_begun<I: Intent>(observed: &Observed<I>, run: &I::Run) -> bool {
+    let name = run.name_any();
+    run.reported().is_some_and(|status| status.attempts > 0)
+        || observed.pods.iter().any(|pod| pod.labels().get(labels::RUN) == Some(&name))
 }
 
 /// Whether an attempt of `run` may have activated its result. Deleting the run would lose its revision.

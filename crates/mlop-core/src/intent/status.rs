@@ -105,9 +105,10 @@ impl<'a, I: Intent> Draft<'a, I> {
         match step {
             Step::Blocked { blocked, upstream } => self.report_blocked(&blocked, upstream),
             Step::Diverged { message, since } => {
-                self.status.cause = None;
+                self.status.cause = findings.upstream.as_ref().map(|upstream| upstream.cause.clone());
                 if !self.is_too_recent(since) {
-                    self.report_blocked(&Blocked::waiting(Reason::InputsDiverged, message), None);
+                    let blocked = Blocked::waiting(Reason::InputsDiverged, message);
+                    self.report_blocked(&blocked, findings.upstream.clone());
                 }
             }
             Step::Paused { reason, message, action } => {

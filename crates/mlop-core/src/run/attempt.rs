@@ -14,6 +14,18 @@ use mlop_api::{labels, task::Subject};
 
 /// The creation of attempt number `attempt`.
 pub(super) fn create<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Create, Blocked> {
+    let pod = pod(observed, attempt)?;
+    let why = format!("attempt {attempt}");
+    Ok(if R::JOB { Create::of(&job(pod), why) } else { Create::of(&pod, why) })
+}
+
+/// The creation of the attempt's pod, which the API server judges but does not carry out.
+pub(super) fn dry_run<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Create, Blocked> {
+    let pod = pod(observed, attempt)?;
+    Ok(Create { dry_run: true, ..Create::of(&pod, format!("the Job of attempt {attempt} has no pod")) })
+}
+
+fn pod<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Pod, Blocked> {
     let run = observed.object.as_ref();
     let name = run.meta().name.clone().unwrap_or_default();
     let kind = R::Resource::kind(&()).into_owned();
@@ -36,9 +48,7 @@ pub(super) fn create<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Cre
         name,
         attempt,
     };
-    let pod = R::attempt(observed, meta, subject)?;
-    let why = format!("attempt {attempt}");
-    Ok(if R::JOB { Create::of(&job(pod), why) } else { Create::of(&pod, why) })
+    R::attempt(observed, meta, subject)
 }
 
 /// A Job of one pod that the Job controller never repeats: it cannot tell an out-of-memory kill from a bad row, and

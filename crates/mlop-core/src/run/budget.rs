@@ -1,7 +1,7 @@
 //! The budget of attempts, and the times between and after them.
 
 use super::{Run, RunResource, plan::Draft};
-use crate::{condition, runtime::backoff};
+use crate::{condition, intent::significant, runtime::backoff};
 use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 use mlop_api::{Digest, duration::Span, status::AttemptFailure};
@@ -12,9 +12,12 @@ const POD_TTL: Span = Span::hours(1);
 impl<R: Run> Draft<'_, R> {
     /// An edit of the execution, or a request to retry, gives a new budget. Attempts keep counting.
     pub fn renew_budget(&mut self) {
-        let digest = Digest::of_json(self.observed.object.execution()).ok();
+        // Fields at their default count as absent: one that a new release adds renews no budget.
+        let execution = serde_json::to_value(self.observed.object.execution()).unwrap_or_default();
+        let digest = Some(Digest::of(&significant(execution)));
         if self.status.execution_digest.is_some() && self.status.execution_digest != digest {
             self.status.budget_start = self.status.attempts;
+            self.status.disruptions = 0;
             self.status.failure = None;
         }
         self.status.execution_digest = digest;
@@ -30,8 +33,10 @@ impl<R: Run> Draft<'_, R> {
         let object = self.observed.object.as_ref();
         let ended: Timestamp = failure.at.parse().unwrap_or(Timestamp::UNIX_EPOCH);
         let seed = object.meta().uid.as_deref().unwrap_or_default();
-        let failures = self.attempts_of_budget().max(1);
-        let delay = backoff::attempt_delay(&object.execution().retry, failures, seed);
+        let delay = match self.status.disruptions {
+            0 => backoff::attempt_delay(&object.execution().retry, self.attempts_of_budget().max(1), seed),
+            disruptions => backoff::disruption_delay(disruptions, seed),
+        };
         let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::ZERO);
         ended.checked_add(delay).unwrap_or(ended)
     }

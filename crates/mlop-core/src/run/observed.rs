@@ -4,6 +4,7 @@ use super::{Run, RunResource};
 use crate::{
     Blocked,
     children::pod,
+    plan::Delete,
     resource::{JobView, PodView},
 };
 use kube::Resource;
@@ -71,6 +72,17 @@ impl<R: Run> Observed<R> {
     /// The pod of an attempt.
     pub(super) fn pod(&self, attempt: u32) -> Option<&PodView> {
         self.pods.iter().map(AsRef::as_ref).find(|pod| attempt_of(*pod) == Some(attempt))
+    }
+
+    /// The deletion of what attempts before `attempt` have left. The status keeps their last lines.
+    pub(super) fn earlier_attempts(&self, attempt: u32) -> Vec<Delete> {
+        let why = "a later attempt starts";
+        let is_earlier = |number: Option<u32>| number.is_some_and(|number| number < attempt);
+        let jobs = self.jobs.iter().filter(|job| is_earlier(attempt_of(job.as_ref())));
+        let jobs = jobs.filter_map(|job| Delete::of(job.as_ref(), why));
+        // A Job takes its pod along.
+        let pods = self.pods.iter().filter(|pod| !R::JOB && is_earlier(attempt_of(pod.as_ref())));
+        jobs.chain(pods.filter_map(|pod| Delete::of(pod.as_ref(), why))).collect()
     }
 
     /// The Job of an attempt.

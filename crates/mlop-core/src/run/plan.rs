@@ -15,6 +15,8 @@ use mlop_api::{Reason, contract::condition_type, duration::Span, result::Failure
 
 /// Time a pod may take to start, unless the run says otherwise.
 const START_TIMEOUT: Span = Span::minutes(10);
+/// Time after which a Job without a pod is suspicious.
+const POD_DELAY: SignedDuration = SignedDuration::from_secs(10);
 
 /// Decides what a run does next.
 pub fn plan<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
@@ -76,16 +78,24 @@ impl<'a, R: Run> Draft<'a, R> {
             }
         }
         match super::attempt::create(self.observed, self.next_attempt()) {
-            Ok(create) => Plan { creates: vec![create], ..self.report_running() },
+            Ok(create) => {
+                let deletes = self.observed.earlier_attempts(self.next_attempt());
+                Plan { creates: vec![create], deletes, ..self.report_running() }
+            }
             Err(blocked) => self.report_blocked(&blocked),
         }
     }
 
     /// Follows the pod of the active attempt.
     fn follow_pod(self, pod: &PodView) -> Plan<RunStatus> {
+        let lost_at = pod_outcome::lost_at(pod);
+        if let Some(at) = lost_at.filter(|at| *at <= self.now) {
+            return self.fail(pod_outcome::lost(), at);
+        }
+        let action = lost_at.map_or(Action::AwaitChange, Action::RequeueAt);
         match pod_outcome::of(pod) {
-            Outcome::Running => self.report_running(),
-            Outcome::Starting(held_up) => self.follow_start(pod, held_up),
+            Outcome::Running => self.report_running().with_action(action),
+            Outcome::Starting(held_up) => self.follow_start(pod, held_up).with_action(action),
             Outcome::Succeeded(result) => self.succeed(result),
             Outcome::Failed(ended) => {
                 let at = pod_outcome::ended_at(pod).unwrap_or(self.now);
@@ -94,35 +104,55 @@ impl<'a, R: Run> Draft<'a, R> {
         }
     }
 
-    /// Follows a Job without a pod: the Job controller has not created the pod yet, or the pod is lost.
+    /// Follows a Job without a pod: the Job controller has not created the pod yet, cannot create it, or the pod of a
+    /// Job that has ended is gone.
     fn follow_job(self, job: &JobView) -> Plan<RunStatus> {
-        let conditions = job.status.conditions.iter().flatten();
-        let Some(failed) = conditions.into_iter().find(|c| c.type_ == "Failed" && c.status == "True") else {
-            return Plan::idle();
-        };
-        let message =
-            format!("the Job failed without a pod: {}", failed.message.as_deref().unwrap_or_default());
+        let ended = job.status.conditions.iter().flatten().find(|condition| {
+            condition.status == "True" && matches!(condition.type_.as_str(), "Failed" | "Complete")
+        });
+        let Some(ended) = ended else { return self.try_pod(job) };
+        let words = ended.message.as_deref().unwrap_or_default();
+        // If the work was done, its result is in the store: the next attempt only reports it.
+        let message = format!("the Job has ended and its pod is gone: {words}");
         let failure = Failure::transient(Reason::PodLost, message);
         let now = self.now;
         self.fail(Ended { failure, disrupted: true, checkpoint: None }, now)
     }
 
+    /// Asks the API server whether it would admit the pod of a Job that has none. The Job controller reports a refusal
+    /// in Events only.
+    fn try_pod(self, job: &JobView) -> Plan<RunStatus> {
+        let created = job.metadata.creation_timestamp.as_ref().map_or(self.now, |at| at.0);
+        let due = created.checked_add(POD_DELAY).unwrap_or(created);
+        if self.now < due {
+            return self.report_running().requeue_at(due);
+        }
+        match super::attempt::dry_run(self.observed, self.next_attempt()) {
+            Ok(create) => {
+                let again = self.now.checked_add(POD_DELAY).unwrap_or(self.now);
+                Plan { creates: vec![create], ..Plan::idle() }.requeue_at(again)
+            }
+            Err(blocked) => self.report_blocked(&blocked),
+        }
+    }
+
     /// Follows a pod that has not started. A pod that no node has room for may wait without limit: that is a queue, not
     /// a failure.
     fn follow_start(mut self, pod: &PodView, held_up: Option<(Reason, String)>) -> Plan<RunStatus> {
-        let created = pod.metadata.creation_timestamp.as_ref().map_or(self.now, |at| at.0);
         let timeout = self.observed.object.execution().start_timeout.unwrap_or(START_TIMEOUT);
-        let is_queued = matches!(held_up, Some((Reason::Unschedulable, _)));
-        let limit = i64::try_from(timeout.as_secs())
-            .ok()
-            .and_then(|seconds| created.checked_add(SignedDuration::from_secs(seconds)).ok())
-            .filter(|_| !is_queued);
+        let limit = pod_outcome::start_clock(pod).and_then(|begin| {
+            let seconds = i64::try_from(timeout.as_secs()).ok()?;
+            begin.checked_add(SignedDuration::from_secs(seconds)).ok()
+        });
         if let Some(limit) = limit.filter(|limit| *limit <= self.now) {
-            let (reason, why) = held_up.unwrap_or((Reason::StartTimeout, String::new()));
+            let (reason, why) = held_up.unwrap_or_else(|| {
+                let why = "its containers are still being created; `kubectl describe` the pod";
+                (Reason::StartTimeout, why.to_owned())
+            });
             let message = format!("the pod did not start within {timeout}: {why}");
             let failure = Failure::transient(reason, message);
             let ended = Ended { failure, disrupted: false, checkpoint: None };
-            return self.fail(ended, limit.max(created)).delete(pod, "it did not start in time");
+            return self.fail(ended, limit).delete(pod, "it did not start in time");
         }
         let action = limit.map_or(Action::AwaitChange, Action::RequeueAt);
         match held_up {

@@ -43,6 +43,7 @@ impl<R: Run> Draft<'_, R> {
         });
         self.status.attempts += 1;
         self.status.failure = None;
+        self.status.disruptions = 0;
         self.status.finished_at = Some(self.now.to_string());
         self.status.checkpoint = result.checkpoint.or(self.status.checkpoint);
         let mut conditions = self.conditions();
@@ -52,14 +53,17 @@ impl<R: Run> Draft<'_, R> {
         Plan::report(self.status).event(false, Reason::Succeeded, message).requeue_at(due)
     }
 
-    /// The attempt ended at `at` without a result. A disruption does not count against the budget.
+    /// The attempt ended at `at` without a result. Only what the work did wrong counts against the budget: a disruption
+    /// and an external system that is away are repeated without limit, with delays that grow.
     pub fn fail(mut self, ended: Ended, at: Timestamp) -> Plan<RunStatus> {
         self.status.attempts += 1;
-        if ended.disrupted {
+        if ended.disrupted || is_outage(ended.failure.reason) {
             self.status.budget_start += 1;
+            self.status.disruptions += 1;
+        } else {
+            self.status.disruptions = 0;
         }
         self.status.checkpoint = ended.checkpoint.or(self.status.checkpoint);
-        self.status.finished_at = Some(self.now.to_string());
         let failure = AttemptFailure {
             attempt: self.status.attempts,
             reason: ended.failure.reason.to_string(),
@@ -88,10 +92,18 @@ impl<R: Run> Draft<'_, R> {
             failure.message.clone()
         };
         let was_open = !condition::is_false(&self.status.conditions, condition_type::SUCCEEDED);
+        if was_open {
+            self.status.finished_at = Some(self.now.to_string());
+        }
         let mut conditions = self.conditions();
         conditions.set(condition_type::SUCCEEDED, ConditionStatus::False, reason, &message);
         conditions.stalled(reason, &message);
         let plan = Plan { status: Some(self.status.clone()), ..self.prune() };
         if was_open { plan.event(true, reason, message) } else { plan }
     }
+}
+
+/// Whether an external system that the work needs was away.
+fn is_outage(reason: Reason) -> bool {
+    matches!(reason, Reason::StoreUnreachable | Reason::TrackingUnreachable | Reason::OnlineStoreUnreachable)
 }

@@ -108,9 +108,16 @@ impl Case {
         self
     }
 
-    /// The Job controller reports the newest Job as failed.
-    fn job_failed(mut self) -> Self {
-        let condition = json!({"type": "Failed", "status": "True", "message": "node gone"});
+    /// Somebody deletes the newest pod. Its grace period ends `seconds` after [`NOW`].
+    fn pod_deleted(mut self, seconds: i64) -> Self {
+        let time = serde_json::from_value(json!(time(NOW + seconds))).unwrap();
+        self.pods.last_mut().expect("a pod").metadata.deletion_timestamp = Some(time);
+        self
+    }
+
+    /// The newest Job has this condition.
+    fn job_ended(mut self, kind: &str) -> Self {
+        let condition = json!({"type": kind, "status": "True", "message": "node gone"});
         self.jobs.last_mut().expect("a Job").status =
             serde_json::from_value(json!({"conditions": [condition]})).unwrap();
         self
@@ -205,7 +212,8 @@ fn summary(case: &Case, plan: &Plan<RunStatus>) -> String {
     }
     for create in &plan.creates {
         words.push(format!(
-            "create {} {}",
+            "{} {} {}",
+            if create.dry_run { "try" } else { "create" },
             create.kind.kind,
             create.object["metadata"]["name"].as_str().unwrap()
         ));
@@ -269,7 +277,8 @@ fn blocked_run_recovers_when_its_objects_exist() {
 fn pod_of_the_attempt_is_followed() {
     let started = || run().reconciled();
     check(vec![
-        ("it has no status", started(), "quiet requeue 600"),
+        ("it has no node yet", started().at(6_000), "quiet"),
+        ("it has a node", started().pod(testing::scheduled()), "quiet requeue 600"),
         ("it runs", started().pod(testing::running()), "quiet"),
         (
             "its image cannot be pulled",
@@ -283,13 +292,23 @@ fn pod_of_the_attempt_is_followed() {
         ),
         (
             "it has not started in time",
-            started().at(600),
+            started().pod(testing::scheduled()).at(600),
             "Unknown/Retrying 1 attempts delete delay-1-1 event StartTimeout requeue 10",
         ),
         (
             "no node has room: it waits without limit",
             started().pod(unschedulable()).at(6_000),
             "Unknown/Unschedulable 0 attempts",
+        ),
+        (
+            "it is deleted, and its node may still report",
+            started().pod(testing::running()).pod_deleted(30).at(89),
+            "quiet requeue 1",
+        ),
+        (
+            "it is deleted, and its node is silent",
+            started().pod(testing::running()).pod_deleted(30).at(90),
+            "Unknown/Retrying 1 attempts event PodLost requeue 1",
         ),
         (
             "it has succeeded",
@@ -319,14 +338,24 @@ fn unschedulable() -> PodStatus {
 fn job_without_a_pod_is_followed() {
     let started = || run().job().reconciled();
     check(vec![
-        ("the Job controller has not created the pod", started(), "quiet"),
+        ("the Job controller has not created the pod", started(), "quiet requeue 10"),
         (
-            "the pod is lost: the attempt costs nothing",
-            started().job_failed(),
-            "Unknown/Retrying 1 attempts event PodLost requeue 10",
+            "nor after ten seconds: the API server is asked why",
+            started().at(10),
+            "quiet try Pod delay-1-1 requeue 10",
+        ),
+        (
+            "the Job has failed and its pod is gone: the attempt costs nothing",
+            started().job_ended("Failed"),
+            "Unknown/Retrying 1 attempts event PodLost requeue 1",
+        ),
+        (
+            "the Job is complete and its pod is gone: the next attempt reports the result",
+            started().job_ended("Complete"),
+            "Unknown/Retrying 1 attempts event PodLost requeue 1",
         ),
     ]);
-    assert_eq!(started().job_failed().reconciled().status().budget_start, 1);
+    assert_eq!(started().job_ended("Failed").reconciled().status().budget_start, 1);
 }
 
 #[test]
@@ -339,7 +368,11 @@ fn failed_attempt_is_repeated_within_its_budget() {
             "Unknown/Retrying 1 attempts event UserError requeue 10",
         ),
         ("its backoff is not over", once().at(5), "quiet requeue 5"),
-        ("its backoff is over", once().at(12), "Unknown/Running 1 attempts create Pod delay-1-2"),
+        (
+            "its backoff is over",
+            once().at(12),
+            "Unknown/Running 1 attempts create Pod delay-1-2 delete delay-1-1",
+        ),
         (
             "the last attempt fails",
             once()
@@ -368,12 +401,12 @@ fn edit_of_the_execution_renews_the_budget() {
         (
             "an edit starts the next attempt",
             dead().edited(|spec| spec.execution.retry.limit = 5),
-            "Unknown/Running 1 attempts create Pod delay-1-2",
+            "Unknown/Running 1 attempts create Pod delay-1-2 delete delay-1-1",
         ),
         (
             "a request to retry starts it, too",
             dead().edited(|spec| spec.execution.retry_requested_at = Some("1".into())),
-            "Unknown/Running 1 attempts create Pod delay-1-2",
+            "Unknown/Running 1 attempts create Pod delay-1-2 delete delay-1-1",
         ),
     ]);
 }
@@ -432,4 +465,23 @@ fn run_state_reads_the_present_generation() {
     assert_eq!(state(ConditionStatus::Unknown, Reason::ImagePull, 1), held_up);
     assert_eq!(state(ConditionStatus::False, Reason::UserError, 1), Dead(Reason::UserError, "m".into()));
     assert_eq!(state(ConditionStatus::False, Reason::UserError, 0), Active(None), "of an earlier spec");
+}
+
+#[test]
+fn disruptions_cost_no_attempt_and_wait_longer_each_time() {
+    let away = || Failure::transient(Reason::StoreUnreachable, "no answer");
+    let mut case = run();
+    let mut delays = Vec::new();
+    for disruption in 1..=10 {
+        case = case.failed(away(), 1_000 * disruption);
+        let Action::RequeueAt(due) = case.plan().action else { panic!("no requeue") };
+        delays.push(due.as_second() - case.now);
+    }
+    let status = case.status();
+    assert_eq!((status.attempts, status.budget_start, status.disruptions), (10, 10, 10));
+    assert!(status.finished_at.is_none(), "a run that goes on has not ended");
+    assert!(delays.windows(2).take(6).all(|pair| pair[0] < pair[1]), "{delays:?}");
+    assert!(delays.iter().all(|delay| *delay <= 300), "{delays:?}");
+    let status = case.failed(user_error(), 20_000).status();
+    assert_eq!((status.attempts, status.budget_start, status.disruptions), (11, 10, 0));
 }

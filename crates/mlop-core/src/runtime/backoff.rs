@@ -12,6 +12,9 @@ use tokio::time::Instant;
 /// First and longest delay after a failed reconcile.
 const RECONCILE_DELAY_MIN: Duration = Duration::from_millis(200);
 const RECONCILE_DELAY_MAX: Duration = Duration::from_secs(300);
+/// First and longest delay after an attempt that its node, a preemption or an absent store has ended.
+const DISRUPTION_DELAY_MIN: Duration = Duration::from_secs(2);
+const DISRUPTION_DELAY_MAX: Duration = Duration::from_secs(300);
 /// First and longest delay before a request is repeated.
 const REQUEST_DELAY_MIN: Duration = Duration::from_millis(50);
 const REQUEST_DELAY_MAX: Duration = Duration::from_secs(2);
@@ -26,6 +29,12 @@ pub fn attempt_delay(retry: &Retry, failures: u32, seed: &str) -> Duration {
     let factor = retry.factor.parse().unwrap_or(2.0);
     let base = nth(retry.initial.as_duration(), factor, retry.max.as_duration(), failures);
     base + base.mul_f64(unit(seed, failures) / 10.0)
+}
+
+/// Delay before the attempt that follows `disruptions` attempts in a row that ended by no fault of their own (at least
+/// one).
+pub fn disruption_delay(disruptions: u32, seed: &str) -> Duration {
+    spread(nth(DISRUPTION_DELAY_MIN, 2.0, DISRUPTION_DELAY_MAX, disruptions), seed, disruptions)
 }
 
 /// Delay after the `failures`-th failed reconcile of one object (at least one), with jitter over the upper half.

@@ -71,8 +71,9 @@ async fn create(cx: &Context, subject: &Subject<'_>, step: &Create) -> Result<()
         .map_err(|e| Error::api(format!("build {}", step.kind), kube::Error::SerdeError(e)))?;
     let name = object.name_any();
     let verb = format!("create {} {name}", step.kind);
-    let params = PostParams { field_manager: Some(subject.manager()), ..Default::default() };
+    let params = PostParams { field_manager: Some(subject.manager()), dry_run: step.dry_run };
     match api.create(&params, &object).await {
+        Ok(_) if step.dry_run => Ok(()),
         Ok(created) => {
             tracing::info!(object = %subject.key(), kind = %subject.kind, why = %step.why, "{verb}");
             cx.write_through(&step.kind, &created);
@@ -132,15 +133,16 @@ fn refusal(kind: &ApiKind, name: &str, status: &Status) -> Option<Error> {
     let refused = |reason| {
         Some(Error::Refused { reason, message: format!("{kind} {name} was refused: {}", status.message) })
     };
+    let says = |words: &str| status.message.contains(words);
     match status.code {
-        403 if status.message.contains("exceeded quota") => refused(Reason::QuotaExceeded),
-        403 if status.message.contains("being terminated") => {
-            Some(Error::Gone(format!("the namespace of {kind} {name}")))
-        }
-        403 if status.message.contains("PodSecurity") || status.message.contains("denied") => {
-            refused(Reason::PodRefused)
-        }
-        422 => refused(Reason::PodRefused),
+        403 if says("exceeded quota") || says("failed quota") => refused(Reason::QuotaExceeded),
+        403 if says("being terminated") => Some(Error::Gone(format!("the namespace of {kind} {name}"))),
+        // A missing right of the operator is not a refusal of the object.
+        403 if says("cannot create resource") || says("cannot patch resource") => None,
+        // Pod Security, LimitRange, admission policies.
+        403 | 422 => refused(Reason::PodRefused),
+        // A webhook chooses the code of its refusal.
+        _ if says("denied the request") => refused(Reason::PodRefused),
         _ => None,
     }
 }
@@ -177,7 +179,13 @@ async fn apply(cx: &Context, subject: &Subject<'_>, step: &Apply) -> Result<(), 
         return create(
             cx,
             subject,
-            &Create { kind: step.kind.clone(), object, requires: Vec::new(), why: step.why.clone() },
+            &Create {
+                kind: step.kind.clone(),
+                object,
+                requires: Vec::new(),
+                dry_run: false,
+                why: step.why.clone(),
+            },
         )
         .await;
     };

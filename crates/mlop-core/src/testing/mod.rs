@@ -6,7 +6,7 @@ mod pods;
 
 pub use inputs::{dataset, descendant, failed, input, missing, outdated, ready, version};
 pub use kinds::{Forecast, ForecastRun, ForecastRunSpec, ForecastSpec, TestLineage};
-pub use pods::{held_up, running, terminated};
+pub use pods::{held_up, running, scheduled, terminated};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -1,6 +1,6 @@
 //! Pod statuses as the kubelet reports them.
 
-use super::time;
+use super::{NOW, time};
 use k8s_openapi::api::core::v1::PodStatus;
 use mlop_api::result::ResultDocument;
 use serde_json::{Value, json};
@@ -18,6 +18,11 @@ pub fn running() -> PodStatus {
     status("Running", json!({"running": {}}))
 }
 
+/// A pod that has a node since [`NOW`].
+pub fn scheduled() -> PodStatus {
+    status("Pending", json!({"waiting": {"reason": "ContainerCreating"}}))
+}
+
 /// A pod whose image cannot be pulled.
 pub fn held_up() -> PodStatus {
     status("Pending", json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}}))
@@ -26,5 +31,9 @@ pub fn held_up() -> PodStatus {
 fn status(phase: &str, state: Value) -> PodStatus {
     let container = json!({"name": "worker", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
         "state": state});
-    serde_json::from_value(json!({"phase": phase, "containerStatuses": [container]})).unwrap()
+    let scheduled = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": time(NOW)});
+    serde_json::from_value(
+        json!({"phase": phase, "conditions": [scheduled], "containerStatuses": [container]}),
+    )
+    .unwrap()
 }

@@ -180,6 +180,21 @@ fn newer_inputs_start_a_run_after_the_active_one() {
             "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/ImagePull Reconciling",
         ),
         (
+            "an attempt of it was disrupted: it keeps its checkpoints",
+            newer().its_run(retrying).input(version("flights", 3, 20)).at(21),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/Retrying Reconciling",
+        ),
+        (
+            "an attempt of it was disrupted, and an edit makes it worthless",
+            newer()
+                .its_run(retrying)
+                .input(version("flights", 3, 20))
+                .edited(|spec| spec.method = "median".into())
+                .at(21),
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=False/Running Reconciling delete old \
+             then quiet create run requeue 3",
+        ),
+        (
             "the run of the newer inputs is dead: the artifact stays in use",
             newer().its_run(dead).at(11),
             "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/UserError Stalled",
