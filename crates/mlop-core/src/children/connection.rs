@@ -58,3 +58,58 @@ pub fn report(
     }
     Plan { status: Some(status), ..plan }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::condition::get;
+
+    fn server(name: &str, rollout: Option<Rollout>) -> Server<'_> {
+        Server { name, rollout }
+    }
+
+    /// The conditions in words after `servers` were reported twice.
+    fn reported(servers: &[Server<'_>]) -> String {
+        let meta = ObjectMeta { generation: Some(2), ..Default::default() };
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let report = |before: Option<&ConnectionStatus>, second| {
+            let plan = report(Plan::idle(), &meta, before, "http://a".to_owned(), servers, at(second));
+            plan.status.unwrap()
+        };
+        let status = report(None, 1);
+        assert_eq!(report(Some(&status), 9), status, "the second reconcile changes nothing");
+        assert_eq!((status.observed_generation, status.address.as_deref()), (Some(2), Some("http://a")));
+        let kinds = [condition_type::READY, condition_type::RECONCILING, condition_type::STALLED];
+        let words = kinds.iter().filter_map(|kind| get(&status.conditions, kind));
+        words.map(|c| format!("{}={}/{}", c.type_, c.status, c.reason)).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn connection_is_ready_when_all_servers_are() {
+        let failed = || Some(Rollout::Failed("timed out".into()));
+        let starting = || Some(Rollout::Progressing("0 of 1 pods".into()));
+        let done = || Some(Rollout::Done);
+        let rows = [
+            ("no servers", vec![], "Ready=True/Ready"),
+            ("all ready", vec![server("a", done()), server("b", done())], "Ready=True/Ready"),
+            (
+                "one not created",
+                vec![server("a", done()), server("b", None)],
+                "Ready=Unknown/Starting Reconciling=True/Starting",
+            ),
+            (
+                "one starting",
+                vec![server("a", starting()), server("b", done())],
+                "Ready=Unknown/Starting Reconciling=True/Starting",
+            ),
+            (
+                "one failed",
+                vec![server("a", done()), server("b", failed())],
+                "Ready=False/RolloutFailed Stalled=True/RolloutFailed",
+            ),
+        ];
+        for (situation, servers, want) in rows {
+            assert_eq!(reported(&servers), want, "{situation}");
+        }
+    }
+}

@@ -44,3 +44,24 @@ pub fn deployment(
     };
     Deployment { metadata: meta, spec: Some(spec), status: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strategy(recreate: bool) -> DeploymentStrategy {
+        let meta = ObjectMeta { name: Some("a".into()), ..Default::default() };
+        let deployment = deployment(meta, 2, Pod::default(), 60, recreate).spec.unwrap();
+        let labels = deployment.template.metadata.unwrap().labels.unwrap();
+        assert_eq!(Some(labels), deployment.selector.match_labels, "the selector matches the pods");
+        deployment.strategy.unwrap()
+    }
+
+    #[test]
+    fn new_pod_is_ready_before_an_old_one_ends_unless_recreated() {
+        let rolling = strategy(false).rolling_update.unwrap();
+        assert_eq!(rolling.max_unavailable, Some(IntOrString::Int(0)));
+        let recreate = strategy(true);
+        assert_eq!((recreate.type_.as_deref(), recreate.rolling_update), (Some("Recreate"), None));
+    }
+}

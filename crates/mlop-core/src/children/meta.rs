@@ -52,3 +52,32 @@ pub fn is_child_of<P: Resource<DynamicType = ()>>(child: &ObjectMeta, parent: &s
     let label = |name: &str| child.labels.as_ref().and_then(|all| all.get(name)).map(String::as_str);
     label(labels::INTENT) == Some(parent) && label(labels::INTENT_KIND) == Some(&P::kind(&()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Forecast, ForecastRun, ForecastSpec, NS};
+
+    #[test]
+    fn child_is_found_by_its_labels() {
+        let mut parent = Forecast::new("delay", ForecastSpec::default());
+        parent.metadata.namespace = Some(NS.into());
+        parent.metadata.uid = Some("u".into());
+        let meta = child_meta(&parent, "delay-scan".into(), child_labels(&parent, "mlop-test", "scan"));
+        assert!(is_child_of::<Forecast>(&meta, "delay"));
+        assert!(!is_child_of::<Forecast>(&meta, "another"));
+        assert!(!is_child_of::<ForecastRun>(&meta, "delay"));
+    }
+
+    #[test]
+    fn owner_reference_never_delays_the_deletion_of_the_owner() {
+        let mut parent = Forecast::new("delay", ForecastSpec::default());
+        parent.metadata.uid = Some("u".into());
+        let owner = owner(&parent);
+        assert_eq!(
+            (owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str()),
+            ("Forecast", "delay", "u")
+        );
+        assert_eq!((owner.controller, owner.block_owner_deletion), (Some(true), None));
+    }
+}

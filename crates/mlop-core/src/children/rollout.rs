@@ -8,7 +8,7 @@ use serde_json::Value;
 pub enum Rollout {
     /// All pods have the present template and are ready.
     Done,
-    /// It goes on; the text says how far it is.
+    /// Some pods do not have the present template yet, or are not ready; the text counts them.
     Progressing(String),
     /// The present template did not become ready before its deadline.
     Failed(String),
@@ -54,4 +54,57 @@ fn progress_deadline(child: &ChildObject) -> Option<String> {
 fn pointer_value<'a>(child: &'a ChildObject, pointer: &str) -> Option<&'a Value> {
     let (first, rest) = pointer.trim_start_matches('/').split_once('/')?;
     child.body.get(first)?.pointer(&format!("/{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn child(replicas: i64, status: Value) -> ChildObject {
+        let object = json!({"metadata": {"name": "a", "generation": 2}, "spec": {"replicas": replicas}, "status": status});
+        serde_json::from_value(object).unwrap()
+    }
+
+    /// A status that has observed the present template.
+    fn counts(updated: i64, ready: i64, all: i64) -> Value {
+        json!({"observedGeneration": 2, "updatedReplicas": updated, "readyReplicas": ready, "replicas": all})
+    }
+
+    #[test]
+    fn rollout_is_done_when_all_pods_are_new_and_ready() {
+        let mut failed = counts(1, 1, 2);
+        failed["conditions"] = json!([
+            {"type": "Progressing", "reason": "ProgressDeadlineExceeded", "message": "timed out"}]);
+        let mut going_on = counts(1, 1, 2);
+        going_on["conditions"] =
+            json!([{"type": "Progressing", "reason": "ReplicaSetUpdated", "message": "m"}]);
+        let earlier =
+            json!({"observedGeneration": 1, "updatedReplicas": 2, "readyReplicas": 2, "replicas": 2});
+        let progressing = |text: &str| Rollout::Progressing(text.to_owned());
+        let rows = [
+            ("all pods are new and ready", child(2, counts(2, 2, 2)), Rollout::Done),
+            ("no replicas are wanted", child(0, json!({"observedGeneration": 2})), Rollout::Done),
+            ("no status", child(2, json!({})), progressing("the rollout has not begun")),
+            ("the template was edited", child(2, earlier), progressing("the rollout has not begun")),
+            (
+                "one pod is not updated",
+                child(2, counts(1, 2, 2)),
+                progressing("1 of 2 pods updated, 2 ready"),
+            ),
+            ("one pod is not ready", child(2, counts(2, 1, 2)), progressing("2 of 2 pods updated, 1 ready")),
+            ("an old pod is left", child(2, counts(2, 2, 3)), progressing("2 of 2 pods updated, 2 ready")),
+            ("it goes on", child(2, going_on), progressing("1 of 2 pods updated, 1 ready")),
+            ("its deadline is over", child(2, failed), Rollout::Failed("timed out".to_owned())),
+        ];
+        for (situation, child, want) in rows {
+            assert_eq!(rollout(&child), want, "{situation}");
+        }
+    }
+
+    #[test]
+    fn ready_replicas_defaults_to_zero() {
+        assert_eq!(ready_replicas(&child(2, counts(2, 1, 2))), 1);
+        assert_eq!(ready_replicas(&child(2, json!({}))), 0);
+    }
 }

@@ -314,7 +314,7 @@ impl Chain {
     fn next(&self, cluster: &Cluster, action: Action) -> Option<Cluster> {
         let mut next = cluster.clone();
         self.step(&mut next, action);
-        // A pass that would change nothing changes nothing later either: only what it reads can change that.
+        // A reconcile without changes stays without changes until one of its inputs changes.
         for stage in 0..STAGES.len() {
             let node = &next.stages[stage];
             let quiet = node.awake && self.plan(node).is_none_or(|plan| plan.is_quiet());
