@@ -13,9 +13,9 @@ use tar::{Builder, EntryType, Header};
 use crate::cache::{self, Inputs};
 use crate::paths;
 
-/// What becomes of the layer's files. Paths are absolute; parent directories come by themselves.
+/// A file of the layer. Paths are absolute; parent directories are added.
 pub enum Entry {
-    /// A program or file of this machine, readable and executable for all.
+    /// A file of this machine, readable and executable for all.
     File { source: PathBuf, path: String },
     /// An empty directory that everybody may write to.
     Scratch { path: String },
@@ -33,17 +33,17 @@ pub struct Image {
     pub user: &'static str,
 }
 
-/// An image archive that is there.
+/// An image archive on the disk.
 pub struct Archive {
     /// Short name, without registry and tag.
     pub name: String,
-    /// Digest of what determined it.
+    /// Digest of its inputs.
     pub key: String,
     pub path: PathBuf,
 }
 
 impl Archive {
-    /// The archive of `image`, written when it is missing; `inputs` has all that determines the files' contents.
+    /// The archive of `image`, written when it is missing. `inputs` determine the contents of the files.
     pub fn provide(name: &str, mut inputs: Inputs, image: &Image) -> Result<Self> {
         inputs.text(&config(image, "").to_string());
         Self::build(name, inputs, |part| write(image, part)).map(|(archive, _)| archive)
@@ -63,7 +63,7 @@ impl Archive {
     }
 }
 
-/// The name under which pods use an image of ours.
+/// The name under which pods use an image.
 pub fn reference(name: &str) -> String {
     format!("mlop.local/{name}:dev")
 }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_input_gives_the_same_bytes_and_the_manifest_names_what_is_there() {
+    fn archive_is_reproducible_and_its_manifest_complete() {
         let directory = std::env::temp_dir().join(format!("xtask-archive-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let (source, one, two) =

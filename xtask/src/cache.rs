@@ -1,4 +1,4 @@
-//! Built things by the digest of what determined them: never stale, and never half there.
+//! Build results by the digest of their inputs: never stale and never incomplete.
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ impl Inputs {
         self.add(text.as_bytes());
     }
 
-    /// The content of a file, whatever its name.
+    /// The content of a file, without its name.
     pub fn file(&mut self, path: &Path) -> Result<()> {
         let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         self.add(&content);
@@ -88,7 +88,7 @@ pub fn entry(path: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Result<boo
     Ok(true)
 }
 
-/// Removes the entries beside `current` that have its name and another key: `<name>-<key>` with any extension.
+/// Removes the entries next to `current` with the same name and another key: `<name>-<key>` with any extension.
 pub fn keep_only(current: &Path) -> Result<()> {
     let (Some(directory), Some(stem)) = (current.parent(), current.file_stem()) else { return Ok(()) };
     let stem = stem.to_string_lossy();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_boundary_between_parts_counts() {
+    fn digest_depends_on_boundaries_between_parts() {
         let directory = scratch("inputs");
         let (ab, c) = (directory.join("ab"), directory.join("c"));
         fs::write(&ab, "ab").unwrap();
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_built_once_and_a_failed_build_leaves_none() {
+    fn entry_is_built_once_and_not_left_by_a_failed_build() {
         let directory = scratch("entry");
         let path = directory.join("image-1.tar");
         assert!(

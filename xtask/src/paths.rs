@@ -1,4 +1,4 @@
-//! Where things lie.
+//! Directories of the repository and of the cache.
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,8 @@ pub fn repository() -> &'static Path {
     xtask.parent().unwrap_or(xtask)
 }
 
-/// What may be deleted at any time and is then made again: `$MLOP_CACHE`, else `mlop` in the user's cache directory.
+/// Files that may be deleted at any time and are then made again: `$MLOP_CACHE`, else `mlop` in the user's cache
+/// directory.
 pub fn cache() -> Result<PathBuf> {
     if let Some(path) = env::var_os("MLOP_CACHE") {
         return Ok(path.into());
@@ -35,7 +36,7 @@ pub fn bin() -> Result<PathBuf> {
     Ok(built()?.join("bin"))
 }
 
-/// What belongs to the running cluster and ends with it.
+/// Files of the running cluster, which end with it.
 pub fn state() -> Result<PathBuf> {
     Ok(built()?.join("state"))
 }

@@ -1,4 +1,4 @@
-//! Running other programs, with errors that say what was run and what it said last.
+//! Other programs: errors have the command line and the last lines of the output.
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     output(command).map(drop)
 }
 
-/// What `command` printed to its standard output, without surrounding white space.
+/// The standard output of `command`, without surrounding white space.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| not_started(command))?;
     check(command, &output)?;
@@ -80,8 +80,8 @@ pub fn stream(
     Ok(())
 }
 
-/// Cargo as a person would start it. `cargo run` tells xtask about xtask in variables that build scripts watch: with them,
-/// ring and all that depends on it would be compiled again.
+/// Cargo without the variables that `cargo run` sets for xtask. Build scripts watch them: ring and its dependents would
+/// be compiled again.
 pub fn cargo() -> Command {
     let mut command = Command::new("cargo");
     for (name, _) in std::env::vars_os() {
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_failed_program_said_last_is_in_the_error() {
+    fn error_has_the_last_lines_of_a_failed_program() {
         let mut lines = 0;
         let script = "for i in $(seq 40); do echo line $i; done; echo why >&2; exit 3";
         let error = echo(Command::new("sh").args(["-c", script]), |_| lines += 1).unwrap_err().to_string();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
+    fn error_names_a_missing_program() {
         let error = echo(&mut Command::new("no-such-program"), |_| ()).unwrap_err();
         assert!(error.to_string().contains("no-such-program"));
     }

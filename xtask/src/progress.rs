@@ -1,13 +1,13 @@
-//! What a person reads while a long task runs. It goes to standard error: standard output is for answers.
+//! Progress of a long task on standard error. Standard output is for answers.
 use std::time::Instant;
 
 use anyhow::Result;
 
-/// What a step turned out to be.
+/// The outcome of a step.
 pub enum Outcome {
     /// The work was done now.
     Done,
-    /// Its result was there already.
+    /// The result existed already.
     Present,
 }
 
@@ -37,7 +37,7 @@ impl Steps {
     }
 }
 
-/// Tells what takes long now.
+/// Names the part that takes long.
 pub fn note(text: &str) {
     eprintln!("      {text}");
 }

@@ -42,9 +42,9 @@ pub const HELM: GoTool = GoTool {
 pub const MINIO: GoTool =
     GoTool { name: "minio", module: "minio", package: "github.com/minio/minio", version: None };
 
-/// A program that is there.
+/// A built program.
 pub struct Program {
-    /// Digest of what determined it.
+    /// Digest of its inputs.
     pub key: String,
     pub path: PathBuf,
 }
@@ -60,7 +60,7 @@ pub fn provide(tools: &[&GoTool]) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// The program of `tool`, built when it is missing, and whether it was.
+/// The program of `tool`, built when it is missing, and whether it was built now.
 pub fn build(tool: &GoTool) -> Result<(Program, bool)> {
     let module = paths::repository().join("e2e/cluster/tools").join(tool.module);
     let flags = link_flags(tool, &module)?;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Takes the cluster down: pods, processes, mounts, network, cgroups and the state folder; its images stay for the next one.
+# Takes the cluster down: pods, processes, mounts, network, cgroups and the state directory. Its images stay for the next one.
 # It may be half up, or not at all.
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"

@@ -1,5 +1,5 @@
-# Settings and helpers of the scripts beside this file. xtask gives STATE, the folder for everything that the cluster
-# writes but its images, IMAGES, the folder for those, which outlives the cluster, and BIN, the folder of the programs.
+# Settings and helpers of the scripts in this directory. xtask sets STATE, the directory of the cluster's files, IMAGES,
+# the directory of its images, which outlives the cluster, and BIN, the directory of the programs.
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 : "${STATE:?is given by cargo xtask cluster}" "${IMAGES:?is given by cargo xtask cluster}" "${BIN:?is given by cargo xtask cluster}"
 NODE=node-1

@@ -22,7 +22,7 @@ await 30 containerd ctr -a "$CRI" version
 start kube-proxy "$KUBE" kube-proxy --config="$STATE/kube-proxy.yaml"
 
 # A node that was there before the kubelet still counts as ready: it is back when its lease is renewed. The kubelet ends
-# when containerd has not yet found again the pods that it ran; like any service it is then started anew.
+# when containerd has not yet found again the pods that it ran; it is then started again, like any service.
 renewed_at() { "$BIN/kubectl" -n kube-node-lease get lease $NODE --ignore-not-found -o jsonpath='{.spec.renewTime}'; }
 before=; alive kubelet || before=$(renewed_at)
 is_back() { local at; "$BIN/kubectl" get node $NODE && at=$(renewed_at) && { [ -z "$before" ] || [ "$at" != "$before" ]; }; }

@@ -1,9 +1,9 @@
-//! What must hold for the objects that a chart installs.
+//! Checks of the objects that a chart installs.
 #![allow(clippy::indexing_slicing, reason = "a field that a JSON value does not have is null, not a panic")]
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-/// Pods are restricted and rights are narrow.
+/// Pods are restricted and permissions are narrow.
 pub fn safe(objects: &[Value]) -> Result<()> {
     let pods: Vec<_> =
         objects.iter().filter(|object| !object["spec"]["template"]["spec"].is_null()).collect();
@@ -49,7 +49,7 @@ fn restricted(pod: &Value) -> Result<()> {
     Ok(())
 }
 
-/// No wildcard, no Secret, and nothing by which one right leads to others.
+/// No wildcard, no Secret, and no permission that leads to others.
 fn narrow(rule: &Value) -> Result<()> {
     let words = || ["apiGroups", "resources", "verbs"].into_iter().flat_map(|field| list(&rule[field]));
     ensure!(words().all(|word| word.as_str().is_some_and(|word| !word.contains('*'))), "a wildcard: {rule}");
@@ -71,23 +71,30 @@ fn narrow(rule: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The operator's rights are bound for the whole cluster.
+/// The operator's permissions are bound for the whole cluster.
 pub fn cluster_wide(objects: &[Value]) -> Result<()> {
     ensure!(of_kind(objects, "ClusterRoleBinding").count() == 1, "want one ClusterRoleBinding");
     Ok(())
 }
 
-/// Rights are bound in `namespaces` and, for the lease, in the operator's own; policies hold there only.
+/// Permissions are bound in `namespaces` and, for the lease, in the operator's own. Policies hold there only.
 pub fn only_in(objects: &[Value], own: &str, namespaces: &[&str]) -> Result<()> {
-    ensure!(of_kind(objects, "ClusterRoleBinding").count() == 0, "rights are bound for the whole cluster");
+    ensure!(
+        of_kind(objects, "ClusterRoleBinding").count() == 0,
+        "permissions are bound for the whole cluster"
+    );
     for namespace in namespaces {
         let bound =
             of_kind(objects, "RoleBinding").any(|binding| binding["metadata"]["namespace"] == *namespace);
-        ensure!(bound, "no rights in {namespace}");
+        ensure!(bound, "no permissions in {namespace}");
     }
     for binding in of_kind(objects, "RoleBinding") {
         let place = binding["metadata"]["namespace"].as_str().unwrap_or(own);
-        ensure!(place == own || namespaces.contains(&place), "{} gives rights in {place}", name(binding));
+        ensure!(
+            place == own || namespaces.contains(&place),
+            "{} gives permissions in {place}",
+            name(binding)
+        );
     }
     for binding in of_kind(objects, "ValidatingAdmissionPolicyBinding") {
         let selected =
@@ -150,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn wide_rights_are_found() {
+    fn wide_permissions_are_refused() {
         assert!(narrow(&rule("apps", "deployments", "get")).is_ok());
         for (group, resource, verb) in [
             ("*", "deployments", "get"),
@@ -166,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn unrestricted_pods_are_found() {
+    fn unrestricted_pods_are_refused() {
         let good = json!({
             "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{

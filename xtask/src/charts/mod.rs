@@ -1,4 +1,4 @@
-//! `cargo xtask charts`: packs the charts and checks what they would install.
+//! `cargo xtask charts`: packs the charts and checks the objects that they install.
 mod checks;
 
 use std::fs;
@@ -16,7 +16,7 @@ use crate::{paths, process};
 /// The chart of all operators.
 const ALL: &str = "mlop";
 const CRDS: &str = "mlop-crds";
-/// `helm template` asks no cluster, so it is told what it would find there.
+/// `helm template` asks no cluster: this is the version of Kubernetes that charts see.
 const KUBERNETES: &str = "1.36.0";
 const NAMESPACE: &str = "mlop-system";
 const WATCHED: &str = "watchNamespaces={team-a,team-b}";
@@ -25,8 +25,8 @@ pub fn run() -> Result<()> {
     let mut steps = Steps::new(4);
     steps.run("pack", pack)?;
     steps.run("lint", lint)?;
-    steps.run("what is installed", installed)?;
-    steps.run("what is refused", refused)
+    steps.run("objects", installed)?;
+    steps.run("wrong values", refused)
 }
 
 /// Packs into each chart those that it depends on: the library into the operators', these into the one of all.
@@ -102,7 +102,7 @@ fn directory(chart: &str) -> PathBuf {
     paths::repository().join("charts").join(chart)
 }
 
-/// Our own helm, with its caches among ours: it needs none of the user's repositories.
+/// helm with its caches in ours, so that the user's repositories are not used.
 pub fn helm(verb: &str) -> Result<Command> {
     let home = paths::cache()?.join("helm");
     fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;

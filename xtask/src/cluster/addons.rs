@@ -1,4 +1,4 @@
-//! What runs inside the cluster before any test: its own images, and S3.
+//! The cluster's own images, and S3.
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Whatever cluster the kubeconfig names. Its administrator decides what is in it: nothing is installed, loaded or removed.
+//! The cluster of the kubeconfig. It belongs to its administrator: nothing is installed, loaded or removed.
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -18,7 +18,7 @@ const NAME: &str = "mlop";
 const NODE: &str = "mlop-control-plane";
 /// The variable that names the node image, and with it the version of Kubernetes; without it kind takes its own.
 const NODE_IMAGE: &str = "KIND_NODE_IMAGE";
-/// Below the cluster's state; kind.yaml mounts its directory.
+/// Path in the cluster's state. kind.yaml mounts its directory.
 const AUDIT_LOG: &str = "audit/audit.log";
 
 pub struct Kind;
@@ -92,7 +92,7 @@ impl Kind {
             return Ok(Outcome::Present);
         }
         fs::create_dir_all(state.join("audit"))?;
-        // The API server appends to it. If it made it, only root could read it.
+        // The API server appends to the file. If it created the file, only root could read it.
         fs::write(state.join(AUDIT_LOG), "")?;
         let directory = paths::repository().join("e2e/cluster");
         let template = fs::read_to_string(directory.join("kind.yaml"))?;

@@ -1,4 +1,4 @@
-//! The few things that tasks ask the API server for.
+//! Requests of tasks to the API server.
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
@@ -12,7 +12,7 @@ use crate::{paths, process};
 const ATTEMPTS: usize = 120;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Our own kubectl with one cluster's configuration.
+/// The built kubectl with the configuration of one cluster.
 pub struct Kubectl {
     kubeconfig: PathBuf,
 }
@@ -49,7 +49,7 @@ impl Kubectl {
         )
     }
 
-    /// Tells this cluster from others of the same name, earlier and later.
+    /// Distinguishes this cluster from earlier and later ones of the same name.
     pub fn cluster_uid(&self) -> Result<String> {
         process::output(&mut self.command(&[
             "get",

@@ -25,9 +25,9 @@ pub enum Command {
     Up(Choice),
     /// Build the programs of the cluster without starting it.
     Build(Choice),
-    /// Take the cluster and everything in it away.
+    /// Remove the cluster and everything in it.
     Down(Choice),
-    /// Tell what runs; fails when the cluster does not answer.
+    /// Show the nodes, deployments and failing pods; fails when the API server does not answer.
     Status(Choice),
     /// Print the shell commands that make the cluster the current one: eval "$(cargo xtask cluster env)"
     Env(Choice),
@@ -64,7 +64,7 @@ impl Provider {
 /// A cluster that tests can use.
 pub trait Cluster {
     fn provider(&self) -> Provider;
-    /// What this machine lacks for it, in words; nothing when it can be used.
+    /// What this machine lacks for the cluster; empty when nothing.
     fn missing(&self) -> Vec<String>;
     fn kubeconfig(&self) -> Result<PathBuf>;
     /// The API server's audit log, if there is one: JSON lines, times in microseconds.
@@ -74,7 +74,7 @@ pub trait Cluster {
     /// Starts what does not run.
     fn up(&self) -> Result<()>;
     fn down(&self) -> Result<()>;
-    /// Folder of one file per image that was loaded, with the key of what was loaded.
+    /// Directory with one file per loaded image; the file has the key of the archive.
     fn loaded(&self) -> Result<PathBuf>;
     /// References of the images that pods can use now: a kubelet whose disk gets full removes some.
     fn images(&self) -> Result<BTreeSet<String>>;
@@ -204,13 +204,13 @@ pub fn load(cluster: &dyn Cluster, archives: &[Archive]) -> Result<Vec<String>> 
     Ok(loaded)
 }
 
-/// What containerd says of itself: one reference a line.
+/// The references that containerd lists, one a line.
 fn references(ctr: &mut std::process::Command) -> Result<BTreeSet<String>> {
     let list = process::output(ctr.args(["-n", "k8s.io", "images", "ls", "-q"]))?;
     Ok(list.lines().map(str::to_owned).collect())
 }
 
-/// What belongs to the running cluster of this provider.
+/// Files of the running cluster of this provider.
 fn state(provider: Provider) -> Result<PathBuf> {
     Ok(paths::state()?.join(provider.name()))
 }

@@ -178,7 +178,7 @@ fn type_of(field: &JSONSchemaProps) -> String {
     }
 }
 
-/// The bounds of the field and, for lists and maps, of what is in them.
+/// The bounds of the field and, for lists and maps, of their elements.
 fn allowed(field: &JSONSchemaProps) -> String {
     let mut parts = Vec::new();
     if let Some(values) = &field.enum_ {

@@ -1,4 +1,4 @@
-//! Images from a Containerfile in `e2e/images`: Python programs and other people's servers.
+//! Images from a Containerfile in `e2e/images`: Python programs and servers of other projects.
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,7 @@ pub struct Container {
     base: Base,
 }
 
-/// What the build argument `BASE` is.
+/// The build argument `BASE`.
 enum Base {
     /// An image of a registry, or, where there is none, a root filesystem of these Debian packages.
     System { registry: &'static str, packages: &'static str },
@@ -26,7 +26,7 @@ enum Base {
     Container(&'static Container),
 }
 
-/// Everything that loads or saves a model has the same libraries, and they are one layer.
+/// The libraries that load and save models, as one layer of several images.
 static PYTHON: Container = Container {
     name: "python",
     base: Base::System {
@@ -35,7 +35,7 @@ static PYTHON: Container = Container {
     },
 };
 
-/// All that can be asked for.
+/// All images from Containerfiles, bases aside.
 pub static ALL: [Container; 4] = [
     Container { name: "trainer", base: Base::Container(&PYTHON) },
     Container { name: "mlserver", base: Base::Container(&PYTHON) },
@@ -48,7 +48,7 @@ pub static ALL: [Container; 4] = [
 
 const SUITE: &str = "bookworm";
 
-/// What builds Containerfiles.
+/// The program that builds Containerfiles.
 pub enum Builder {
     /// Docker or Podman, with bases from a registry.
     Engine(Engine),
@@ -86,7 +86,7 @@ impl Builder {
         Ok(inputs)
     }
 
-    /// Builds `container` and what it stands on; returns its tag.
+    /// Builds `container` after its base, and returns its tag.
     fn image(&self, container: &Container) -> Result<String> {
         let base = match &container.base {
             Base::System { registry, packages } => match self {
@@ -158,7 +158,7 @@ fn debian(packages: &str) -> Result<String> {
     Ok(tag)
 }
 
-/// Buildah with a storage of our own.
+/// Buildah with its storage in the cache.
 fn buildah() -> Result<Command> {
     let directory = paths::cache()?.join("buildah");
     let temporary = directory.join("tmp");
@@ -169,7 +169,7 @@ fn buildah() -> Result<Command> {
     Ok(command)
 }
 
-/// This machine's certificates and pip settings, for the time of the build: its way to the package registry is theirs.
+/// Mounts this machine's certificates and pip settings during the build, which reaches package registries by them.
 fn trust() -> Vec<String> {
     let files = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf"];
     files

@@ -1,4 +1,4 @@
-//! `cargo xtask images`: the container images, ours and those that the end-to-end tests need beside them.
+//! `cargo xtask images`: the container images of mlop, and those that the demo and the end-to-end tests need.
 pub mod container;
 mod rust;
 
@@ -10,6 +10,10 @@ use crate::cluster::{self, Choice};
 use crate::progress::{Outcome, Steps, note};
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Images of a release, as archives for your registry: cargo xtask images --profile release --no-load\n\
+                        After an edit of one operator: cargo xtask images --only mlop-training, then cargo xtask install"
+)]
 pub struct Args {
     /// Only these images, by their short names.
     #[arg(long, num_args = 1.., value_name = "NAME")]
@@ -17,7 +21,7 @@ pub struct Args {
     /// Build without loading into the cluster.
     #[arg(long)]
     no_load: bool,
-    /// Cargo profile of our own programs: `e2e` compiles faster, `release` is what is published.
+    /// Cargo profile of mlop's programs: `e2e` compiles faster, `release` is for publishing.
     #[arg(long, default_value = "e2e")]
     profile: String,
     #[command(flatten)]

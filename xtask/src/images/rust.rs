@@ -1,4 +1,4 @@
-//! Images of our own programs: one static binary each, and nothing else.
+//! Images of mlop's programs: one static binary each, and nothing else.
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -24,9 +24,9 @@ pub const CRATES: [&str; 9] = [
     "mlop-launcher",
 ];
 
-/// The profile that is published; others are larger for the sake of the time to compile.
+/// The profile of published images. Others compile faster and are larger.
 const RELEASED: &str = "release";
-/// What an operator's image may weigh, in bytes.
+/// Largest size of an operator's image in bytes.
 const OPERATOR_LIMIT: u64 = 15 << 20;
 
 /// Builds the images of those `crates` that compile, and names the others.
@@ -80,7 +80,7 @@ fn check_size(archive: &Archive) -> Result<()> {
     let size = fs::metadata(&archive.path)?.len();
     ensure!(
         size <= OPERATOR_LIMIT,
-        "the image {} has {size} bytes; an operator's may have {OPERATOR_LIMIT}: see what was added to it with cargo bloat",
+        "the image {} has {size} bytes; an operator's may have {OPERATOR_LIMIT}: `cargo bloat` shows the largest parts",
         archive.name
     );
     Ok(())
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operator_that_grew_too_large_is_told() {
+    fn size_of_operator_images_is_limited() {
         let path = std::env::temp_dir().join(format!("xtask-size-{}", std::process::id()));
         let archive = Archive { name: "mlop-x".into(), key: String::new(), path: path.clone() };
         let file = fs::File::create(&path).unwrap();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn only_messages_about_programs_count() {
+    fn programs_are_read_from_messages_of_cargo() {
         let built = r#"{"reason":"compiler-artifact","target":{"name":"mlop-x"},"executable":"/t/mlop-x","fresh":true}"#;
         assert_eq!(program(built), Some(("mlop-x".into(), "/t/mlop-x".into())));
         let library = r#"{"reason":"compiler-artifact","target":{"name":"mlop_x"},"executable":null}"#;

@@ -1,4 +1,4 @@
-//! `cargo test` and what it reports.
+//! `cargo test` and its results.
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -6,10 +6,10 @@ use anyhow::{Result, bail};
 use super::Report;
 use crate::{build, process};
 
-/// Lines of a failed test's output that are told again at the end.
+/// Lines of a failed test's output that are repeated at the end.
 const LAST_LINES: usize = 40;
 
-/// Runs `cargo test`, shows what it says, and adds up its results.
+/// Runs `cargo test`, shows its output, and adds up its results.
 pub fn run(
     what: &[&str],
     harness: &[&str],
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_are_added_up_and_only_failures_are_told_again() {
+    fn results_are_added_up_and_only_failures_are_repeated() {
         let mut results = Results::default();
         for line in [
             "....",

@@ -81,7 +81,7 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// What is wrong with `link` in the document `from`.
+/// Why `link` in the document `from` is broken; none if it is not.
 fn broken_link(
     tree: &Tree,
     headings: &BTreeMap<&Path, Vec<String>>,

@@ -37,7 +37,7 @@ struct Tree {
 impl Tree {
     fn of_checkout() -> Result<Self> {
         let root = paths::repository().to_owned();
-        // With new files: what is not added yet is checked too.
+        // New files are checked before they are added.
         let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
         let list = process::output(Command::new("git").args(list).current_dir(&root))?;
         let files = list.split('\0').filter(|path| !path.is_empty()).map(PathBuf::from);
