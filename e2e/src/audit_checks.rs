@@ -28,10 +28,12 @@ pub fn idle_writes(entries: &[Entry]) -> Vec<&Entry> {
     entries.iter().filter(|entry| entry.is_accepted()).filter(idle).collect()
 }
 
-/// Requests of operators that were forbidden, except creations in a terminating namespace.
+/// Requests of operators that were forbidden. A terminating namespace and a quota refuse what the operator may do.
 pub fn forbidden(entries: &[Entry]) -> Vec<&Entry> {
-    let refused =
-        |entry: &&Entry| entry.code == 403 && !entry.message.contains("because it is being terminated");
+    let by_state = |message: &str| {
+        message.contains("because it is being terminated") || message.contains("failed quota")
+    };
+    let refused = |entry: &&Entry| entry.code == 403 && !by_state(&entry.message);
     entries.iter().filter(|entry| entry.operator().is_some()).filter(refused).collect()
 }
 

@@ -7,6 +7,7 @@ mod chain;
 mod data;
 mod flights;
 mod operators;
+mod real_life;
 mod recovery;
 mod support;
 mod training;

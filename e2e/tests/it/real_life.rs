@@ -1,0 +1,135 @@
+//! Everyday mistakes and troubles of a cluster. Each is reported soon and in words, and ends with its cause.
+
+use crate::support::{SCRIPT, STAGE, STORES};
+use anyhow::{Result, ensure};
+use mlop_api::{
+    Reason,
+    contract::condition_type::{READY, STALLED},
+    dataset::ObjectStore,
+    training::{TrainingJob, TrainingRun},
+};
+use mlop_e2e::{
+    namespace::TestNamespace,
+    state::{Intent as _, Kind, Run as _},
+};
+use serde_json::json;
+
+const SAVE: &str = r#"
+import os, pathlib
+pathlib.Path(os.environ["MLOP_OUTPUT"], "model.txt").write_text("42")
+"#;
+/// Longest time, in seconds, from a mistake to its words in the status.
+const TOLD: u64 = 30;
+const TRAINER: &str = "mlop.local/trainer:dev";
+
+/// The shared pipeline with this code.
+fn script(code: &str) -> String {
+    SCRIPT.replace("\"raise SystemExit('the test replaces this')\"", &json!(code).to_string())
+}
+
+/// Whether `Ready` has the reason and the words.
+fn says<K: Kind>(object: &K, reason: Reason, words: &str) -> bool {
+    object.current(READY).is_some_and(|c| c.reason == reason.as_str() && c.message.contains(words))
+}
+
+async fn stores_are_ready(ns: &TestNamespace) -> Result<()> {
+    ns.apply(&[STORES]).await?;
+    for store in ["raw", "mlop"] {
+        ns.until(store, "ready", STAGE, ObjectStore::is_ready).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_image_is_reported_and_its_correction_runs() -> Result<()> {
+    TestNamespace::run("image", async |ns| {
+        stores_are_ready(ns).await?;
+        ns.apply(&[&script(SAVE).replace(TRAINER, "mlop.local/trian:dev")]).await?;
+        let told = |job: &TrainingJob| says(job, Reason::ImagePull, "mlop.local/trian:dev of container user");
+        ns.until("script", "the wrong image", TOLD, told).await?;
+        ns.apply(&[&script(SAVE)]).await?;
+        ns.until("script", "ready", STAGE, TrainingJob::is_ready).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_secret_is_named_and_its_arrival_suffices() -> Result<()> {
+    TestNamespace::run("secret", async |ns| {
+        stores_are_ready(ns).await?;
+        let env = "env: [{name: TOKEN, secret: {name: tokens, key: hub}}]\n  store: mlop";
+        ns.apply(&[&script(SAVE).replace("store: mlop", env)]).await?;
+        let told = |job: &TrainingJob| says(job, Reason::SecretMissing, "\"tokens\" not found");
+        ns.until("script", "the missing Secret", TOLD, told).await?;
+        ns.kubectl(&["create", "secret", "generic", "tokens", "--from-literal=hub=none"], "").await?;
+        let job: TrainingJob = ns.until("script", "ready", STAGE, TrainingJob::is_ready).await?;
+        let run: TrainingRun =
+            ns.api().get(&job.artifact().map(|a| a.run.clone()).unwrap_or_default()).await?;
+        ensure!(run.status().map(|status| status.attempts) == Some(1), "{}", run.describe());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_scratch_ends_the_run_and_names_the_field() -> Result<()> {
+    TestNamespace::run("disk", async |ns| {
+        stores_are_ready(ns).await?;
+        let fill = "import os, signal\n\
+                    with open(os.environ['MLOP_OUTPUT'] + '/f', 'wb') as f: f.write(os.urandom(200 << 20))\n\
+                    signal.pause()";
+        ns.apply(&[&script(fill)]).await?;
+        let full = |job: &TrainingJob| {
+            says(job, Reason::OutOfDisk, "raise spec.scratch") && job.has_status(STALLED, "True")
+        };
+        ns.until("script", "the full volume", STAGE, full).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quota_is_reported_and_the_run_goes_on_without_it() -> Result<()> {
+    TestNamespace::run("quota", async |ns| {
+        stores_are_ready(ns).await?;
+        ns.kubectl(&["create", "quota", "none", "--hard=limits.cpu=1"], "").await?;
+        ns.apply(&[&script(SAVE)]).await?;
+        let told = |job: &TrainingJob| says(job, Reason::QuotaExceeded, "must specify limits.cpu");
+        ns.until("script", "the quota", TOLD, told).await?;
+        ns.kubectl(&["delete", "quota", "none"], "").await?;
+        ns.until("script", "ready", STAGE, TrainingJob::is_ready).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policy_passes_labels_and_unchanged_writes_only() -> Result<()> {
+    TestNamespace::run("policy", async |ns| {
+        ns.apply(&[STORES, &script(SAVE)]).await?;
+        let job: TrainingJob = ns.until("script", "ready", STAGE, TrainingJob::is_ready).await?;
+        let run = job.artifact().map(|artifact| artifact.run.clone()).unwrap_or_default();
+        ns.kubectl(&["label", "trun", &run, "team=forecasts"], "").await?;
+        ns.kubectl(&["annotate", "trun", &run, "checked=yes"], "").await?;
+        let object = ns.kubectl(&["get", "trun", &run, "-o", "json"], "").await?;
+        ns.kubectl(&["replace", "-f", "-"], &object).await?;
+        ns.kubectl(&["replace", "--subresource=status", "-f", "-"], &object).await?;
+
+        let spec = r#"--patch={"spec":{"execution":{"retry":{"limit":9}}}}"#;
+        let status = r#"--patch={"status":{"attempts":9}}"#;
+        let summary = r#"--patch={"status":{"summary":"perfect"}}"#;
+        let refused: [&[&str]; 4] = [
+            &["label", "--overwrite", "trun", &run, "mlop.dev/intent=other"],
+            &["patch", "--type=merge", "trun", &run, spec],
+            &["patch", "--type=merge", "--subresource=status", "trun", &run, status],
+            &["patch", "--type=merge", "--subresource=status", "tjob", "script", summary],
+        ];
+        for write in refused {
+            let Err(error) = ns.kubectl(write, "").await else { anyhow::bail!("passed: {write:?}") };
+            ensure!(error.to_string().contains("alone writes the runs and statuses"), "{write:?}: {error}");
+        }
+        Ok(())
+    })
+    .await
+}
