@@ -12,6 +12,7 @@ mod admin;
 mod client;
 mod controllers;
 mod frames;
+mod kubelet;
 mod restore;
 
 use std::{pin::Pin, time::Duration};

@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use super::{
-    outcome::PodOutcome,
-    pod_status::{End, set_ended},
+    outcome::{Aftermath, PodOutcome},
+    pod_status::set_exited,
 };
 use crate::{
     api::{delete::DeleteOptions, server::Server, shared::WeakServer, write::WriteOptions},
@@ -104,22 +104,24 @@ impl RunningPod {
 
     /// Runs the pod from its start to its removal.
     async fn run(mut self) {
-        let start = Instant::now() + self.outcome.startup;
-        if !self.until(start).await {
-            return self.shut_down().await;
-        }
         let outcome = self.outcome.clone();
-        self.report(|pod, now| outcome.start(pod, now));
-        if outcome.lasts() {
-            self.deleted().await;
-            return self.shut_down().await;
+        let mut due = Instant::now();
+        for (delay, stage) in outcome.stages() {
+            due += delay;
+            if !self.until(due).await {
+                return self.shut_down().await;
+            }
+            self.report(|pod, now| outcome.report(stage, pod, now));
         }
-        if !self.until(start + self.outcome.runtime).await {
-            return self.shut_down().await;
+        match outcome.aftermath() {
+            Aftermath::Wait => self.deleted().await,
+            Aftermath::Delete => self.delete(None),
+            Aftermath::Abandon => {
+                self.delete(None);
+                return self.gone().await;
+            }
         }
-        self.report(|pod, now| outcome.finish(pod, now));
-        self.deleted().await;
-        self.remove();
+        self.shut_down().await;
     }
 
     /// Waits until `moment`, and returns false if the pod is deleted before.
@@ -137,6 +139,15 @@ impl RunningPod {
         loop {
             let alive = server.with(|server| self.is_wanted(server));
             if alive != Some(true) || self.subscription.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the pod is gone.
+    async fn gone(&mut self) {
+        while self.server.with(|server| self.pod(server).is_some()) == Some(true) {
+            if self.subscription.changed().await.is_err() {
                 return;
             }
         }
@@ -161,30 +172,32 @@ impl RunningPod {
         server.store.get(&self.key).filter(|pod| pod.uid() == self.uid).cloned()
     }
 
+    /// Stops the containers of a pod that is being deleted, and removes it.
     async fn shut_down(&mut self) {
-        sleep(SHUTDOWN).await;
-        let killed = End::Fail { exit_code: EXIT_SIGTERM, reason: "Error".into(), message: String::new() };
-        self.report(|pod, now| {
-            if text(&pod["status"]["phase"]) == "Running" {
-                set_ended(pod, now, &killed, None);
-            }
+        let has_ended = self.server.with(|server| {
+            self.pod(server).is_none_or(|pod| matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed"))
         });
-        self.remove();
+        if has_ended == Some(false) {
+            sleep(SHUTDOWN).await;
+            self.report(|pod, now| {
+                if text(&pod["status"]["phase"]) == "Running" {
+                    set_exited(pod, now, None, EXIT_SIGTERM, "Error", "");
+                }
+            });
+        }
+        self.delete(Some(0));
     }
 
-    /// Removes a pod that is being deleted.
-    fn remove(&self) {
+    /// Deletes the pod, with `grace_seconds` or its own grace period.
+    fn delete(&self, grace_seconds: Option<i64>) {
         self.server.with(|server| {
             let Some(ty) = server.types.get("pods", "").cloned() else { return };
-            if !self.pod(server).is_some_and(|pod| pod.is_deleting()) {
+            if self.pod(server).is_none_or(|pod| grace_seconds.is_some() && !pod.is_deleting()) {
                 return;
             }
-            let options = DeleteOptions {
-                uid: Some(self.uid.clone()),
-                grace_seconds: Some(0),
-                ..DeleteOptions::default()
-            };
-            // The pod exists, and a deletion without a grace period has no other precondition.
+            let options =
+                DeleteOptions { uid: Some(self.uid.clone()), grace_seconds, ..DeleteOptions::default() };
+            // The pod exists, and its uid is the only precondition.
             let _ = server.delete(&ty, &self.key.namespace, &self.key.name, &options);
         });
     }
