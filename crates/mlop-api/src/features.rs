@@ -54,7 +54,7 @@ pub struct RedisConnection {
 }
 
 /// A Redis that mlop runs: one pod with a volume, reachable only by mlop's own pods.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedRedis {
     /// Image with redis-server.
@@ -63,9 +63,10 @@ pub struct ManagedRedis {
     /// Name of a Secret in this namespace with the key `password`.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub secret_name: String,
-    /// Size of the volume.
+    /// Size of the volume. It cannot be changed.
     #[serde(default = "default_volume")]
     #[schemars(length(max = 16), regex(pattern = r"^[1-9][0-9]*(Mi|Gi|Ti)$"))]
+    #[x_kube(validation = ("self == oldSelf", "managed.volume cannot be changed; create another FeatureStore, which is filled from the object store"))]
     pub volume: String,
     /// Computing resources.
     #[serde(default)]

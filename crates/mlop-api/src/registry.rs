@@ -40,18 +40,33 @@ pub struct TrackingServerSpec {
 }
 
 /// An MLflow server that mlop runs: one pod, SQLite on a volume, one worker, job execution off.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct ManagedMlflow {
     /// Image with the mlflow command.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"))]
     pub image: String,
-    /// Size of the volume.
+    /// Size of the volume. It cannot be changed.
     #[serde(default = "default_volume")]
     #[schemars(length(max = 16), regex(pattern = r"^[1-9][0-9]*(Mi|Gi|Ti)$"))]
+    #[x_kube(validation = ("self == oldSelf", "managed.volume cannot be changed; back the data up and create another TrackingServer"))]
     pub volume: String,
+    /// Whether the volume with MLflow's database is kept when this TrackingServer is deleted. One that is applied again
+    /// under the same name finds it.
+    #[serde(default)]
+    pub reclaim: Reclaim,
     /// Computing resources.
     #[serde(default = "default_resources")]
     pub resources: Resources,
+}
+
+/// What happens to a volume when the object that it was made for is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Reclaim {
+    /// It stays. Delete the PersistentVolumeClaim to delete the data.
+    #[default]
+    Retain,
+    /// It is deleted.
+    Delete,
 }
 
 fn default_volume() -> String {

@@ -68,8 +68,10 @@ fn every_rule_refuses_what_it_is_for() {
         let rule = broken.iter().find(|rule| rule.starts_with(message.as_str()));
         tried.insert(rule.unwrap_or_else(|| panic!("{}: {broken:?}", case.name)).clone());
     }
-    let untried: Vec<_> =
-        all.difference(&tried).filter(|rule| !rule.starts_with("identity is immutable")).collect();
+    // Rules on changes have tests of their own below.
+    let is_transition =
+        |rule: &str| rule.starts_with("identity is immutable") || rule.contains("cannot be changed");
+    let untried: Vec<_> = all.difference(&tried).filter(|rule| !is_transition(rule)).collect();
     assert!(untried.is_empty(), "no case in tests/refused for {untried:#?}");
 }
 
@@ -86,5 +88,20 @@ fn only_the_execution_of_a_run_may_change() {
             broken.iter().any(|rule| rule.starts_with("identity is immutable: edit the ")),
             "{kind}: {broken:?}"
         );
+    }
+}
+
+#[test]
+fn volume_of_a_managed_server_cannot_be_changed() {
+    for (kind, volume) in
+        [("FeatureStore", "/spec/redis/managed/volume"), ("TrackingServer", "/spec/managed/volume")]
+    {
+        let mut old = example(kind);
+        *old.pointer_mut(volume).unwrap() = json!("1Gi");
+        let mut new = old.clone();
+        assert_eq!(broken(&new, Some(&old)), Vec::<String>::new(), "{kind}");
+        *new.pointer_mut(volume).unwrap() = json!("2Gi");
+        let broken = broken(&new, Some(&old));
+        assert!(broken.iter().any(|rule| rule.contains("volume cannot be changed")), "{kind}: {broken:?}");
     }
 }

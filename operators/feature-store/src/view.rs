@@ -20,7 +20,7 @@ use mlop_api::{
 use mlop_core::{
     Blocked, Cache, Key, Plan, Reports,
     children::{
-        container, pod,
+        connection, container, pod,
         pod_outcome::{self, Outcome},
     },
     condition,
@@ -139,16 +139,13 @@ impl Intent for ViewIntent {
                 observed.object.spec.feature_store
             ));
         };
-        let ready = is_ready(feature_store);
         let output = run.reported().and_then(|status| status.output.clone());
         let store = output.as_ref().and_then(|output| observed.related.stores.get(&output.store));
         let (Some(output), Some(store)) = (output, store) else {
             return Activation::Waiting(format!("the ObjectStore of {} does not exist", run.name_any()));
         };
-        let active = observed.object.status.as_ref().is_some_and(|status| status.activation.is_some());
-        if !ready && !active {
-            return Activation::Waiting(format!("FeatureStore {} is not ready", feature_store.name_any()));
-        }
+        let label = format!("FeatureStore {}", feature_store.name_any());
+        let waits_for = connection::waits_for(&label, feature_store.status.as_ref());
         let resources = observed.object.spec.resources.clone();
         let table = task::Input {
             name: "table".to_owned(),
@@ -174,7 +171,7 @@ impl Intent for ViewIntent {
                 .container(container)
                 .build()
         };
-        Activation::Pod { parameters, build: Box::new(build) }
+        Activation::Pod { parameters, build: Box::new(build), waits_for }
     }
 
     fn amend(observed: &Observed<Self>, mut plan: Plan<IntentStatus>, now: Timestamp) -> Plan<IntentStatus> {

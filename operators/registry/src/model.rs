@@ -13,7 +13,7 @@ use mlop_api::{
 };
 use mlop_core::{
     Blocked, Cache, Key, Reports,
-    children::{container, pod},
+    children::{connection, container, pod},
     condition,
     inputs::ReadyInput,
     intent::{Activation, Identity, Intent, Observed, Revision, significant},
@@ -99,6 +99,8 @@ impl Intent for ModelIntent {
                 observed.object.spec.tracking_server
             ));
         };
+        let label = format!("TrackingServer {}", server.name_any());
+        let waits_for = connection::waits_for(&label, server.status.as_ref());
         let alias = alias(&observed.object, server, &tracking, 0);
         let parameters = alias.activation.parameters.clone();
         let image = observed.worker_image.clone();
@@ -118,7 +120,7 @@ impl Intent for ModelIntent {
                 .container(container::worker(&image, &[], &[], &resources))
                 .build()
         };
-        Activation::Pod { parameters, build: Box::new(build) }
+        Activation::Pod { parameters, build: Box::new(build), waits_for }
     }
 }
 

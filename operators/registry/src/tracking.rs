@@ -13,7 +13,7 @@ use k8s_openapi::{
 };
 use mlop_api::{
     labels,
-    registry::{ManagedMlflow, TrackingServer},
+    registry::{ManagedMlflow, Reclaim, TrackingServer},
     status::ConnectionStatus,
 };
 use mlop_core::{
@@ -108,7 +108,12 @@ impl Observed {
             resources: Some(VolumeResourceRequirements { requests: Some(requests), limits: None }),
             ..Default::default()
         };
-        PersistentVolumeClaim { metadata: self.meta(), spec: Some(spec), status: None }
+        let mut metadata = self.meta();
+        if managed.reclaim == Reclaim::Retain {
+            // The history of all models outlives a TrackingServer that is deleted, or deleted and applied again.
+            metadata.owner_references = None;
+        }
+        PersistentVolumeClaim { metadata, spec: Some(spec), status: None }
     }
 
     fn service(&self) -> Service {

@@ -2,7 +2,7 @@
 
 use crate::{
     children::rollout::Rollout,
-    condition::{ConditionStatus, Conditions},
+    condition::{self, ConditionStatus, Conditions},
     plan::Plan,
 };
 use jiff::Timestamp;
@@ -57,6 +57,16 @@ pub fn report(
         }
     }
     Plan { status: Some(status), ..plan }
+}
+
+/// Why work on the connection `label` must wait; none when it is ready.
+pub fn waits_for(label: &str, status: Option<&ConnectionStatus>) -> Option<String> {
+    let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    match condition::get(conditions, condition_type::READY) {
+        Some(ready) if ready.status == "True" => None,
+        Some(ready) => Some(format!("{label} is not ready: {}: {}", ready.reason, ready.message)),
+        None => Some(format!("{label} is not ready yet")),
+    }
 }
 
 #[cfg(test)]

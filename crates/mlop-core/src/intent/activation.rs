@@ -59,6 +59,8 @@ pub(super) struct Activator<'a, I: Intent> {
     parameters: &'a Digest,
     /// Digest of the wanted activation.
     target: Digest,
+    /// A connection that is not ready.
+    waits_for: Option<String>,
     now: Timestamp,
 }
 
@@ -71,7 +73,12 @@ impl<'a, I: Intent> Activator<'a, I> {
         now: Timestamp,
     ) -> Self {
         let target = activation_digest(&output.digest, output.registered.as_ref(), parameters);
-        Self { observed, run, parameters, target, now }
+        Self { observed, run, parameters, target, waits_for: None, now }
+    }
+
+    /// Starts no pod while `connection` is not ready.
+    pub(super) fn waiting_for(self, connection: Option<String>) -> Self {
+        Self { waits_for: connection, ..self }
     }
 
     /// Publishes if the target is active, else follows its activation pod or creates one.
@@ -120,6 +127,9 @@ impl<'a, I: Intent> Activator<'a, I> {
 
     /// Creates the activation pod.
     fn begin(&self, build: &BuildActivation, stem: &str, revision: Revision) -> Step<I> {
+        if let Some(message) = &self.waits_for {
+            return Step::blocked(Blocked::waiting(Reason::ConnectionNotReady, message.clone()));
+        }
         let observed = self.observed;
         let mut meta = observed.child(format!("{stem}{revision}"), "activation");
         revision.label(&mut meta);

@@ -164,8 +164,11 @@ pub(super) fn use_result<I: Intent>(observed: &Observed<I>, run: &Arc<I::Run>, n
             Step::Publish(Publication { run: Arc::clone(run), verdict, revision: None, activation: None })
         }
         Activation::Waiting(message) => Step::blocked(Blocked::waiting(Reason::ConnectionNotReady, message)),
-        Activation::Pod { parameters, build } => match super::activation::output(run.as_ref()) {
-            Some(output) => Activator::new(observed, run, output, &parameters, now).step(verdict, &build),
+        Activation::Pod { parameters, build, waits_for } => match super::activation::output(run.as_ref()) {
+            Some(output) => {
+                let activator = Activator::new(observed, run, output, &parameters, now);
+                activator.waiting_for(waits_for).step(verdict, &build)
+            }
             None => Step::blocked(Blocked::waiting(
                 Reason::ResultMissing,
                 format!("{} does not report its output", run.name_any()),

@@ -262,8 +262,9 @@ pub enum Activation {
     /// There is no external system.
     None,
     /// A pod activates it, unless the run's own pod has. `parameters` is the digest of everything that the activation
-    /// depends on besides the artifact: a change activates again.
-    Pod { parameters: Digest, build: Box<BuildActivation> },
+    /// depends on besides the artifact: a change activates again. While `waits_for` names a connection that is not
+    /// ready, no pod starts.
+    Pod { parameters: Digest, build: Box<BuildActivation>, waits_for: Option<String> },
     /// An object that the activation needs is missing or not ready.
     Waiting(String),
 }

@@ -110,7 +110,11 @@ fn check_owner(kind: &ApiKind, wanted: &DynamicObject, existing: &DynamicObject)
         let message = format!("{kind} {name} is still being deleted; it is created again afterwards");
         return Err(Error::Blocked(Blocked::waiting(Reason::WaitingForDeletion, message)));
     }
-    if ours == theirs && digest(wanted) == digest(existing) {
+    // Data that outlives its object has no owner: labels tell whose it is.
+    let label = |object: &DynamicObject, name| object.labels().get(name).cloned();
+    let same_labels = |name| label(wanted, name).is_some() && label(wanted, name) == label(existing, name);
+    let is_kept = ours.is_none() && same_labels(labels::INTENT) && same_labels(labels::INTENT_KIND);
+    if is_kept || (ours.is_some() && ours == theirs && digest(wanted) == digest(existing)) {
         return Ok(());
     }
     let earlier = match (&ours, &theirs) {

@@ -31,6 +31,15 @@ fn result_is_published_once_it_is_active() {
             "Ready=Unknown/ConnectionNotReady InputsReady=True/InputsReady UpToDate=Unknown/ConnectionNotReady",
         ),
         ("it is published and active", delay().its_run(activated).reconciled(), "quiet"),
+        (
+            "an edit of the execution while the connection is not ready",
+            delay()
+                .its_run(activated)
+                .reconciled()
+                .edited(|spec| spec.execution.retry.limit = 7)
+                .not_connected("FeatureStore f is not ready"),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+        ),
     ]);
 }
 

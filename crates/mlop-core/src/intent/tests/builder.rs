@@ -88,10 +88,10 @@ impl<const ACTIVATES: bool> Intent for Forecasts<ACTIVATES> {
     fn activation(observed: &Observed<Self>, _: &ForecastRun) -> Activation {
         match observed.related {
             _ if !ACTIVATES => Activation::None,
-            Some(missing) => Activation::Waiting(missing.to_owned()),
-            None => Activation::Pod {
+            waits_for => Activation::Pod {
                 parameters: parameters(&observed.object.spec.alias),
                 build: Box::new(|metadata, _, _| Pod { metadata, spec: None, status: None }),
+                waits_for: waits_for.map(str::to_owned),
             },
         }
     }
