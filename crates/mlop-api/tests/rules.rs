@@ -93,15 +93,17 @@ fn only_the_execution_of_a_run_may_change() {
 
 #[test]
 fn volume_of_a_managed_server_cannot_be_changed() {
-    for (kind, volume) in
-        [("FeatureStore", "/spec/redis/managed/volume"), ("TrackingServer", "/spec/managed/volume")]
-    {
-        let mut old = example(kind);
-        *old.pointer_mut(volume).unwrap() = json!("1Gi");
-        let mut new = old.clone();
-        assert_eq!(broken(&new, Some(&old)), Vec::<String>::new(), "{kind}");
-        *new.pointer_mut(volume).unwrap() = json!("2Gi");
-        let broken = broken(&new, Some(&old));
+    let redis = |size: &str| json!({"redis": {"managed": {"image": "r", "secretName": "s", "volume": size}}});
+    let mlflow = |size: &str| json!({"managed": {"image": "m", "volume": size}, "existing": null});
+    let kinds: [(&str, &dyn Fn(&str) -> Value); 2] = [("FeatureStore", &redis), ("TrackingServer", &mlflow)];
+    for (kind, spec) in kinds {
+        let with = |size| {
+            let mut object = example(kind);
+            common::merge(&mut object["spec"], &spec(size));
+            object
+        };
+        assert_eq!(broken(&with("1Gi"), Some(&with("1Gi"))), Vec::<String>::new(), "{kind}");
+        let broken = broken(&with("2Gi"), Some(&with("1Gi")));
         assert!(broken.iter().any(|rule| rule.contains("volume cannot be changed")), "{kind}: {broken:?}");
     }
 }

@@ -66,7 +66,7 @@ fn refused_object(kind: &str, case: Case) -> Refused {
 }
 
 /// RFC 7396, and `<n characters>` stands for a text of that length.
-fn merge(object: &mut Value, patch: &Value) {
+pub fn merge(object: &mut Value, patch: &Value) {
     let Value::Object(changes) = patch else {
         *object = expanded(patch);
         return;
