@@ -95,8 +95,8 @@ fn only_the_execution_of_a_run_may_change() {
 fn volume_of_a_managed_server_cannot_be_changed() {
     let redis = |size: &str| json!({"redis": {"managed": {"image": "r", "secretName": "s", "volume": size}}});
     let mlflow = |size: &str| json!({"managed": {"image": "m", "volume": size}, "existing": null});
-    let kinds: [(&str, &dyn Fn(&str) -> Value); 2] = [("FeatureStore", &redis), ("TrackingServer", &mlflow)];
-    for (kind, spec) in kinds {
+    type Spec<'a> = &'a dyn Fn(&str) -> Value;
+    for (kind, spec) in [("FeatureStore", &redis as Spec<'_>), ("TrackingServer", &mlflow)] {
         let with = |size| {
             let mut object = example(kind);
             common::merge(&mut object["spec"], &spec(size));
