@@ -45,13 +45,15 @@ struct Verifier<'a> {
 pub async fn verify(cluster: &Cluster, namespace: &str, name: &str) -> Result<LineageTree> {
     let mut verifier = Verifier { cluster, namespace, tree: LineageTree::default() };
     let deployment: ModelDeployment = verifier.api().get(name).await?;
-    let serving =
-        deployment.status.and_then(|status| status.serving).context("the deployment serves no model")?;
+    let serving = deployment
+        .status
+        .and_then(|status| status.serving.into_iter().next())
+        .context("the deployment serves no model")?;
     let replicas = serving.ready_replicas;
     verifier.line(0, format!("ModelDeployment {name}"), &serving.digest, format!("{replicas} ready"));
     let version: ModelVersion = verifier.api().get(&serving.model_version).await?;
     let (input, registered) = (input_with(&version, &serving.digest)?, serving.version.unwrap_or_default());
-    let registered = format!("version {registered} of {}", version.spec.identity.registered_model);
+    let registered = format!("version {registered} of {}", version.spec.content.registered_model);
     verifier.line(1, format!("ModelVersion {}", serving.model_version), &input.record.digest, registered);
     verifier.training(2, input).await?;
     Ok(verifier.tree)
@@ -61,10 +63,10 @@ impl Verifier<'_> {
     async fn training(&mut self, depth: usize, model: &RunInput) -> Result<()> {
         let run: TrainingRun = self.find_run_of(&model.record.digest).await?;
         let manifest = self.document(&model.store, "manifests", &model.record.digest).await?;
-        let identity = &run.spec.identity;
-        let detail = format!("image {}, seed {}", identity.image, identity.seed);
+        let content = &run.spec.content;
+        let detail = format!("image {}, seed {}", content.image, content.seed);
         self.line(depth, format!("TrainingRun {}", run.name_any()), &model.record.digest, detail);
-        for input in &identity.lineage.inputs {
+        for input in &run.spec.lineage.inputs {
             let recorded = manifest.pointer(&format!("/provenance/inputs/{}", input.record.name));
             let recorded = recorded.and_then(Value::as_str).unwrap_or_default();
             ensure!(
@@ -85,7 +87,7 @@ impl Verifier<'_> {
         let run: FeatureSnapshot = self.find_run_of(&table.record.digest).await?;
         let detail = self.table(table).await?;
         self.line(depth, format!("FeatureSnapshot {}", run.name_any()), &table.record.digest, detail);
-        for input in &run.spec.identity.lineage.inputs {
+        for input in &run.spec.lineage.inputs {
             self.version(depth + 1, input).await?;
         }
         Ok(())
@@ -100,17 +102,17 @@ impl Verifier<'_> {
         if known {
             return Ok(());
         }
-        let identity = &run.spec.identity;
-        let listing = self.document(&identity.store, "listings", &identity.listing).await?;
+        let spec = &run.spec;
+        let listing = self.document(&spec.store, "listings", &spec.listing).await?;
         let objects =
             listing.get("objects").and_then(Value::as_array).context("the listing has no objects")?;
-        self.line(depth + 1, "listing".to_owned(), &identity.listing, format!("{} objects", objects.len()));
+        self.line(depth + 1, "listing".to_owned(), &spec.listing, format!("{} objects", objects.len()));
         for object in objects {
             let text =
                 |field: &str| object.get(field).map(|v| v.as_str().map_or(v.to_string(), str::to_owned));
             let (key, size, etag) = (text("key"), text("size"), text("etag"));
             let detail = format!("{} bytes, etag {}", size.unwrap_or_default(), etag.unwrap_or_default());
-            self.line(depth + 2, key.unwrap_or_default(), &identity.listing, detail);
+            self.line(depth + 2, key.unwrap_or_default(), &spec.listing, detail);
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ impl Stage {
     /// The stage of a deployment; `None` if it does not serve.
     pub fn serving(deployment: &ModelDeployment) -> Option<Self> {
         let status = deployment.status.as_ref()?;
-        let serving = status.serving.as_ref()?;
+        let serving = status.serving.first()?;
         let from = &deployment.spec.from;
         let digest = Some(serving.digest.clone());
         Some(Self {

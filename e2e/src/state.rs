@@ -119,7 +119,7 @@ macro_rules! intents {
                 self.status.as_ref()
             }
             fn lineage(&self) -> &Lineage {
-                &self.spec.identity.lineage
+                &self.spec.lineage
             }
         }
     )+};

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use mlop_api::{
-    dataset::Column,
+    dataset::{Column, DatasetContent},
     result::{Failure, ResultDocument},
     task::{ScanWork, VersionWork},
 };
@@ -39,11 +39,13 @@ async fn version_of(bytes: &[u8]) -> Result<ResultDocument, Failure> {
     let work = VersionWork {
         source: from,
         listing,
-        format: serde_json::from_value(format).expect("a format"),
-        columns: columns(),
-        unique: vec!["s".to_owned()],
-        quarantine: serde_json::from_value(json!({"maxRatio": "1"})).expect("a budget"),
-        rules: serde_json::from_value(json!({"minRows": 0})).expect("rules"),
+        content: DatasetContent {
+            format: serde_json::from_value(format).expect("a format"),
+            columns: columns(),
+            unique: vec!["s".to_owned()],
+            quarantine: serde_json::from_value(json!({"maxRatio": "1"})).expect("a budget"),
+            rules: serde_json::from_value(json!({"minRows": 0})).expect("rules"),
+        },
         previous_rows: None,
         output: to,
     };

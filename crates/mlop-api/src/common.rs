@@ -58,13 +58,13 @@ impl Default for Retry {
 
 /// When a new input starts new work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Trigger {
     /// `auto` starts on every new input digest; `manual` waits for the annotation mlop.dev/run-requested-at.
     pub mode: TriggerMode,
     /// Wait until the newest input has been unchanged for this long. Default: start at once, as a Dataset always does.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub settle: Option<Span>,
+    pub stabilization_window: Option<Span>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -170,10 +170,10 @@ pub trait Flow {
     fn suspend(&self) -> bool;
     fn trigger(&self) -> &Trigger;
     /// How many finished runs are kept besides the current one.
-    fn keep(&self) -> u32;
+    fn history_limit(&self) -> u32;
 }
 
-pub(crate) fn default_keep() -> u32 {
+pub(crate) fn default_history_limit() -> u32 {
     10
 }
 

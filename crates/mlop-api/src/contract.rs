@@ -42,10 +42,10 @@ pub struct Artifact {
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub inputs: Vec<InputRecord>,
-    /// Where it all began: the transitive inputs that have no inputs themselves.
+    /// The resources that it descends from, the direct parents included; those without inputs first.
     #[serde(default)]
-    #[schemars(length(max = 32))]
-    pub roots: Vec<Root>,
+    #[schemars(length(max = 128))]
+    pub ancestors: Vec<Ancestor>,
     /// When it was published (RFC 3339, microseconds).
     #[schemars(length(max = 40))]
     pub produced_at: String,
@@ -76,17 +76,31 @@ pub struct InputRecord {
     pub digest: Digest,
 }
 
-/// An artifact without parents from which another one descends.
+impl Artifact {
+    /// The ancestors that have no inputs themselves.
+    pub fn roots(&self) -> impl Iterator<Item = &Ancestor> {
+        self.ancestors.iter().filter(|ancestor| ancestor.root)
+    }
+}
+
+/// A resource from whose artifact another one descends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub struct Root {
-    /// Kind of the resource that published it.
+#[serde(rename_all = "camelCase")]
+pub struct Ancestor {
+    /// API group of the resource.
+    #[schemars(length(max = 253))]
+    pub api_group: String,
+    /// Kind of the resource.
     #[schemars(length(max = 63))]
     pub kind: String,
-    /// Its name in this namespace.
+    /// Name of the resource in this namespace.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// The digest that was used.
+    /// Digest of its artifact that was used.
     pub digest: Digest,
+    /// Whether it has no inputs itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub root: bool,
 }
 
 /// Where a problem began. Copied downstream unchanged, so that every stage names the first one that failed.

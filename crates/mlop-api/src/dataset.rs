@@ -10,10 +10,10 @@ pub use rules::{Freshness, Rules};
 
 use crate::{
     Digest,
-    common::{Flow, Resources, Retry, Trigger, default_keep},
+    common::{Flow, Resources, Retry, Trigger, default_history_limit},
     duration::Span,
     is_default,
-    run::{Execution, Lineage},
+    run::{Execution, Lineage, RunSpec},
     status::{ConnectionStatus, IntentStatus, RunStatus},
 };
 use kube::{CustomResource, KubeSchema};
@@ -139,9 +139,9 @@ pub struct DatasetSpec {
     #[serde(default)]
     pub suspend: bool,
     /// How many finished versions are kept as objects besides the current one. Their bytes stay.
-    #[serde(default = "default_keep")]
+    #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 1000))]
-    pub keep: u32,
+    pub history_limit: u32,
 }
 
 fn default_deadline() -> Span {
@@ -191,23 +191,74 @@ impl Default for Quarantine {
     }
 }
 
-/// How often the source is looked at.
+/// How often the source is scanned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = ("!self.every.endsWith('s') || int(self.every.substring(0, self.every.size() - 1)) >= 60", "every must be at least one minute"))]
+#[x_kube(validation = ("!self.interval.endsWith('s') || int(self.interval.substring(0, self.interval.size() - 1)) >= 60", "interval must be at least one minute"))]
 pub struct Refresh {
     /// Time between two scans, at least a minute. The annotation mlop.dev/refresh-requested-at scans at once.
-    #[serde(default = "default_every")]
-    pub every: Span,
+    #[serde(default = "default_interval")]
+    pub interval: Span,
 }
 
 impl Default for Refresh {
     fn default() -> Self {
-        Self { every: default_every() }
+        Self { interval: default_interval() }
     }
 }
 
-fn default_every() -> Span {
+fn default_interval() -> Span {
     Span::hours(1)
+}
+
+/// The part of a Dataset's spec that determines the rows of a version. Fields at their default are left out of its
+/// JSON form, which enters the input digest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DatasetContent {
+    /// How the objects are written.
+    pub format: Format,
+    /// The columns of the table, in order.
+    #[schemars(length(min = 1, max = 256))]
+    pub columns: Vec<Column>,
+    /// Columns whose values together must not repeat.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 128)))]
+    pub unique: Vec<String>,
+    /// How many rows may be rejected before the version fails.
+    pub quarantine: Quarantine,
+    /// Rules for the version as a whole.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rules: Rules,
+}
+
+impl From<&DatasetSpec> for DatasetContent {
+    fn from(spec: &DatasetSpec) -> Self {
+        let DatasetSpec {
+            source: Source { objects: _, format },
+            columns,
+            unique,
+            quarantine,
+            rules,
+            // Enters the input digest beside the content.
+            store: _,
+            // When to look and when to start.
+            refresh: _,
+            trigger: _,
+            pin: _,
+            suspend: _,
+            history_limit: _,
+            // How the work is carried out.
+            resources: _,
+            retry: _,
+            deadline: _,
+        } = spec;
+        Self {
+            format: format.clone(),
+            columns: columns.clone(),
+            unique: unique.clone(),
+            quarantine: quarantine.clone(),
+            rules: rules.clone(),
+        }
+    }
 }
 
 /// One immutable version of a Dataset. Made by the operator.
@@ -240,43 +291,57 @@ fn default_every() -> Span {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DatasetVersionSpec {
-    /// Everything that determines the content.
-    #[x_kube(validation = ("self == oldSelf", "identity is immutable: edit the Dataset to get another version"))]
-    pub identity: DatasetVersionIdentity,
-    /// Rows of the version in use when this one was asked for, which rules.maxRowChange compares.
+    /// The part of the Dataset's spec that determines the rows.
+    #[x_kube(validation = ("self == oldSelf", "content is immutable: edit the Dataset to get another version"))]
+    pub content: DatasetContent,
+    /// The digest of everything that determines the version.
+    #[x_kube(validation = ("self == oldSelf", "lineage is immutable: edit the Dataset to get another version"))]
+    pub lineage: Lineage,
+    /// The objects in a bucket that are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("self == oldSelf", "objects is immutable: edit the Dataset to get another version"))]
+    pub objects: Option<Objects>,
+    /// Digest of the listing: keys, sizes and entity tags of the objects.
+    #[x_kube(validation = ("self == oldSelf", "listing is immutable: edit the Dataset to get another version"))]
+    pub listing: Digest,
+    /// Name of the ObjectStore that holds the version.
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = ("self == oldSelf", "store is immutable: edit the Dataset to get another version"))]
+    pub store: String,
+    /// Rows of the version that was in use when this one was created; rules.maxRowChange compares them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
+    #[x_kube(validation = ("self == oldSelf", "previousRows is immutable: edit the Dataset to get another version"))]
     pub previous_rows: Option<i64>,
     /// How the work is carried out.
     #[serde(default)]
     pub execution: Execution,
 }
 
-/// What determines the content of a version.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct DatasetVersionIdentity {
-    /// Inputs and their digest.
-    pub lineage: Lineage,
-    /// Digest of the listing: which objects, in which state.
-    pub listing: Digest,
-    /// The dataset's source.
-    pub source: Source,
-    /// The dataset's columns.
-    #[schemars(length(min = 1, max = 256))]
-    pub columns: Vec<Column>,
-    /// The dataset's unique columns.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(max = 128)))]
-    pub unique: Vec<String>,
-    /// The dataset's quarantine budget.
-    pub quarantine: Quarantine,
-    /// The dataset's rules.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub rules: Rules,
-    /// ObjectStore that holds the version.
-    #[schemars(length(max = 63))]
-    pub store: String,
+impl RunSpec for DatasetVersionSpec {
+    type Content = DatasetContent;
+    fn content(&self) -> &DatasetContent {
+        &self.content
+    }
+    fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+    fn execution(&self) -> &Execution {
+        &self.execution
+    }
+    fn store(&self) -> &str {
+        &self.store
+    }
+    fn digested_store(&self) -> Option<&str> {
+        Some(&self.store)
+    }
+    fn digests(&self) -> Vec<(String, Digest)> {
+        vec![(LISTING.to_owned(), self.listing.clone())]
+    }
 }
+
+/// Name under which the listing enters the input digest of a version.
+pub const LISTING: &str = "listing";
 
 impl Flow for DatasetSpec {
     fn pin(&self) -> Option<&str> {
@@ -288,7 +353,7 @@ impl Flow for DatasetSpec {
     fn trigger(&self) -> &Trigger {
         &self.trigger
     }
-    fn keep(&self) -> u32 {
-        self.keep
+    fn history_limit(&self) -> u32 {
+        self.history_limit
     }
 }

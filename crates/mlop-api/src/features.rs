@@ -1,9 +1,9 @@
 //! Features: `FeatureStore`, `FeatureView` and its run `FeatureSnapshot`.
 
 use crate::{
-    common::{Consistency, Flow, NamedInput, Resources, Retry, Trigger, default_keep},
+    common::{Consistency, Flow, NamedInput, Resources, Retry, Trigger, default_history_limit},
     duration::Span,
-    run::{Execution, Lineage},
+    run::{Execution, Lineage, RunSpec},
     status::{ConnectionStatus, IntentStatus, RunStatus},
 };
 use kube::{CustomResource, KubeSchema};
@@ -179,9 +179,9 @@ pub struct FeatureViewSpec {
     #[serde(default)]
     pub suspend: bool,
     /// How many finished runs are kept as objects besides the current one. Their bytes stay.
-    #[serde(default = "default_keep")]
+    #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 1000))]
-    pub keep: u32,
+    pub history_limit: u32,
 }
 
 fn default_resources() -> Resources {
@@ -202,8 +202,48 @@ impl Flow for FeatureViewSpec {
     fn trigger(&self) -> &Trigger {
         &self.trigger
     }
-    fn keep(&self) -> u32 {
-        self.keep
+    fn history_limit(&self) -> u32 {
+        self.history_limit
+    }
+}
+
+/// The part of a FeatureView's spec that determines the rows of a snapshot. Its JSON form enters the input digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FeatureContent {
+    /// One SELECT over the inputs.
+    #[schemars(length(min = 1, max = 16384))]
+    pub sql: String,
+    /// Columns that together name an entity.
+    #[schemars(length(min = 1, max = 8), inner(length(max = 128)))]
+    pub entities: Vec<String>,
+    /// Column with the time since which a row is true.
+    #[schemars(length(min = 1, max = 128))]
+    pub timestamp: String,
+}
+
+impl From<&FeatureViewSpec> for FeatureContent {
+    fn from(spec: &FeatureViewSpec) -> Self {
+        let FeatureViewSpec {
+            sql,
+            entities,
+            timestamp,
+            // Enter the input digest beside the content: names and digests of the inputs, the FeatureStore's ObjectStore.
+            inputs: _,
+            feature_store: _,
+            // How a snapshot is served.
+            ttl: _,
+            // When to start.
+            consistency: _,
+            trigger: _,
+            pin: _,
+            suspend: _,
+            history_limit: _,
+            // How the work is carried out.
+            resources: _,
+            retry: _,
+            deadline: _,
+        } = spec;
+        Self { sql: sql.clone(), entities: entities.clone(), timestamp: timestamp.clone() }
     }
 }
 
@@ -236,29 +276,36 @@ impl Flow for FeatureViewSpec {
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.output.digest", priority = 1)
 )]
 pub struct FeatureSnapshotSpec {
-    /// Everything that determines the content.
-    #[x_kube(validation = ("self == oldSelf", "identity is immutable: edit the FeatureView to get another run"))]
-    pub identity: FeatureSnapshotIdentity,
+    /// The part of the FeatureView's spec that determines the rows.
+    #[x_kube(validation = ("self == oldSelf", "content is immutable: edit the FeatureView to get another run"))]
+    pub content: FeatureContent,
+    /// The inputs, and the digest of everything that determines the snapshot.
+    #[x_kube(validation = ("self == oldSelf", "lineage is immutable: edit the FeatureView to get another run"))]
+    pub lineage: Lineage,
+    /// Name of the ObjectStore that holds the snapshot.
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = ("self == oldSelf", "store is immutable: edit the FeatureStore to get another run"))]
+    pub store: String,
     /// How the work is carried out.
     #[serde(default)]
     pub execution: Execution,
 }
 
-/// What determines the content of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct FeatureSnapshotIdentity {
-    /// Inputs and their digest.
-    pub lineage: Lineage,
-    /// The view's SQL.
-    #[schemars(length(min = 1, max = 16384))]
-    pub sql: String,
-    /// The view's entities.
-    #[schemars(length(min = 1, max = 8), inner(length(max = 128)))]
-    pub entities: Vec<String>,
-    /// The view's timestamp column.
-    #[schemars(length(min = 1, max = 128))]
-    pub timestamp: String,
-    /// ObjectStore that holds the snapshot.
-    #[schemars(length(max = 63))]
-    pub store: String,
+impl RunSpec for FeatureSnapshotSpec {
+    type Content = FeatureContent;
+    fn content(&self) -> &FeatureContent {
+        &self.content
+    }
+    fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+    fn execution(&self) -> &Execution {
+        &self.execution
+    }
+    fn store(&self) -> &str {
+        &self.store
+    }
+    fn digested_store(&self) -> Option<&str> {
+        Some(&self.store)
+    }
 }

@@ -1,36 +1,134 @@
-//! The list of all kinds, for whoever generates from it.
+//! The list of all kinds, for code that does the same for each of them.
 
-use crate::contract::condition_type::{READY, SUCCEEDED};
-use crate::{dataset, deployment, features, registry, training};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+use crate::{
+    contract::condition_type::{READY, SUCCEEDED},
+    dataset::{Dataset, DatasetVersion, ObjectStore},
+    deployment::ModelDeployment,
+    features::{FeatureSnapshot, FeatureStore, FeatureView},
+    registry::{Model, ModelVersion, TrackingServer},
+    status::Conditioned,
+    training::{TrainingJob, TrainingRun},
 };
-use kube::CustomResourceExt;
+use k8s_openapi::{
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+        CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    },
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::{
+    CustomResourceExt, Resource,
+    core::{
+        NamespaceResourceScope,
+        object::{HasSpec, HasStatus},
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
+use std::fmt::Debug;
+
+/// A kind of mlop.
+pub trait Kind:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + CustomResourceExt
+    + HasSpec
+    + HasStatus<Status: Conditioned>
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + Debug
+    + Send
+    + Sync
+    + 'static
+{
+    /// Who writes its objects.
+    const CLASS: Class = <Self::Status as Conditioned>::CLASS;
+
+    /// Conditions in the status; none while there is no status.
+    fn conditions(&self) -> &[Condition] {
+        self.status().map_or(&[], Conditioned::conditions)
+    }
+}
+
+impl<K> Kind for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + CustomResourceExt
+        + HasSpec
+        + HasStatus<Status: Conditioned>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Who writes the objects of a kind, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Users: how something outside the cluster is reached.
+    Connection,
+    /// Users: what they want.
+    Intent,
+    /// Operators: one piece of work for an intent.
+    Run,
+}
+
+/// Code that is generic over the kinds.
+pub trait Visitor {
+    fn visit<K: Kind>(&mut self);
+}
+
+/// Visits every kind: connections and intents stage by stage, then the runs. This is the only list of them.
+pub fn for_each(visitor: &mut impl Visitor) {
+    visitor.visit::<ObjectStore>();
+    visitor.visit::<Dataset>();
+    visitor.visit::<FeatureStore>();
+    visitor.visit::<FeatureView>();
+    visitor.visit::<TrainingJob>();
+    visitor.visit::<TrackingServer>();
+    visitor.visit::<Model>();
+    visitor.visit::<ModelDeployment>();
+    visitor.visit::<DatasetVersion>();
+    visitor.visit::<FeatureSnapshot>();
+    visitor.visit::<TrainingRun>();
+    visitor.visit::<ModelVersion>();
+}
 
 /// The custom resource definitions of all kinds as they are installed: the derived ones, completed.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    let intents = [
-        dataset::ObjectStore::crd(),
-        dataset::Dataset::crd(),
-        features::FeatureStore::crd(),
-        features::FeatureView::crd(),
-        training::TrainingJob::crd(),
-        registry::TrackingServer::crd(),
-        registry::Model::crd(),
-        deployment::ModelDeployment::crd(),
-    ];
-    let runs = [
-        dataset::DatasetVersion::crd(),
-        features::FeatureSnapshot::crd(),
-        training::TrainingRun::crd(),
-        registry::ModelVersion::crd(),
-    ];
-    let intents = intents.into_iter().map(|crd| completed(crd, READY));
-    intents.chain(runs.into_iter().map(|crd| completed(crd, SUCCEEDED))).collect()
+    struct Definitions(Vec<CustomResourceDefinition>);
+    impl Visitor for Definitions {
+        fn visit<K: Kind>(&mut self) {
+            let condition = if K::CLASS == Class::Run { SUCCEEDED } else { READY };
+            self.0.push(completed(K::crd(), condition));
+        }
+    }
+    let mut definitions = Definitions(Vec::new());
+    for_each(&mut definitions);
+    definitions.0
 }
 
-/// Adds what the derived definition of a kind, whose main condition is `condition`, lacks.
+/// Names and classes of all kinds.
+pub fn names() -> Vec<(String, Class)> {
+    struct Names(Vec<(String, Class)>);
+    impl Visitor for Names {
+        fn visit<K: Kind>(&mut self) {
+            self.0.push((K::kind(&()).into_owned(), K::CLASS));
+        }
+    }
+    let mut names = Names(Vec::new());
+    for_each(&mut names);
+    names.0
+}
+
+/// Name of the resource of `kind` in URLs and RBAC rules.
+pub fn plural(kind: &str) -> String {
+    format!("{}s", kind.to_lowercase())
+}
+
+/// Adds to the derived definition of a kind what the derive cannot say. `condition` is the kind's main condition.
 fn completed(mut crd: CustomResourceDefinition, condition: &str) -> CustomResourceDefinition {
     let schemas = crd
         .spec
@@ -106,5 +204,17 @@ fn each(schema: &mut JSONSchemaProps, change: &impl Fn(&mut JSONSchemaProps)) {
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
         each(values, change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plural_is_that_of_the_definition() {
+        for definition in all() {
+            assert_eq!(plural(&definition.spec.names.kind), definition.spec.names.plural);
+        }
     }
 }

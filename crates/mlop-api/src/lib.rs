@@ -16,6 +16,7 @@ pub mod duration;
 pub mod features;
 pub mod kinds;
 pub mod labels;
+pub mod operators;
 pub mod reason;
 pub mod registry;
 pub mod result;

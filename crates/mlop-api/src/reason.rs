@@ -54,8 +54,8 @@ reasons! {
     Suspended,
     /// `trigger.mode` is manual: new inputs wait for mlop.dev/run-requested-at.
     WaitingForTrigger,
-    /// New inputs wait until they have been unchanged for `trigger.settle`.
-    Settling,
+    /// New inputs wait until they have been unchanged for `trigger.stabilizationWindow`.
+    Stabilizing,
     /// `spec.pin` names the version in use; newer inputs are not followed.
     Pinned,
     /// An object of the same name is still being deleted.

@@ -1,11 +1,11 @@
 //! Registry: `TrackingServer`, `Model` and its run `ModelVersion`.
 
 use crate::{
-    common::{Flow, Metric, ObjectRef, Resources, Retry, Trigger, default_keep},
-    run::{Execution, Lineage},
+    common::{Flow, Metric, ObjectRef, Resources, Retry, Trigger, default_history_limit},
+    run::{Execution, Lineage, RunSpec},
     status::{ConnectionStatus, IntentStatus, RunStatus},
 };
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -155,9 +155,9 @@ pub struct ModelSpec {
     #[serde(default)]
     pub suspend: bool,
     /// How many finished runs are kept as objects besides the current one. Their bytes stay.
-    #[serde(default = "default_keep")]
+    #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 1000))]
-    pub keep: u32,
+    pub history_limit: u32,
 }
 
 fn default_alias() -> String {
@@ -202,8 +202,46 @@ impl Flow for ModelSpec {
     fn trigger(&self) -> &Trigger {
         &self.trigger
     }
-    fn keep(&self) -> u32 {
-        self.keep
+    fn history_limit(&self) -> u32 {
+        self.history_limit
+    }
+}
+
+/// The part of a Model that determines a version. Its JSON form enters the input digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelContent {
+    /// Name of the TrackingServer that records the version.
+    #[schemars(length(max = 63))]
+    pub tracking_server: String,
+    /// Name of the registered model in MLflow.
+    #[schemars(length(max = 200))]
+    pub registered_model: String,
+}
+
+impl From<&Model> for ModelContent {
+    fn from(model: &Model) -> Self {
+        let ModelSpec {
+            tracking_server,
+            registered_model,
+            // Enters the input digest beside the content.
+            from: _,
+            // Decide which version is used, not what it is.
+            gates: _,
+            alias: _,
+            // When to start.
+            trigger: _,
+            pin: _,
+            suspend: _,
+            history_limit: _,
+            // How the work is carried out.
+            retry: _,
+        } = &model.spec;
+        let default = || format!("{}.{}", model.namespace().unwrap_or_default(), model.name_any());
+        Self {
+            tracking_server: tracking_server.clone(),
+            registered_model: registered_model.clone().unwrap_or_else(default),
+        }
     }
 }
 
@@ -236,28 +274,38 @@ impl Flow for ModelSpec {
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.output.digest", priority = 1)
 )]
 pub struct ModelVersionSpec {
-    /// Everything that determines the content.
-    #[x_kube(validation = ("self == oldSelf", "identity is immutable: edit the Model to get another run"))]
-    pub identity: ModelVersionIdentity,
+    /// Where the artifact is registered.
+    #[x_kube(validation = ("self == oldSelf", "content is immutable: edit the Model to get another run"))]
+    pub content: ModelContent,
+    /// The artifact that is registered, and the digest of everything that determines the version.
+    #[x_kube(validation = ("self == oldSelf", "lineage is immutable: edit the Model to get another run"))]
+    pub lineage: Lineage,
+    /// Metrics of the artifact as its producer published them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = ("self == oldSelf", "metrics is immutable: edit the Model to get another run"))]
+    pub metrics: Vec<Metric>,
     /// How the work is carried out.
     #[serde(default)]
     pub execution: Execution,
 }
 
-/// What determines a version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ModelVersionIdentity {
-    /// The artifact that is registered, and its digest.
-    pub lineage: Lineage,
-    /// TrackingServer that records it.
-    #[schemars(length(max = 63))]
-    pub tracking_server: String,
-    /// Name of the registered model.
-    #[schemars(length(max = 200))]
-    pub registered_model: String,
-    /// Metrics of the artifact as its producer published them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
-    pub metrics: Vec<Metric>,
+impl RunSpec for ModelVersionSpec {
+    type Content = ModelContent;
+    fn content(&self) -> &ModelContent {
+        &self.content
+    }
+    fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+    fn execution(&self) -> &Execution {
+        &self.execution
+    }
+    /// A version adds nothing to the tree that it registers: the tree stays in its input's store.
+    fn store(&self) -> &str {
+        self.lineage.inputs.first().map_or("", |input| &input.store)
+    }
+    fn digested_store(&self) -> Option<&str> {
+        None
+    }
 }

@@ -52,19 +52,22 @@ pub struct Activated {
     pub parameters: Digest,
 }
 
-/// A model version as the tracking server knows it.
+/// A version as a registry knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Registered {
+    /// Name of the TrackingServer that recorded it.
+    #[schemars(length(max = 63))]
+    pub registry: String,
     /// Name of the registered model.
     #[schemars(length(max = 253))]
-    pub model: String,
-    /// Version number, a string in MLflow's API.
+    pub name: String,
+    /// Version number in the registry.
     #[schemars(length(max = 20))]
     pub version: String,
-    /// The MLflow run that carries parameters and metrics.
-    #[schemars(length(max = 64))]
-    pub run_id: String,
+    /// Address for the registry's clients, for example `models:/flights.delay/3` for MLflow.
+    #[schemars(length(max = 300))]
+    pub reference: String,
 }
 
 /// Why work failed.

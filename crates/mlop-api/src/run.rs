@@ -3,7 +3,7 @@
 use crate::{
     Digest,
     common::{Resources, Retry, Toleration, label_value},
-    contract::{InputRecord, Root},
+    contract::{Ancestor, InputRecord},
     duration::Span,
 };
 use schemars::JsonSchema;
@@ -25,22 +25,43 @@ pub struct RunInput {
     pub media_type: String,
 }
 
-/// What every run's identity carries: who it is for and what it consumes.
+/// A kind of run as the shared code of the operators sees it.
+pub trait RunSpec {
+    /// The part of the intent's spec that determines the output.
+    type Content: Serialize;
+
+    fn content(&self) -> &Self::Content;
+    fn lineage(&self) -> &Lineage;
+    fn execution(&self) -> &Execution;
+
+    /// Name of the ObjectStore that holds the output.
+    fn store(&self) -> &str;
+
+    /// The store as it enters the input digest; none for a run that writes no objects.
+    fn digested_store(&self) -> Option<&str>;
+
+    /// Names and digests of the inputs that are not resources.
+    fn digests(&self) -> Vec<(String, Digest)> {
+        Vec::new()
+    }
+}
+
+/// The inputs of a run, and the digest of everything that determines its output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Lineage {
     /// Digest of everything that determines the output.
     pub input_digest: Digest,
-    /// Version of the meaning of this identity, part of the digest.
+    /// Version of the rules by which the digest was computed; it enters the digest.
     pub semantics_version: u32,
     /// The inputs.
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub inputs: Vec<RunInput>,
-    /// Where the inputs come from in the end.
+    /// The resources that the output will descend from, the inputs included; those without inputs first.
     #[serde(default)]
-    #[schemars(length(max = 32))]
-    pub roots: Vec<Root>,
+    #[schemars(length(max = 128))]
+    pub ancestors: Vec<Ancestor>,
 }
 
 /// How a run is carried out; never part of a digest. Mirrored from the intent until the run has succeeded.
@@ -59,7 +80,7 @@ pub struct Execution {
     pub start_timeout: Option<Span>,
     /// How long the last attempt's pod stays for its logs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep_pods: Option<Span>,
+    pub ttl_after_finished: Option<Span>,
     /// Labels that a node must have.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = label_value()))]

@@ -4,6 +4,7 @@ use crate::{
     Digest,
     common::Metric,
     contract::{Artifact, Cause},
+    kinds::Class,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
@@ -265,9 +266,10 @@ pub struct DeploymentStatus {
     /// What is being served, as others may use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,
-    /// What ready pods serve now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub serving: Option<Serving>,
+    /// The versions that ready pods serve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub serving: Vec<Serving>,
     /// Where predictions are served inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
@@ -286,7 +288,7 @@ pub struct DeploymentStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// What ready pods serve.
+/// A version that ready pods serve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Serving {
@@ -306,4 +308,64 @@ pub struct Serving {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(value: &u32) -> bool {
     *value == 0
+}
+
+/// A status with conditions.
+pub trait Conditioned {
+    /// Class of the kinds that have such a status.
+    const CLASS: Class;
+
+    fn conditions(&self) -> &[Condition];
+    fn conditions_mut(&mut self) -> &mut Vec<Condition>;
+
+    /// Where a problem began, here or upstream.
+    fn cause(&self) -> Option<&Cause> {
+        None
+    }
+}
+
+impl Conditioned for ConnectionStatus {
+    const CLASS: Class = Class::Connection;
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+}
+
+impl Conditioned for IntentStatus {
+    const CLASS: Class = Class::Intent;
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+    fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
+    }
+}
+
+impl Conditioned for DeploymentStatus {
+    const CLASS: Class = Class::Intent;
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+    fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
+    }
+}
+
+impl Conditioned for RunStatus {
+    const CLASS: Class = Class::Run;
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
 }

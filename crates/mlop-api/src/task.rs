@@ -5,12 +5,8 @@
 //! list or Kubernetes' `$(NAME)` expansion. It holds no secrets: keys are mounted as files.
 
 use crate::{
-    Digest,
-    common::Metric,
-    contract::Root,
-    dataset::{Column, Format, Quarantine, Rules},
-    is_default,
-    result::Activated,
+    Digest, common::Metric, contract::Ancestor, dataset::DatasetContent, features::FeatureContent,
+    result::Activated, training::TrainingContent,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -119,13 +115,8 @@ pub struct VersionWork {
     pub source: Store,
     /// Digest of the listing; the listing lies in `output`.
     pub listing: Digest,
-    pub format: Format,
-    pub columns: Vec<Column>,
-    pub unique: Vec<String>,
-    pub quarantine: Quarantine,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub rules: Rules,
-    /// Rows of the version in use when this one was asked for.
+    pub content: DatasetContent,
+    /// Rows of the version that was in use when this one was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_rows: Option<u64>,
     pub output: Store,
@@ -135,9 +126,7 @@ pub struct VersionWork {
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotWork {
     pub inputs: Vec<Input>,
-    pub sql: String,
-    pub entities: Vec<String>,
-    pub timestamp: String,
+    pub content: FeatureContent,
     pub output: Store,
     /// Memory the query may use in bytes before it spills to `/tmp`.
     pub memory_bytes: u64,
@@ -190,12 +179,11 @@ pub struct Online {
 pub struct TrainWork {
     pub inputs: Vec<Input>,
     pub output: Store,
-    pub command: Vec<String>,
-    /// File name to content.
-    pub code: BTreeMap<String, String>,
-    pub hyperparameters: BTreeMap<String, String>,
-    pub seed: i64,
-    pub provenance: Provenance,
+    pub content: TrainingContent,
+    /// Digest of everything that determines the output.
+    pub input_digest: Digest,
+    /// The resources that the output descends from.
+    pub ancestors: Vec<Ancestor>,
     /// Seconds after which the user's command is ended; none: never.
     pub deadline_seconds: Option<u64>,
     /// Seconds between SIGTERM and SIGKILL of the pod; none: 60.
@@ -216,12 +204,31 @@ pub struct Provenance {
     pub seed: i64,
     /// Digest of each input by its name in the spec.
     pub inputs: BTreeMap<String, Digest>,
-    pub roots: Vec<Root>,
+    pub ancestors: Vec<Ancestor>,
+}
+
+impl From<&TrainWork> for Provenance {
+    fn from(work: &TrainWork) -> Self {
+        let TrainingContent { image, command, code, hyperparameters, seed } = &work.content;
+        let digest = |(name, text): (&String, &String)| (name.clone(), Digest::of_bytes(text.as_bytes()));
+        Self {
+            input_digest: Some(work.input_digest.clone()),
+            image: image.clone(),
+            command: command.clone(),
+            code: code.iter().map(digest).collect(),
+            hyperparameters: hyperparameters.clone(),
+            seed: *seed,
+            inputs: work.inputs.iter().map(|input| (input.name.clone(), input.digest.clone())).collect(),
+            ancestors: work.ancestors.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegisterWork {
+    /// Name of the TrackingServer.
+    pub registry: String,
     /// Base URL of the tracking server.
     pub tracking: String,
     pub model: Input,

@@ -2,10 +2,11 @@
 
 use crate::{
     common::{
-        Consistency, Flow, NamedInput, Resources, Retry, Toleration, Trigger, default_keep, label_value, text,
+        Consistency, Flow, NamedInput, Resources, Retry, Toleration, Trigger, default_history_limit,
+        label_value, text,
     },
     duration::Span,
-    run::{Execution, Lineage},
+    run::{Execution, Lineage, RunSpec},
     status::{IntentStatus, RunStatus},
 };
 use kube::{CustomResource, KubeSchema};
@@ -114,8 +115,8 @@ pub struct TrainingJobSpec {
     #[serde(default = "default_start_timeout")]
     pub start_timeout: Span,
     /// How long the last attempt's pod stays for its logs.
-    #[serde(default = "default_keep_pods")]
-    pub keep_pods: Span,
+    #[serde(default = "default_ttl_after_finished")]
+    pub ttl_after_finished: Span,
     /// Name of the ObjectStore that holds output and checkpoints.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub store: String,
@@ -130,9 +131,72 @@ pub struct TrainingJobSpec {
     #[serde(default)]
     pub suspend: bool,
     /// How many finished runs are kept as objects besides the current one. Their bytes stay.
-    #[serde(default = "default_keep")]
+    #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 1000))]
-    pub keep: u32,
+    pub history_limit: u32,
+}
+
+/// The part of a TrainingJob's spec that determines the outcome of a run. Fields at their default are left out of its
+/// JSON form, which enters the input digest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrainingContent {
+    /// Image that the command runs in.
+    #[schemars(length(min = 1, max = 512))]
+    pub image: String,
+    /// Program and arguments.
+    #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
+    pub command: Vec<String>,
+    /// Files (name: content) in the working directory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = text(65536)))]
+    pub code: BTreeMap<String, String>,
+    /// Named values for the command.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = text(1024)))]
+    pub hyperparameters: BTreeMap<String, String>,
+    /// Seed for the command's random numbers.
+    #[serde(default)]
+    pub seed: i64,
+}
+
+impl From<&TrainingJobSpec> for TrainingContent {
+    fn from(spec: &TrainingJobSpec) -> Self {
+        let TrainingJobSpec {
+            image,
+            command,
+            code,
+            hyperparameters,
+            seed,
+            // Enter the input digest beside the content.
+            inputs: _,
+            store: _,
+            // When to start.
+            consistency: _,
+            trigger: _,
+            pin: _,
+            suspend: _,
+            history_limit: _,
+            // How the work is carried out.
+            env: _,
+            resources: _,
+            scratch: _,
+            shared_memory: _,
+            node_selector: _,
+            tolerations: _,
+            pull_secrets: _,
+            retry: _,
+            deadline: _,
+            start_timeout: _,
+            ttl_after_finished: _,
+        } = spec;
+        Self {
+            image: image.clone(),
+            command: command.clone(),
+            code: code.clone(),
+            hyperparameters: hyperparameters.clone(),
+            seed: *seed,
+        }
+    }
 }
 
 /// An environment variable: a value, or a key of a Secret.
@@ -175,7 +239,7 @@ fn default_deadline() -> Span {
 fn default_start_timeout() -> Span {
     Span::minutes(10)
 }
-fn default_keep_pods() -> Span {
+fn default_ttl_after_finished() -> Span {
     Span::hours(1)
 }
 
@@ -189,8 +253,8 @@ impl Flow for TrainingJobSpec {
     fn trigger(&self) -> &Trigger {
         &self.trigger
     }
-    fn keep(&self) -> u32 {
-        self.keep
+    fn history_limit(&self) -> u32 {
+        self.history_limit
     }
 }
 
@@ -223,45 +287,44 @@ impl Flow for TrainingJobSpec {
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.output.digest", priority = 1)
 )]
 pub struct TrainingRunSpec {
-    /// Everything that determines the content.
-    #[x_kube(validation = ("self == oldSelf", "identity is immutable: edit the TrainingJob to get another run"))]
-    pub identity: TrainingRunIdentity,
+    /// The part of the TrainingJob's spec that determines the outcome.
+    #[x_kube(validation = ("self == oldSelf", "content is immutable: edit the TrainingJob to get another run"))]
+    pub content: TrainingContent,
+    /// The inputs, and the digest of everything that determines the outcome.
+    #[x_kube(validation = ("self == oldSelf", "lineage is immutable: edit the TrainingJob to get another run"))]
+    pub lineage: Lineage,
+    /// Name of the ObjectStore that holds output and checkpoints.
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = ("self == oldSelf", "store is immutable: edit the TrainingJob to get another run"))]
+    pub store: String,
     /// How the work is carried out.
     #[serde(default)]
     pub execution: Execution,
-    /// What the user's container needs besides: part of the execution, mirrored like it.
+    /// Further settings of the user's container: part of the execution, and mirrored with it.
     #[serde(default)]
     pub container: TrainingContainer,
 }
 
-/// What determines the outcome of a training.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct TrainingRunIdentity {
-    /// Inputs and their digest.
-    pub lineage: Lineage,
-    /// The job's image.
-    #[schemars(length(min = 1, max = 512))]
-    pub image: String,
-    /// The job's command.
-    #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
-    pub command: Vec<String>,
-    /// The job's code files.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16, "additionalProperties" = text(65536)))]
-    pub code: BTreeMap<String, String>,
-    /// The job's hyperparameters.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64, "additionalProperties" = text(1024)))]
-    pub hyperparameters: BTreeMap<String, String>,
-    /// The job's seed.
-    #[serde(default)]
-    pub seed: i64,
-    /// ObjectStore that holds the output.
-    #[schemars(length(max = 63))]
-    pub store: String,
+impl RunSpec for TrainingRunSpec {
+    type Content = TrainingContent;
+    fn content(&self) -> &TrainingContent {
+        &self.content
+    }
+    fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+    fn execution(&self) -> &Execution {
+        &self.execution
+    }
+    fn store(&self) -> &str {
+        &self.store
+    }
+    fn digested_store(&self) -> Option<&str> {
+        Some(&self.store)
+    }
 }
 
-/// What the user's container needs besides resources.
+/// Settings of the user's container besides its resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TrainingContainer {

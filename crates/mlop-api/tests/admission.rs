@@ -92,11 +92,11 @@ async fn keeps_identities(client: &Client) -> Vec<String> {
         if let Err(message) = send(client, http::Method::PUT, &path, DRY, &run).await {
             wrong.push(format!("{kind}: refused another execution: {message}"));
         }
-        run["spec"]["identity"]["lineage"]["semanticsVersion"] = json!(2);
+        run["spec"]["lineage"]["semanticsVersion"] = json!(2);
         match send(client, http::Method::PUT, &path, DRY, &run).await {
             Err(message)
-                if message.contains("spec.identity")
-                    && message.contains("identity is immutable: edit the ") => {}
+                if message.contains("spec.lineage")
+                    && message.contains("lineage is immutable: edit the ") => {}
             other => wrong.push(format!("{kind}: another identity: {other:?}")),
         }
     }

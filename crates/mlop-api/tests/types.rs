@@ -10,7 +10,7 @@
 mod common;
 
 use kube::Resource;
-use mlop_api::{dataset, deployment, features, registry, training};
+use mlop_api::kinds::{self, Kind, Visitor};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -20,23 +20,17 @@ fn reread<K: Resource + Serialize + DeserializeOwned>(object: &Value) -> Result<
 
 /// `object` as its type sees it.
 fn typed(object: &Value) -> Value {
-    let kind = object["kind"].as_str().unwrap();
-    let reread = match kind {
-        "ObjectStore" => reread::<dataset::ObjectStore>(object),
-        "Dataset" => reread::<dataset::Dataset>(object),
-        "DatasetVersion" => reread::<dataset::DatasetVersion>(object),
-        "FeatureStore" => reread::<features::FeatureStore>(object),
-        "FeatureView" => reread::<features::FeatureView>(object),
-        "FeatureSnapshot" => reread::<features::FeatureSnapshot>(object),
-        "TrainingJob" => reread::<training::TrainingJob>(object),
-        "TrainingRun" => reread::<training::TrainingRun>(object),
-        "TrackingServer" => reread::<registry::TrackingServer>(object),
-        "Model" => reread::<registry::Model>(object),
-        "ModelVersion" => reread::<registry::ModelVersion>(object),
-        "ModelDeployment" => reread::<deployment::ModelDeployment>(object),
-        _ => panic!("no type for {kind}"),
-    };
-    reread.unwrap_or_else(|e| panic!("{kind}: {e}"))
+    struct Typed<'a>(&'a Value, Option<Value>);
+    impl Visitor for Typed<'_> {
+        fn visit<K: Kind>(&mut self) {
+            if self.0["kind"] == *K::kind(&()) {
+                self.1 = Some(reread::<K>(self.0).unwrap_or_else(|e| panic!("{}: {e}", K::kind(&()))));
+            }
+        }
+    }
+    let mut typed = Typed(object, None);
+    kinds::for_each(&mut typed);
+    typed.1.unwrap_or_else(|| panic!("no type for {}", object["kind"]))
 }
 
 /// Where `whole` lacks or changes something of `part`; it may have more (defaults).
@@ -53,8 +47,9 @@ fn lost(path: &str, part: &Value, whole: &Value, found: &mut Vec<String>) {
             }
         }
         (part, whole) if part == whole => {}
-        // A list at its default is left out.
+        // A field at its default is left out.
         (Value::Array(part), Value::Null) if part.is_empty() => {}
+        (Value::Bool(false), Value::Null) => {}
         _ => found.push(path.to_owned()),
     }
 }

@@ -87,7 +87,7 @@ pub use runtime::{
     cache::Cache,
     client,
     context::{Clock, Context, Settings},
-    controller::{Reconciler, Reports},
+    controller::Reconciler,
     error::Error,
     leader_election,
     setup::Setup,

@@ -5,7 +5,7 @@ use kube::{
     Resource,
     core::{ApiResource, DynamicResourceScope, NamespaceResourceScope},
 };
-use mlop_api::{common::ObjectRef, contract::Upstream};
+use mlop_api::{common::ObjectRef, contract::Upstream, kinds::Kind};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{borrow::Cow, fmt, fmt::Debug};
@@ -197,23 +197,7 @@ impl Cached for ChildObject {
 }
 
 /// The kinds of mlop are cached as their own types.
-macro_rules! cached {
-    ($($kind:path),+ $(,)?) => { $(impl Cached for $kind {})+ };
-}
-cached!(
-    mlop_api::dataset::ObjectStore,
-    mlop_api::dataset::Dataset,
-    mlop_api::dataset::DatasetVersion,
-    mlop_api::features::FeatureStore,
-    mlop_api::features::FeatureView,
-    mlop_api::features::FeatureSnapshot,
-    mlop_api::training::TrainingJob,
-    mlop_api::training::TrainingRun,
-    mlop_api::registry::TrackingServer,
-    mlop_api::registry::Model,
-    mlop_api::registry::ModelVersion,
-    mlop_api::deployment::ModelDeployment,
-);
+impl<K: Kind> Cached for K {}
 
 /// Any object that may be an input: the contract's part of its status, and its own references.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

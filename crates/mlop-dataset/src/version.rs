@@ -149,10 +149,10 @@ impl Pipeline {
         let scratch = tempfile::tempdir().map_err(|error| {
             Failure::transient(Reason::WorkerFailed, format!("no scratch directory: {error}"))
         })?;
-        let names = self.work.columns.iter().map(|column| column.name.clone()).collect();
-        let quarantine = Quarantine::new(&self.work.quarantine, names, scratch.path())?;
+        let names = self.work.content.columns.iter().map(|column| column.name.clone()).collect();
+        let quarantine = Quarantine::new(&self.work.content.quarantine, names, scratch.path())?;
         let table = table::Writer::new(&rules, scratch.path(), self.output.clone(), self.runtime.clone())?;
-        let mut rows = Rows::new(rules, &self.work.unique, quarantine, table);
+        let mut rows = Rows::new(rules, &self.work.content.unique, quarantine, table);
         for object in &self.listing.objects {
             tracing::info!(key = object.key, bytes = object.size, "reading");
             let body = source::open(&self.source, object, &self.runtime)?;
@@ -162,30 +162,30 @@ impl Pipeline {
                 rows.add(&object.key, &row)?;
             }
         }
-        let freshness = self.work.rules.freshness.as_ref();
+        let freshness = self.work.content.rules.freshness.as_ref();
         let newest = freshness.and_then(|freshness| rows.greatest(&freshness.column));
         let (manifest, quarantine) = rows.finish()?;
-        let verdict = quarantine.close(&self.work.columns, |path| {
+        let verdict = quarantine.close(&self.work.content.columns, |path| {
             let listing = self.work.listing.hex();
             let place = |sha256: &Digest| format!("rejects/{listing}/{}.jsonl.gz", sha256.hex());
             let (key, _) = self.runtime.block_on(self.output.upload(path, place))?;
             Ok(self.output.store().uri(&key))
         })?;
         let volume = Volume { rows: manifest.rows, previous: self.work.previous_rows, newest, now: self.now };
-        volume.check(&self.work.rules)?;
+        volume.check(&self.work.content.rules)?;
         Ok(Outcome { manifest, verdict, objects: self.listing.objects.len() as u64 })
     }
 
     fn rules(&self) -> Result<Vec<Rule>, Failure> {
-        let null_tokens = self.work.format.null_tokens();
-        let numbers = self.work.format.csv.as_ref().map(Numbers::new).unwrap_or_default();
-        self.work.columns.iter().map(|column| Rule::new(column, null_tokens, numbers)).collect()
+        let null_tokens = self.work.content.format.null_tokens();
+        let numbers = self.work.content.format.csv.as_ref().map(Numbers::new).unwrap_or_default();
+        self.work.content.columns.iter().map(|column| Rule::new(column, null_tokens, numbers)).collect()
     }
 
     fn reader(&self, key: &str, body: source::Body, scratch: &Path) -> Result<Box<dyn Reader>, Failure> {
-        let columns = &self.work.columns;
+        let columns = &self.work.content.columns;
         let unpacked = |body| decompress::decompressed(body).map_err(|error| source::failure(key, &error));
-        match &self.work.format {
+        match &self.work.content.format {
             Format { csv: Some(format), .. } => {
                 let Started { start, body } = unpacked(body)?;
                 Ok(Box::new(CsvReader::new(key, &start, body, format, columns)?))

@@ -42,7 +42,7 @@ fn deployment(cluster: &Cluster) -> DeploymentStatus {
 }
 
 fn served_version(cluster: &Cluster) -> Option<String> {
-    deployment(cluster).serving.and_then(|serving| serving.version)
+    deployment(cluster).serving.into_iter().find_map(|serving| serving.version)
 }
 
 fn is_ready(cluster: &Cluster) -> bool {
@@ -71,8 +71,8 @@ async fn pipeline_becomes_a_served_model() {
     assert_eq!(status.cause, None);
     let artifact = status.artifact.unwrap();
     let dataset = cluster.get::<Dataset>("flights").status.unwrap().artifact.unwrap();
-    assert_eq!(artifact.roots.len(), 1);
-    assert_eq!(artifact.roots[0].digest, dataset.digest);
+    let roots: Vec<_> = artifact.roots().map(|root| &root.digest).collect();
+    assert_eq!(roots, [&dataset.digest]);
     for work in ["version", "snapshot", "train", "register", "activate", "alias"] {
         assert_eq!(cluster.started(work), 1, "{work}");
     }
@@ -91,7 +91,7 @@ async fn trace_is_reproducible() {
 #[tokio::test(start_paused = true)]
 async fn chain_follows_new_data_and_ignores_old_data() {
     let cluster = Cluster::start();
-    cluster.apply(&PIPELINE.replace("every: 24h", "every: 1m"));
+    cluster.apply(&PIPELINE.replace("interval: 24h", "interval: 1m"));
     wait_for_version(&cluster, "1").await;
     let quiet = |cluster: &Cluster| {
         cluster
@@ -342,7 +342,7 @@ async fn edit_replaces_a_run_that_fails() {
     wait_for_version(&cluster, "1").await;
     let runs = cluster.sim.list::<TrainingRun>();
     assert_eq!(runs.len(), 1, "the run with the typo is gone");
-    assert_eq!(runs[0].spec.identity.command[1], "mended.py");
+    assert_eq!(runs[0].spec.content.command[1], "mended.py");
     assert_eq!(cluster.started("train"), 2);
 }
 
@@ -358,7 +358,9 @@ async fn models_are_served_when_data_outruns_training() {
     assert!((5..12).contains(&served), "version {served} after five minutes of training for half a minute");
     let newest = cluster.get::<Dataset>("flights").status.unwrap().artifact.unwrap().digest;
     let is_newest = |cluster: &Cluster| {
-        deployment(cluster).artifact.is_some_and(|artifact| artifact.roots[0].digest == newest)
+        deployment(cluster)
+            .artifact
+            .is_some_and(|artifact| artifact.roots().all(|root| root.digest == newest))
     };
     cluster.until("the last day is served", is_newest).await;
     assert!(cluster.started("train") < 15, "outdated data was not trained on");

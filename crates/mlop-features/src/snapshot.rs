@@ -42,8 +42,8 @@ pub async fn run(
         tracing::info!(input = input.name, digest = %input.digest, rows = manifest.rows, "downloaded");
         tables.add(&input.name, &manifest, &directory).await?;
     }
-    let roles = Roles { entities: &work.entities, timestamp: &work.timestamp };
-    let frame = tables.query(&work.sql, &roles).await?;
+    let roles = Roles { entities: &work.content.entities, timestamp: &work.content.timestamp };
+    let frame = tables.query(&work.content.sql, &roles).await?;
     let schema = frame.schema().inner().clone();
     let features = schema.fields().iter().filter(|field| !roles.contains(field.name())).count();
     let plan = frame.create_physical_plan().await.map_err(planning_failed)?;

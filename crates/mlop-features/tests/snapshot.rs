@@ -16,6 +16,7 @@ use arrow::{
 use common::{Scratch, rows, store, table};
 use mlop_api::{
     Reason,
+    features::FeatureContent,
     result::{Failure, ResultDocument},
     task::{Input, SnapshotWork},
 };
@@ -67,9 +68,11 @@ async fn snapshot(
     }
     let work = SnapshotWork {
         inputs: named,
-        sql: sql.to_owned(),
-        entities: vec!["origin".to_owned(), "dest".to_owned()],
-        timestamp: "time_hour".to_owned(),
+        content: FeatureContent {
+            sql: sql.to_owned(),
+            entities: vec!["origin".to_owned(), "dest".to_owned()],
+            timestamp: "time_hour".to_owned(),
+        },
         output: store.store().clone(),
         memory_bytes,
         online: None,
@@ -252,9 +255,11 @@ async fn an_input_that_is_not_there_is_corrupt() {
     };
     let work = SnapshotWork {
         inputs: vec![input],
-        sql: DELAYS.to_owned(),
-        entities: vec!["origin".to_owned()],
-        timestamp: "time_hour".to_owned(),
+        content: FeatureContent {
+            sql: DELAYS.to_owned(),
+            entities: vec!["origin".to_owned()],
+            timestamp: "time_hour".to_owned(),
+        },
         output: store.store().clone(),
         memory_bytes: MEMORY,
         online: None,

@@ -12,7 +12,7 @@ use crate::{
 use mlop_api::{
     Reason,
     result::{Failure, ResultDocument},
-    task::{Subject, TrainWork},
+    task::{Provenance, Subject, TrainWork},
 };
 use mlop_artifact::{patience::Patience, store::ObjectStoreHandle, worker};
 use std::{io, time::Duration};
@@ -104,7 +104,8 @@ impl Agent<'_> {
         }
         let left = deadline.saturating_duration_since(Instant::now()) + PUBLISHING;
         let store = self.store.with_patience(Patience { total: left, ..self.store.patience() });
-        let output = Output { path: &self.layout.output(), provenance: &self.work.provenance, store: &store };
+        let provenance = Provenance::from(self.work);
+        let output = Output { path: &self.layout.output(), provenance: &provenance, store: &store };
         let recorded = async {
             let published = output.publish().await?;
             let result = ResultDocument { checkpoint: checkpoints.saved(), ..published };

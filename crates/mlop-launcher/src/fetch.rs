@@ -39,14 +39,14 @@ pub async fn training(
         path::safe(&input.name)?;
         download(&open(&input.store)?, input, &layout.inputs().join(&input.name)).await?;
     }
-    if !work.code.is_empty() {
+    if !work.content.code.is_empty() {
         directory(&layout.work()).await?;
     }
-    for (name, content) in &work.code {
+    for (name, content) in &work.content.code {
         path::safe(name)?;
         file(&layout.work().join(name), content.as_bytes()).await?;
     }
-    let hyperparameters = serde_json::json!(work.hyperparameters).to_string();
+    let hyperparameters = serde_json::json!(work.content.hyperparameters).to_string();
     file(&layout.hyperparameters(), hyperparameters.as_bytes()).await?;
     let checkpoints = Checkpoints::new(&store, subject, layout.checkpoint());
     let restored = checkpoints.restore(&layout.restoring()).await?;

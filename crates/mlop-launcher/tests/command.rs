@@ -10,7 +10,7 @@
 
 mod support;
 
-use mlop_api::Reason;
+use mlop_api::{Reason, task::Provenance};
 use mlop_artifact::manifest::{self, TreeManifest};
 use rustix::process::Signal;
 use std::{os::unix::fs::PermissionsExt, time::Duration};
@@ -39,7 +39,7 @@ async fn what_the_command_leaves_becomes_the_artifact() {
     let tree: TreeManifest = manifest::read(&run.store, &document.digest.unwrap()).await.unwrap();
     let files: Vec<_> = tree.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(files, ["metrics.json", "model/weights"]);
-    assert_eq!(tree.provenance, run.work.provenance);
+    assert_eq!(tree.provenance, Provenance::from(&run.work));
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn finished_output_survives_a_store_that_is_away() {
 #[tokio::test]
 async fn without_code_the_working_directory_stays() {
     let mut run = Run::new();
-    run.work.code.clear();
+    run.work.content.code.clear();
     let (document, launcher) = run.attempt("pwd; echo 1 > $MLOP_OUTPUT/model").await;
     assert_eq!(document.error, None);
     let directory = format!("{}\n", std::env::current_dir().unwrap().display());

@@ -61,7 +61,7 @@ async fn an_altered_input_is_refused() {
 #[tokio::test]
 async fn names_cannot_lead_out_of_their_folder() {
     let (mut run, _) = run_with_input().await;
-    run.work.code.insert("../evil".into(), String::new());
+    run.work.content.code.insert("../evil".into(), String::new());
     let pod = Pod::new(&run);
     assert_eq!(pod.fetch().await.unwrap_err().reason, Reason::InputCorrupt);
     assert!(!pod.path("evil").exists());

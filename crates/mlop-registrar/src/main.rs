@@ -31,7 +31,7 @@ async fn perform(task: Task) -> Result<ResultDocument, Failure> {
             };
             let move_it = AliasWork {
                 tracking: work.tracking.clone(),
-                registered_model: registered.model.clone(),
+                registered_model: registered.name.clone(),
                 version: registered.version.clone(),
                 alias: alias.clone(),
             };

@@ -47,9 +47,10 @@ pub async fn register<T: Transport>(
         metrics: work.metrics.clone(),
         summary: Some(format!("version {}", version.version)),
         registered: Some(Registered {
-            model: work.registered_model.clone(),
+            registry: work.registry.clone(),
+            name: work.registered_model.clone(),
+            reference: format!("models:/{}/{}", work.registered_model, version.version),
             version: version.version,
-            run_id: version.run_id,
         }),
         ..ResultDocument::default()
     })
@@ -200,8 +201,9 @@ fn describe(subject: &Subject, work: &RegisterWork, provenance: &Provenance) -> 
         .extend(provenance.inputs.iter().map(|(name, digest)| Pair::new(tags::input(name), digest.as_str())));
     described.extend(
         provenance
-            .roots
+            .ancestors
             .iter()
+            .filter(|ancestor| ancestor.root)
             .map(|root| Pair::new(tags::root(&root.kind, &root.name), root.digest.as_str())),
     );
     described.retain(|tag| !tag.value.is_empty());

@@ -18,7 +18,7 @@ async fn everything_known_is_recorded() {
     let (mlflow, work) = (Fake::default(), register_work("http://mlflow", "a"));
     let result = register(mlflow.clone(), &work).await.unwrap();
     let registered = result.registered.unwrap();
-    assert_eq!((registered.version.as_str(), registered.run_id.as_str()), ("1", "run0"));
+    assert_eq!((registered.version.as_str(), registered.reference.as_str()), ("1", "models:/demo.delay/1"));
     assert_eq!(result.digest.unwrap(), work.model.digest);
     assert_eq!(result.metrics, work.metrics);
     assert_eq!(result.summary.unwrap(), "version 1");
@@ -44,7 +44,7 @@ async fn everything_known_is_recorded() {
     assert_eq!(tag("mlop.digest").unwrap(), work.model.digest.as_str());
     assert_eq!(tag("mlop.namespace").unwrap(), "demo");
     assert_eq!(tag("mlop.input.features").unwrap(), provenance().inputs["features"].as_str());
-    assert_eq!(tag("mlop.root.Dataset.flights").unwrap(), provenance().roots[0].digest.as_str());
+    assert_eq!(tag("mlop.root.Dataset.flights").unwrap(), provenance().ancestors[0].digest.as_str());
     assert_eq!(run.tags, *version["tags"].as_array().unwrap());
 }
 

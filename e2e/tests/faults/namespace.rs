@@ -160,7 +160,7 @@ impl OperatorNamespace {
 
     async fn served(&self, version: &str) -> Result<()> {
         let is_served = |deployment: &ModelDeployment| {
-            let serving = deployment.status.as_ref().and_then(|status| status.serving.as_ref());
+            let serving = deployment.status.as_ref().and_then(|status| status.serving.first());
             deployment.is_ready()
                 && deployment.has_status(condition_type::UP_TO_DATE, "True")
                 && serving.is_some_and(|serving| serving.version.as_deref() == Some(version))

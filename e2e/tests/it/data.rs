@@ -73,7 +73,7 @@ async fn equal_output_stops_propagation() -> Result<()> {
         ensure!(support::runs::<FeatureSnapshot>(ns).await?.len() == 2, "the view was not computed again");
         // The job could still start until it reports the view's new inputs.
         let root = |job: &TrainingJob| {
-            job.artifact().is_some_and(|artifact| artifact.roots.iter().any(|root| root.digest == new))
+            job.artifact().is_some_and(|artifact| artifact.roots().any(|root| root.digest == new))
         };
         let now: TrainingJob = ns.until("count", "naming the new root", STAGE, root).await?;
         ensure!(support::runs::<TrainingRun>(ns).await?.len() == 1, "training started again");

@@ -150,20 +150,26 @@ impl Draft<'_> {
         let revision = before.as_ref().map_or(0, |artifact| artifact.revision) + i64::from(changed);
         let version = match input {
             Ok(usable) => usable.registered.as_ref().map(|registered| registered.version.clone()),
-            Err(_) => self.status.serving.as_ref().and_then(|serving| serving.version.clone()),
+            Err(_) => self.status.serving.first().and_then(|serving| serving.version.clone()),
         };
-        let model_version = match (input, &self.status.serving) {
+        let model_version = match (input, self.status.serving.first()) {
             (Err(_), Some(serving)) => serving.model_version.clone(),
             _ => wanted.artifact.run.clone(),
         };
-        let parents = match input {
-            Ok(usable) => vec![usable.input.record.clone()],
-            Err(_) => before.as_ref().map(|artifact| artifact.inputs.clone()).unwrap_or_default(),
+        let (parents, ancestors) = match input {
+            Ok(usable) => {
+                (vec![usable.input.record.clone()], inputs::ancestors(std::slice::from_ref(usable)))
+            }
+            Err(_) => before
+                .as_ref()
+                .map(|known| (known.inputs.clone(), known.ancestors.clone()))
+                .unwrap_or_default(),
         };
         self.status.artifact = Some(Artifact {
             revision,
             generation: Some(generation),
             inputs: parents,
+            ancestors,
             run: model_version.clone(),
             produced_at: before
                 .filter(|_| !changed)
@@ -173,12 +179,12 @@ impl Draft<'_> {
         let what =
             version.as_ref().map_or_else(|| model_version.clone(), |version| format!("version {version}"));
         self.status.summary = Some(format!("{what} on {ready} of {} pods", wanted.target.replicas));
-        self.status.serving = Some(Serving {
+        self.status.serving = vec![Serving {
             digest: wanted.artifact.digest.clone(),
             model_version,
             version,
             ready_replicas: ready,
-        });
+        }];
         let object = self.observed.object.as_ref();
         self.status.url = Some(format!(
             "http://{}.{}.svc:{}/v2/models/{}/infer",
@@ -249,7 +255,7 @@ impl Draft<'_> {
             }
             None => self.conditions().set(condition_type::READY, is, reason, message),
         }
-        if let Some(serving) = &mut self.status.serving {
+        for serving in &mut self.status.serving {
             serving.ready_replicas = ready;
         }
     }

@@ -5,7 +5,7 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectM
 use kube::ResourceExt;
 use mlop_api::{
     Digest, MEDIA_TABLE, Reason,
-    features::{FeatureSnapshot, FeatureSnapshotIdentity, FeatureStore, FeatureView},
+    features::{FeatureContent, FeatureSnapshot, FeatureStore, FeatureView},
     task::{Online, SnapshotWork, Subject, Task, Work},
 };
 use mlop_core::{
@@ -59,19 +59,19 @@ impl Run for Snapshot {
         if observed.related.lost {
             return Err(Blocked::waiting(Reason::WaitingForDeletion, "the FeatureView is being deleted"));
         }
-        let identity = &observed.object.spec.identity;
+        let spec = &observed.object.spec;
         let stores = observed.all_stores()?;
         let execution = observed.object.execution();
         let consumer = observed
             .related
             .consumer
             .as_ref()
-            .filter(|to| view::is_ready(&to.feature_store) && is_for(identity, &to.view));
+            .filter(|to| view::is_ready(&to.feature_store) && is_for(&spec.content, &to.view));
         let online = consumer.map(|to| {
             view::online(
                 &to.view,
                 &to.feature_store,
-                identity,
+                &spec.content,
                 Revision::of(observed.object.as_ref()).map_or(0, Revision::get),
             )
         });
@@ -81,10 +81,8 @@ impl Run for Snapshot {
         view::with_password(&mut container, secret);
         let work = Work::Snapshot(SnapshotWork {
             inputs: observed.inputs()?,
-            sql: identity.sql.clone(),
-            entities: identity.entities.clone(),
-            timestamp: identity.timestamp.clone(),
-            output: pod::store(observed.store(&identity.store)?),
+            content: spec.content.clone(),
+            output: pod::store(observed.store(&spec.store)?),
             memory_bytes: query_memory(&execution.resources.memory),
             online,
             active,
@@ -100,9 +98,8 @@ impl Run for Snapshot {
 }
 
 /// Whether the view still asks for what the snapshot is: else it must not be served any more.
-fn is_for(identity: &FeatureSnapshotIdentity, view: &FeatureView) -> bool {
-    let FeatureSnapshotIdentity { sql, entities, timestamp, .. } = identity;
-    (sql, entities, timestamp) == (&view.spec.sql, &view.spec.entities, &view.spec.timestamp)
+fn is_for(content: &FeatureContent, view: &FeatureView) -> bool {
+    *content == FeatureContent::from(&view.spec)
 }
 
 /// The table that is served already in the way of `online`.

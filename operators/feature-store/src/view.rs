@@ -4,13 +4,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt;
+use kube::{ResourceExt, core::object::HasStatus};
 use mlop_api::{
     Digest, MEDIA_TABLE, Reason,
     common::{Consistency, Flow, NamedInput, Resources},
     contract::condition_type,
     dataset::ObjectStore,
-    features::{FeatureSnapshot, FeatureSnapshotIdentity, FeatureSnapshotSpec, FeatureStore, FeatureView},
+    features::{FeatureContent, FeatureSnapshot, FeatureSnapshotSpec, FeatureStore, FeatureView},
     labels,
     result::Activated,
     run::{Execution, Lineage},
@@ -18,14 +18,14 @@ use mlop_api::{
     task::{self, ActivateWork, Online, Redis, Subject, Task, ViewKey, Work},
 };
 use mlop_core::{
-    Blocked, Cache, Key, Plan, Reports,
+    Blocked, Cache, Key, Plan,
     children::{
         connection, container, pod,
         pod_outcome::{self, Outcome},
     },
     condition,
     inputs::ReadyInput,
-    intent::{Activation, Identity, Intent, Observed, Revision, significant},
+    intent::{Activation, Identity, Intent, Observed, Revision},
     plan::{Apply, Create},
     resource::{ApiKind, PodView},
 };
@@ -79,7 +79,7 @@ impl Intent for ViewIntent {
         object.spec.consistency
     }
 
-    fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked> {
+    fn identity(observed: &Observed<Self>) -> Result<Identity<FeatureContent>, Blocked> {
         let spec = &observed.object.spec;
         if let Some(input) = observed.inputs.iter().find(|input| {
             input
@@ -94,9 +94,12 @@ impl Intent for ViewIntent {
             );
             return Err(Blocked { reason: Reason::InvalidSpec, message, stalled: true });
         }
-        feature_store(observed)?;
-        let content = json!({"sql": spec.sql, "entities": spec.entities, "timestamp": spec.timestamp});
-        Ok(Identity { spec: significant(content), digests: Vec::new(), since: None })
+        Ok(Identity {
+            content: FeatureContent::from(spec),
+            store: Some(feature_store(observed)?.spec.store.clone()),
+            digests: Vec::new(),
+            since: None,
+        })
     }
 
     fn execution(object: &FeatureView) -> Execution {
@@ -110,26 +113,20 @@ impl Intent for ViewIntent {
     }
 
     fn run(
-        observed: &Observed<Self>,
+        _: &Observed<Self>,
         meta: ObjectMeta,
+        identity: &Identity<FeatureContent>,
         lineage: Lineage,
         execution: Execution,
         _: &[ReadyInput],
     ) -> FeatureSnapshot {
-        let spec = &observed.object.spec;
-        let identity = FeatureSnapshotIdentity {
+        let spec = FeatureSnapshotSpec {
+            content: identity.content.clone(),
             lineage,
-            sql: spec.sql.clone(),
-            entities: spec.entities.clone(),
-            timestamp: spec.timestamp.clone(),
-            store: observed
-                .related
-                .feature_store
-                .as_ref()
-                .map(|store| store.spec.store.clone())
-                .unwrap_or_default(),
+            store: identity.store.clone().unwrap_or_default(),
+            execution,
         };
-        FeatureSnapshot { metadata: meta, spec: FeatureSnapshotSpec { identity, execution }, status: None }
+        FeatureSnapshot { metadata: meta, spec, status: None }
     }
 
     fn activation(observed: &Observed<Self>, run: &FeatureSnapshot) -> Activation {
@@ -139,7 +136,7 @@ impl Intent for ViewIntent {
                 observed.object.spec.feature_store
             ));
         };
-        let output = run.reported().and_then(|status| status.output.clone());
+        let output = run.status().and_then(|status| status.output.clone());
         let store = output.as_ref().and_then(|output| observed.related.stores.get(&output.store));
         let (Some(output), Some(store)) = (output, store) else {
             return Activation::Waiting(format!("the ObjectStore of {} does not exist", run.name_any()));
@@ -155,7 +152,7 @@ impl Intent for ViewIntent {
         };
         let (image, store) = (observed.worker_image.clone(), Arc::clone(store));
         let secret = redis_secret(feature_store).map(str::to_owned);
-        let online = online(&observed.object, feature_store, &run.spec.identity, 0);
+        let online = online(&observed.object, feature_store, &run.spec.content, 0);
         let parameters = online.activation.parameters.clone();
         let build = move |meta, subject, revision: Revision| {
             let (table, mut online) = (table.clone(), online.clone());
@@ -213,10 +210,10 @@ pub fn is_ready(feature_store: &FeatureStore) -> bool {
 pub fn online(
     view: &FeatureView,
     feature_store: &FeatureStore,
-    snapshot: &FeatureSnapshotIdentity,
+    content: &FeatureContent,
     revision: i64,
 ) -> Online {
-    let (FeatureSnapshotIdentity { entities, timestamp, .. }, ttl) = (snapshot, view.spec.ttl);
+    let (FeatureContent { sql: _, entities, timestamp }, ttl) = (content, view.spec.ttl);
     let redis = redis(feature_store);
     let parameters = json!({
         "entities": entities,

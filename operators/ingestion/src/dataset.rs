@@ -5,19 +5,18 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use mlop_api::{
-    Digest, Reason,
+    Reason,
     common::{Flow, NamedInput},
     contract::condition_type,
-    dataset::{Dataset, DatasetVersion, DatasetVersionIdentity, DatasetVersionSpec, ObjectStore},
+    dataset::{Dataset, DatasetContent, DatasetVersion, DatasetVersionSpec, LISTING, ObjectStore},
     run::{Execution, Lineage},
     status::IntentStatus,
 };
 use mlop_core::{
     Blocked, Cache, Plan, condition,
     inputs::ReadyInput,
-    intent::{Identity, Intent, Observed, significant},
+    intent::{Identity, Intent, Observed},
 };
-use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The ObjectStores of the namespace by name.
@@ -45,7 +44,7 @@ impl Intent for DatasetIntent {
         Vec::new()
     }
 
-    fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked> {
+    fn identity(observed: &Observed<Self>) -> Result<Identity<DatasetContent>, Blocked> {
         let spec = &observed.object.spec;
         for name in [Some(&spec.store), spec.source.objects.as_ref().map(|objects| &objects.store)]
             .into_iter()
@@ -54,22 +53,12 @@ impl Intent for DatasetIntent {
             usable_store(&observed.related, name)?;
         }
         let listing = scan::newest(observed).ok_or_else(|| scan::hold(observed))?;
-        let content = json!({
-            "format": spec.source.format,
-            "columns": spec.columns,
-            "unique": spec.unique,
-            "quarantine": spec.quarantine,
-            "rules": spec.rules,
-        });
         Ok(Identity {
-            spec: significant(content),
-            digests: vec![self::listing(listing)],
+            content: DatasetContent::from(spec),
+            store: Some(spec.store.clone()),
+            digests: vec![(LISTING.to_owned(), listing)],
             since: scan::newest_at(observed),
         })
-    }
-
-    fn digests(run: &DatasetVersion) -> Vec<(String, Digest)> {
-        vec![listing(run.spec.identity.listing.clone())]
     }
 
     fn execution(object: &Dataset) -> Execution {
@@ -85,23 +74,20 @@ impl Intent for DatasetIntent {
     fn run(
         observed: &Observed<Self>,
         meta: ObjectMeta,
+        identity: &Identity<DatasetContent>,
         lineage: Lineage,
         execution: Execution,
         _: &[ReadyInput],
     ) -> DatasetVersion {
-        let spec = &observed.object.spec;
-        let identity = DatasetVersionIdentity {
+        let spec = DatasetVersionSpec {
+            content: identity.content.clone(),
             listing: scan::newest(observed).unwrap_or_else(|| lineage.input_digest.clone()),
             lineage,
-            source: spec.source.clone(),
-            columns: spec.columns.clone(),
-            unique: spec.unique.clone(),
-            quarantine: spec.quarantine.clone(),
-            rules: spec.rules.clone(),
-            store: spec.store.clone(),
+            objects: observed.object.spec.source.objects.clone(),
+            store: observed.object.spec.store.clone(),
+            previous_rows: rows_in_use(&observed.object),
+            execution,
         };
-        let previous_rows = rows_in_use(&observed.object);
-        let spec = DatasetVersionSpec { identity, previous_rows, execution };
         DatasetVersion { metadata: meta, spec, status: None }
     }
 
@@ -120,11 +106,6 @@ pub fn uses_store(dataset: &Dataset, store: &ObjectStore) -> bool {
 fn rows_in_use(dataset: &Dataset) -> Option<i64> {
     let status = dataset.status.as_ref().filter(|status| status.artifact.is_some())?;
     status.metrics.iter().find(|metric| metric.name == "rows").map(|metric| metric.number() as i64)
-}
-
-/// What was seen of the source, as an input.
-fn listing(digest: Digest) -> (String, Digest) {
-    ("listing".to_owned(), digest)
 }
 
 /// An ObjectStore that is not known to be broken.

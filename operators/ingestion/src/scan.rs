@@ -114,7 +114,7 @@ fn newest_success(
             _ => None,
         });
     let newest = succeeded.max_by_key(|(at, pod, _)| (*at, pod.name_any()));
-    newest.map(|(at, _, result)| (at, result))
+    newest.map(|(at, _, result)| (at, *result))
 }
 
 fn seen(observed: &Observed<DatasetIntent>) -> Option<Scan> {
@@ -151,22 +151,22 @@ fn has_succeeded(observed: &Observed<DatasetIntent>, wanted: &str) -> bool {
     wanted.any(|pod| matches!(pod_outcome::of(pod), Outcome::Succeeded(_)))
 }
 
-fn every(dataset: &Dataset) -> i64 {
-    i64::try_from(dataset.spec.refresh.every.as_secs()).unwrap_or(i64::MAX).max(60)
+fn interval(dataset: &Dataset) -> i64 {
+    i64::try_from(dataset.spec.refresh.interval.as_secs()).unwrap_or(i64::MAX).max(60)
 }
 
 /// `<dataset>-scan-<slot>-<6 hex>`: the slot is the time divided by the refresh interval, and the suffix tells scans
 /// of other sources or on other requests in the same slot apart.
 fn name(observed: &Observed<DatasetIntent>, now: Timestamp) -> String {
-    let slot = now.as_second().div_euclid(every(&observed.object));
+    let slot = now.as_second().div_euclid(interval(&observed.object));
     let request = observed.annotation(labels::REFRESH_REQUESTED_AT);
     let asked = Digest::of_bytes(json!([source_digest(&observed.object), request]).to_string().as_bytes());
     format!("{}-scan-{slot}-{}", observed.object.name_any(), asked.short(6))
 }
 
 fn slot_end(dataset: &Dataset, now: Timestamp) -> Timestamp {
-    let every = every(dataset);
-    Timestamp::from_second((now.as_second().div_euclid(every) + 1).saturating_mul(every))
+    let interval = interval(dataset);
+    Timestamp::from_second((now.as_second().div_euclid(interval) + 1).saturating_mul(interval))
         .unwrap_or(Timestamp::MAX)
 }
 

@@ -9,7 +9,7 @@ use mlop_api::{
 use mlop_core::{
     Blocked,
     children::{container, pod},
-    run::{Observed, Run, RunResource},
+    run::{Observed, Run},
 };
 
 pub struct Version;
@@ -20,21 +20,17 @@ impl Run for Version {
     const MEDIA_TYPE: &'static str = MEDIA_TABLE;
 
     fn attempt(observed: &Observed<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, Blocked> {
-        let identity = &observed.object.spec.identity;
-        let source_name = identity.source.objects.as_ref().map_or("", |objects| &objects.store);
-        let (source, output) = (observed.store(source_name)?, observed.store(&identity.store)?);
+        let spec = &observed.object.spec;
+        let source_name = spec.objects.as_ref().map_or("", |objects| &objects.store);
+        let (source, output) = (observed.store(source_name)?, observed.store(&spec.store)?);
         let work = Work::Version(Box::new(VersionWork {
             source: pod::store(source),
-            listing: identity.listing.clone(),
-            format: identity.source.format.clone(),
-            columns: identity.columns.clone(),
-            unique: identity.unique.clone(),
-            quarantine: identity.quarantine.clone(),
-            rules: identity.rules.clone(),
-            previous_rows: observed.object.spec.previous_rows.and_then(|rows| u64::try_from(rows).ok()),
+            listing: spec.listing.clone(),
+            content: spec.content.clone(),
+            previous_rows: spec.previous_rows.and_then(|rows| u64::try_from(rows).ok()),
             output: pod::store(output),
         }));
-        let execution = observed.object.execution();
+        let execution = &spec.execution;
         Ok(pod::Builder::once(meta)
             .task(&Task { subject, work })
             .keys(source)

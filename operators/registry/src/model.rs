@@ -1,22 +1,22 @@
 //! `Model`: registers what a training made, judges it by its gates, and moves the alias to it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt;
+use kube::{ResourceExt, core::object::HasStatus};
 use mlop_api::{
     Digest,
     common::{Flow, Metric, NamedInput, Resources},
-    registry::{Gate, Model, ModelVersion, ModelVersionIdentity, ModelVersionSpec, TrackingServer},
+    registry::{Gate, Model, ModelContent, ModelVersion, ModelVersionSpec, TrackingServer},
     result::Activated,
     run::{Execution, Lineage},
     status::Verdict,
     task::{Alias, AliasWork, Subject, Task, Work},
 };
 use mlop_core::{
-    Blocked, Cache, Key, Reports,
+    Blocked, Cache, Key,
     children::{connection, container, pod},
     condition,
     inputs::ReadyInput,
-    intent::{Activation, Identity, Intent, Observed, Revision, significant},
+    intent::{Activation, Identity, Intent, Observed, Revision},
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -43,12 +43,9 @@ impl Intent for ModelIntent {
         vec![NamedInput { name: "model".to_owned(), from: object.spec.from.clone() }]
     }
 
-    fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked> {
-        let content = json!({
-            "trackingServer": observed.object.spec.tracking_server,
-            "registeredModel": registered_model(&observed.object),
-        });
-        Ok(Identity { spec: significant(content), digests: Vec::new(), since: None })
+    fn identity(observed: &Observed<Self>) -> Result<Identity<ModelContent>, Blocked> {
+        let content = ModelContent::from(observed.object.as_ref());
+        Ok(Identity { content, store: None, digests: Vec::new(), since: None })
     }
 
     fn execution(object: &Model) -> Execution {
@@ -57,19 +54,20 @@ impl Intent for ModelIntent {
     }
 
     fn run(
-        observed: &Observed<Self>,
+        _: &Observed<Self>,
         meta: ObjectMeta,
+        identity: &Identity<ModelContent>,
         lineage: Lineage,
         execution: Execution,
         inputs: &[ReadyInput],
     ) -> ModelVersion {
-        let identity = ModelVersionIdentity {
+        let spec = ModelVersionSpec {
+            content: identity.content.clone(),
             lineage,
-            tracking_server: observed.object.spec.tracking_server.clone(),
-            registered_model: registered_model(&observed.object),
             metrics: inputs.first().map(|input| input.metrics.clone()).unwrap_or_default(),
+            execution,
         };
-        ModelVersion { metadata: meta, spec: ModelVersionSpec { identity, execution }, status: None }
+        ModelVersion { metadata: meta, spec, status: None }
     }
 
     fn judge(object: &Model, run: &ModelVersion) -> Option<Verdict> {
@@ -77,7 +75,7 @@ impl Intent for ModelIntent {
             return None;
         }
         let judged: Vec<(bool, String)> =
-            object.spec.gates.iter().map(|gate| judge(gate, &run.spec.identity.metrics)).collect();
+            object.spec.gates.iter().map(|gate| judge(gate, &run.spec.metrics)).collect();
         Some(Verdict {
             run: run.name_any(),
             gates_digest: Digest::of_json(&object.spec.gates).unwrap_or_else(|_| Digest::of_bytes(b"")),
@@ -87,7 +85,7 @@ impl Intent for ModelIntent {
     }
 
     fn activation(observed: &Observed<Self>, run: &ModelVersion) -> Activation {
-        let Some(registered) = run.reported().and_then(|status| status.output.as_ref()?.registered.clone())
+        let Some(registered) = run.status().and_then(|status| status.output.as_ref()?.registered.clone())
         else {
             return Activation::Waiting(format!("{} does not say how it is registered", run.name_any()));
         };
@@ -109,7 +107,7 @@ impl Intent for ModelIntent {
             alias.activation.revision = revision.get();
             let work = Work::Alias(AliasWork {
                 tracking: tracking.clone(),
-                registered_model: registered.model.clone(),
+                registered_model: registered.name.clone(),
                 version: registered.version.clone(),
                 alias,
             });
@@ -130,9 +128,8 @@ pub fn uses(model: &Model, server: &TrackingServer) -> bool {
 }
 
 /// Whether the model still asks for versions like that.
-pub fn is_for(identity: &ModelVersionIdentity, model: &Model) -> bool {
-    identity.tracking_server == model.spec.tracking_server
-        && identity.registered_model == registered_model(model)
+pub fn is_for(content: &ModelContent, model: &Model) -> bool {
+    *content == ModelContent::from(model)
 }
 
 /// The alias of `model` in `server`, which answers at `tracking`, under `revision`. A server that was made anew knows
@@ -145,11 +142,6 @@ pub fn alias(model: &Model, server: &TrackingServer, tracking: &str, revision: i
         owner: model.uid().unwrap_or_default(),
         activation: Activated { revision, parameters: Digest::of_bytes(parameters.to_string().as_bytes()) },
     }
-}
-
-fn registered_model(object: &Model) -> String {
-    let default = || format!("{}.{}", object.namespace().unwrap_or_default(), object.name_any());
-    object.spec.registered_model.clone().unwrap_or_else(default)
 }
 
 /// What is said of all gates, those that failed first: there may be more than a status has room for.

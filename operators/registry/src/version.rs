@@ -36,7 +36,7 @@ impl Run for Registering {
     const MEDIA_TYPE: &'static str = MEDIA_TREE;
 
     fn observe(&self, object: &ModelVersion) -> Self::Related {
-        let key = Key::new(object.namespace().unwrap_or_default(), &object.spec.identity.tracking_server);
+        let key = Key::new(object.namespace().unwrap_or_default(), &object.spec.content.tracking_server);
         Connections {
             server: self.servers.get(&key),
             model: wants_active::<ModelIntent>(&self.models, object),
@@ -44,8 +44,8 @@ impl Run for Registering {
     }
 
     fn attempt(observed: &Observed<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, Blocked> {
-        let identity = &observed.object.spec.identity;
-        let name = &identity.tracking_server;
+        let spec = &observed.object.spec;
+        let name = &spec.content.tracking_server;
         let not_ready = |message| Blocked::waiting(Reason::ConnectionNotReady, message);
         let server = observed
             .related
@@ -55,7 +55,7 @@ impl Run for Registering {
         let tracking =
             address(server).ok_or_else(|| not_ready(format!("TrackingServer {name} is not ready")))?;
         let revision = Revision::of(observed.object.as_ref()).map_or(0, Revision::get);
-        let model = observed.related.model.as_ref().filter(|model| model::is_for(identity, model));
+        let model = observed.related.model.as_ref().filter(|model| model::is_for(&spec.content, model));
         let alias = model.map(|model| model::alias(model, server, &tracking, revision));
         let model = observed
             .inputs()?
@@ -64,12 +64,13 @@ impl Run for Registering {
             .ok_or_else(|| Blocked::stalled(Reason::InvalidSpec, "the version has no input"))?;
         let store = observed.store(&model.store.name)?;
         let work = Work::Register(RegisterWork {
+            registry: name.clone(),
             tracking,
             source_uri: model.store.uri(&format!("trees/{}", model.digest.hex())),
-            registered_model: identity.registered_model.clone(),
-            experiment: identity.registered_model.clone(),
-            metrics: identity.metrics.clone(),
-            input_digest: identity.lineage.input_digest.clone(),
+            registered_model: spec.content.registered_model.clone(),
+            experiment: spec.content.registered_model.clone(),
+            metrics: spec.metrics.clone(),
+            input_digest: spec.lineage.input_digest.clone(),
             alias,
             model,
         });
@@ -86,7 +87,7 @@ impl Run for Registering {
 
 /// Whether `version` is registered in `server`.
 pub fn uses(version: &ModelVersion, server: &TrackingServer) -> bool {
-    version.spec.identity.tracking_server == server.name_any()
+    version.spec.content.tracking_server == server.name_any()
 }
 
 /// Where the server answers, if it is ready.

@@ -4,12 +4,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mlop_api::{
     common::{Consistency, Flow, NamedInput},
     run::{Execution, Lineage},
-    training::{TrainingContainer, TrainingJob, TrainingRun, TrainingRunIdentity, TrainingRunSpec},
+    training::{TrainingContainer, TrainingContent, TrainingJob, TrainingRun, TrainingRunSpec},
 };
 use mlop_core::{
     Blocked,
     inputs::ReadyInput,
-    intent::{Identity, Intent, Observed, significant},
+    intent::{Identity, Intent, Observed},
 };
 use serde_json::{Value, json};
 
@@ -34,16 +34,14 @@ impl Intent for TrainingIntent {
         object.spec.consistency
     }
 
-    fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked> {
+    fn identity(observed: &Observed<Self>) -> Result<Identity<TrainingContent>, Blocked> {
         let spec = &observed.object.spec;
-        let content = json!({
-            "image": spec.image,
-            "command": spec.command,
-            "code": spec.code,
-            "hyperparameters": spec.hyperparameters,
-            "seed": spec.seed,
-        });
-        Ok(Identity { spec: significant(content), digests: Vec::new(), since: None })
+        Ok(Identity {
+            content: TrainingContent::from(spec),
+            store: Some(spec.store.clone()),
+            digests: Vec::new(),
+            since: None,
+        })
     }
 
     fn execution(object: &TrainingJob) -> Execution {
@@ -53,7 +51,7 @@ impl Intent for TrainingIntent {
             retry: spec.retry.clone(),
             deadline: Some(spec.deadline),
             start_timeout: Some(spec.start_timeout),
-            keep_pods: Some(spec.keep_pods),
+            ttl_after_finished: Some(spec.ttl_after_finished),
             node_selector: spec.node_selector.clone(),
             tolerations: spec.tolerations.clone(),
             pull_secrets: spec.pull_secrets.clone(),
@@ -64,21 +62,18 @@ impl Intent for TrainingIntent {
     fn run(
         observed: &Observed<Self>,
         meta: ObjectMeta,
+        identity: &Identity<TrainingContent>,
         lineage: Lineage,
         execution: Execution,
         _: &[ReadyInput],
     ) -> TrainingRun {
-        let spec = &observed.object.spec;
-        let identity = TrainingRunIdentity {
+        let spec = TrainingRunSpec {
+            content: identity.content.clone(),
             lineage,
-            image: spec.image.clone(),
-            command: spec.command.clone(),
-            code: spec.code.clone(),
-            hyperparameters: spec.hyperparameters.clone(),
-            seed: spec.seed,
-            store: spec.store.clone(),
+            store: observed.object.spec.store.clone(),
+            execution,
+            container: container(&observed.object),
         };
-        let spec = TrainingRunSpec { identity, execution, container: container(&observed.object) };
         TrainingRun { metadata: meta, spec, status: None }
     }
 

@@ -6,12 +6,12 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use mlop_api::{
-    Digest, MEDIA_TREE,
+    MEDIA_TREE,
     common::Resources,
     dataset::ObjectStore,
     labels,
-    task::{Provenance, Subject, Task, TrainWork, Work},
-    training::{self, TrainingRun},
+    task::{Subject, Task, TrainWork, Work},
+    training::{self, TrainingRun, TrainingRunSpec},
 };
 use mlop_core::{
     Blocked,
@@ -19,7 +19,7 @@ use mlop_core::{
         container::{self, literal, mount, writable},
         pod,
     },
-    run::{Observed, Run, RunResource},
+    run::{Observed, Run},
 };
 
 /// Time between SIGTERM and SIGKILL, for saving a checkpoint, in seconds.
@@ -71,31 +71,14 @@ impl Run for Training {
 }
 
 fn work(observed: &Observed<Training>) -> Result<TrainWork, Blocked> {
-    let identity = &observed.object.spec.identity;
-    let inputs = observed.inputs()?;
-    let provenance = Provenance {
-        input_digest: Some(identity.lineage.input_digest.clone()),
-        image: identity.image.clone(),
-        command: identity.command.clone(),
-        code: identity
-            .code
-            .iter()
-            .map(|(name, text)| (name.clone(), Digest::of_bytes(text.as_bytes())))
-            .collect(),
-        hyperparameters: identity.hyperparameters.clone(),
-        seed: identity.seed,
-        inputs: inputs.iter().map(|input| (input.name.clone(), input.digest.clone())).collect(),
-        roots: identity.lineage.roots.clone(),
-    };
+    let TrainingRunSpec { content, lineage, store, execution, container: _ } = &observed.object.spec;
     Ok(TrainWork {
-        inputs,
-        output: pod::store(observed.store(&identity.store)?),
-        command: identity.command.clone(),
-        code: identity.code.clone(),
-        hyperparameters: identity.hyperparameters.clone(),
-        seed: identity.seed,
-        provenance,
-        deadline_seconds: observed.object.execution().deadline.map(|span| span.as_secs()),
+        inputs: observed.inputs()?,
+        output: pod::store(observed.store(store)?),
+        content: content.clone(),
+        input_digest: lineage.input_digest.clone(),
+        ancestors: lineage.ancestors.clone(),
+        deadline_seconds: execution.deadline.map(|span| span.as_secs()),
         grace_seconds: Some(GRACE_SECONDS.unsigned_abs()),
     })
 }
@@ -137,7 +120,7 @@ fn agent(observed: &Observed<Training>, stores: &[&ObjectStore]) -> Container {
 }
 
 fn user(run: &TrainingRun, attempt: u32) -> Container {
-    let identity = &run.spec.identity;
+    let content = &run.spec.content;
     let launcher = ["/mlop/bin/mlop-launcher", "run", "--"].map(str::to_owned);
     let mut mounts = vec![
         mount("bin", "/mlop/bin"),
@@ -150,8 +133,8 @@ fn user(run: &TrainingRun, attempt: u32) -> Container {
     }
     Container {
         name: labels::USER_CONTAINER.to_owned(),
-        image: Some(identity.image.clone()),
-        command: Some(launcher.into_iter().chain(identity.command.iter().map(|arg| literal(arg))).collect()),
+        image: Some(content.image.clone()),
+        command: Some(launcher.into_iter().chain(content.command.iter().map(|arg| literal(arg))).collect()),
         env: Some(environment(run, attempt)),
         volume_mounts: Some(mounts),
         resources: Some(container::requirements(&run.spec.execution.resources)),
@@ -176,7 +159,7 @@ fn environment(run: &TrainingRun, attempt: u32) -> Vec<EnvVar> {
         value("MLOP_OUTPUT", "/mlop/output".to_owned()),
         value("MLOP_HYPERPARAMETERS", "/mlop/hyperparameters.json".to_owned()),
         value("MLOP_CHECKPOINT", "/mlop/checkpoint".to_owned()),
-        value("MLOP_SEED", run.spec.identity.seed.to_string()),
+        value("MLOP_SEED", run.spec.content.seed.to_string()),
         value("MLOP_ATTEMPT", attempt.to_string()),
     ];
     defaults.chain(run.spec.container.env.iter().map(variable)).chain(ours).collect()

@@ -42,7 +42,7 @@ pub struct Column {
     #[serde(rename = "type")]
     pub kind: ColumnType,
     /// Whether a value may be missing.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub nullable: bool,
     /// Texts that mean "no value" in this column, instead of those of the format.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -19,7 +19,7 @@ pub enum Outcome {
     /// It has not started. The reason and message say what holds it up, if anything unusual does.
     Starting(Option<(Reason, String)>),
     Running,
-    Succeeded(ResultDocument),
+    Succeeded(Box<ResultDocument>),
     Failed(Ended),
 }
 
@@ -145,7 +145,7 @@ fn ended(pod: &PodView) -> Outcome {
             Some(failure) => {
                 Outcome::Failed(Ended { failure, disrupted: false, checkpoint: result.checkpoint })
             }
-            None => Outcome::Succeeded(result),
+            None => Outcome::Succeeded(Box::new(result)),
         },
         Some(Err(problem)) => {
             Outcome::Failed(Ended::of(Reason::ResultMissing, format!("{problem}{}", last_state(pod)), true))

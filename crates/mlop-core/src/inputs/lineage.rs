@@ -4,64 +4,65 @@ use super::gate::ReadyInput;
 use crate::resource::InputObject;
 use jiff::Timestamp;
 use mlop_api::{
+    Digest,
     common::{Consistency, NamedInput, ObjectRef},
-    contract::Root,
+    contract::Ancestor,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Longest chain of references that the search for a cycle follows.
 const DEPTH_MAX: usize = 32;
-/// Roots that a status has room for.
-const ROOTS_MAX: usize = 32;
+/// Ancestors that a status has room for.
+const ANCESTORS_MAX: usize = 128;
 
-/// The roots of `inputs`, sorted. An input without roots is a root itself.
-pub fn roots(inputs: &[ReadyInput]) -> Vec<Root> {
-    let mut roots: Vec<Root> = inputs.iter().flat_map(roots_of).collect();
-    roots.sort();
-    roots.dedup();
-    roots.truncate(ROOTS_MAX);
-    roots
+/// The resources that an artifact made from these inputs descends from: the inputs and their ancestors, those without
+/// inputs first.
+pub fn ancestors(inputs: &[ReadyInput]) -> Vec<Ancestor> {
+    let mut ancestors: Vec<Ancestor> = inputs.iter().flat_map(with_ancestors).collect();
+    ancestors.sort_by(|a, b| b.root.cmp(&a.root).then_with(|| a.cmp(b)));
+    ancestors.dedup();
+    ancestors.truncate(ANCESTORS_MAX);
+    ancestors
 }
 
-fn roots_of(input: &ReadyInput) -> Vec<Root> {
-    if input.artifact.roots.is_empty() {
-        let record = &input.input.record;
-        return vec![Root {
-            kind: record.kind.clone(),
-            name: record.object.clone(),
-            digest: record.digest.clone(),
-        }];
-    }
-    input.artifact.roots.clone()
+/// The input itself and its ancestors.
+fn with_ancestors(input: &ReadyInput) -> Vec<Ancestor> {
+    let record = &input.input.record;
+    let mut ancestors = input.artifact.ancestors.clone();
+    ancestors.push(Ancestor {
+        api_group: record.api_group.clone(),
+        kind: record.kind.clone(),
+        name: record.object.clone(),
+        digest: record.digest.clone(),
+        root: ancestors.is_empty(),
+    });
+    ancestors
 }
 
-/// Checks that inputs that share a root come from the same digest of it.
+/// Checks that inputs which share an ancestor come from the same digest of it. An input is its own ancestor here, so
+/// an input that another one was made from must be that very version.
 ///
 /// # Errors
-/// The first root of which two digests are in use, as a message.
+/// The first ancestor of which two digests are in use, in words.
 pub fn converged(inputs: &[ReadyInput], consistency: Consistency) -> Result<(), String> {
     if consistency == Consistency::Any {
         return Ok(());
     }
-    let mut seen: BTreeMap<(String, String), (Root, &str)> = BTreeMap::new();
+    let mut seen: BTreeMap<(String, String, String), (Digest, &str)> = BTreeMap::new();
     for input in inputs {
-        for root in roots_of(input) {
-            let key = (root.kind.clone(), root.name.clone());
-            match seen.get(&key) {
-                Some((other, by)) if other.digest != root.digest => {
+        for Ancestor { api_group, kind, name, digest, .. } in with_ancestors(input) {
+            match seen.get(&(api_group.clone(), kind.clone(), name.clone())) {
+                Some((other, by)) if *other != digest => {
                     return Err(format!(
-                        "inputs {by} and {} come from different versions of {} {} ({} and {}); waiting until both \
-                         have followed",
+                        "inputs {by} and {} come from different versions of {kind} {name} ({} and {}); waiting until both have followed",
                         input.input.record.name,
-                        root.kind,
-                        root.name,
-                        other.digest.short(12),
-                        root.digest.short(12),
+                        other.short(12),
+                        digest.short(12),
                     ));
                 }
                 Some(_) => {}
                 None => {
-                    seen.insert(key, (root, &input.input.record.name));
+                    seen.insert((api_group, kind, name), (digest, &input.input.record.name));
                 }
             }
         }

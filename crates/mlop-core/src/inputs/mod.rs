@@ -13,4 +13,4 @@ mod tests;
 pub use caches::Inputs;
 pub use cause::{UpstreamFailure, path};
 pub use gate::{BlockedInput, InputState, ReadyInput, Signal, gate, signal};
-pub use lineage::{converged, cycle, newest, references, roots};
+pub use lineage::{ancestors, converged, cycle, newest, references};

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{dataset, descendant, failed, input, missing, outdated, ready, time, version};
-use mlop_api::{Digest, Reason, common::Consistency, contract::Root};
+use mlop_api::{Digest, Reason, common::Consistency};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -116,9 +116,9 @@ fn usable(states: &[InputState]) -> Vec<ReadyInput> {
 }
 
 #[test]
-fn inputs_converge_on_one_version_of_a_shared_root() {
+fn inputs_converge_on_one_version_of_a_shared_ancestor() {
     let rows = [
-        ("no shared root", vec![ready("a"), ready("b")], Consistency::Same, true),
+        ("no shared ancestor", vec![ready("a"), ready("b")], Consistency::Same, true),
         ("the same version", vec![descendant("a", 1), descendant("b", 1)], Consistency::Same, true),
         ("different versions", vec![descendant("a", 1), descendant("b", 2)], Consistency::Same, false),
         ("any version", vec![descendant("a", 1), descendant("b", 2)], Consistency::Any, true),
@@ -135,10 +135,10 @@ fn inputs_converge_on_one_version_of_a_shared_root() {
 }
 
 #[test]
-fn roots_are_those_of_the_inputs_or_the_inputs_themselves() {
-    let roots = roots(&usable(&[descendant("b", 1), ready("a"), descendant("c", 1)]));
-    let names: Vec<_> = roots.iter().map(|Root { name, .. }| name.as_str()).collect();
-    assert_eq!(names, ["a", "root"]);
+fn ancestors_are_the_inputs_and_theirs_with_roots_first() {
+    let ancestors = ancestors(&usable(&[descendant("b", 1), ready("a"), descendant("c", 1)]));
+    let names: Vec<_> = ancestors.iter().map(|ancestor| (ancestor.name.as_str(), ancestor.root)).collect();
+    assert_eq!(names, [("a", true), ("root", true), ("b", false), ("c", false)]);
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub fn activation_digest(output: &Digest, registered: Option<&Registered>, param
 
 /// The output of a run that has succeeded.
 pub(super) fn output<R: RunResource>(run: &R) -> Option<&Output> {
-    run.reported()?.output.as_ref()
+    run.status()?.output.as_ref()
 }
 
 /// The revision and the parameters under which the run's own pod has activated its result.

@@ -11,10 +11,9 @@ use crate::{
     condition::ConditionStatus,
     inputs::{self, ReadyInput},
     run::RunResource,
-    runtime::controller::Reports,
 };
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{ResourceExt, core::object::HasStatus};
 use mlop_api::{
     Artifact, Reason,
     contract::{InputRecord, condition_type},
@@ -40,7 +39,7 @@ impl<I: Intent> Draft<'_, I> {
         if activation.is_some() {
             self.status.activation = activation;
         }
-        let Some(output) = run.reported().and_then(|status| status.output.clone()) else { return };
+        let Some(output) = run.status().and_then(|status| status.output.clone()) else { return };
         let lineage = run.lineage();
         let before = self.status.artifact.take();
         let is_new_digest = before.as_ref().is_none_or(|artifact| artifact.digest != output.digest);
@@ -90,7 +89,7 @@ impl<I: Intent> Draft<'_, I> {
             run: run.name_any(),
             inputs: inputs
                 .map_or_else(|| lineage.inputs.iter().map(|input| input.record.clone()).collect(), records),
-            roots: lineage.roots.clone(),
+            ancestors: lineage.ancestors.clone(),
             produced_at: produced_at.unwrap_or_else(|| microseconds(self.now)),
         }
     }
@@ -102,7 +101,7 @@ impl<I: Intent> Draft<'_, I> {
             artifact.generation = Some(generation);
             if let Some(inputs) = &findings.inputs {
                 artifact.inputs = records(inputs);
-                artifact.roots = inputs::roots(inputs);
+                artifact.ancestors = inputs::ancestors(inputs);
             }
         }
         self.set_ready(ConditionStatus::Unknown, Reason::Pending, "");

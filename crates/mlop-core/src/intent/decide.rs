@@ -12,11 +12,10 @@ use crate::{
     children::meta,
     inputs::{self, ReadyInput},
     plan::{Action, Create, Precondition},
-    run::{RunResource, RunState, run_state},
-    runtime::controller::Reports,
+    run::{Content, RunResource, RunState, run_state},
 };
 use jiff::{SignedDuration, Timestamp};
-use kube::{Resource, ResourceExt};
+use kube::{Resource, ResourceExt, core::object::HasStatus};
 use mlop_api::{
     Digest, Reason,
     common::TriggerMode,
@@ -80,7 +79,7 @@ fn use_pinned<I: Intent>(observed: &Observed<I>, pin: &str, now: Timestamp) -> S
 /// Looks for an artifact of these inputs, then for their run, then for any active run, and starts a run otherwise.
 fn follow_inputs<I: Intent>(
     observed: &Observed<I>,
-    identity: &Identity,
+    identity: &Identity<Content<I::Run>>,
     inputs: &[ReadyInput],
     now: Timestamp,
 ) -> Step<I> {
@@ -108,14 +107,14 @@ fn follow_inputs<I: Intent>(
             Step::Supersede(Arc::clone(run))
         };
     }
-    paused.unwrap_or_else(|| Step::Start(Box::new(start(observed, name, digest, inputs))))
+    paused.unwrap_or_else(|| Step::Start(Box::new(start(observed, name, digest, identity, inputs))))
 }
 
 /// The step while the artifact has the input digest of these inputs. The digest is computed under the semantics version
 /// of the artifact's run, so a new version alone starts no run.
 fn keep_artifact<I: Intent>(
     observed: &Observed<I>,
-    identity: &Identity,
+    identity: &Identity<Content<I::Run>>,
     inputs: &[ReadyInput],
     now: Timestamp,
 ) -> Option<Step<I>> {
@@ -144,13 +143,13 @@ fn active_run<I: Intent>(observed: &Observed<I>) -> Option<(&Arc<I::Run>, HeldUp
 /// an edit of what determines the output does.
 fn has_begun<I: Intent>(observed: &Observed<I>, run: &I::Run) -> bool {
     let name = run.name_any();
-    run.reported().is_some_and(|status| status.attempts > 0)
+    run.status().is_some_and(|status| status.attempts > 0)
         || observed.pods.iter().any(|pod| pod.labels().get(labels::RUN) == Some(&name))
 }
 
 /// Whether an attempt of `run` may have activated its result. Deleting the run would lose its revision.
 fn may_be_active<I: Intent>(run: &I::Run) -> bool {
-    I::ACTIVATES && run.reported().is_some_and(|status| status.attempts > 0)
+    I::ACTIVATES && run.status().is_some_and(|status| status.attempts > 0)
 }
 
 /// The step for a run that has succeeded: its result is judged, then activated, then published.
@@ -177,7 +176,7 @@ pub(super) fn use_result<I: Intent>(observed: &Observed<I>, run: &Arc<I::Run>, n
     }
 }
 
-/// Why a run must not start now: the intent is suspended, waits for a request, or lets its inputs settle.
+/// Why a run must not start now: the intent is suspended, waits for a request, or waits until its inputs are stable.
 fn pause<I: Intent>(observed: &Observed<I>, inputs: &[ReadyInput], now: Timestamp) -> Option<Step<I>> {
     let flow = I::flow(&observed.object);
     if flow.suspend() {
@@ -195,10 +194,13 @@ fn pause<I: Intent>(observed: &Observed<I>, inputs: &[ReadyInput], now: Timestam
             action: Action::AwaitChange,
         });
     }
-    let settle = SignedDuration::try_from(flow.trigger().settle?.as_duration()).ok()?;
-    let due = inputs::newest(inputs)?.checked_add(settle).ok().filter(|due| *due > now)?;
-    let message = format!("new inputs settle until {}", crate::condition::whole_second(due));
-    Some(Step::Paused { reason: Reason::Settling, message, action: Action::RequeueAt(due) })
+    let window = SignedDuration::try_from(flow.trigger().stabilization_window?.as_duration()).ok()?;
+    let due = inputs::newest(inputs)?.checked_add(window).ok().filter(|due| *due > now)?;
+    let message = format!(
+        "new inputs must stay unchanged until {} (spec.trigger.stabilizationWindow)",
+        crate::condition::whole_second(due)
+    );
+    Some(Step::Paused { reason: Reason::Stabilizing, message, action: Action::RequeueAt(due) })
 }
 
 /// Whether the user has requested a run that no run answers yet.
@@ -210,7 +212,13 @@ fn is_run_requested<I: Intent>(observed: &Observed<I>) -> bool {
 }
 
 /// The creation of the run named `name` on `inputs`.
-fn start<I: Intent>(observed: &Observed<I>, name: String, digest: Digest, inputs: &[ReadyInput]) -> Create {
+fn start<I: Intent>(
+    observed: &Observed<I>,
+    name: String,
+    digest: Digest,
+    identity: &Identity<Content<I::Run>>,
+    inputs: &[ReadyInput],
+) -> Create {
     let object = observed.object.as_ref();
     let labels = [
         (labels::OPERATOR, observed.operator.clone()),
@@ -230,9 +238,9 @@ fn start<I: Intent>(observed: &Observed<I>, name: String, digest: Digest, inputs
         input_digest: digest,
         semantics_version: I::SEMANTICS,
         inputs: inputs.iter().map(|input| input.input.clone()).collect(),
-        roots: inputs::roots(inputs),
+        ancestors: inputs::ancestors(inputs),
     };
-    let run = I::run(observed, meta, lineage, execution(observed), inputs);
+    let run = I::run(observed, meta, identity, lineage, execution(observed), inputs);
     let requires = inputs.iter().map(|input| Precondition {
         kind: input.kind.clone(),
         name: input.input.record.object.clone(),

@@ -14,7 +14,7 @@ const VERDICTS_MAX: usize = 10;
 
 /// Adds `run` to the history.
 pub(super) fn remember<R: RunResource>(status: &mut IntentStatus, run: &R, outcome: Reason) {
-    let reported = run.reported();
+    let reported = run.status();
     let created = run.creation_timestamp().map(|at| at.0);
     let ended: Option<Timestamp> =
         reported.and_then(|status| status.finished_at.as_deref()).and_then(|at| at.parse().ok());
@@ -51,12 +51,12 @@ pub(super) fn add_dead_letter<R: RunResource>(
     now: Timestamp,
 ) -> bool {
     let input_digest = run.lineage().input_digest.clone();
-    let attempts = run.reported().map_or(0, |status| status.attempts);
+    let attempts = run.status().map_or(0, |status| status.attempts);
     let is_known = |dead: &DeadLetter| dead.input_digest == input_digest && dead.attempts == attempts;
     if status.dead_letters.iter().any(is_known) {
         return false;
     }
-    let failure = run.reported().and_then(|status| status.failure.as_ref());
+    let failure = run.status().and_then(|status| status.failure.as_ref());
     status.dead_letters.retain(|dead| dead.input_digest != input_digest);
     let letter = DeadLetter {
         run: run.name_any(),

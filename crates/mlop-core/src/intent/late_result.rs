@@ -8,12 +8,9 @@ use super::{
     revision::Revision,
     step::{Findings, Publication, Step},
 };
-use crate::{
-    run::{RunState, run_state},
-    runtime::controller::Reports,
-};
+use crate::run::{RunState, run_state};
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{ResourceExt, core::object::HasStatus};
 use mlop_api::status::ActivationRecord;
 use std::sync::Arc;
 
@@ -68,7 +65,7 @@ fn newest_success<I: Intent>(
     observed: &Observed<I>,
     published_at: Option<Timestamp>,
 ) -> Option<(Timestamp, &Arc<I::Run>)> {
-    let ended = |run: &I::Run| run.reported()?.finished_at.as_deref()?.parse::<Timestamp>().ok();
+    let ended = |run: &I::Run| run.status()?.finished_at.as_deref()?.parse::<Timestamp>().ok();
     let succeeded = observed.runs.iter().filter(|run| run_state(run.as_ref()) == RunState::Succeeded);
     succeeded
         .filter_map(|run| Some((ended(run)?, run)))

@@ -11,7 +11,7 @@
 //!  4. The identity and the inputs give the input digest. It names the run (`digest`).
 //!  5. An artifact with this digest is kept. A run of this name is followed. Another active run is waited for, or
 //!     superseded if it has made no progress (`decide`).
-//!  6. Otherwise a run starts, unless the intent is suspended, waits for a request, or lets its inputs settle.
+//!  6. Otherwise a run starts, unless the intent is suspended, waits for a request, or waits until its inputs are stable.
 //!  7. The result of a run that has succeeded is judged by the gates (`gates`).
 //!  8. It is activated under a revision of its own (`activation`).
 //!  9. An activation that nobody wants any more is replaced by the published one (`plan`).
@@ -34,7 +34,7 @@
 //! use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 //! use mlop_api::{
 //!     common::{Flow, NamedInput},
-//!     features::{FeatureSnapshot, FeatureView},
+//!     features::{FeatureContent, FeatureSnapshot, FeatureView},
 //!     run::{Execution, Lineage},
 //! };
 //! use mlop_core::{
@@ -61,9 +61,9 @@
 //!         view.spec.inputs.clone()
 //!     }
 //!
-//!     fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked> {
+//!     fn identity(observed: &Observed<Self>) -> Result<Identity<FeatureContent>, Blocked> {
 //!         // Everything that determines the output and nothing else: an edit of it starts a run.
-//!         Ok(Identity::of(serde_json::json!({"sql": observed.object.spec.sql})))
+//!         Ok(Identity::of(FeatureContent::from(&observed.object.spec), Some("features")))
 //!     }
 //!
 //!     fn execution(_: &FeatureView) -> Execution {
@@ -73,6 +73,7 @@
 //!     fn run(
 //!         _: &Observed<Self>,
 //!         _: ObjectMeta,
+//!         _: &Identity<FeatureContent>,
 //!         _: Lineage,
 //!         _: Execution,
 //!         _: &[ReadyInput],
@@ -131,12 +132,15 @@ use crate::{
     Blocked,
     inputs::ReadyInput,
     resource::Cached,
-    run::RunResource,
-    runtime::{cache::Cache, controller::Reports, triggers::intent_key},
+    run::{Content, RunResource},
+    runtime::{cache::Cache, triggers::intent_key},
 };
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
+use kube::{
+    Resource, ResourceExt,
+    core::{NamespaceResourceScope, object::HasStatus},
+};
 use mlop_api::{
     Digest,
     common::{Consistency, Flow, NamedInput},
@@ -148,7 +152,6 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub use activation::activation_digest;
-pub use digest::significant;
 pub use observed::Observed;
 pub use plan::plan;
 pub use reconciler::Intents;
@@ -158,7 +161,7 @@ pub use revision::Revision;
 pub trait Intent: Sized + Send + Sync + 'static {
     type Resource: Cached
         + Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Reports<Status = IntentStatus>;
+        + HasStatus<Status = IntentStatus>;
     type Run: RunResource;
     /// Related objects that its decisions depend on.
     type Related: Send + Sync;
@@ -188,20 +191,16 @@ pub trait Intent: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// When an object that it needs is missing, or the spec can never work.
-    fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked>;
-
-    /// The inputs of a run that are not resources, as in [`Identity::digests`].
-    fn digests(_run: &Self::Run) -> Vec<(String, Digest)> {
-        Vec::new()
-    }
+    fn identity(observed: &Observed<Self>) -> Result<Identity<Content<Self::Run>>, Blocked>;
 
     /// The execution of its runs.
     fn execution(object: &Self::Resource) -> Execution;
 
-    /// The run on `inputs`. `meta` names it; `lineage` and `execution` belong into its spec.
+    /// The run on `inputs`. `meta` names it; the content of `identity`, `lineage` and `execution` belong into its spec.
     fn run(
         observed: &Observed<Self>,
         meta: ObjectMeta,
+        identity: &Identity<Content<Self::Run>>,
         lineage: Lineage,
         execution: Execution,
         inputs: &[ReadyInput],
@@ -238,19 +237,21 @@ pub trait Intent: Sized + Send + Sync + 'static {
 }
 
 /// The part of the digest that does not come from input resources.
-pub struct Identity {
-    /// The fields of the spec that affect the output.
-    pub spec: Value,
+pub struct Identity<C> {
+    /// The fields of the spec that determine the output.
+    pub content: C,
+    /// Name of the ObjectStore that receives the output; none for a run that writes no objects.
+    pub store: Option<String>,
     /// Inputs that are not resources, such as the listing of a source.
     pub digests: Vec<(String, Digest)>,
     /// When the newest of them came to be, if known.
     pub since: Option<Timestamp>,
 }
 
-impl Identity {
-    /// The identity of a spec whose inputs are resources.
-    pub fn of(spec: Value) -> Self {
-        Self { spec: significant(spec), digests: Vec::new(), since: None }
+impl<C> Identity<C> {
+    /// The identity of a content whose inputs are resources and whose output goes to `store`.
+    pub fn of(content: C, store: Option<&str>) -> Self {
+        Self { content, store: store.map(str::to_owned), digests: Vec::new(), since: None }
     }
 }
 

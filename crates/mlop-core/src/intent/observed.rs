@@ -1,14 +1,9 @@
 //! The state that an intent's decision depends on.
 
 use super::Intent;
-use crate::{
-    children::meta,
-    inputs::InputState,
-    resource::PodView,
-    runtime::{controller::Reports, workqueue::Key},
-};
+use crate::{children::meta, inputs::InputState, resource::PodView, runtime::workqueue::Key};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Resource, ResourceExt};
+use kube::{Resource, ResourceExt, core::object::HasStatus};
 use mlop_api::status::IntentStatus;
 use std::sync::Arc;
 
@@ -54,7 +49,7 @@ impl<I: Intent> Observed<I> {
 
     /// The status that was written last.
     pub fn status(&self) -> Option<&IntentStatus> {
-        self.object.reported()
+        self.object.status()
     }
 
     /// Whether the intent is being deleted.

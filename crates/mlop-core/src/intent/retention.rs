@@ -53,8 +53,8 @@ pub(super) fn prune<I: Intent>(observed: &Observed<I>, status: &IntentStatus) ->
             || status.dead_letters.first().is_some_and(|dead| dead.run == name)
             || run.meta().deletion_timestamp.is_some()
     };
-    let old_runs = finished.into_iter().filter(|run| !is_needed(run)).skip(flow.keep() as usize);
-    let old_runs = old_runs.filter_map(|run| Delete::of(run.as_ref(), "above spec.keep"));
+    let old_runs = finished.into_iter().filter(|run| !is_needed(run)).skip(flow.history_limit() as usize);
+    let old_runs = old_runs.filter_map(|run| Delete::of(run.as_ref(), "above spec.historyLimit"));
     let active = status.activation.as_ref().and_then(|active| Revision::new(active.revision));
     let is_earlier = |revision: Revision| Some(revision) < active;
     let old_pods = observed.pods.iter().filter(|pod| Revision::of(pod.as_ref()).is_some_and(is_earlier));

@@ -1,9 +1,8 @@
 //! Revisions: the numbers under which results are activated. The highest one wins in the external system.
 
 use super::{Intent, Observed};
-use crate::runtime::controller::Reports;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Resource, ResourceExt};
+use kube::{Resource, ResourceExt, core::object::HasStatus};
 use mlop_api::labels;
 use std::fmt;
 
@@ -51,7 +50,7 @@ impl fmt::Display for Revision {
 impl<I: Intent> Observed<I> {
     /// The highest revision that is published or recorded as active.
     pub(super) fn published_revision(&self) -> Option<Revision> {
-        let status = self.object.reported()?;
+        let status = self.object.status()?;
         let published = status.artifact.as_ref().and_then(|artifact| Revision::new(artifact.revision));
         published.max(status.activation.as_ref().and_then(|active| Revision::new(active.revision)))
     }

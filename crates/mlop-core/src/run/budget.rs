@@ -1,10 +1,11 @@
 //! The budget of attempts, and the times between and after them.
 
 use super::{Run, RunResource, plan::Draft};
-use crate::{condition, intent::significant, runtime::backoff};
+use crate::{condition, runtime::backoff};
 use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 use mlop_api::{Digest, duration::Span, status::AttemptFailure};
+use serde_json::Value;
 
 /// Time the last attempt's pod stays for its logs, unless the run says otherwise.
 const POD_TTL: Span = Span::hours(1);
@@ -57,7 +58,7 @@ impl<R: Run> Draft<'_, R> {
 
     /// When the pods of a run that ended at `ended` are pruned.
     pub fn prune_due(&self, ended: Timestamp) -> Timestamp {
-        let ttl = self.observed.object.execution().keep_pods.unwrap_or(POD_TTL);
+        let ttl = self.observed.object.execution().ttl_after_finished.unwrap_or(POD_TTL);
         let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
         ended.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(ended)
     }
@@ -68,5 +69,27 @@ impl<R: Run> Draft<'_, R> {
 
     fn limit(&self) -> u32 {
         self.observed.object.execution().retry.limit
+    }
+}
+
+/// `value` without fields that are null, false, or an empty string, list or object.
+fn significant(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.into_iter().map(|(key, value)| (key, significant(value)));
+            Value::Object(kept.filter(|(_, value)| !is_default(value)).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(significant).collect()),
+        other => other,
+    }
+}
+
+fn is_default(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
     }
 }

@@ -67,15 +67,15 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use crate::{Blocked, resource::Cached, runtime::controller::Reports};
+use crate::Blocked;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{Resource, core::NamespaceResourceScope};
+use kube::core::object::{HasSpec, HasStatus};
 use mlop_api::{
-    run::{Execution, Lineage},
+    kinds::Kind,
+    run::{Execution, Lineage, RunSpec},
     status::RunStatus,
     task::Subject,
 };
-use serde::Serialize;
 
 pub use observed::Observed;
 pub use plan::plan;
@@ -83,38 +83,23 @@ pub use reconciler::Runs;
 pub use state::{RunState, run_state};
 
 /// A kind of run.
-pub trait RunResource:
-    Cached + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Reports<Status = RunStatus> + Serialize
-{
-    fn lineage(&self) -> &Lineage;
-    fn execution(&self) -> &Execution;
+pub trait RunResource: Kind + HasSpec<Spec: RunSpec> + HasStatus<Status = RunStatus> {
+    fn lineage(&self) -> &Lineage {
+        self.spec().lineage()
+    }
+    fn execution(&self) -> &Execution {
+        self.spec().execution()
+    }
     /// Name of the ObjectStore that receives the output.
-    fn store(&self) -> &str;
+    fn store(&self) -> &str {
+        self.spec().store()
+    }
 }
 
-macro_rules! run_resource {
-    ($($kind:path: |$run:ident| $store:expr),+ $(,)?) => {$(
-        impl RunResource for $kind {
-            fn lineage(&self) -> &Lineage {
-                &self.spec.identity.lineage
-            }
-            fn execution(&self) -> &Execution {
-                &self.spec.execution
-            }
-            fn store(&self) -> &str {
-                let $run = self;
-                $store
-            }
-        }
-    )+};
-}
-run_resource!(
-    mlop_api::dataset::DatasetVersion: |run| &run.spec.identity.store,
-    mlop_api::features::FeatureSnapshot: |run| &run.spec.identity.store,
-    mlop_api::training::TrainingRun: |run| &run.spec.identity.store,
-    // A version adds nothing to the tree that it registers: it stays in its input's store.
-    mlop_api::registry::ModelVersion: |run| run.spec.identity.lineage.inputs.first().map_or("", |input| &input.store),
-);
+impl<K> RunResource for K where K: Kind + HasSpec<Spec: RunSpec> + HasStatus<Status = RunStatus> {}
+
+/// The part of an intent's spec that determines the output of its runs of kind `R`.
+pub type Content<R> = <<R as HasSpec>::Spec as RunSpec>::Content;
 
 /// What a kind of run adds to the common course.
 pub trait Run: Send + Sync + 'static {

@@ -7,10 +7,9 @@ use crate::{
     condition::{self, ConditionStatus, Conditions},
     plan::{Action, Plan},
     resource::{JobView, PodView},
-    runtime::controller::Reports,
 };
 use jiff::{SignedDuration, Timestamp};
-use kube::Resource;
+use kube::{Resource, core::object::HasStatus};
 use mlop_api::{Reason, contract::condition_type, duration::Span, result::Failure, status::RunStatus};
 
 /// Time a pod may take to start, unless the run says otherwise.
@@ -50,7 +49,7 @@ pub(super) struct Draft<'a, R: Run> {
 impl<'a, R: Run> Draft<'a, R> {
     /// A draft that starts from the reported status.
     pub fn new(observed: &'a Observed<R>, now: Timestamp) -> Self {
-        let status = observed.object.reported().cloned().unwrap_or_default();
+        let status = observed.object.status().cloned().unwrap_or_default();
         Self { observed, status, now }
     }
 
@@ -96,7 +95,7 @@ impl<'a, R: Run> Draft<'a, R> {
         match pod_outcome::of(pod) {
             Outcome::Running => self.report_running().with_action(action),
             Outcome::Starting(held_up) => self.follow_start(pod, held_up).with_action(action),
-            Outcome::Succeeded(result) => self.succeed(result),
+            Outcome::Succeeded(result) => self.succeed(*result),
             Outcome::Failed(ended) => {
                 let at = pod_outcome::ended_at(pod).unwrap_or(self.now);
                 self.fail(ended, at)

@@ -74,5 +74,5 @@ impl Setup {
 }
 
 fn has_succeeded<R: RunResource>(run: &R) -> bool {
-    run.reported().is_some_and(|status| condition::is_true(&status.conditions, condition_type::SUCCEEDED))
+    run.status().is_some_and(|status| condition::is_true(&status.conditions, condition_type::SUCCEEDED))
 }

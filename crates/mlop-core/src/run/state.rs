@@ -16,7 +16,7 @@ pub enum RunState {
 
 /// Reads a run's conditions. A failure of an earlier spec does not count.
 pub fn run_state<R: RunResource>(run: &R) -> RunState {
-    let conditions = run.reported().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let conditions = run.status().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let Some(succeeded) = condition::get(conditions, condition_type::SUCCEEDED) else {
         return RunState::Active(None);
     };

@@ -420,7 +420,7 @@ fn pods_of_an_ended_run_are_pruned_after_their_time_to_live() {
         ("nothing is left", done().without_pods().at(100), "quiet"),
         (
             "another time to live",
-            done().edited(|spec| spec.execution.keep_pods = Some(Span::minutes(1))).at(100),
+            done().edited(|spec| spec.execution.ttl_after_finished = Some(Span::minutes(1))).at(100),
             "quiet delete delay-1-1",
         ),
     ]);

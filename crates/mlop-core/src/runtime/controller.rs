@@ -17,8 +17,8 @@ use crate::{
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::Resource;
-use mlop_api::{Reason, contract::condition_type};
+use kube::{Resource, core::object::HasStatus};
+use mlop_api::{Reason, contract::condition_type, status::Conditioned};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -38,8 +38,8 @@ const RECONCILE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The reconciler of one kind. `plan` gets no client and no clock: its signature is the invariant.
 pub trait Reconciler: Send + Sync + 'static {
-    type Resource: Cached + Resource<DynamicType = ()> + Reports<Status = Self::Status>;
-    type Status: Serialize + PartialEq + Clone + Send + Sync;
+    type Resource: Cached + Resource<DynamicType = ()> + HasStatus<Status = Self::Status>;
+    type Status: Conditioned + Serialize + PartialEq + Clone + Send + Sync;
     type Observed: Send;
 
     /// Reads the state that `plan` depends on, mostly from caches. It never writes and never decides.
@@ -55,34 +55,6 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Decides; total and synchronous. The same state at the same time gives the same plan.
     fn plan(observed: &Self::Observed, now: Timestamp) -> Plan<Self::Status>;
 }
-
-/// A resource with a status that carries conditions.
-pub trait Reports {
-    type Status;
-    fn reported(&self) -> Option<&Self::Status>;
-    fn conditions(status: &mut Self::Status) -> &mut Vec<Condition>;
-}
-
-macro_rules! reports {
-    ($status:path: $($kind:path),+ $(,)?) => {$(
-        impl Reports for $kind {
-            type Status = $status;
-            fn reported(&self) -> Option<&$status> {
-                self.status.as_ref()
-            }
-            fn conditions(status: &mut $status) -> &mut Vec<Condition> {
-                &mut status.conditions
-            }
-        }
-    )+};
-}
-reports!(mlop_api::status::IntentStatus: mlop_api::dataset::Dataset, mlop_api::features::FeatureView,
-    mlop_api::training::TrainingJob, mlop_api::registry::Model);
-reports!(mlop_api::status::RunStatus: mlop_api::dataset::DatasetVersion, mlop_api::features::FeatureSnapshot,
-    mlop_api::training::TrainingRun, mlop_api::registry::ModelVersion);
-reports!(mlop_api::status::ConnectionStatus: mlop_api::dataset::ObjectStore, mlop_api::features::FeatureStore,
-    mlop_api::registry::TrackingServer);
-reports!(mlop_api::status::DeploymentStatus: mlop_api::deployment::ModelDeployment);
 
 /// Runs one reconciler over the objects of its cache.
 pub struct Controller<R: Reconciler> {
@@ -188,7 +160,7 @@ impl<R: Reconciler> Controller<R> {
         if plan.status.is_none() {
             plan.status = recovered::<R>(&object, self.cx.now());
         }
-        if plan.status.as_ref() == object.reported() {
+        if plan.status.as_ref() == object.status() {
             plan.status = None;
         }
         let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
@@ -268,17 +240,10 @@ impl<R: Reconciler> Controller<R> {
     /// Adds the reason of the failure to the status. An earlier good state stays visible.
     async fn report_failure(&self, key: &Key, error: &Error) {
         let (Some((reason, stalled)), Some(object)) = (error.report(), self.cache.get(key)) else { return };
-        let Some(before) = object.reported() else { return };
+        let Some(before) = object.status() else { return };
         let mut status = before.clone();
         let generation = object.meta().generation.unwrap_or_default();
-        overlay(
-            R::Resource::conditions(&mut status),
-            generation,
-            self.cx.now(),
-            reason,
-            stalled,
-            &error.to_string(),
-        );
+        overlay(status.conditions_mut(), generation, self.cx.now(), reason, stalled, &error.to_string());
         if &status == before {
             return;
         }
@@ -307,8 +272,8 @@ impl<R: Reconciler> Controller<R> {
 
 /// The status without the failure of an earlier reconcile, for a plan that reports no status.
 fn recovered<R: Reconciler>(object: &R::Resource, now: Timestamp) -> Option<R::Status> {
-    let mut status = object.reported()?.clone();
-    let list = R::Resource::conditions(&mut status);
+    let mut status = object.status()?.clone();
+    let list = status.conditions_mut();
     let failures = [condition_type::RECONCILING, condition_type::STALLED].into_iter();
     let failed =
         failures.filter_map(|kind| crate::condition::get(list, kind)).any(|c| Error::reports(&c.reason));

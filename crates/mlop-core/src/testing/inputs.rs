@@ -40,8 +40,10 @@ pub fn version(name: &str, number: u32, seconds: i64) -> InputState {
 /// A ready input that descends from version `root` of the Dataset `root`.
 pub fn descendant(name: &str, root: u32) -> InputState {
     let digest = Digest::of_bytes(&root.to_be_bytes());
-    let roots = json!([{"kind": "Dataset", "name": "root", "digest": digest}]);
-    input(name, Some(dataset(name, root, -100, roots, Value::Null)))
+    let ancestors = json!([
+        {"apiGroup": "mlop.dev", "kind": "Dataset", "name": "root", "digest": digest, "root": true},
+    ]);
+    input(name, Some(dataset(name, root, -100, ancestors, Value::Null)))
 }
 
 /// A ready input whose newer data has failed.
@@ -62,7 +64,7 @@ fn cause(name: &str) -> Value {
 }
 
 /// A Dataset with version `version` as its artifact, published `seconds` after [`NOW`].
-pub fn dataset(name: &str, version: u32, seconds: i64, roots: Value, cause: Value) -> Value {
+pub fn dataset(name: &str, version: u32, seconds: i64, ancestors: Value, cause: Value) -> Value {
     let digest = Digest::of_bytes(format!("{name} {version}").as_bytes());
     let at = super::at(NOW + seconds);
     json!({
@@ -71,7 +73,7 @@ pub fn dataset(name: &str, version: u32, seconds: i64, roots: Value, cause: Valu
             "observedGeneration": 1,
             "artifact": {"digest": digest, "store": "files", "uri": "s3://files", "mediaType": "table",
                 "revision": version, "generation": 1, "inputDigest": digest, "run": "r", "inputs": [],
-                "roots": roots, "producedAt": format!("{at:.6}")},
+                "ancestors": ancestors, "producedAt": format!("{at:.6}")},
             "cause": cause,
             "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "",
                 "observedGeneration": 1, "lastTransitionTime": time(NOW)}],

@@ -1,12 +1,10 @@
 //! A kind of intent and a kind of run.
 
-use crate::{resource::Cached, run::RunResource, runtime::controller::Reports};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use mlop_api::{
     Digest,
     common::{Consistency, Flow, NamedInput, Trigger},
-    run::{Execution, Lineage},
+    run::{Execution, Lineage, RunSpec},
     status::{IntentStatus, RunStatus},
 };
 use serde::{Deserialize, Serialize};
@@ -27,7 +25,7 @@ pub struct ForecastSpec {
     pub pin: Option<String>,
     pub suspend: bool,
     pub trigger: Trigger,
-    pub keep: u32,
+    pub history_limit: u32,
     /// Results must be at least this good.
     pub gate: Option<u32>,
     pub alias: String,
@@ -44,8 +42,15 @@ pub struct ForecastSpec {
     schema = "disabled"
 )]
 pub struct ForecastRunSpec {
+    pub content: ForecastContent,
     pub lineage: TestLineage,
     pub execution: Execution,
+}
+
+/// The part of a Forecast that determines its result.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ForecastContent {
+    pub method: String,
 }
 
 /// [`Lineage`] with a default.
@@ -55,42 +60,26 @@ pub struct TestLineage(pub Lineage);
 impl Default for TestLineage {
     fn default() -> Self {
         let input_digest = Digest::of_bytes(b"");
-        Self(Lineage { input_digest, semantics_version: 1, inputs: Vec::new(), roots: Vec::new() })
+        Self(Lineage { input_digest, semantics_version: 1, inputs: Vec::new(), ancestors: Vec::new() })
     }
 }
 
-impl Cached for Forecast {}
-impl Cached for ForecastRun {}
-
-impl Reports for Forecast {
-    type Status = IntentStatus;
-    fn reported(&self) -> Option<&IntentStatus> {
-        self.status.as_ref()
+impl RunSpec for ForecastRunSpec {
+    type Content = ForecastContent;
+    fn content(&self) -> &ForecastContent {
+        &self.content
     }
-    fn conditions(status: &mut IntentStatus) -> &mut Vec<Condition> {
-        &mut status.conditions
-    }
-}
-
-impl Reports for ForecastRun {
-    type Status = RunStatus;
-    fn reported(&self) -> Option<&RunStatus> {
-        self.status.as_ref()
-    }
-    fn conditions(status: &mut RunStatus) -> &mut Vec<Condition> {
-        &mut status.conditions
-    }
-}
-
-impl RunResource for ForecastRun {
     fn lineage(&self) -> &Lineage {
-        &self.spec.lineage.0
+        &self.lineage.0
     }
     fn execution(&self) -> &Execution {
-        &self.spec.execution
+        &self.execution
     }
     fn store(&self) -> &str {
         "files"
+    }
+    fn digested_store(&self) -> Option<&str> {
+        Some("files")
     }
 }
 
@@ -104,7 +93,7 @@ impl Flow for ForecastSpec {
     fn trigger(&self) -> &Trigger {
         &self.trigger
     }
-    fn keep(&self) -> u32 {
-        self.keep
+    fn history_limit(&self) -> u32 {
+        self.history_limit
     }
 }

@@ -5,7 +5,7 @@ mod kinds;
 mod pods;
 
 pub use inputs::{dataset, descendant, failed, input, missing, outdated, ready, version};
-pub use kinds::{Forecast, ForecastRun, ForecastRunSpec, ForecastSpec, TestLineage};
+pub use kinds::{Forecast, ForecastContent, ForecastRun, ForecastRunSpec, ForecastSpec, TestLineage};
 pub use pods::{held_up, running, scheduled, terminated};
 
 use jiff::Timestamp;

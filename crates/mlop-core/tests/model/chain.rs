@@ -292,7 +292,7 @@ impl Chain {
             status.and_then(|status| status.artifact.as_ref()).map_or(0, |artifact| artifact.revision);
         let at = stage::ended_at(published);
         let ended = self.known.runs.get((&run, succeeded, at), || {
-            let digest = stage::output(stage, &run.spec.identity.sql, oracle::digests(&run));
+            let digest = stage::output(stage, &run.spec.content.sql, oracle::digests(&run));
             let output = (succeeded == "True").then(|| {
                 json!({"digest": digest, "store": "files", "uri": "s3://files", "mediaType": "table"})
             });

@@ -102,7 +102,7 @@ fn chain_follows_new_data_and_edits() {
 
 #[test]
 fn chain_follows_edits_of_every_stage() {
-    check(Chain::new(Shape::Nested, Start::Settled, 1, &[Event::Edit]), 1_000);
+    check(Chain::new(Shape::Nested, Start::Settled, 1, &[Event::Edit]), 700);
 }
 
 #[test]
@@ -246,13 +246,13 @@ fn search_finds_an_unreported_failure() {
     bites(decide, true, &[Event::NewData, Event::Failure], REST);
 }
 
-/// The runs deleted with `keep: 0` while `annotation` prevents the publication of a successful run.
+/// The runs deleted with `historyLimit: 0` while `annotation` prevents the publication of a successful run.
 fn unpublished(annotation: &str) -> Vec<String> {
     let chain = Chain::new(Shape::Diamond, Start::Settled, 0, &[]);
     let mut settled = chain.init_states().remove(0);
     let node = settled.stages.remove(0);
     let mut view = node.live.as_ref().unwrap().json().clone();
-    view["spec"]["keep"] = 0.into();
+    view["spec"]["historyLimit"] = 0.into();
     view["metadata"]["annotations"] = serde_json::json!({annotation: "true"});
     view.as_object_mut().unwrap().remove("status");
     let plan = faithful(stage::observed(&shared::Shared::of(&view), &node.caches, &node.runs));

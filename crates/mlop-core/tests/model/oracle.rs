@@ -77,7 +77,7 @@ pub fn start(
     run: &FeatureSnapshot,
     stage: usize,
 ) -> Option<Rule> {
-    let lineage = &run.spec.identity.lineage;
+    let lineage = &run.spec.lineage;
     let right = |(input, object): (&RunInput, &Option<&InputObject>)| {
         usable(*object) == Some(&input.record.digest)
             && object.is_some_and(|o| o.metadata.uid.as_deref() == Some(input.record.uid.as_str()))
@@ -105,12 +105,12 @@ pub fn start(
 }
 
 fn same_work(a: &FeatureSnapshot, b: &FeatureSnapshot) -> bool {
-    a.spec.identity.sql == b.spec.identity.sql && digests(a).eq(digests(b))
+    a.spec.content.sql == b.spec.content.sql && digests(a).eq(digests(b))
 }
 
 /// The digests of a run's inputs.
 pub fn digests(run: &FeatureSnapshot) -> impl Iterator<Item = &Digest> {
-    run.spec.identity.lineage.inputs.iter().map(|input| &input.record.digest)
+    run.spec.lineage.inputs.iter().map(|input| &input.record.digest)
 }
 
 /// Whether both inputs of the third stage descend from one version of the source.
@@ -158,7 +158,7 @@ pub fn ready_is_right(node: &Node) -> bool {
     }
     match (&view.spec.pin, node.run(&artifact.run)) {
         (Some(pin), _) => *pin == artifact.run,
-        (None, Some(run)) => run.spec.identity.sql == view.spec.sql,
+        (None, Some(run)) => run.spec.content.sql == view.spec.sql,
         (None, None) => true,
     }
 }
@@ -232,7 +232,7 @@ fn at_rest(stage: usize, node: &Node, inputs: &[Option<&InputObject>]) -> Result
         };
     };
     let wanted = |run: &FeatureSnapshot| {
-        run.spec.identity.sql == view.spec.sql && self::digests(run).eq(digests.iter().copied())
+        run.spec.content.sql == view.spec.sql && self::digests(run).eq(digests.iter().copied())
     };
     if node.runs.iter().any(|run| wanted(run) && stands(run) == Stands::Dead) {
         let ours = status.cause.as_ref().is_some_and(|cause| cause.name == STAGES[stage]);
@@ -257,6 +257,6 @@ fn at_rest(stage: usize, node: &Node, inputs: &[Option<&InputObject>]) -> Result
 /// Whether inputs that share a root have it at the same digest.
 fn shared_roots(inputs: &[Option<&InputObject>]) -> bool {
     let artifacts = inputs.iter().flatten().filter_map(|object| object.status.artifact.as_ref());
-    let roots: Vec<_> = artifacts.flat_map(|artifact| &artifact.roots).collect();
-    roots.iter().all(|a| roots.iter().all(|b| a.name != b.name || a.digest == b.digest))
+    let ancestors: Vec<_> = artifacts.flat_map(|artifact| &artifact.ancestors).collect();
+    ancestors.iter().all(|a| ancestors.iter().all(|b| a.name != b.name || a.digest == b.digest))
 }

@@ -8,7 +8,7 @@ use mlop_api::{
     Digest,
     common::{Consistency, Flow, NamedInput},
     dataset::Dataset,
-    features::{FeatureSnapshot, FeatureSnapshotIdentity, FeatureSnapshotSpec, FeatureView},
+    features::{FeatureContent, FeatureSnapshot, FeatureSnapshotSpec, FeatureView},
     run::{Execution, Lineage},
     status::Verdict,
 };
@@ -77,6 +77,8 @@ pub struct Stage;
 
 /// A stage with this annotation waits for its activation.
 pub const WAITS: &str = "waits";
+/// The ObjectStore of all snapshots.
+const STORE: &str = "files";
 /// A stage with this annotation rejects every result.
 pub const REJECTS: &str = "rejects";
 
@@ -99,8 +101,9 @@ impl Intent for Stage {
         object.spec.consistency
     }
 
-    fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked> {
-        Ok(Identity { spec: json!({"sql": observed.object.spec.sql}), digests: Vec::new(), since: None })
+    fn identity(observed: &Observed<Self>) -> Result<Identity<FeatureContent>, Blocked> {
+        let content = FeatureContent::from(&observed.object.spec);
+        Ok(Identity { content, store: Some(STORE.to_owned()), digests: Vec::new(), since: None })
     }
 
     fn execution(_: &FeatureView) -> Execution {
@@ -108,21 +111,16 @@ impl Intent for Stage {
     }
 
     fn run(
-        observed: &Observed<Self>,
+        _: &Observed<Self>,
         meta: ObjectMeta,
+        identity: &Identity<FeatureContent>,
         lineage: Lineage,
         execution: Execution,
         _: &[ReadyInput],
     ) -> FeatureSnapshot {
-        let spec = &observed.object.spec;
-        let identity = FeatureSnapshotIdentity {
-            lineage,
-            sql: spec.sql.clone(),
-            entities: spec.entities.clone(),
-            timestamp: spec.timestamp.clone(),
-            store: "files".to_owned(),
-        };
-        FeatureSnapshot { metadata: meta, spec: FeatureSnapshotSpec { identity, execution }, status: None }
+        let (content, store) = (identity.content.clone(), STORE.to_owned());
+        let spec = FeatureSnapshotSpec { content, lineage, store, execution };
+        FeatureSnapshot { metadata: meta, spec, status: None }
     }
 
     fn judge(object: &FeatureView, run: &FeatureSnapshot) -> Option<Verdict> {
@@ -180,7 +178,7 @@ pub fn view(shape: Shape, stage: usize, born: u8) -> Value {
         "metadata": {"name": name, "namespace": "default", "uid": format!("{name}-{born}"), "generation": 1,
             "creationTimestamp": created()},
         "spec": {"inputs": inputs.collect::<Vec<_>>(), "sql": "1", "entities": ["e"], "timestamp": "t",
-            "featureStore": "features", "keep": 1},
+            "featureStore": "features", "historyLimit": 1},
     })
 }
 
@@ -200,7 +198,7 @@ pub fn source(version: u8, revision: u8, failing: bool) -> Value {
             "observedGeneration": 1,
             "artifact": {"digest": digest, "store": "files", "uri": "s3://files", "mediaType": "table",
                 "revision": revision, "generation": 1, "inputDigest": digest, "run": "s-run", "inputs": [],
-                "roots": [], "producedAt": "2026-01-01T00:00:00.000000Z"},
+                "ancestors": [], "producedAt": "2026-01-01T00:00:00.000000Z"},
             "cause": cause,
             "conditions": [condition("Ready", true), condition("UpToDate", !failing)],
         },

@@ -15,7 +15,7 @@ use arrow::{
 use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use futures::TryStreamExt;
 use mlop_api::{
-    dataset::{Column, ColumnType, Csv, Freshness, Quarantine as Budget, Rules},
+    dataset::{Column, ColumnType, Csv, DatasetContent, Freshness, Quarantine as Budget, Rules},
     task::ScanWork,
 };
 use proptest::prelude::*;
@@ -56,11 +56,13 @@ async fn world(objects: &[(&str, &[u8])], columns: Vec<Column>) -> World {
     let work = VersionWork {
         source: source.store().clone(),
         listing,
-        format: Format { csv: Some(csv), ndjson: None, parquet: None },
-        columns,
-        unique: Vec::new(),
-        quarantine: Budget { max_ratio: "0".into() },
-        rules: Rules::default(),
+        content: DatasetContent {
+            format: Format { csv: Some(csv), ndjson: None, parquet: None },
+            columns,
+            unique: Vec::new(),
+            quarantine: Budget { max_ratio: "0".into() },
+            rules: Rules::default(),
+        },
         previous_rows: None,
         output: output.store().clone(),
     };
@@ -69,7 +71,7 @@ async fn world(objects: &[(&str, &[u8])], columns: Vec<Column>) -> World {
 
 impl World {
     fn csv(&mut self) -> &mut Csv {
-        self.work.format.csv.get_or_insert_default()
+        self.work.content.format.csv.get_or_insert_default()
     }
 
     async fn summary(&self) -> String {
@@ -194,7 +196,7 @@ async fn an_object_that_is_not_whole_gzip_is_refused() {
 #[tokio::test]
 async fn a_table_without_rows_still_has_its_columns() {
     let mut world = world(&[("a.csv", b"a\n")], vec![column("a", ColumnType::Int64)]).await;
-    world.work.rules.min_rows = Some(0);
+    world.work.content.rules.min_rows = Some(0);
     let (manifest, rows) = world.table().await;
     assert_eq!((manifest.rows, manifest.parts.len(), rows.len()), (0, 1, 0));
 }
@@ -205,14 +207,14 @@ async fn rules_look_at_the_whole_version() {
     let mut world = world(&[("a.csv", b"a,at\n1,2026-02-27\n2,2026-02-28\n")], columns).await;
     world.work.previous_rows = Some(100);
     world.table().await;
-    world.work.rules.max_row_change = Some("0.9".into());
+    world.work.content.rules.max_row_change = Some("0.9".into());
     world.fails(Reason::RuleViolated, &["2 rows", "100", "0.980", "rules.maxRowChange 0.9"]).await;
     world.work.previous_rows = Some(3);
     let freshness =
         |hours| Freshness { column: "at".into(), max_age: mlop_api::duration::Span::hours(hours) };
-    world.work.rules.freshness = Some(freshness(34));
+    world.work.content.rules.freshness = Some(freshness(34));
     world.table().await;
-    world.work.rules.freshness = Some(freshness(33));
+    world.work.content.rules.freshness = Some(freshness(33));
     world.fails(Reason::RuleViolated, &["the newest at is 2026-02-28T00:00:00Z", "33h"]).await;
 }
 
@@ -240,7 +242,7 @@ async fn a_column_of_another_type_is_a_schema_mismatch() {
     let csv = b"a,b\n1.5,1\nNA,2\nx,3\n";
     let columns = vec![nullable("a", ColumnType::Int64), column("b", ColumnType::Int64)];
     let mut world = world(&[("a.csv", csv)], columns).await;
-    world.work.quarantine.max_ratio = "1".into();
+    world.work.content.quarantine.max_ratio = "1".into();
     world.fails(Reason::SchemaMismatch, &["column a", "2 values", "int64", "\"1.5\"", "(a.csv:2)"]).await;
 }
 
@@ -250,8 +252,8 @@ async fn rejected_rows_within_the_budget_are_set_aside() {
     let mut columns = vec![column("a", ColumnType::Int64), column("b", ColumnType::String)];
     columns[1].pattern = Some("[a-z]".into());
     let mut world = world(&[("a.csv", csv)], columns).await;
-    world.work.unique = vec!["a".into()];
-    world.work.quarantine.max_ratio = "0.9".into();
+    world.work.content.unique = vec!["a".into()];
+    world.work.content.quarantine.max_ratio = "0.9".into();
     assert_eq!(world.table().await.1, ["1|x"]);
     assert!(world.summary().await.starts_with("1 row, 6 rejected: "));
     let rejects = world.rejects().await;
@@ -283,7 +285,7 @@ async fn an_exceeded_budget_names_the_worst_rules_with_examples() {
     let mut columns = vec![column("a", ColumnType::Int64), column("b", ColumnType::Int64)];
     columns[1].max = Some("10".into());
     let mut world = world(&[("a.csv", csv.as_bytes())], columns).await;
-    world.work.quarantine.max_ratio = "0.1".into();
+    world.work.content.quarantine.max_ratio = "0.1".into();
     let uri = format!("s3://data/test/rejects/{}/", world.work.listing.hex());
     let told = [
         "11 of 101 rows",
@@ -298,7 +300,7 @@ async fn an_exceeded_budget_names_the_worst_rules_with_examples() {
         )
         .await;
     assert_eq!(world.rejects().await.len(), 11);
-    world.work.quarantine.max_ratio = "0.11".into();
+    world.work.content.quarantine.max_ratio = "0.11".into();
     world.version().await.unwrap();
 }
 
@@ -318,7 +320,7 @@ async fn unique_holds_over_all_objects_and_compares_values() {
     let objects: &[(&str, &[u8])] = &[("a.csv", b"a,b\n1.0,x\n2,\n"), ("b.csv", b"a,b\n1,x\n2,x\n2,NA\n")];
     let mut world =
         world(objects, vec![column("a", ColumnType::Float64), nullable("b", ColumnType::String)]).await;
-    world.work.unique = vec!["a".into(), "b".into()];
+    world.work.content.unique = vec!["a".into(), "b".into()];
     world.fails(Reason::QuarantineBudgetExceeded, &["1 of 5", "unique", "b.csv:2"]).await;
 }
 

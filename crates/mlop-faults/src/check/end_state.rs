@@ -1,6 +1,6 @@
 //! The state of all objects, compared between a run with faults and the run without.
 
-use kube::Resource;
+use kube::{Resource, core::object::HasStatus};
 use mlop_api::{
     contract::condition_type,
     dataset::{Dataset, DatasetVersion, ObjectStore},
@@ -10,7 +10,7 @@ use mlop_api::{
     status::IntentStatus,
     training::{TrainingJob, TrainingRun},
 };
-use mlop_core::{Cached, Reports, condition, run::RunResource};
+use mlop_core::{Cached, condition, run::RunResource};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -41,10 +41,10 @@ pub fn end_state(cluster: &impl Objects) -> Value {
 pub fn digests(cluster: &impl Objects) -> Value {
     fn of<K>(cluster: &impl Objects) -> Vec<Value>
     where
-        K: Cached + Resource<DynamicType = ()> + Reports<Status = IntentStatus>,
+        K: Cached + Resource<DynamicType = ()> + HasStatus<Status = IntentStatus>,
     {
         let state = |intent: &K| {
-            let status = intent.reported().cloned().unwrap_or_default();
+            let status = intent.status().cloned().unwrap_or_default();
             let digest = status.artifact.map(|artifact| artifact.digest);
             object(intent, json!({"digest": digest, "conditions": summaries(status.conditions)}))
         };
@@ -56,7 +56,7 @@ pub fn digests(cluster: &impl Objects) -> Value {
     objects.extend(of::<Model>(cluster));
     for deployment in cluster.list::<ModelDeployment>() {
         let status = deployment.status.clone().unwrap_or_default();
-        let digest = status.serving.map(|serving| serving.digest);
+        let digest = status.serving.first().map(|serving| serving.digest.clone());
         objects
             .push(object(&deployment, json!({"digest": digest, "conditions": summaries(status.conditions)})));
     }
@@ -100,7 +100,7 @@ fn intents_and_connections(cluster: &impl Objects, generations: bool) -> Vec<Val
     }
     for deployment in cluster.list::<ModelDeployment>() {
         let status = deployment.status.clone().unwrap_or_default();
-        let serving = status.serving.map(|serving| (serving.version, serving.digest));
+        let serving = status.serving.first().map(|serving| (serving.version.clone(), serving.digest.clone()));
         let state =
             json!({"conditions": summaries(status.conditions), "serving": serving, "cause": status.cause});
         objects.push(object(&deployment, state));
@@ -118,10 +118,10 @@ fn summaries(list: Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition
 
 fn intents<K>(cluster: &impl Objects, generations: bool) -> Vec<Value>
 where
-    K: Cached + Resource<DynamicType = ()> + Reports<Status = IntentStatus>,
+    K: Cached + Resource<DynamicType = ()> + HasStatus<Status = IntentStatus>,
 {
     let state = |intent: &K| {
-        let status = intent.reported().cloned().unwrap_or_default();
+        let status = intent.status().cloned().unwrap_or_default();
         let artifact = status.artifact.map(|artifact| {
             json!([artifact.digest, artifact.run, generations.then_some(artifact.generation)])
         });
@@ -139,7 +139,7 @@ where
 
 fn runs<R: RunResource + DeserializeOwned>(cluster: &impl Objects) -> Vec<Value> {
     let state = |run: &R| {
-        let status = run.reported().cloned().unwrap_or_default();
+        let status = run.status().cloned().unwrap_or_default();
         let done = condition::is_true(&status.conditions, condition_type::SUCCEEDED);
         object(run, json!({"succeeded": done, "output": status.output.map(|output| output.digest)}))
     };

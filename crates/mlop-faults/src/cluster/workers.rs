@@ -8,7 +8,7 @@ use mlop_api::{
     common::Metric,
     labels,
     result::{Activated, Failure, Registered, ResultDocument},
-    task::{ActivateWork, AliasWork, Input, Task, Work},
+    task::{ActivateWork, AliasWork, Input, Provenance, Task, Work},
 };
 use mlop_sim::kubelet::PodOutcome;
 use std::{fmt::Debug, time::Duration};
@@ -102,7 +102,7 @@ fn activation(work: &Work, made: &ResultDocument) -> Option<(&'static str, Work,
             let (alias, registered) = (work.alias.clone()?, made.registered.clone()?);
             let activation = alias.activation.clone();
             let (tracking, version) = (work.tracking.clone(), registered.version);
-            let work = AliasWork { tracking, registered_model: registered.model, version, alias };
+            let work = AliasWork { tracking, registered_model: registered.name, version, alias };
             Some(("alias", Work::Alias(work), activation))
         }
         _ => None,
@@ -118,20 +118,20 @@ fn result(work: &Work, external: &mut ExternalSystems) -> ResultDocument {
             ..Default::default()
         },
         Work::Version(work) => ResultDocument {
-            digest: made(&(&work.listing, &work.columns)),
+            digest: made(&(&work.listing, &work.content.columns)),
             summary: Some("10 rows".into()),
             ..Default::default()
         },
         Work::Snapshot(work) => {
             let inputs: Vec<_> = work.inputs.iter().map(|input| &input.digest).collect();
             ResultDocument {
-                digest: made(&(inputs, &work.sql)),
+                digest: made(&(inputs, &work.content.sql)),
                 summary: Some("10 rows".into()),
                 ..Default::default()
             }
         }
         Work::Train(work) => ResultDocument {
-            digest: made(&work.provenance),
+            digest: made(&Provenance::from(work)),
             metrics: vec![Metric::new("auc", external.auc)],
             summary: Some(format!("auc={}", external.auc)),
             ..Default::default()
@@ -143,9 +143,10 @@ fn result(work: &Work, external: &mut ExternalSystems) -> ResultDocument {
                 metrics: work.metrics.clone(),
                 summary: Some(format!("version {number}")),
                 registered: Some(Registered {
-                    model: work.registered_model.clone(),
+                    registry: work.registry.clone(),
+                    name: work.registered_model.clone(),
                     version: number.to_string(),
-                    run_id: "r".into(),
+                    reference: format!("models:/{}/{number}", work.registered_model),
                 }),
                 ..Default::default()
             }

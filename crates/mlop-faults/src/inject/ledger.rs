@@ -108,9 +108,7 @@ impl Ledger {
     /// A run may consume published artifacts only.
     fn check_inputs(&mut self, request: &OperatorRequest, body: &Value) {
         let spec = &body["spec"];
-        let lineage =
-            [&spec["lineage"], &spec["identity"]["lineage"]].into_iter().find(|part| part.is_object());
-        let Some(lineage) = lineage else {
+        let Some(lineage) = Some(&spec["lineage"]).filter(|part| part.is_object()) else {
             return self.add("gate safety", &format!("{} {} has no lineage", request.kind, request.name));
         };
         for input in lineage["inputs"].as_array().into_iter().flatten() {

@@ -121,7 +121,7 @@ fn is_served(cluster: &Cluster, version: Option<&str>) -> bool {
     let status = deployment.status.unwrap_or_default();
     condition::is_true(&status.conditions, condition_type::READY)
         && condition::is_true(&status.conditions, condition_type::UP_TO_DATE)
-        && status.serving.is_some_and(|serving| {
+        && status.serving.first().is_some_and(|serving| {
             let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
             let (wanted, found) = (number(version), number(serving.version.as_deref()));
             // A source that flapped may have become a version too.

@@ -5,7 +5,8 @@
 use mlop_api::{
     Digest,
     result::{Failure, ResultDocument},
-    task::{Provenance, Store, Subject, TrainWork},
+    task::{Store, Subject, TrainWork},
+    training::TrainingContent,
 };
 use mlop_artifact::{
     patience::Patience,
@@ -40,15 +41,14 @@ impl Run {
         let work = TrainWork {
             inputs: Vec::new(),
             output: store.store().clone(),
-            command: Vec::new(),
-            code: [("train.py".to_owned(), "print(1)".to_owned())].into(),
-            hyperparameters: [("learning_rate".to_owned(), "0.1".to_owned())].into(),
-            seed: 42,
-            provenance: Provenance {
+            content: TrainingContent {
+                code: [("train.py".to_owned(), "print(1)".to_owned())].into(),
+                hyperparameters: [("learning_rate".to_owned(), "0.1".to_owned())].into(),
                 seed: 42,
-                input_digest: Some(Digest::of_bytes(b"i")),
-                ..Provenance::default()
+                ..TrainingContent::default()
             },
+            input_digest: Digest::of_bytes(b"i"),
+            ancestors: Vec::new(),
             deadline_seconds: None,
             grace_seconds: None,
         };

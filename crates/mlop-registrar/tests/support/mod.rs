@@ -10,7 +10,7 @@ pub use fake::Fake;
 use mlop_api::{
     Digest, MEDIA_TREE,
     common::Metric,
-    contract::Root,
+    contract::Ancestor,
     result::{Activated, Failure, ResultDocument},
     task::{Alias, AliasWork, Input, Provenance, RegisterWork, Store, Subject},
 };
@@ -102,6 +102,7 @@ pub fn register_work(tracking: &str, unique: &str) -> RegisterWork {
     };
     let digest = Digest::of_bytes(unique.as_bytes());
     RegisterWork {
+        registry: "mlflow".into(),
         tracking: tracking.into(),
         source_uri: store.uri(&format!("trees/{}/", digest.hex())),
         model: Input { name: "model".into(), digest, media_type: MEDIA_TREE.into(), store },
@@ -126,10 +127,12 @@ pub fn provenance() -> Provenance {
             .map(|(name, value)| (name.into(), value.into()))
             .into(),
         inputs: [("features".to_owned(), Digest::of_bytes(b"features"))].into(),
-        roots: vec![Root {
+        ancestors: vec![Ancestor {
+            api_group: mlop_api::GROUP.into(),
             kind: "Dataset".into(),
             name: "flights".into(),
             digest: Digest::of_bytes(b"flights"),
+            root: true,
         }],
         ..Provenance::default()
     }

@@ -74,7 +74,7 @@ fn activation_pod_is_followed() {
         ),
         (
             "an edit retries what was refused",
-            rolled_back().reconciled().pods(pod_refused).reconciled().edited(|spec| spec.keep = 9),
+            rolled_back().reconciled().pods(pod_refused).reconciled().edited(|spec| spec.history_limit = 9),
             "Ready=Unknown/TrackingRefused InputsReady=True/Pinned UpToDate=False/TrackingRefused Reconciling \
              delete pod 3 then quiet create pod 3 requeue 3",
         ),

@@ -9,7 +9,10 @@ use crate::{
     plan::Action,
     resource::PodView,
     run::RunResource,
-    testing::{self, Forecast, ForecastRun, ForecastRunSpec, ForecastSpec, NS, TestLineage, at, time},
+    testing::{
+        self, Forecast, ForecastContent, ForecastRun, ForecastRunSpec, ForecastSpec, NS, TestLineage, at,
+        time,
+    },
 };
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
@@ -52,11 +55,11 @@ impl<const ACTIVATES: bool> Intent for Forecasts<ACTIVATES> {
         object.spec.consistency
     }
 
-    fn identity(observed: &Observed<Self>) -> Result<Identity, Blocked> {
+    fn identity(observed: &Observed<Self>) -> Result<Identity<ForecastContent>, Blocked> {
         if observed.object.spec.method == "guess" {
             return Err(Blocked::stalled(Reason::InvalidSpec, "spec.method: guess is not a method"));
         }
-        Ok(Identity::of(json!({"method": observed.object.spec.method})))
+        Ok(Identity::of(ForecastContent { method: observed.object.spec.method.clone() }, Some("files")))
     }
 
     fn execution(object: &Forecast) -> Execution {
@@ -66,11 +69,13 @@ impl<const ACTIVATES: bool> Intent for Forecasts<ACTIVATES> {
     fn run(
         _: &Observed<Self>,
         metadata: ObjectMeta,
+        identity: &Identity<ForecastContent>,
         lineage: Lineage,
         execution: Execution,
         _: &[ReadyInput],
     ) -> ForecastRun {
-        let spec = ForecastRunSpec { lineage: TestLineage(lineage), execution };
+        let spec =
+            ForecastRunSpec { content: identity.content.clone(), lineage: TestLineage(lineage), execution };
         ForecastRun { metadata, spec, status: None }
     }
 
@@ -117,7 +122,7 @@ pub struct Case {
 /// An intent without inputs whose results are not activated.
 pub fn intent(name: &str) -> Case {
     let mut object =
-        Forecast::new(name, ForecastSpec { method: "mean".into(), keep: 10, ..Default::default() });
+        Forecast::new(name, ForecastSpec { method: "mean".into(), history_limit: 10, ..Default::default() });
     object.metadata.namespace = Some(NS.into());
     object.metadata.uid = Some("intent-uid".into());
     object.metadata.generation = Some(1);
@@ -159,7 +164,7 @@ impl Case {
     }
 
     pub fn settles(self, seconds: u32) -> Self {
-        self.with(|spec| spec.trigger.settle = Some(Span::seconds(seconds)))
+        self.with(|spec| spec.trigger.stabilization_window = Some(Span::seconds(seconds)))
     }
 
     pub fn annotated(mut self, name: &str, value: &str) -> Self {

@@ -95,7 +95,7 @@ fn ready_inputs_start_a_run_unless_paused() {
         (
             "the inputs settle",
             delay().settles(160),
-            "Ready=Unknown/Settling InputsReady=True/InputsReady UpToDate=Unknown/Settling requeue 60",
+            "Ready=Unknown/Stabilizing InputsReady=True/InputsReady UpToDate=Unknown/Stabilizing requeue 60",
         ),
         (
             "the inputs have settled",

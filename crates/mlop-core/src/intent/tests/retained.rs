@@ -5,7 +5,7 @@ use mlop_api::labels;
 
 /// An intent that has published `versions` versions of its input, one after the other.
 fn published(versions: u32) -> Case {
-    (1..=versions).fold(intent("delay").with(|spec| spec.keep = 2), |case, number| {
+    (1..=versions).fold(intent("delay").with(|spec| spec.history_limit = 2), |case, number| {
         let second = i64::from(number) * 10;
         let case = case.input(version("flights", number, second)).at(second);
         case.its_run(succeeded_at(second + 1)).at(second + 2).reconciled()

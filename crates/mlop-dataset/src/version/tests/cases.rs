@@ -20,7 +20,7 @@ fn cities() -> Vec<Column> {
 /// A version of `content` with this budget.
 async fn of(key: &str, content: &[u8], columns: Vec<Column>, max_ratio: &str) -> World {
     let mut world = world(&[(key, content)], columns).await;
-    world.work.quarantine.max_ratio = max_ratio.into();
+    world.work.content.quarantine.max_ratio = max_ratio.into();
     world.csv().null_tokens = vec![String::new()];
     world
 }
@@ -74,7 +74,7 @@ async fn b03_na_is_a_country_where_its_column_says_so() {
     world
         .fails(Reason::QuarantineBudgetExceeded, &["country: 1 row against nullable false", "b03.csv:2"])
         .await;
-    world.work.columns[0].ignore_null_tokens = true;
+    world.work.content.columns[0].ignore_null_tokens = true;
     assert_eq!(world.table().await.1, ["NA|Windhoek|10", "NO|Oslo|", "NA|Walvis Bay|7"]);
 }
 
@@ -84,10 +84,10 @@ async fn b04_whole_numbers_with_a_fraction_and_booleans_of_postgres() {
     columns[1].nullable = true;
     let mut world = of("b04.csv", case!("b04.csv"), columns.clone(), "0").await;
     world.fails(Reason::SchemaMismatch, &["column children", "\"2.0\": set zeroFraction", "b04.csv:2"]).await;
-    world.work.columns[1].zero_fraction = true;
+    world.work.content.columns[1].zero_fraction = true;
     world.fails(Reason::SchemaMismatch, &["column active", "\"t\": set trueValues", "b04.csv:2"]).await;
-    world.work.columns[2].true_values = vec!["t".into()];
-    world.work.columns[2].false_values = vec!["f".into()];
+    world.work.content.columns[2].true_values = vec!["t".into()];
+    world.work.content.columns[2].false_values = vec!["f".into()];
     assert_eq!(world.table().await.1, ["1|2|true|1.0", "2||false|2.0", "3|0|true|3.0"]);
     let world = of("b04-one.csv", case!("b04-one.csv"), columns, "0.01").await;
     let summary = world.summary().await;
@@ -208,7 +208,7 @@ async fn b10_a_key_with_a_missing_part_is_unique() {
     columns[0].nullable = true;
     columns[1].nullable = true;
     let mut world = of("b10.csv", case!("b10.csv"), columns, "1").await;
-    world.work.unique = vec!["ord".into(), "line".into()];
+    world.work.content.unique = vec!["ord".into(), "line".into()];
     assert_eq!(world.table().await.1, ["1|1|a", "1||b", "1||c", "||d", "||e"]);
     assert_eq!(world.rejects().await[0]["line"], 7);
 }

@@ -136,15 +136,18 @@ async fn a_sensitive_value_is_in_no_message() {
         "{}",
         failure.message
     );
-    world.work.columns[1].max = Some("0".into());
-    world.work.rules.min_rows = Some(0);
-    world.work.quarantine.max_ratio = "1".into();
+    world.work.content.columns[1].max = Some("0".into());
+    world.work.content.rules.min_rows = Some(0);
+    world.work.content.quarantine.max_ratio = "1".into();
     assert!(!world.summary().await.contains("4711"));
-    world.work.columns[1].max = None;
+    world.work.content.columns[1].max = None;
     let (manifest, _) = world.table().await;
     assert_eq!((manifest.columns[1].count, manifest.columns[1].min.clone()), (1, None));
-    let world =
-        super::world(&[("x.csv", b"secret\nhunter2\nhunter3\n")], vec![world.work.columns[1].clone()]).await;
+    let world = super::world(
+        &[("x.csv", b"secret\nhunter2\nhunter3\n")],
+        vec![world.work.content.columns[1].clone()],
+    )
+    .await;
     let failure = world.version().await.unwrap_err();
     assert!(!failure.message.contains("hunter"), "{}", failure.message);
 }
@@ -155,7 +158,7 @@ async fn a_column_may_have_a_budget_of_its_own() {
     strict.quarantine = Some(Budget { max_ratio: "0.1".into() });
     let csv = b"a,b\n1,1\n2,x\n3,3\n4,4\n";
     let mut world = world(&[("x.csv", csv)], vec![column("a", ColumnType::Int64), strict]).await;
-    world.work.quarantine.max_ratio = "0.5".into();
+    world.work.content.quarantine.max_ratio = "0.5".into();
     world.fails(Reason::QuarantineBudgetExceeded, &["columns[b]: 1 of 4 rows", "0.1", "x.csv:3"]).await;
 }
 
@@ -164,7 +167,7 @@ async fn one_bad_value_of_a_sparse_column_is_a_bad_row() {
     let csv = format!("a,b\n{}1,x\n", "1,\n".repeat(1_000));
     let columns = vec![column("a", ColumnType::Int64), nullable("b", ColumnType::Int64)];
     let mut world = world(&[("x.csv", csv.as_bytes())], columns).await;
-    world.work.quarantine.max_ratio = "0.01".into();
+    world.work.content.quarantine.max_ratio = "0.01".into();
     let summary = world.summary().await;
     assert_eq!(
         summary,
@@ -177,8 +180,8 @@ async fn rejected_rows_are_set_aside_byte_for_byte() {
     let csv = b"a,b\n \"x\"y,\"1\"\n\xff\xfe,2\n1,\"q\n";
     let columns = vec![column("a", ColumnType::String), column("b", ColumnType::String)];
     let mut world = world(&[("x.csv", csv)], columns).await;
-    world.work.quarantine.max_ratio = "1".into();
-    world.work.rules.min_rows = Some(0);
+    world.work.content.quarantine.max_ratio = "1".into();
+    world.work.content.rules.min_rows = Some(0);
     world.version().await.unwrap();
     let rejects = world.rejects().await;
     assert_eq!(rejects[0]["raw"], " \"x\"y,\"1\"");

@@ -23,14 +23,14 @@ fn parquet(columns: Vec<(&str, ArrayRef)>, codec: Codec) -> Vec<u8> {
 
 async fn parquet_world(object: &[u8], columns: Vec<Column>) -> World {
     let mut world = world(&[("x.parquet", object)], columns).await;
-    world.work.format =
+    world.work.content.format =
         Format { csv: None, ndjson: None, parquet: Some(Parquet { null_tokens: vec![String::new()] }) };
     world
 }
 
 async fn ndjson_world(object: &[u8], columns: Vec<Column>) -> World {
     let mut world = world(&[("x.json", object)], columns).await;
-    world.work.format =
+    world.work.content.format =
         Format { csv: None, ndjson: Some(Ndjson { null_tokens: vec![String::new()] }), parquet: None };
     world
 }
@@ -94,7 +94,7 @@ async fn values_of_parquet_are_checked_like_others() {
     let mut first = column("a", ColumnType::Int64);
     first.max = Some("3".into());
     let mut world = parquet_world(&parquet(columns, Codec::SNAPPY), vec![first, whole]).await;
-    world.work.quarantine.max_ratio = "1".into();
+    world.work.content.quarantine.max_ratio = "1".into();
     assert_eq!(world.table().await.1, ["1|1"]);
     let rejects = world.rejects().await;
     let shown: Vec<_> = rejects.iter().map(|r| format!("{} {} {}", r["line"], r["rule"], r["raw"])).collect();
@@ -139,7 +139,7 @@ async fn rows_of_json_are_typed_and_exact() {
         columns,
     )
     .await;
-    world.work.quarantine.max_ratio = "0.9".into();
+    world.work.content.quarantine.max_ratio = "0.9".into();
     let summary = world.summary().await;
     assert!(summary.contains("1 row that are not one JSON object per line (x.json:3)"), "{summary}");
     assert!(summary.contains("city: 1 row against type string, for example \"2\""), "{summary}");
@@ -155,8 +155,8 @@ async fn a_column_may_come_from_the_key() {
         &[("dt=2026-01-01/stocks/AAPL.csv", b"v\n1\n2\n"), ("stocks/MSFT.csv", b"v\n3\n")];
     let mut world = world(objects, vec![symbol, column("v", ColumnType::Int64), day]).await;
     assert_eq!(world.table().await.1, ["AAPL|1|2026-01-01", "AAPL|2|2026-01-01", "MSFT|3|"]);
-    world.work.unique = vec!["symbol".into(), "v".into()];
+    world.work.content.unique = vec!["symbol".into(), "v".into()];
     assert_eq!(world.table().await.1.len(), 3);
-    world.work.columns[0].from_key = Some("(a)(b)".into());
+    world.work.content.columns[0].from_key = Some("(a)(b)".into());
     world.fails(Reason::InvalidSpec, &["columns[symbol].fromKey", "2 groups"]).await;
 }

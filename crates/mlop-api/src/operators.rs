@@ -1,0 +1,125 @@
+//! The facts about each operator that its code, chart, images and tests share.
+
+use crate::kinds::{self, Class};
+
+/// An operator.
+#[derive(Clone, Copy, Debug)]
+pub struct Operator {
+    /// Name of its package, program, image and chart.
+    pub name: &'static str,
+    /// The kinds that it reconciles.
+    pub kinds: &'static [&'static str],
+    /// Kinds of mlop that its chart lets it read as inputs.
+    pub inputs: &'static [&'static str],
+    /// Package, program and image that its pods in the users' namespaces run.
+    pub worker: &'static str,
+    /// RBAC rules beyond those that every operator has.
+    pub rbac: &'static [Rule],
+}
+
+/// Verbs on resources of one API group.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    pub group: &'static str,
+    pub resources: &'static [&'static str],
+    pub verbs: &'static [&'static str],
+}
+
+/// Verbs on objects that the operator only reads.
+pub const READ: &[&str] = &["get", "list", "watch"];
+/// Verbs on children that are created once and then only deleted.
+pub const WORK: &[&str] = &["get", "list", "watch", "create", "delete"];
+/// Verbs on children that are applied. Their owner's deletion removes them.
+pub const KEEP: &[&str] = &["get", "list", "watch", "create", "patch"];
+
+/// Keeps ObjectStores checked and Datasets up to date.
+pub const INGESTION: Operator = Operator {
+    name: "mlop-ingestion",
+    kinds: &["ObjectStore", "Dataset", "DatasetVersion"],
+    inputs: &[],
+    worker: "mlop-dataset",
+    rbac: &[],
+};
+
+/// Computes FeatureViews and serves them online.
+pub const FEATURE_STORE: Operator = Operator {
+    name: "mlop-feature-store",
+    kinds: &["FeatureStore", "FeatureView", "FeatureSnapshot"],
+    inputs: &["Dataset", "FeatureView"],
+    worker: "mlop-features",
+    rbac: &[
+        // The finalizer that cleans up the online store.
+        Rule { group: crate::GROUP, resources: &["featureviews"], verbs: &["patch"] },
+        Rule { group: "apps", resources: &["deployments", "statefulsets"], verbs: KEEP },
+        Rule { group: "", resources: &["services"], verbs: KEEP },
+        Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: KEEP },
+    ],
+};
+
+/// Runs users' training commands.
+pub const TRAINING: Operator = Operator {
+    name: "mlop-training",
+    kinds: &["TrainingJob", "TrainingRun"],
+    inputs: &["Dataset", "FeatureView", "TrainingJob"],
+    worker: "mlop-launcher",
+    rbac: &[Rule { group: "batch", resources: &["jobs"], verbs: WORK }],
+};
+
+/// Records models in MLflow.
+pub const REGISTRY: Operator = Operator {
+    name: "mlop-registry",
+    kinds: &["TrackingServer", "Model", "ModelVersion"],
+    inputs: &["TrainingJob"],
+    worker: "mlop-registrar",
+    rbac: &[
+        Rule { group: "apps", resources: &["deployments"], verbs: KEEP },
+        Rule { group: "", resources: &["persistentvolumeclaims", "services"], verbs: KEEP },
+    ],
+};
+
+/// Serves models.
+pub const DEPLOYMENT: Operator = Operator {
+    name: "mlop-deployment",
+    kinds: &["ModelDeployment"],
+    inputs: &["Model"],
+    worker: "mlop-launcher",
+    rbac: &[
+        Rule { group: "apps", resources: &["deployments"], verbs: KEEP },
+        Rule { group: "", resources: &["services"], verbs: KEEP },
+    ],
+};
+
+/// All operators, in the order of the chain.
+pub const ALL: [&Operator; 5] = [&INGESTION, &FEATURE_STORE, &TRAINING, &REGISTRY, &DEPLOYMENT];
+
+impl Operator {
+    /// Resources of the intents and connections that it reconciles, as plural names.
+    pub fn intents(&self) -> Vec<String> {
+        self.resources(|class| class != Class::Run)
+    }
+
+    /// Resources of the runs that it creates and reconciles, as plural names.
+    pub fn runs(&self) -> Vec<String> {
+        self.resources(|class| class == Class::Run)
+    }
+
+    fn resources(&self, wanted: impl Fn(Class) -> bool) -> Vec<String> {
+        let owned = kinds::names().into_iter().filter(|(kind, _)| self.kinds.contains(&kind.as_str()));
+        owned.filter(|(_, class)| wanted(*class)).map(|(kind, _)| kinds::plural(&kind)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_one_operator() {
+        let mut owned: Vec<_> = ALL.iter().flat_map(|operator| operator.kinds).copied().collect();
+        let kinds = kinds::names();
+        let mut kinds: Vec<_> = kinds.iter().map(|(kind, _)| kind.as_str()).collect();
+        owned.sort_unstable();
+        kinds.sort_unstable();
+        assert_eq!(owned, kinds);
+    }
+}
