@@ -22,6 +22,8 @@ pub const DIGEST: &str = "mlop.dev/digest";
 pub const MADE_FOR: &str = "mlop.dev/made-for";
 /// Annotation of a pod: the [task](crate::task::Task) as JSON, mounted as a file.
 pub const TASK: &str = "mlop.dev/task";
+/// Annotation of a pod that serves: digest of its template without the images of our own containers.
+pub const TEMPLATE: &str = "mlop.dev/template";
 /// Annotation of a user: try again what failed (any new value; RFC 3339 by convention).
 pub const RETRY_REQUESTED_AT: &str = "mlop.dev/retry-requested-at";
 /// Annotation of a user: look at the source again now.

@@ -2,6 +2,8 @@
 
 mod plan;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};

@@ -16,7 +16,10 @@ use mlop_api::{
 };
 use mlop_core::{
     Plan,
-    children::rollout::{self, Rollout},
+    children::{
+        pod_outcome,
+        rollout::{self, Rollout},
+    },
     condition::{self, ConditionStatus, Conditions},
     inputs::{self, BlockedInput, InputState, ReadyInput, UpstreamFailure},
     resource::{ChildObject, PodView},
@@ -55,6 +58,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
     let before = object.status.clone().unwrap_or_default();
     let mut draft = Draft { observed, status: before.clone(), plan: Plan::idle(), now };
     draft.status.observed_generation = Some(draft.generation());
+    draft.keep_valid_artifact();
     let input = inputs::gate(&observed.input);
     draft.input(&input);
     match wanted(observed, input.as_ref().ok()) {
@@ -68,10 +72,19 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
     draft.plan
 }
 
-/// The usable input's artifact; without one what is served already. None: nothing yet.
+/// The artifact of the ready input. Without one it is the served artifact, unless a later one is being rolled out: a
+/// rollout is neither undone nor hurried by an input. None: there is nothing to apply.
 fn wanted<'a>(observed: &'a Observed, input: Option<&ReadyInput>) -> Option<Result<Wanted<'a>, String>> {
-    let serving = || observed.object.status.as_ref()?.artifact.clone();
-    let artifact = input.map(|input| input.artifact.clone()).or_else(serving)?;
+    let served = || {
+        let artifact = observed.object.status.as_ref()?.artifact.clone()?;
+        let shown = observed.deployment.as_deref().and_then(server::model_digest);
+        shown.is_none_or(|digest| digest == artifact.digest.short(63)).then_some(artifact)
+    };
+    let artifact = input.map(|input| input.artifact.clone()).or_else(served)?;
+    find(observed, artifact)
+}
+
+fn find(observed: &Observed, artifact: Artifact) -> Option<Result<Wanted<'_>, String>> {
     let store = observed.stores.iter().find(|store| store.name_any() == artifact.store);
     let target = observed.object.spec.target.deployment.as_ref()?;
     Some(match store {
@@ -94,6 +107,23 @@ impl Draft<'_> {
 
     fn label(&self) -> String {
         format!("ModelDeployment {}", self.observed.object.name_any())
+    }
+
+    /// Moves the served artifact to the present generation if the edit of the spec has left its Deployment as it is.
+    fn keep_valid_artifact(&mut self) {
+        let generation = Some(self.generation());
+        let (Some(artifact), Some(child)) = (&self.status.artifact, &self.observed.deployment) else {
+            return;
+        };
+        if artifact.generation == generation {
+            return;
+        }
+        let Some(Ok(wanted)) = find(self.observed, artifact.clone()) else { return };
+        let deployment = server::deployment(self.observed, wanted.target, &wanted.artifact, wanted.store);
+        let is_served = server::is_applied(child, &deployment) && rollout::rollout(child) == Rollout::Done;
+        if let Some(artifact) = self.status.artifact.as_mut().filter(|_| is_served) {
+            artifact.generation = generation;
+        }
     }
 
     fn conditions(&mut self) -> Conditions<'_> {
@@ -131,11 +161,12 @@ impl Draft<'_> {
     fn serve(&mut self, wanted: &Wanted<'_>, input: &Result<ReadyInput, BlockedInput>) {
         let why = format!("{} is to be served", wanted.artifact.run);
         let deployment = server::deployment(self.observed, wanted.target, &wanted.artifact, wanted.store);
+        let is_applied = |child: &&ChildObject| server::is_applied(child, &deployment);
+        let applied = self.observed.deployment.as_deref().filter(is_applied);
         let plan = std::mem::replace(&mut self.plan, Plan::idle());
         self.plan = plan.apply(&server::service(self.observed), why.clone()).apply(&deployment, why);
         let ready = self.observed.ready_replicas();
-        let shown = self.observed.deployment.as_deref().filter(|child| serves(child, &wanted.artifact));
-        match shown.map(rollout::rollout) {
+        match applied.map(rollout::rollout) {
             Some(Rollout::Done) if ready > 0 => self.served(wanted, ready, input),
             Some(Rollout::Failed(message)) => self.failed(&wanted.artifact, &message),
             _ => self.rolling(wanted),
@@ -261,27 +292,32 @@ impl Draft<'_> {
     }
 
     fn rolling(&mut self, wanted: &Wanted<'_>) {
-        let held = self.observed.pods.iter().filter(|pod| {
-            pod.labels().get(labels::DIGEST).is_some_and(|d| d == wanted.artifact.digest.short(63))
-        });
-        let held = held.filter_map(|pod| match mlop_core::children::pod_outcome::of(pod) {
-            mlop_core::children::pod_outcome::Outcome::Starting(Some(held)) => Some(held),
-            _ => None,
-        });
-        let (reason, message) = match held.into_iter().next() {
-            Some((reason, message)) => (reason, message),
-            None => (Reason::RollingOut, format!("{} is being rolled out", wanted.artifact.run)),
-        };
+        let trouble = self.trouble();
+        let is_down = trouble.is_some() && self.observed.ready_replicas() == 0;
+        let (reason, message) = trouble
+            .unwrap_or_else(|| (Reason::RollingOut, format!("{} is being rolled out", wanted.artifact.run)));
         self.status.cause = None;
-        self.ready(ConditionStatus::Unknown, reason, &message);
+        self.ready(if is_down { ConditionStatus::False } else { ConditionStatus::Unknown }, reason, &message);
         let is =
             if self.status.artifact.is_some() { ConditionStatus::False } else { ConditionStatus::Unknown };
         self.conditions().set(condition_type::UP_TO_DATE, is, reason, &message);
         self.conditions().reconciling(reason, &message);
     }
 
+    /// What keeps a pod of the observed template from serving, in the words of its containers.
+    fn trouble(&self) -> Option<(Reason, String)> {
+        let template = self.observed.deployment.as_deref().and_then(server::template_digest)?;
+        let is_current =
+            |pod: &&Arc<PodView>| pod.annotations().get(labels::TEMPLATE).is_some_and(|at| at == template);
+        self.observed.pods.iter().filter(is_current).find_map(|pod| pod_outcome::trouble(pod))
+    }
+
     fn failed(&mut self, artifact: &Artifact, message: &str) {
-        let message = format!("{} did not become ready: {message}; see the logs of its pods", artifact.run);
+        let words = self.trouble().map_or_else(
+            || "see the logs of its pods".to_owned(),
+            |(reason, message)| format!("{reason}: {message}"),
+        );
+        let message = format!("{} did not become ready: {message}; {words}", artifact.run);
         let cause = Cause {
             kind: "ModelDeployment".to_owned(),
             name: self.observed.object.name_any(),
@@ -341,11 +377,4 @@ impl Draft<'_> {
             }
         }
     }
-}
-
-/// Whether the Deployment's template is already the one for `artifact`.
-fn serves(child: &ChildObject, artifact: &Artifact) -> bool {
-    let labels = child.body.get("spec").and_then(|spec| spec.pointer("/template/metadata/labels"));
-    let digest = labels.and_then(|labels| labels.get(labels::DIGEST)).and_then(|digest| digest.as_str());
-    digest == Some(artifact.digest.short(63))
 }

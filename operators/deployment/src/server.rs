@@ -10,17 +10,21 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 use mlop_api::{
-    Artifact,
+    Artifact, Digest,
     common::Resources,
     dataset::ObjectStore,
     deployment::DeploymentTarget,
     labels,
     task::{Input, Subject, Task, Work},
 };
-use mlop_core::children::{
-    container::{self, mount, probe, variable, writable},
-    deployment, meta, pod, service,
+use mlop_core::{
+    children::{
+        container::{self, mount, probe, variable, writable},
+        deployment, meta, pod, service,
+    },
+    resource::ChildObject,
 };
+use serde_json::Value;
 
 /// Port of the Open Inference Protocol over HTTP.
 pub const PORT: i32 = 8080;
@@ -29,6 +33,10 @@ const MODELS: &str = "/mnt/models";
 const EMPTY: &str = "/mnt/empty";
 /// Time in which a pod that is leaving still answers, so that whoever routes to it has learnt of it, in seconds.
 const DRAIN_SECONDS: i64 = 5;
+/// Name of the init container that fetches the model.
+const FETCH: &str = "fetch";
+/// Time between two probes of a server that starts, in seconds.
+const STARTUP_PERIOD_SECONDS: i32 = 2;
 /// Time for requests under way after that.
 const GRACE_SECONDS: i64 = 35;
 
@@ -60,11 +68,65 @@ pub fn service(observed: &Observed) -> Service {
 }
 
 /// The Deployment that serves `artifact`.
+///
+/// Its template carries a digest of everything in it but the image of our own container. While that digest is the
+/// observed one, the image stays as well: an upgrade of the operator replaces no pod that serves.
 pub fn deployment(
     observed: &Observed,
     target: &DeploymentTarget,
     artifact: &Artifact,
     store: &ObjectStore,
+) -> Deployment {
+    let build = |image: &str| build(observed, target, artifact, store, image);
+    let digest = Digest::of(&serde_json::to_value(build("").spec).unwrap_or_default()).short(16).to_owned();
+    let kept = observed.deployment.as_deref().filter(|child| template_digest(child) == Some(&digest));
+    let image = kept.and_then(fetch_image).unwrap_or(&observed.launcher_image);
+    let mut deployment = build(image);
+    if let Some(spec) = &mut deployment.spec {
+        let meta = spec.template.metadata.get_or_insert_default();
+        meta.annotations.get_or_insert_default().insert(labels::TEMPLATE.to_owned(), digest);
+    }
+    deployment
+}
+
+/// Whether the observed Deployment has the template and the size of `wanted`.
+pub fn is_applied(child: &ChildObject, wanted: &Deployment) -> bool {
+    let spec = wanted.spec.as_ref();
+    let digest =
+        spec.and_then(|spec| spec.template.metadata.as_ref()?.annotations.as_ref()?.get(labels::TEMPLATE));
+    let replicas = child.body.get("spec").and_then(|spec| spec.get("replicas")?.as_i64());
+    digest.is_some()
+        && template_digest(child) == digest.map(String::as_str)
+        && replicas == spec.and_then(|spec| spec.replicas).map(i64::from)
+}
+
+/// Digest of the model that the observed template serves, shortened.
+pub fn model_digest(child: &ChildObject) -> Option<&str> {
+    template(child)?.pointer("/metadata/labels")?.get(labels::DIGEST)?.as_str()
+}
+
+/// Digest of the observed template.
+pub fn template_digest(child: &ChildObject) -> Option<&str> {
+    template(child)?.pointer("/metadata/annotations")?.get(labels::TEMPLATE)?.as_str()
+}
+
+fn template(child: &ChildObject) -> Option<&Value> {
+    child.body.get("spec")?.get("template")
+}
+
+fn fetch_image(child: &ChildObject) -> Option<&str> {
+    let containers = template(child)?.pointer("/spec/initContainers")?.as_array()?;
+    let fetch =
+        containers.iter().find(|container| container.get("name").and_then(Value::as_str) == Some(FETCH));
+    fetch?.get("image")?.as_str()
+}
+
+fn build(
+    observed: &Observed,
+    target: &DeploymentTarget,
+    artifact: &Artifact,
+    store: &ObjectStore,
+    launcher_image: &str,
 ) -> Deployment {
     let object = observed.object.as_ref();
     let serving = [
@@ -82,8 +144,8 @@ pub fn deployment(
         .scratch("models", None, false)
         .scratch("empty", Some("1Mi"), false)
         .scratch("tmp", Some("1Gi"), false)
-        .init(fetch(observed, store))
-        .container(mlserver(observed))
+        .init(fetch(launcher_image, store))
+        .container(mlserver(observed, target))
         .placement(&object.spec.node_selector, &object.spec.tolerations, &runtime.pull_secrets)
         .grace(GRACE_SECONDS)
         .build();
@@ -111,17 +173,20 @@ fn task(observed: &Observed, artifact: &Artifact, store: &ObjectStore) -> Task {
     Task { subject, work: Work::Serve { model, directory: MODELS.to_owned(), path } }
 }
 
-fn fetch(observed: &Observed, store: &ObjectStore) -> Container {
+fn fetch(image: &str, store: &ObjectStore) -> Container {
     let resources = Resources { cpu: "50m".to_owned(), memory: "256Mi".to_owned(), gpu: 0 };
-    let mut container = container::worker(&observed.launcher_image, &["fetch"], &[store], &resources);
-    container.name = "fetch".to_owned();
+    let mut container = container::worker(image, &["fetch"], &[store], &resources);
+    container.name = FETCH.to_owned();
     container.volume_mounts.get_or_insert_default().push(writable("models", MODELS));
     container
 }
 
-fn mlserver(observed: &Observed) -> Container {
+fn mlserver(observed: &Observed, target: &DeploymentTarget) -> Container {
     let runtime = &observed.object.spec.runtime;
     let model = model_name(observed);
+    let ready = format!("/v2/models/{model}/ready");
+    let starts =
+        i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX) / STARTUP_PERIOD_SECONDS + 1;
     Container {
         name: "mlserver".to_owned(),
         image: Some(runtime.image.clone()),
@@ -137,8 +202,12 @@ fn mlserver(observed: &Observed) -> Container {
         ports: Some(vec![container::port("http", PORT)]),
         volume_mounts: Some(vec![mount("models", MODELS), mount("empty", EMPTY), writable("tmp", "/tmp")]),
         resources: Some(container::requirements(&runtime.resources)),
-        readiness_probe: Some(probe(&format!("/v2/models/{model}/ready"), "http", 1, 3)),
+        // A large model may load until the rollout's deadline. The other probes begin after that.
+        startup_probe: Some(probe(&ready, "http", STARTUP_PERIOD_SECONDS, starts)),
+        readiness_probe: Some(probe(&ready, "http", 1, 3)),
         liveness_probe: Some(probe("/v2/health/live", "http", 10, 12)),
+        // The last lines of a crash reach the status.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         lifecycle: Some(Lifecycle {
             pre_stop: Some(LifecycleHandler {
                 sleep: Some(SleepAction { seconds: DRAIN_SECONDS }),

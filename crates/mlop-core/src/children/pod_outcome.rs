@@ -10,6 +10,8 @@ use mlop_api::{
 
 /// Time after the end of a deleted pod's grace period until it counts as lost.
 const LOST_MARGIN: SignedDuration = SignedDuration::from_secs(60);
+/// Longest quotation of a container's last lines, in characters.
+const WORDS_MAX: usize = 400;
 /// The reason of a pod that its `activeDeadlineSeconds` has ended.
 const DEADLINE: &str = "DeadlineExceeded";
 
@@ -93,6 +95,39 @@ pub fn lost_at(pod: &PodView) -> Option<Timestamp> {
 /// The end of a pod that counts as lost.
 pub fn lost() -> Ended {
     Ended::disrupted(Reason::PodLost, "the pod was deleted, and its node does not report that it has ended")
+}
+
+/// What keeps a pod that should not end from being ready: a container that cannot start, or that ends again and again.
+/// The message has the container's last words.
+pub fn trouble(pod: &PodView) -> Option<(Reason, String)> {
+    hold_up(pod).or_else(|| statuses(pod).find_map(last_end))
+}
+
+/// The last end of a container that has not stayed up since.
+fn last_end(status: &ContainerStatus) -> Option<(Reason, String)> {
+    let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+    let now = terminated(status).filter(|state| state.exit_code != 0);
+    let state = now.or_else(|| last.filter(|_| !status.ready && status.restart_count > 0))?;
+    let name = &status.name;
+    if state.reason.as_deref() == Some("OOMKilled") {
+        return Some((Reason::OutOfMemory, format!("container {name} used more memory than its limit")));
+    }
+    let words = state.message.as_deref().unwrap_or_default().trim();
+    // Our own containers leave a result.
+    if let Some(failure) = ResultDocument::from_message(words).ok().and_then(|result| result.error) {
+        return Some((failure.reason, failure.message));
+    }
+    let words = last_characters(words, WORDS_MAX);
+    let times = status.restart_count;
+    let message =
+        format!("container {name} ended with exit code {} ({times} restarts): {words}", state.exit_code);
+    Some((Reason::WorkerFailed, message))
+}
+
+/// The end of `text`, at most `limit` characters.
+fn last_characters(text: &str, limit: usize) -> &str {
+    let start = text.char_indices().rev().nth(limit.saturating_sub(1)).map_or(0, |(at, _)| at);
+    text.get(start..).unwrap_or_default()
 }
 
 fn statuses(pod: &PodView) -> impl Iterator<Item = &ContainerStatus> {

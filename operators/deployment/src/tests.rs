@@ -1,0 +1,322 @@
+//! Decisions on what serves. One row is a situation, and the summary of its plan.
+
+use crate::plan::{Observed, plan};
+use jiff::Timestamp;
+use mlop_api::{
+    Digest,
+    common::ObjectRef,
+    contract::condition_type::{READY, STALLED, UP_TO_DATE},
+    deployment::ModelDeployment,
+    status::DeploymentStatus,
+};
+use mlop_core::{Plan, condition, inputs::InputState, resource::ApiKind};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const NS: &str = "forecasts";
+
+/// A ModelDeployment `delay` of the Model `delay`, whose version 1 is ready.
+#[derive(Clone)]
+struct Case {
+    object: ModelDeployment,
+    model: Value,
+    deployment: Option<Value>,
+    pods: Vec<Value>,
+    launcher: String,
+}
+
+fn delay() -> Case {
+    let object = json!({
+        "apiVersion": "mlop.dev/v1alpha1", "kind": "ModelDeployment",
+        "metadata": {"name": "delay", "namespace": NS, "uid": "u", "generation": 1},
+        "spec": {"from": {"kind": "Model", "name": "delay"}, "runtime": {"image": "mlserver:1"},
+                 "target": {"deployment": {"replicas": 1}}},
+    });
+    Case {
+        object: serde_json::from_value(object).unwrap(),
+        model: model(1),
+        deployment: None,
+        pods: Vec::new(),
+        launcher: "launcher:1".to_owned(),
+    }
+}
+
+fn digest(version: u32) -> String {
+    Digest::of_bytes(&version.to_be_bytes()).to_string()
+}
+
+/// The Model with this version in use.
+fn model(version: u32) -> Value {
+    let ready = json!({"type": "Ready", "status": "True", "observedGeneration": 1, "reason": "Ready", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    json!({
+        "metadata": {"name": "delay", "namespace": NS, "uid": "m", "generation": 1},
+        "spec": {},
+        "status": {
+            "observedGeneration": 1,
+            "conditions": [ready],
+            "artifact": {
+                "digest": digest(version), "store": "models", "uri": "s3://b/t", "revision": version, "generation": 1,
+                "mediaType": mlop_api::MEDIA_TREE, "run": format!("delay-{version}"), "inputDigest": digest(version),
+                "inputs": [], "producedAt": "2026-01-01T00:00:00.000000Z",
+            },
+        },
+    })
+}
+
+impl Case {
+    /// The user edits the spec.
+    fn edited(mut self, edit: impl FnOnce(&mut ModelDeployment)) -> Self {
+        edit(&mut self.object);
+        self.object.metadata.generation = self.object.metadata.generation.map(|generation| generation + 1);
+        self
+    }
+
+    fn model(mut self, model: Value) -> Self {
+        self.model = model;
+        self
+    }
+
+    /// The Model cannot be used for a moment.
+    fn unusable(mut self) -> Self {
+        self.model["status"]["conditions"][0]["status"] = json!("Unknown");
+        self
+    }
+
+    fn launcher(mut self, image: &str) -> Self {
+        self.launcher = image.to_owned();
+        self
+    }
+
+    /// The plan is carried out, and all pods of the Deployment become ready.
+    fn rolled_out(self) -> Self {
+        let mut case = self.reconciled();
+        let deployment = case.deployment.as_mut().expect("a Deployment");
+        let wanted = deployment["spec"]["replicas"].clone();
+        deployment["status"] = json!({"observedGeneration": deployment["metadata"]["generation"], "replicas": wanted,
+            "readyReplicas": wanted, "updatedReplicas": wanted});
+        case.reconciled()
+    }
+
+    /// The pod of the Deployment's template has this container status.
+    fn pod(mut self, container: Value) -> Self {
+        let template =
+            self.deployment.as_ref().expect("a Deployment")["spec"]["template"]["metadata"].clone();
+        let mut metadata = template;
+        metadata["name"] = json!("delay-mdep-1");
+        metadata["namespace"] = json!(NS);
+        self.pods = vec![
+            json!({"metadata": metadata, "status": {"phase": "Running", "containerStatuses": [container]}}),
+        ];
+        self
+    }
+
+    /// Nothing serves, and the rollout goes on.
+    fn down(mut self) -> Self {
+        let deployment = self.deployment.as_mut().expect("a Deployment");
+        deployment["status"]["readyReplicas"] = json!(0);
+        self
+    }
+
+    fn plan(&self) -> Plan<DeploymentStatus> {
+        let store = json!({"apiVersion": "mlop.dev/v1alpha1", "kind": "ObjectStore",
+            "metadata": {"name": "models", "namespace": NS}, "spec": {"endpoint": "http://s3", "bucket": "b"}});
+        let from = ObjectRef { api_group: "mlop.dev".into(), kind: "Model".into(), name: "delay".into() };
+        let observed = Observed {
+            object: Arc::new(self.object.clone()),
+            input: InputState {
+                name: "model".into(),
+                from,
+                kind: Some("Model.v1alpha1.mlop.dev".parse::<ApiKind>().unwrap()),
+                object: Some(Arc::new(serde_json::from_value(self.model.clone()).unwrap())),
+            },
+            stores: vec![Arc::new(serde_json::from_value(store).unwrap())],
+            pods: self
+                .pods
+                .iter()
+                .map(|pod| Arc::new(serde_json::from_value(pod.clone()).unwrap()))
+                .collect(),
+            deployment: self.deployment.clone().map(|child| Arc::new(serde_json::from_value(child).unwrap())),
+            operator: "mlop-deployment".into(),
+            launcher_image: self.launcher.clone(),
+        };
+        plan(&observed, Timestamp::from_second(1_780_000_000).unwrap())
+    }
+
+    /// The plan is carried out.
+    fn reconciled(&self) -> Self {
+        let plan = self.plan();
+        let mut next = self.clone();
+        if let Some(status) = plan.status {
+            next.object.status = Some(status);
+        }
+        for apply in plan.applies.iter().filter(|apply| apply.kind.kind == "Deployment") {
+            let before = next.deployment.clone().unwrap_or_default();
+            let mut object = apply.object.clone();
+            object["status"] = before["status"].clone();
+            let generation = before["metadata"]["generation"].as_i64().unwrap_or_default();
+            let changed = i64::from(before["spec"] != object["spec"]);
+            object["metadata"]["generation"] = json!(generation + changed);
+            next.deployment = Some(object);
+        }
+        next
+    }
+
+    /// The fetcher's image in the Deployment that is applied; none if nothing is applied.
+    fn applied_fetcher(&self) -> Option<String> {
+        let plan = self.plan();
+        let deployment = plan.applies.iter().find(|apply| apply.kind.kind == "Deployment")?;
+        let image = deployment.object.pointer("/spec/template/spec/initContainers/0/image")?;
+        image.as_str().map(str::to_owned)
+    }
+}
+
+/// `Ready` and `UpToDate` after the plan, the model that the applied Deployment serves, and words of the message.
+fn summary(case: &Case) -> String {
+    let plan = case.plan();
+    let status = plan.status.clone().or_else(|| case.object.status.clone()).unwrap_or_default();
+    let word = |kind: &str| {
+        condition::get(&status.conditions, kind)
+            .map(|c| format!("{}/{}", c.status, c.reason))
+            .unwrap_or_default()
+    };
+    let stalled = condition::get(&status.conditions, STALLED).map_or("", |_| " Stalled");
+    let digests = [1, 2].map(|version| digest(version).replace("sha256:", ""));
+    let served = plan.applies.iter().find(|apply| apply.kind.kind == "Deployment").map_or_else(
+        || "nothing".to_owned(),
+        |apply| {
+            let labels = &apply.object["spec"]["template"]["metadata"]["labels"];
+            let label = labels[mlop_api::labels::DIGEST].as_str().unwrap_or_default();
+            let version = digests.iter().position(|digest| digest.starts_with(label)).map_or(0, |at| at + 1);
+            format!("version {version}")
+        },
+    );
+    format!("Ready={} UpToDate={}{stalled} applies {served}", word(READY), word(UP_TO_DATE))
+}
+
+#[track_caller]
+fn check(rows: Vec<(&str, Case, &str)>) {
+    let wrong: Vec<_> = rows
+        .into_iter()
+        .filter_map(|(situation, case, want)| {
+            let got = summary(&case);
+            (got != want).then(|| format!("{situation}\n  want {want}\n  got  {got}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn edit_is_ready_only_when_it_serves() {
+    let served = || delay().rolled_out();
+    check(vec![
+        (
+            "nothing serves yet",
+            delay(),
+            "Ready=Unknown/RollingOut UpToDate=Unknown/RollingOut applies version 1",
+        ),
+        ("version 1 serves", served(), "Ready=True/Ready UpToDate=True/UpToDate applies version 1"),
+        (
+            "the image is edited",
+            served().edited(|object| object.spec.runtime.image = "mlserver:2".into()),
+            "Ready=Unknown/RollingOut UpToDate=False/RollingOut applies version 1",
+        ),
+        (
+            "the edited image serves",
+            served().edited(|object| object.spec.runtime.image = "mlserver:2".into()).rolled_out(),
+            "Ready=True/Ready UpToDate=True/UpToDate applies version 1",
+        ),
+        (
+            "the replicas are edited",
+            served().edited(|object| object.spec.target.deployment.as_mut().unwrap().replicas = 3),
+            "Ready=Unknown/RollingOut UpToDate=False/RollingOut applies version 1",
+        ),
+        (
+            "it is suspended: the same pods serve",
+            served().edited(|object| object.spec.suspend = true),
+            "Ready=True/Ready UpToDate=False/Suspended applies nothing",
+        ),
+    ]);
+}
+
+#[test]
+fn rollout_is_neither_undone_nor_hurried_by_its_input() {
+    let rolling = || delay().rolled_out().model(model(2)).reconciled();
+    check(vec![
+        (
+            "version 2 is being rolled out",
+            rolling(),
+            "Ready=True/Ready UpToDate=False/RollingOut applies version 2",
+        ),
+        (
+            "its Model cannot be used for a moment",
+            rolling().unusable(),
+            "Ready=True/Ready UpToDate=False/WaitingForInputs applies nothing",
+        ),
+        (
+            "the Model of what serves cannot be used",
+            delay().rolled_out().unusable(),
+            "Ready=True/Ready UpToDate=Unknown/WaitingForInputs applies version 1",
+        ),
+        (
+            "version 2 serves",
+            rolling().rolled_out(),
+            "Ready=True/Ready UpToDate=True/UpToDate applies version 2",
+        ),
+    ]);
+}
+
+#[test]
+fn trouble_of_a_container_is_reported_at_once() {
+    let restarted = |reason: &str, message: &str| {
+        json!({"name": "mlserver", "image": "i", "ready": false, "restartCount": 3,
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}},
+            "lastState": {"terminated": {"exitCode": 1, "reason": reason, "message": message}}})
+    };
+    let image = json!({"name": "mlserver", "image": "mlserver:1",
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}});
+    let starting = || delay().reconciled();
+    check(vec![
+        (
+            "its image cannot be pulled",
+            starting().pod(image.clone()),
+            "Ready=False/ImagePull UpToDate=Unknown/ImagePull applies version 1",
+        ),
+        (
+            "it needs more memory",
+            starting().pod(restarted("OOMKilled", "")),
+            "Ready=False/OutOfMemory UpToDate=Unknown/OutOfMemory applies version 1",
+        ),
+        (
+            "it crashes",
+            starting().pod(restarted("Error", "ModuleNotFoundError: sklearn")),
+            "Ready=False/WorkerFailed UpToDate=Unknown/WorkerFailed applies version 1",
+        ),
+        (
+            "the pod of an earlier template has trouble",
+            starting()
+                .pod(image)
+                .edited(|object| object.spec.runtime.image = "mlserver:2".into())
+                .reconciled(),
+            "Ready=Unknown/RollingOut UpToDate=Unknown/RollingOut applies version 1",
+        ),
+        (
+            "what served is down",
+            delay().rolled_out().pod(restarted("Error", "killed")).down(),
+            "Ready=False/WorkerFailed UpToDate=False/WorkerFailed applies version 1",
+        ),
+    ]);
+    let plan = starting().pod(restarted("Error", "ModuleNotFoundError: sklearn")).plan();
+    let status = plan.status.unwrap();
+    let ready = condition::get(&status.conditions, READY).unwrap();
+    assert!(ready.message.contains("ModuleNotFoundError: sklearn"), "{}", ready.message);
+}
+
+#[test]
+fn upgrade_of_the_operator_replaces_no_serving_pod() {
+    let served = delay().rolled_out().launcher("launcher:2");
+    assert_eq!(served.applied_fetcher().as_deref(), Some("launcher:1"));
+    let edited = served.clone().edited(|object| object.spec.runtime.image = "mlserver:2".into());
+    assert_eq!(edited.applied_fetcher().as_deref(), Some("launcher:2"));
+    assert_eq!(served.model(model(2)).applied_fetcher().as_deref(), Some("launcher:2"));
+}
