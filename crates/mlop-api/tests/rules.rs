@@ -69,8 +69,7 @@ fn every_rule_refuses_what_it_is_for() {
         tried.insert(rule.unwrap_or_else(|| panic!("{}: {broken:?}", case.name)).clone());
     }
     // Rules on changes have tests of their own below.
-    let is_transition =
-        |rule: &str| rule.contains(IMMUTABLE) || rule.contains("cannot be changed");
+    let is_transition = |rule: &str| rule.contains(IMMUTABLE) || rule.contains("cannot be changed");
     let untried: Vec<_> = all.difference(&tried).filter(|rule| !is_transition(rule)).collect();
     assert!(untried.is_empty(), "no case in tests/refused for {untried:#?}");
 }
