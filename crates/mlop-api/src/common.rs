@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// A reference by role to a resource whose artifact is consumed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NamedInput {
-    /// Name of the input: a folder for training code, a table for SQL.
+    /// Name of the input: a directory for training code, a table for SQL.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z][a-z0-9_]*$"))]
     pub name: String,
     /// The resource that publishes the artifact.

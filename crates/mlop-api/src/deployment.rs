@@ -67,7 +67,7 @@ pub struct Runtime {
     #[serde(default = "default_implementation")]
     #[schemars(length(min = 1, max = 200), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_.]*$"))]
     pub implementation: String,
-    /// Folder of the artifact that holds the model, relative to its root.
+    /// Directory of the artifact that holds the model, relative to its root.
     #[serde(default = "default_path")]
     #[schemars(
         length(max = 256),

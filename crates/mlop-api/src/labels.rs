@@ -31,9 +31,9 @@ pub const REFRESH_REQUESTED_AT: &str = "mlop.dev/refresh-requested-at";
 /// Annotation of a user on an intent with `trigger.mode: manual`: start with what is there now.
 pub const RUN_REQUESTED_AT: &str = "mlop.dev/run-requested-at";
 
-/// Folder in our containers with `task.json`.
+/// Directory in our containers with `task.json`.
 pub const TASK_DIR: &str = "/run/mlop/task";
-/// Folder in our containers with one folder of key files per ObjectStore.
+/// Directory in our containers with one directory of key files per ObjectStore.
 pub const STORES_DIR: &str = "/run/mlop/stores";
 /// Keys of the Secret that an ObjectStore names; each becomes a file of that name.
 pub const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
@@ -42,7 +42,7 @@ pub const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 pub const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
 /// Optional key of a connection's Secret: certificates (PEM) of the authority that signed the server's.
 pub const CA_CERTIFICATE: &str = "ca.crt";
-/// Folder with the online store's `password` file.
+/// Directory with the online store's `password` file.
 pub const REDIS_DIR: &str = "/run/mlop/redis";
 /// Name of the container whose termination message is the result.
 pub const WORKER_CONTAINER: &str = "worker";

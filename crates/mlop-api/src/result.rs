@@ -76,7 +76,7 @@ pub struct Failure {
     pub reason: Reason,
     /// What happened, to which object, and what to do.
     pub message: String,
-    /// Whether the same work may succeed when it is simply tried again.
+    /// Whether a retry of the same work may succeed.
     pub retryable: bool,
     /// The revision that is in use outside the cluster, or wanted there, where an activation came too late for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

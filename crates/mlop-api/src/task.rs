@@ -261,7 +261,7 @@ pub struct AliasWork {
 #[serde(rename_all = "camelCase")]
 pub struct Alias {
     pub name: String,
-    /// UID of the Model: revisions of a Model that was created anew under its name count from one again.
+    /// UID of the Model: the revisions of a Model that was deleted and created again count from one.
     pub owner: String,
     /// The alias moves to this revision only if it is higher than the one by which the same owner set it last.
     pub activation: Activated,

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A command that turns inputs into a model (or any folder of files), run again whenever its inputs change.
+/// A command that turns inputs into a model (or any directory of files), run again whenever its inputs change.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "mlop.dev",
@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
     shortname = "tjob",
     category = "mlop",
     category = "mlop-all",
-    doc = "A command that turns inputs into a model (or any folder of files). It runs again whenever its inputs change.",
+    doc = "A command that turns inputs into a model (or any directory of files). It runs again whenever its inputs change.",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
@@ -48,7 +48,7 @@ use std::collections::BTreeMap;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TrainingJobSpec {
-    /// What the command reads: one folder per input under $MLOP_INPUTS.
+    /// What the command reads: one directory per input under $MLOP_INPUTS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

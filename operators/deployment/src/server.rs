@@ -31,7 +31,7 @@ pub const PORT: i32 = 8080;
 const MODELS: &str = "/mnt/models";
 /// An empty directory to start MLServer in: it would take over every `model-settings.json` that it finds there.
 const EMPTY: &str = "/mnt/empty";
-/// Time in which a pod that is leaving still answers, so that whoever routes to it has learnt of it, in seconds.
+/// Time in which a terminating pod still answers, in seconds. Every router learns of its end meanwhile.
 const DRAIN_SECONDS: i64 = 5;
 /// Name of the init container that fetches the model.
 const FETCH: &str = "fetch";

@@ -206,7 +206,7 @@ pub fn is_ready(feature_store: &FeatureStore) -> bool {
     status.is_some_and(|status| condition::is_true(&status.conditions, condition_type::READY))
 }
 
-/// How a snapshot of `view` is served under `revision`. A feature store that was made anew is empty.
+/// The online form of a snapshot of `view` under `revision`. A feature store that was created again is empty.
 pub fn online(
     view: &FeatureView,
     feature_store: &FeatureStore,
@@ -257,7 +257,7 @@ pub fn redis_secret(feature_store: &FeatureStore) -> Option<&str> {
     managed.or_else(|| connection.existing.as_ref().and_then(|existing| existing.secret_name.as_deref()))
 }
 
-/// Mounts the online store's password into a container of ours.
+/// Mounts the online store's password into a container of mlop.
 pub fn with_password(container: &mut k8s_openapi::api::core::v1::Container, secret: Option<&str>) {
     if secret.is_some() {
         container.volume_mounts.get_or_insert_default().push(container::mount("redis", labels::REDIS_DIR));

@@ -132,7 +132,7 @@ pub fn is_for(content: &ModelContent, model: &Model) -> bool {
     *content == ModelContent::from(model)
 }
 
-/// The alias of `model` in `server`, which answers at `tracking`, under `revision`. A server that was made anew knows
+/// The alias of `model` in `server`, which answers at `tracking`, under `revision`. A server that was created again knows
 /// nothing of earlier ones.
 pub fn alias(model: &Model, server: &TrackingServer, tracking: &str, revision: i64) -> Alias {
     let name = model.spec.alias.clone();

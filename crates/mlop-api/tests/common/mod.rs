@@ -53,7 +53,7 @@ pub fn refused() -> Vec<Refused> {
 
 fn cases(kind: &str) -> Vec<Case> {
     let file = format!("refused/{}.yaml", kind.to_lowercase());
-    if !folder().join(&file).exists() {
+    if !directory().join(&file).exists() {
         return Vec::new();
     }
     serde_saphyr::from_str(&read(&file)).unwrap_or_else(|e| panic!("{file}: {e}"))
@@ -145,9 +145,9 @@ fn files(directory: &Path, extension: &str) -> Vec<(String, String)> {
 }
 
 fn read(file: &str) -> String {
-    fs::read_to_string(folder().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+    fs::read_to_string(directory().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
 }
 
-fn folder() -> std::path::PathBuf {
+fn directory() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
