@@ -226,6 +226,15 @@ fn upstream_failure_keeps_the_artifact_in_use() {
 }
 
 #[test]
+fn artifact_in_use_names_the_cause_upstream() {
+    let published = intent("delay").input(ready("flights")).its_run(succeeded).reconciled();
+    let status = published.input(outdated("flights")).plan().status.unwrap();
+    let cause = status.cause.map(|cause| (cause.kind, cause.name, cause.reason));
+    let want = ("Dataset".to_owned(), "flights".to_owned(), "SchemaMismatch".to_owned());
+    assert_eq!(cause, Some(want));
+}
+
+#[test]
 fn edit_keeps_ready_only_if_the_artifact_is_still_valid() {
     let published = || intent("delay").input(ready("flights")).its_run(succeeded).reconciled();
     check(vec![
