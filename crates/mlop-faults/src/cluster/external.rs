@@ -4,7 +4,11 @@ use mlop_api::{
     Digest,
     result::{Activated, Failure, ResultDocument},
 };
+use mlop_sim::kubelet::PodOutcome;
 use std::collections::BTreeMap;
+
+/// Changes the course of a pod, for example so that it waits in a queue.
+pub type CourseChange = fn(PodOutcome) -> PodOutcome;
 
 /// The state of the external systems, and the behaviour of the pods that use them.
 pub struct ExternalSystems {
@@ -14,6 +18,8 @@ pub struct ExternalSystems {
     pub auc: f64,
     /// Failures of the next pods by kind of work, first one first.
     pub failures: BTreeMap<&'static str, Vec<Failure>>,
+    /// Changes of the courses of the next pods by kind of work, first one first.
+    pub courses: BTreeMap<&'static str, Vec<CourseChange>>,
     /// Registered versions in the order of their registration.
     pub versions: Vec<Digest>,
     /// Number of pods that began by kind of work.
@@ -42,6 +48,7 @@ impl Default for ExternalSystems {
             bucket: "january".into(),
             auc: 0.75,
             failures: BTreeMap::new(),
+            courses: BTreeMap::new(),
             versions: Vec::new(),
             started: BTreeMap::new(),
             pointers: BTreeMap::new(),

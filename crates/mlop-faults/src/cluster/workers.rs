@@ -31,6 +31,8 @@ pub fn work(pod: &Pod, external: &mut ExternalSystems, injector: &Injector) -> P
         Work::Alias(_) => ("alias", 1),
         Work::Serve { .. } => return PodOutcome::run_forever(),
     };
+    let courses = external.courses.entry(name).or_default();
+    let change = if courses.is_empty() { None } else { Some(courses.remove(0)) };
     let mut ended = end(name, external, injector, |external| result(&task.work, external));
     if let Ended::Reported(made) = &mut ended
         && let Some((name, next, activation)) = activation(&task.work, made)
@@ -49,7 +51,12 @@ pub fn work(pod: &Pod, external: &mut ExternalSystems, injector: &Injector) -> P
             None => PodOutcome::succeed(document.to_message()).in_container("worker"),
         },
     };
-    outcome.starting_after(Duration::from_millis(500)).running_for(Duration::from_secs(seconds))
+    let outcome =
+        outcome.starting_after(Duration::from_millis(500)).running_for(Duration::from_secs(seconds));
+    match change {
+        Some(change) => change(outcome),
+        None => outcome,
+    }
 }
 
 /// The end of a piece of work.
