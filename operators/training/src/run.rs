@@ -21,6 +21,7 @@ use mlop_core::{
     },
     run::{Observed, Run},
 };
+use serde_json::Value;
 
 /// Time between SIGTERM and SIGKILL, for saving a checkpoint, in seconds.
 const GRACE_SECONDS: i64 = 60;
@@ -36,6 +37,10 @@ impl Run for Training {
     type Related = ();
     const MEDIA_TYPE: &'static str = MEDIA_TREE;
     const JOB: bool = true;
+
+    fn editable(run: &TrainingRun) -> Value {
+        serde_json::to_value(&run.spec.container).unwrap_or_default()
+    }
 
     fn attempt(observed: &Observed<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, Blocked> {
         let run = observed.object.as_ref();

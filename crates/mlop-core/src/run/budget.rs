@@ -11,10 +11,14 @@ use serde_json::Value;
 const POD_TTL: Span = Span::hours(1);
 
 impl<R: Run> Draft<'_, R> {
-    /// An edit of the execution, or a request to retry, gives a new budget. Attempts keep counting.
+    /// An edit of the execution or of another editable field, or a request to retry, gives a new budget. Attempts keep
+    /// counting.
     pub fn renew_budget(&mut self) {
         // Fields at their default count as absent: one that a new release adds renews no budget.
-        let execution = serde_json::to_value(self.observed.object.execution()).unwrap_or_default();
+        let mut execution = serde_json::to_value(self.observed.object.execution()).unwrap_or_default();
+        if let Some(fields) = execution.as_object_mut() {
+            fields.insert("editable".to_owned(), R::editable(&self.observed.object));
+        }
         let digest = Some(Digest::of(&significant(execution)));
         if self.status.execution_digest.is_some() && self.status.execution_digest != digest {
             self.status.budget_start = self.status.attempts;

@@ -76,6 +76,7 @@ use mlop_api::{
     status::RunStatus,
     task::Subject,
 };
+use serde_json::Value;
 
 pub use observed::Observed;
 pub use plan::plan;
@@ -115,6 +116,12 @@ pub trait Run: Send + Sync + 'static {
     /// Reads the related objects of `object` from caches.
     fn observe(&self, _object: &Self::Resource) -> Self::Related {
         Self::Related::default()
+    }
+
+    /// Editable fields of the run's spec besides its execution. An edit of them gives a new budget of attempts, as an
+    /// edit of the execution does.
+    fn editable(_run: &Self::Resource) -> Value {
+        Value::Null
     }
 
     /// The pod of attempt `subject.attempt`. `meta` has its name, owner and labels.
