@@ -32,7 +32,7 @@ fn start(courses: &[fn(PodOutcome) -> PodOutcome]) -> Cluster {
 async fn until_served(cluster: &Cluster, limit: Duration) {
     let is_served = |cluster: &Cluster| {
         let status = cluster.get::<ModelDeployment>("delay").status.unwrap_or_default();
-        status.serving.is_some_and(|serving| serving.version.as_deref() == Some("1"))
+        status.serving.iter().any(|serving| serving.version.as_deref() == Some("1"))
     };
     let job = |cluster: &Cluster| cluster.get::<TrainingJob>("delay").status;
     assert!(cluster.within(limit, is_served).await, "not served in time: {:#?}", job(cluster));
