@@ -1,5 +1,6 @@
-//! `TrainingRun`: the user's command between our fetcher and our agent, so that it holds no keys and cannot forge a
-//! result.
+//! `TrainingRun`: a pod in which the user's command runs between the fetcher and the agent of mlop.
+//!
+//! The command holds no keys of a store and cannot forge a result.
 
 use k8s_openapi::{
     api::core::v1::{Container, EnvVar, EnvVarSource, Pod, SecretKeySelector, SecurityContext, VolumeMount},
@@ -26,13 +27,13 @@ use serde_json::Value;
 /// Time between SIGTERM and SIGKILL, for saving a checkpoint, in seconds.
 const GRACE_SECONDS: i64 = 60;
 
-/// How much later than the agent's deadline the pod's is, in seconds: images are pulled before the agent's time begins,
-/// and after it the command saves a checkpoint, or the agent publishes what is finished.
+/// Time between the agent's deadline and the pod's, in seconds. Images are pulled before the agent's time begins; after
+/// it the command saves a checkpoint, or the agent publishes the finished output.
 const DEADLINE_MARGIN_SECONDS: i64 = 900;
 
-pub struct Training;
+pub struct TrainingRunRun;
 
-impl Run for Training {
+impl Run for TrainingRunRun {
     type Resource = TrainingRun;
     type Related = ();
     const MEDIA_TYPE: &'static str = MEDIA_TREE;
@@ -75,7 +76,7 @@ impl Run for Training {
     }
 }
 
-fn work(observed: &Observed<Training>) -> Result<TrainWork, Blocked> {
+fn work(observed: &Observed<TrainingRunRun>) -> Result<TrainWork, Blocked> {
     let TrainingRunSpec { content, lineage, store, execution, container: _ } = &observed.object.spec;
     Ok(TrainWork {
         inputs: observed.inputs()?,
@@ -88,13 +89,13 @@ fn work(observed: &Observed<Training>) -> Result<TrainWork, Blocked> {
     })
 }
 
-/// What our own containers of the pod need.
+/// Resources of a container of mlop in the pod.
 fn small(memory: &str) -> Resources {
     Resources { cpu: "50m".to_owned(), memory: memory.to_owned(), gpu: 0 }
 }
 
 fn ours(
-    observed: &Observed<Training>,
+    observed: &Observed<TrainingRunRun>,
     name: &str,
     args: &[&str],
     stores: &[&ObjectStore],
@@ -106,11 +107,11 @@ fn ours(
     container
 }
 
-fn copy(observed: &Observed<Training>) -> Container {
+fn copy(observed: &Observed<TrainingRunRun>) -> Container {
     ours(observed, "copy", &["copy", "/mlop/bin/mlop-launcher"], &[], &[writable("bin", "/mlop/bin")])
 }
 
-fn fetch(observed: &Observed<Training>, stores: &[&ObjectStore]) -> Container {
+fn fetch(observed: &Observed<TrainingRunRun>, stores: &[&ObjectStore]) -> Container {
     ours(
         observed,
         "fetch",
@@ -120,7 +121,7 @@ fn fetch(observed: &Observed<Training>, stores: &[&ObjectStore]) -> Container {
     )
 }
 
-fn agent(observed: &Observed<Training>, stores: &[&ObjectStore]) -> Container {
+fn agent(observed: &Observed<TrainingRunRun>, stores: &[&ObjectStore]) -> Container {
     ours(observed, labels::WORKER_CONTAINER, &["agent"], stores, &[writable("mlop", "/mlop")])
 }
 

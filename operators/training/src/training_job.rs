@@ -1,4 +1,4 @@
-//! `TrainingJob`: what enters a training's digest, and what its run looks like.
+//! `TrainingJob`: the digest and the run of a training.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mlop_api::{
@@ -13,9 +13,9 @@ use mlop_core::{
 };
 use serde_json::{Value, json};
 
-pub struct TrainingIntent;
+pub struct TrainingJobIntent;
 
-impl Intent for TrainingIntent {
+impl Intent for TrainingJobIntent {
     type Resource = TrainingJob;
     type Run = TrainingRun;
     type Related = ();
