@@ -5,7 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{Cluster, Kubectl, load};
+use super::kubectl::Kubectl;
+use super::provider::{Cluster, load};
 use crate::archive::{Archive, Entry, Image, reference};
 use crate::cache::Inputs;
 use crate::progress::Outcome;

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Cluster, Kubectl, Provider};
+use super::kubectl::Kubectl;
+use super::provider::{Cluster, Provider, state};
 use crate::progress::{Outcome, Steps};
 use crate::tools::{self, HELM, KUBECTL};
 
@@ -57,7 +58,7 @@ impl Cluster for Current {
     }
 
     fn loaded(&self) -> Result<PathBuf> {
-        super::state(Provider::Current)
+        state(Provider::Current)
     }
 
     fn import(&self, archive: &Path) -> Result<()> {

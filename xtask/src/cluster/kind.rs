@@ -7,7 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{Cluster, Kubectl, Provider, addons, state};
+use super::addons;
+use super::kubectl::Kubectl;
+use super::provider::{Cluster, Provider, references, state};
 use crate::engine::Engine;
 use crate::progress::{Outcome, Steps};
 use crate::tools::{self, HELM, KUBECTL, MINIO};
@@ -72,7 +74,7 @@ impl Cluster for Kind {
     }
 
     fn images(&self) -> Result<BTreeSet<String>> {
-        super::references(engine()?.args(["exec", NODE, "ctr"]))
+        references(engine()?.args(["exec", NODE, "ctr"]))
     }
 
     fn import(&self, archive: &Path) -> Result<()> {

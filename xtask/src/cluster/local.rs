@@ -7,7 +7,9 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Cluster, Kubectl, Provider, addons, state};
+use super::addons;
+use super::kubectl::Kubectl;
+use super::provider::{Cluster, Provider, load, references, state};
 use crate::progress::{Outcome, Steps};
 use crate::tools::{self, COREDNS, HELM, KUBE_ALL, KUBECTL, LOCAL_PATH, MINIO};
 use crate::{paths, process};
@@ -79,7 +81,7 @@ impl Cluster for Local {
     }
 
     fn images(&self) -> Result<BTreeSet<String>> {
-        super::references(&mut ctr()?)
+        references(&mut ctr()?)
     }
 
     fn import(&self, archive: &Path) -> Result<()> {
@@ -89,7 +91,7 @@ impl Cluster for Local {
 
 impl Local {
     fn addons(&self) -> Result<Outcome> {
-        super::load(self, &addons::images()?)?;
+        load(self, &addons::images()?)?;
         let kubectl = Kubectl::new(self.kubeconfig()?);
         let directory = paths::repository().join("e2e/cluster/local/manifests");
         let state = state(Provider::Local)?.display().to_string();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
-use super::{Files, yaml};
+use super::files::{Files, yaml};
 
 /// Uninstalling the chart must not delete everybody's objects: helm leaves what carries this annotation.
 const KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");

@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use mlop_api::Reason;
 
-use super::{Files, MARK};
+use super::files::{Files, MARK};
 use crate::paths;
 
 const DIRECTORY: &str = "docs/reference";

@@ -8,8 +8,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::ResourceExt as _;
 use serde::Serialize;
 
+use super::files::{Files, yaml};
 use super::rights::{COMMON, OPERATORS, OWN_RUNS, OWN_STATUS, Operator, READ, Rule};
-use super::{Files, yaml};
 
 /// Schema of an operator chart's values.
 const VALUES: &str = include_str!("values.schema.json");

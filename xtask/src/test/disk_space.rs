@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{ONE, Report};
+use super::report::{ONE, Report};
 use crate::{paths, process, progress};
 
 /// GiB that a run needs besides the cluster's programs and images: test programs, archives of images, volumes.

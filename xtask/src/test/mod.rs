@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check of a change, from fast to slow.
 mod disk_space;
+mod report;
 mod suite;
 
 use std::env;
@@ -14,6 +15,7 @@ use crate::cluster::{self, Choice, Cluster, Provider, local};
 use crate::images::{self, Kind};
 use crate::lanes::{self, Lane};
 use crate::{paths, process, text};
+use report::{ONE, Report};
 
 /// Version of cargo-deny that reads our deny.toml.
 const CARGO_DENY: &str = "0.20.2";
@@ -53,18 +55,6 @@ enum Place {
 struct Environment {
     cluster: Option<Box<dyn Cluster>>,
 }
-
-/// The outcome of a step.
-#[derive(Default)]
-struct Report {
-    passed: usize,
-    failed: usize,
-    skipped: usize,
-    /// The last lines of each failure.
-    output: Vec<String>,
-}
-
-const ONE: Report = Report { passed: 1, failed: 0, skipped: 0, output: Vec::new() };
 
 const CLUSTER: &str = "cluster";
 const INSTALLATION: &str = "installation";
@@ -303,18 +293,6 @@ fn end_to_end(environment: &Environment) -> Result<Report> {
         cluster::environment(command.env("MLOP_AUDIT_FROM", begin.to_string()), cluster)
     })?;
     Ok(tests.and(audit))
-}
-
-impl Report {
-    fn and(mut self, other: Self) -> Self {
-        self.output.extend(other.output);
-        Self {
-            passed: self.passed + other.passed,
-            failed: self.failed + other.failed,
-            skipped: self.skipped + other.skipped,
-            output: self.output,
-        }
-    }
 }
 
 impl Environment {

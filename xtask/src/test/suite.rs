@@ -3,7 +3,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::Report;
+use super::report::Report;
 use crate::{build, process};
 
 /// Lines of a failed test's output that are repeated at the end.

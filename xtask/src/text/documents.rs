@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::Result;
 use regex::Regex;
 
-use super::Tree;
+use super::tree::Tree;
 
 /// Names that stand for files of users or of other places.
 const ELSEWHERE: [&str; 1] = ["target/"];

@@ -4,7 +4,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use regex::Regex;
 
-use super::Tree;
+use super::tree::Tree;
 
 const LIST: &str = "docs/development/banned-phrases.txt";
 /// Files that may quote banned phrases: the style guide, and the names of tools and other projects' files.
