@@ -3,8 +3,8 @@ use std::ffi::OsString;
 use std::{env, iter};
 
 use anyhow::Result;
+use mlop_api::operators;
 
-use crate::generate::rights::OPERATORS;
 use crate::tools::{self, KUBE_ALL};
 use crate::{build, mutants, paths, process};
 
@@ -38,7 +38,7 @@ fn real(arguments: &[String]) -> Result<()> {
     tools::provide(&[&KUBE_ALL])?;
     // The tests find the operators next to themselves.
     let mut operators = build::cargo("build")?;
-    operators.arg("--quiet").args(OPERATORS.iter().flat_map(|operator| ["--bin", operator.chart]));
+    operators.arg("--quiet").args(operators::ALL.iter().flat_map(|operator| ["--bin", operator.name]));
     process::show(&mut operators)?;
     let mut tests = build::cargo("test")?;
     tests.args(["--quiet", "--test", "faults", "--"]).args(arguments).env("PATH", path()?);

@@ -12,6 +12,7 @@ mod images;
 mod install;
 mod lanes;
 mod mutants;
+mod new_operator;
 mod paths;
 mod process;
 mod progress;
@@ -52,6 +53,8 @@ enum Task {
     Generate(generate::Args),
     /// Pack the charts and check the objects that they install.
     Charts,
+    /// Make a further operator: a kind and its run, a chart, and a test of it in a chain.
+    NewOperator(new_operator::Args),
     /// Give packages, charts and changelog a new version; prints the changes first.
     Release(release::Args),
 }
@@ -78,6 +81,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Faults(args) => faults::run(args),
         Task::Generate(args) => generate::run(args),
         Task::Charts => charts::run(),
+        Task::NewOperator(args) => new_operator::run(args),
         Task::Release(args) => release::run(args),
     }
 }

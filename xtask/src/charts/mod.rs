@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use mlop_api::operators;
 use serde_json::Value;
 
-use crate::generate::rights::OPERATORS;
 use crate::progress::{Outcome, Steps};
 use crate::tools::{self, HELM};
 use crate::{paths, process};
@@ -32,20 +32,20 @@ pub fn run() -> Result<()> {
 /// Packs into each chart those that it depends on: the library into the operators', these into the one of all.
 pub fn pack() -> Result<Outcome> {
     tools::provide(&[&HELM])?;
-    for chart in operators().chain([ALL]) {
+    for chart in operator_charts().chain([ALL]) {
         process::run(helm("dependency")?.arg("update").arg(directory(chart)).arg("--skip-refresh"))?;
     }
     Ok(Outcome::Done)
 }
 
 fn lint() -> Result<Outcome> {
-    let charts = operators().chain([ALL, CRDS]).map(directory);
+    let charts = operator_charts().chain([ALL, CRDS]).map(directory);
     process::run(helm("lint")?.args(["--strict", "--kube-version", KUBERNETES]).args(charts))?;
     Ok(Outcome::Done)
 }
 
 fn installed() -> Result<Outcome> {
-    for chart in operators() {
+    for chart in operator_charts() {
         let everywhere = template(chart, &[])?;
         checks::safe(&everywhere).with_context(|| chart.to_owned())?;
         checks::cluster_wide(&everywhere).with_context(|| chart.to_owned())?;
@@ -70,7 +70,7 @@ fn refused() -> Result<Outcome> {
         "inputKinds[0].kind=dataset",
         "image.tag=a b",
     ] {
-        for chart in operators() {
+        for chart in operator_charts() {
             ensure!(template(chart, &[wrong]).is_err(), "{chart} accepts the value {wrong}");
         }
     }
@@ -94,8 +94,8 @@ fn template(chart: &str, values: &[&str]) -> Result<Vec<Value>> {
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 
-fn operators() -> impl Iterator<Item = &'static str> {
-    OPERATORS.iter().map(|operator| operator.chart)
+fn operator_charts() -> impl Iterator<Item = &'static str> {
+    operators::ALL.into_iter().map(|operator| operator.name)
 }
 
 fn directory(chart: &str) -> PathBuf {

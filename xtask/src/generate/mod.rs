@@ -1,8 +1,8 @@
 //! `cargo xtask generate`: files that follow from the types and tables of the code.
 mod crds;
 mod files;
+mod rbac;
 mod reference;
-pub mod rights;
 mod roles;
 
 use std::fs;
@@ -46,7 +46,7 @@ fn generated() -> Result<Files> {
     let kinds = mlop_api::kinds::all();
     let mut files = crds::files(&kinds)?;
     files.extend(reference::files(&kinds)?);
-    files.extend(roles::files(&kinds)?);
+    files.extend(roles::files()?);
     Ok(files)
 }
 

@@ -1,15 +1,15 @@
-//! What the operators' charts have from code: their rights (from [`super::rights`]), the users' rights, and the schema
-//! of their values, which is one for all.
+//! The generated files of the operators' charts: RBAC of the operators and of users, and the schema of values, which is
+//! one for all.
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt as _;
+use mlop_api::operators::{self, Operator, READ, Rule};
 use serde::Serialize;
 
 use super::files::{Files, yaml};
-use super::rights::{COMMON, OPERATORS, OWN_RUNS, OWN_STATUS, Operator, READ, Rule};
+use super::rbac::{COMMON, OWN_RUNS, OWN_STATUS};
 
 /// Schema of an operator chart's values.
 const VALUES: &str = include_str!("values.schema.json");
@@ -21,14 +21,13 @@ struct Guarded {
     statuses: Vec<String>,
 }
 
-pub fn files(kinds: &[CustomResourceDefinition]) -> Result<Files> {
-    complete(kinds)?;
+pub fn files() -> Result<Files> {
     let mut files = Files::new();
-    for operator in OPERATORS {
-        let directory = PathBuf::from(format!("charts/{}/files", operator.chart));
+    for operator in operators::ALL {
+        let directory = PathBuf::from(format!("charts/{}/files", operator.name));
         files.insert(directory.join("rights.yaml"), yaml(&rules(operator))?);
         files.insert(directory.join("guarded.yaml"), yaml(&guarded(operator))?);
-        files.insert(format!("charts/{}/values.schema.json", operator.chart).into(), VALUES.to_owned());
+        files.insert(format!("charts/{}/values.schema.json", operator.name).into(), VALUES.to_owned());
     }
     for role in [view(), edit()] {
         let name = role.name_any();
@@ -37,54 +36,42 @@ pub fn files(kinds: &[CustomResourceDefinition]) -> Result<Files> {
     Ok(files)
 }
 
-/// Every kind has exactly one operator.
-fn complete(kinds: &[CustomResourceDefinition]) -> Result<()> {
-    let mut owned: Vec<_> = OPERATORS.iter().flat_map(owned).collect();
-    let mut kinds: Vec<_> = kinds.iter().map(|kind| kind.spec.names.plural.as_str()).collect();
-    owned.sort_unstable();
-    kinds.sort_unstable();
-    ensure!(owned == kinds, "rights.rs must name each kind once: it has {owned:?}, the kinds are {kinds:?}");
-    Ok(())
-}
-
-fn owned(operator: &Operator) -> impl Iterator<Item = &'static str> {
-    operator.intents.iter().chain(operator.runs).copied()
+/// Resources of all kinds of the operator, as plural names.
+fn owned(operator: &Operator) -> Vec<String> {
+    [operator.intents(), operator.runs()].concat()
 }
 
 fn statuses(operator: &Operator) -> Vec<String> {
-    owned(operator).map(|plural| format!("{plural}/status")).collect()
+    owned(operator).iter().map(|plural| format!("{plural}/status")).collect()
 }
 
 fn guarded(operator: &Operator) -> Guarded {
-    Guarded {
-        runs: operator.runs.iter().map(|plural| (*plural).to_owned()).collect(),
-        statuses: statuses(operator),
-    }
+    Guarded { runs: operator.runs(), statuses: statuses(operator) }
 }
 
 fn rules(operator: &Operator) -> Vec<PolicyRule> {
-    let mut rules =
-        vec![mlop(owned(operator).map(str::to_owned), READ), mlop(statuses(operator), OWN_STATUS)];
-    if !operator.runs.is_empty() {
-        rules.push(mlop(operator.runs.iter().map(|plural| (*plural).to_owned()), OWN_RUNS));
+    let mut rules = vec![mlop(owned(operator), READ), mlop(statuses(operator), OWN_STATUS)];
+    if !operator.runs().is_empty() {
+        rules.push(mlop(operator.runs(), OWN_RUNS));
     }
+    let owned = owned(operator);
     let has = |rule: &&Rule| {
-        rule.group == mlop_api::GROUP && rule.resources.iter().all(|r| owned(operator).any(|o| o == *r))
+        rule.group == mlop_api::GROUP && rule.resources.iter().all(|r| owned.iter().any(|o| o == r))
     };
     rules.extend(COMMON.iter().filter(|rule| !has(rule)).map(policy));
-    rules.extend(operator.further.iter().map(policy));
+    rules.extend(operator.rbac.iter().map(policy));
     rules
 }
 
 /// Users read everything that mlop shows.
 fn view() -> ClusterRole {
-    let kinds = OPERATORS.iter().flat_map(owned).map(str::to_owned);
+    let kinds = operators::ALL.into_iter().flat_map(owned);
     user_role("mlop-view", &["view", "edit", "admin"], mlop(kinds, READ))
 }
 
 /// Users write intents and connections; runs and statuses are the operators'.
 fn edit() -> ClusterRole {
-    let intents = OPERATORS.iter().flat_map(|operator| operator.intents).map(|plural| (*plural).to_owned());
+    let intents = operators::ALL.into_iter().flat_map(Operator::intents);
     user_role(
         "mlop-edit",
         &["edit", "admin"],

@@ -78,7 +78,7 @@ pub enum Kind {
 /// The command line that builds all images of `kind` and loads none.
 pub fn arguments(kind: Kind) -> Vec<&'static str> {
     let names: Vec<&str> = match kind {
-        Kind::Program => rust::CRATES.to_vec(),
+        Kind::Program => rust::programs(),
         Kind::Container => container::ALL.iter().map(|container| container.name).collect(),
     };
     [&["images", "--no-load", "--only"], names.as_slice()].concat()
@@ -87,12 +87,12 @@ pub fn arguments(kind: Kind) -> Vec<&'static str> {
 impl Args {
     fn wanted(&self) -> Result<(Vec<&'static str>, Vec<&'static container::Container>)> {
         let known: Vec<&str> =
-            rust::CRATES.into_iter().chain(container::ALL.iter().map(|c| c.name)).collect();
+            rust::programs().into_iter().chain(container::ALL.iter().map(|c| c.name)).collect();
         if let Some(unknown) = self.only.iter().find(|name| !known.contains(&name.as_str())) {
             bail!("there is no image {unknown}; there are {}", known.join(", "));
         }
         let wanted = |name: &str| self.only.is_empty() || self.only.iter().any(|only| only == name);
-        let crates = rust::CRATES.into_iter().filter(|name| wanted(name)).collect();
+        let crates = rust::programs().into_iter().filter(|name| wanted(name)).collect();
         Ok((crates, container::ALL.iter().filter(|c| wanted(c.name)).collect()))
     }
 }

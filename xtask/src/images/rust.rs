@@ -4,25 +4,23 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
+use mlop_api::operators;
 use serde_json::Value;
 
 use crate::archive::{Archive, Entry, Image, reference};
 use crate::build;
 use crate::cache::Inputs;
-use crate::generate::rights::OPERATORS;
 
-/// Operators and workers.
-pub const CRATES: [&str; 9] = [
-    "mlop-ingestion",
-    "mlop-feature-store",
-    "mlop-training",
-    "mlop-registry",
-    "mlop-deployment",
-    "mlop-dataset",
-    "mlop-features",
-    "mlop-registrar",
-    "mlop-launcher",
-];
+/// Packages, programs and images: the operators and then the workers.
+pub fn programs() -> Vec<&'static str> {
+    let mut programs: Vec<&str> = operators::ALL.iter().map(|operator| operator.name).collect();
+    for operator in operators::ALL {
+        if !programs.contains(&operator.worker) {
+            programs.push(operator.worker);
+        }
+    }
+    programs
+}
 
 /// The profile of published images. Others compile faster and are larger.
 const RELEASED: &str = "release";
@@ -31,14 +29,14 @@ const OPERATOR_LIMIT: u64 = 15 << 20;
 
 /// Builds the images of those `crates` that compile, and names the others.
 pub fn build(crates: &[&'static str], profile: &str) -> Result<(Vec<Archive>, Vec<&'static str>)> {
-    let programs = compile(profile)?;
+    let compiled = compile(profile)?;
     let mut archives = Vec::new();
     let mut broken = Vec::new();
     for name in crates {
-        match programs.iter().find(|(built, _)| built == name) {
+        match compiled.iter().find(|(built, _)| built == name) {
             Some((_, program)) => {
                 let archive = image(name, program.clone())?;
-                if profile == RELEASED && OPERATORS.iter().any(|operator| operator.chart == *name) {
+                if profile == RELEASED && operators::ALL.iter().any(|operator| operator.name == *name) {
                     check_size(&archive)?;
                 }
                 archives.push(archive);
@@ -55,11 +53,13 @@ fn compile(profile: &str) -> Result<Vec<(String, PathBuf)>> {
     build::check_images_can_be_built()?;
     let mut command = if profile == build::PROFILE {
         let mut command = build::cargo("build")?;
-        command.args(CRATES.iter().flat_map(|name| ["--bin", name]));
+        command.args(programs().into_iter().flat_map(|name| ["--bin", name]));
         command
     } else {
         let mut command = build::shared("build")?;
-        command.args(["--profile", profile]).args(CRATES.iter().flat_map(|name| ["--package", name]));
+        command
+            .args(["--profile", profile])
+            .args(programs().into_iter().flat_map(|name| ["--package", name]));
         command
     };
     command.args(["--keep-going", "--message-format=json-render-diagnostics"]);

@@ -1,0 +1,17 @@
+//! RBAC that is the same for all operators. The rest is in [`mlop_api::operators`].
+//!
+//! Permission to read input kinds comes from the chart's value `inputKinds`, like the watches. Permission for the leader's
+//! lease is in the library chart.
+use mlop_api::operators::{READ, Rule, WORK};
+
+/// In the namespaces that an operator watches.
+pub const COMMON: &[Rule] = &[
+    Rule { group: mlop_api::GROUP, resources: &["objectstores"], verbs: READ },
+    Rule { group: "", resources: &["pods"], verbs: WORK },
+    Rule { group: "", resources: &["events"], verbs: &["create"] },
+];
+
+/// On the runs of the operator, besides reading.
+pub const OWN_RUNS: &[&str] = &["create", "patch", "delete"];
+/// On the status of the operator's kinds.
+pub const OWN_STATUS: &[&str] = &["patch"];
