@@ -66,6 +66,8 @@
 //! }
 //! ```
 
+#![warn(unreachable_pub)]
+
 mod blocked;
 pub mod children;
 pub mod condition;
@@ -92,5 +94,5 @@ pub use runtime::{
     leader_election,
     setup::Setup,
     triggers::{Controls, intent_key},
-    workqueue::{Key, Workqueue},
+    workqueue::Key,
 };

@@ -22,7 +22,7 @@ use mlop_api::{
 
 impl<I: Intent> Draft<'_, I> {
     /// Publishes a late result. One that the present spec would not make is valid for no generation.
-    pub fn publish_late(&mut self, late: LateResult<I>) {
+    pub(super) fn publish_late(&mut self, late: LateResult<I>) {
         self.publish(late.publication, None);
         if let Some(artifact) = self.status.artifact.as_mut().filter(|_| !late.of_this_spec) {
             artifact.generation = None;
@@ -31,7 +31,7 @@ impl<I: Intent> Draft<'_, I> {
 
     /// Makes the run's result the artifact. An equal digest keeps its revision and time, unless it is activated again.
     /// Its parents are `inputs`, or the run's own.
-    pub fn publish(&mut self, publication: Publication<I>, inputs: Option<&[ReadyInput]>) {
+    pub(super) fn publish(&mut self, publication: Publication<I>, inputs: Option<&[ReadyInput]>) {
         let Publication { run, verdict, revision, activation } = publication;
         if let Some(verdict) = verdict {
             history::record_verdict(&mut self.status, verdict);
@@ -95,7 +95,7 @@ impl<I: Intent> Draft<'_, I> {
     }
 
     /// Reports that the artifact is the result of the present spec and inputs.
-    pub fn report_current(&mut self, findings: &Findings) {
+    pub(super) fn report_current(&mut self, findings: &Findings) {
         let generation = self.observed.generation();
         if let Some(artifact) = &mut self.status.artifact {
             artifact.generation = Some(generation);

@@ -40,13 +40,13 @@ pub(super) struct Draft<'a, I: Intent> {
 
 impl<'a, I: Intent> Draft<'a, I> {
     /// A draft that starts from the reported status.
-    pub fn new(observed: &'a Observed<I>, now: Timestamp) -> Self {
+    pub(super) fn new(observed: &'a Observed<I>, now: Timestamp) -> Self {
         let status = observed.status().cloned().unwrap_or_default();
         Self { observed, status, plan: Plan::idle(), now, dead_run: None }
     }
 
     /// The plan for `step`, with the late result published first.
-    pub fn render(
+    pub(super) fn render(
         mut self,
         step: Step<I>,
         late: Option<LateResult<I>>,
@@ -254,7 +254,7 @@ impl<'a, I: Intent> Draft<'a, I> {
     }
 
     /// Sets `Ready`. It stays True while the artifact is valid for this generation.
-    pub fn set_ready(&mut self, status: ConditionStatus, reason: Reason, message: &str) {
+    pub(super) fn set_ready(&mut self, status: ConditionStatus, reason: Reason, message: &str) {
         let generation = Some(self.observed.generation());
         match self.status.artifact.as_ref().filter(|artifact| artifact.generation == generation) {
             Some(artifact) => {
@@ -272,19 +272,19 @@ impl<'a, I: Intent> Draft<'a, I> {
         self.set(condition_type::UP_TO_DATE, status, reason, message);
     }
 
-    pub fn set(&mut self, kind: &str, status: ConditionStatus, reason: Reason, message: &str) {
+    pub(super) fn set(&mut self, kind: &str, status: ConditionStatus, reason: Reason, message: &str) {
         self.conditions().set(kind, status, reason, message);
     }
 
-    pub fn conditions(&mut self) -> Conditions<'_> {
+    pub(super) fn conditions(&mut self) -> Conditions<'_> {
         Conditions::new(&mut self.status.conditions, self.observed.generation(), self.now)
     }
 
-    pub fn path(&self, upstream: &UpstreamFailure) -> String {
+    pub(super) fn path(&self, upstream: &UpstreamFailure) -> String {
         inputs::path(&self.observed.label(), &upstream.cause, Some(upstream))
     }
 
-    pub fn publish_event(&mut self, warning: bool, reason: Reason, message: &str) {
+    pub(super) fn publish_event(&mut self, warning: bool, reason: Reason, message: &str) {
         self.plan.events.push(Event { warning, reason, message: message.to_owned() });
     }
 

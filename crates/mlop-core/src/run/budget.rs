@@ -13,7 +13,7 @@ const POD_TTL: Span = Span::hours(1);
 impl<R: Run> Draft<'_, R> {
     /// An edit of the execution or of another editable field, or a request to retry, gives a new budget. Attempts keep
     /// counting.
-    pub fn renew_budget(&mut self) {
+    pub(super) fn renew_budget(&mut self) {
         // Fields at their default count as absent: one that a new release adds renews no budget.
         let mut execution = serde_json::to_value(self.observed.object.execution()).unwrap_or_default();
         if let Some(fields) = execution.as_object_mut() {
@@ -29,12 +29,12 @@ impl<R: Run> Draft<'_, R> {
     }
 
     /// Whether no attempt follows `failure`.
-    pub fn is_exhausted(&self, failure: &AttemptFailure) -> bool {
+    pub(super) fn is_exhausted(&self, failure: &AttemptFailure) -> bool {
         !failure.retryable || self.attempts_of_budget() >= self.limit()
     }
 
     /// When the attempt after `failure` is due.
-    pub fn retry_due(&self, failure: &AttemptFailure) -> Timestamp {
+    pub(super) fn retry_due(&self, failure: &AttemptFailure) -> Timestamp {
         let object = self.observed.object.as_ref();
         let ended: Timestamp = failure.at.parse().unwrap_or(Timestamp::UNIX_EPOCH);
         let seed = object.meta().uid.as_deref().unwrap_or_default();
@@ -47,7 +47,7 @@ impl<R: Run> Draft<'_, R> {
     }
 
     /// Reports that the attempt after `failure` starts at `due`.
-    pub fn report_retry(&mut self, failure: &AttemptFailure, due: Timestamp) -> String {
+    pub(super) fn report_retry(&mut self, failure: &AttemptFailure, due: Timestamp) -> String {
         let last = self.status.budget_start.saturating_add(self.limit()).max(failure.attempt);
         let message = format!(
             "attempt {} of {last} failed: {}: {}; the next one starts at {}",
@@ -61,7 +61,7 @@ impl<R: Run> Draft<'_, R> {
     }
 
     /// When the pods of a run that ended at `ended` are pruned.
-    pub fn prune_due(&self, ended: Timestamp) -> Timestamp {
+    pub(super) fn prune_due(&self, ended: Timestamp) -> Timestamp {
         let ttl = self.observed.object.execution().ttl_after_finished.unwrap_or(POD_TTL);
         let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
         ended.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(ended)

@@ -48,16 +48,16 @@ pub(super) struct Draft<'a, R: Run> {
 
 impl<'a, R: Run> Draft<'a, R> {
     /// A draft that starts from the reported status.
-    pub fn new(observed: &'a Observed<R>, now: Timestamp) -> Self {
+    pub(super) fn new(observed: &'a Observed<R>, now: Timestamp) -> Self {
         let status = observed.object.status().cloned().unwrap_or_default();
         Self { observed, status, now }
     }
 
-    pub fn generation(&self) -> i64 {
+    pub(super) fn generation(&self) -> i64 {
         self.observed.object.meta().generation.unwrap_or_default()
     }
 
-    pub fn conditions(&mut self) -> Conditions<'_> {
+    pub(super) fn conditions(&mut self) -> Conditions<'_> {
         let generation = self.generation();
         Conditions::new(&mut self.status.conditions, generation, self.now)
     }
@@ -189,7 +189,7 @@ impl<'a, R: Run> Draft<'a, R> {
     }
 
     /// Reports that the run goes on and why it is where it is.
-    pub fn set_open(&mut self, reason: Reason, message: &str) {
+    pub(super) fn set_open(&mut self, reason: Reason, message: &str) {
         let mut conditions = self.conditions();
         conditions.set(condition_type::SUCCEEDED, ConditionStatus::Unknown, reason, message);
         conditions.reconciling(reason, message);

@@ -9,7 +9,7 @@ const WHY: &str = "the time to live of its logs is over";
 
 impl<R: Run> Draft<'_, R> {
     /// Keeps the last attempt's pod for its logs, then deletes all pods and Jobs. A Job takes its pod along.
-    pub fn prune(self) -> Plan<RunStatus> {
+    pub(super) fn prune(self) -> Plan<RunStatus> {
         let observed = self.observed;
         let finished_at = self.status.finished_at.as_deref();
         let Some(ended) = finished_at.and_then(|at| at.parse().ok()) else { return Plan::idle() };

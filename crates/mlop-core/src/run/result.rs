@@ -16,7 +16,7 @@ use mlop_api::{
 
 impl<R: Run> Draft<'_, R> {
     /// The attempt has succeeded: its result becomes the output.
-    pub fn succeed(mut self, result: ResultDocument) -> Plan<RunStatus> {
+    pub(super) fn succeed(mut self, result: ResultDocument) -> Plan<RunStatus> {
         let run = self.observed.object.as_ref();
         let (Some(digest), Ok(store)) = (result.digest.clone(), self.observed.store(run.store())) else {
             let message = "the worker reported success without a digest, or its ObjectStore is gone";
@@ -55,7 +55,7 @@ impl<R: Run> Draft<'_, R> {
 
     /// The attempt ended at `at` without a result. Only what the work did wrong counts against the budget: a disruption
     /// and an external system that is away are repeated without limit, with delays that grow.
-    pub fn fail(mut self, ended: Ended, at: Timestamp) -> Plan<RunStatus> {
+    pub(super) fn fail(mut self, ended: Ended, at: Timestamp) -> Plan<RunStatus> {
         self.status.attempts += 1;
         if ended.disrupted || is_outage(ended.failure.reason) {
             self.status.budget_start += 1;
@@ -81,7 +81,7 @@ impl<R: Run> Draft<'_, R> {
     }
 
     /// No attempt follows `failure`: the run is stalled until its execution is edited.
-    pub fn give_up(mut self, failure: &AttemptFailure) -> Plan<RunStatus> {
+    pub(super) fn give_up(mut self, failure: &AttemptFailure) -> Plan<RunStatus> {
         let reason = failure.reason.parse().unwrap_or(Reason::WorkerFailed);
         let message = if failure.retryable {
             format!(

@@ -25,7 +25,7 @@ const OUTAGE_DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// Delay before the attempt that follows `failures` failed ones (at least one): the user's series plus up to a tenth by
 /// `seed`.
-pub fn attempt_delay(retry: &Retry, failures: u32, seed: &str) -> Duration {
+pub(crate) fn attempt_delay(retry: &Retry, failures: u32, seed: &str) -> Duration {
     let factor = retry.factor.parse().unwrap_or(2.0);
     let base = nth(retry.initial.as_duration(), factor, retry.max.as_duration(), failures);
     base + base.mul_f64(unit(seed, failures) / 10.0)
@@ -33,22 +33,22 @@ pub fn attempt_delay(retry: &Retry, failures: u32, seed: &str) -> Duration {
 
 /// Delay before the attempt that follows `disruptions` attempts in a row that ended by no fault of their own (at least
 /// one).
-pub fn disruption_delay(disruptions: u32, seed: &str) -> Duration {
+pub(crate) fn disruption_delay(disruptions: u32, seed: &str) -> Duration {
     spread(nth(DISRUPTION_DELAY_MIN, 2.0, DISRUPTION_DELAY_MAX, disruptions), seed, disruptions)
 }
 
 /// Delay after the `failures`-th failed reconcile of one object (at least one), with jitter over the upper half.
-pub fn reconcile_delay(failures: u32, seed: &str) -> Duration {
+pub(crate) fn reconcile_delay(failures: u32, seed: &str) -> Duration {
     spread(nth(RECONCILE_DELAY_MIN, 2.0, RECONCILE_DELAY_MAX, failures), seed, failures)
 }
 
 /// Delay before the `n`-th repetition of a request (at least one).
-pub fn request_delay(n: u32, seed: &str) -> Duration {
+pub(crate) fn request_delay(n: u32, seed: &str) -> Duration {
     spread(nth(REQUEST_DELAY_MIN, 2.0, REQUEST_DELAY_MAX, n), seed, n)
 }
 
 /// Delay after the API server could not be reached `failures` times in a row (at least one).
-pub fn outage_delay(failures: u32, seed: &str) -> Duration {
+pub(crate) fn outage_delay(failures: u32, seed: &str) -> Duration {
     spread(nth(OUTAGE_DELAY_MIN, 2.0, OUTAGE_DELAY_MAX, failures), seed, failures)
 }
 
@@ -81,7 +81,7 @@ fn unit(seed: &str, n: u32) -> f64 {
 
 /// The backoff of one watch after errors. Every restart begins with an event of the watcher itself, so an event is not a
 /// sign of recovery. Only time without errors is.
-pub struct WatchBackoff {
+pub(crate) struct WatchBackoff {
     seed: String,
     failures: u32,
     last: Option<Instant>,
@@ -90,7 +90,7 @@ pub struct WatchBackoff {
 impl WatchBackoff {
     const RESET_AFTER: Duration = Duration::from_secs(60);
 
-    pub fn of(kind: &ApiKind) -> Self {
+    pub(crate) fn of(kind: &ApiKind) -> Self {
         Self { seed: kind.to_string(), failures: 0, last: None }
     }
 }

@@ -248,7 +248,7 @@ fn covers(scope: Option<&str>, key: &Key) -> bool {
 }
 
 /// A cache whose kind is erased, for the executor.
-pub trait WriteThrough: Send + Sync {
+pub(crate) trait WriteThrough: Send + Sync {
     /// Takes in a written object.
     fn put_written_json(&self, object: Value);
     /// Takes in an object that is being deleted.

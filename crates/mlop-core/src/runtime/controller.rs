@@ -57,7 +57,7 @@ pub trait Reconciler: Send + Sync + 'static {
 }
 
 /// Runs one reconciler over the objects of its cache.
-pub struct Controller<R: Reconciler> {
+pub(crate) struct Controller<R: Reconciler> {
     reconciler: R,
     cx: Arc<Context>,
     cache: Arc<Cache<R::Resource>>,
@@ -86,7 +86,7 @@ struct Outage {
 }
 
 impl<R: Reconciler> Controller<R> {
-    pub fn new(
+    pub(crate) fn new(
         reconciler: R,
         cx: Arc<Context>,
         cache: Arc<Cache<R::Resource>>,
@@ -105,7 +105,7 @@ impl<R: Reconciler> Controller<R> {
     }
 
     /// Never returns. Without the lease, reconciles do nothing; gaining it enqueues every object.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let mut reconciles = FuturesUnordered::new();
         loop {
             let depth = i64::try_from(self.queue.depth()).unwrap_or(i64::MAX);

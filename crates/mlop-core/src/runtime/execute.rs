@@ -17,13 +17,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 /// The object that the plan is for.
-pub struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     pub kind: ApiKind,
     pub meta: &'a ObjectMeta,
 }
 
 impl Subject<'_> {
-    pub fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key {
         Key::of(self.meta)
     }
 
@@ -36,7 +36,11 @@ impl Subject<'_> {
 ///
 /// # Errors
 /// The first step that failed; later steps are not taken. A lost Event is only logged.
-pub async fn execute<S: Serialize>(cx: &Context, subject: &Subject<'_>, plan: &Plan<S>) -> Result<(), Error> {
+pub(crate) async fn execute<S: Serialize>(
+    cx: &Context,
+    subject: &Subject<'_>,
+    plan: &Plan<S>,
+) -> Result<(), Error> {
     for step in &plan.creates {
         create(cx, subject, step).await?;
     }

@@ -18,7 +18,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 ///
 /// # Errors
 /// When the address cannot be listened on, or no thread can be started.
-pub fn serve(
+pub(crate) fn serve(
     address: &str,
     metrics: Arc<Metrics>,
     unsynced: impl Fn() -> Vec<String> + Send + Sync + 'static,

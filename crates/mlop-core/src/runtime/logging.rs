@@ -6,7 +6,7 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 ///
 /// # Errors
 /// When `filter` is not readable or logging has been started before.
-pub fn init(filter: &str) -> anyhow::Result<()> {
+pub(crate) fn init(filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)?;
     let lines = fmt::layer().json().flatten_event(true).with_target(false).with_writer(std::io::stderr);
     tracing_subscriber::registry().with(filter).with(lines).try_init()?;

@@ -1,20 +1,20 @@
 //! What runs controllers. Nothing here knows intents or runs.
 
-pub mod backoff;
-pub mod cache;
+pub(crate) mod backoff;
+pub(crate) mod cache;
 pub mod client;
-pub mod context;
-pub mod controller;
-pub mod error;
-pub mod execute;
-pub mod health;
+pub(crate) mod context;
+pub(crate) mod controller;
+pub(crate) mod error;
+pub(crate) mod execute;
+pub(crate) mod health;
 pub mod leader_election;
-pub mod logging;
-pub mod metrics;
-pub mod reflector;
-pub mod setup;
-pub mod triggers;
-pub mod workqueue;
+pub(crate) mod logging;
+pub(crate) mod metrics;
+pub(crate) mod reflector;
+pub(crate) mod setup;
+pub(crate) mod triggers;
+pub(crate) mod workqueue;
 
 #[cfg(test)]
 mod tests;

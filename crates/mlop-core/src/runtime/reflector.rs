@@ -20,10 +20,10 @@ const WATCH_TIMEOUT_SECONDS: u32 = 45;
 const PAGE_SIZE: u32 = 500;
 
 /// The API of a kind in one namespace, or in all.
-pub type Scoped<K> = (Option<String>, Api<DeserializeGuard<K>>);
+pub(crate) type Scoped<K> = (Option<String>, Api<DeserializeGuard<K>>);
 
 /// The watches that feed a cache.
-pub struct Source<K> {
+pub(crate) struct Source<K> {
     pub kind: ApiKind,
     /// One watch for each.
     pub scopes: Vec<Scoped<K>>,
@@ -34,7 +34,7 @@ pub struct Source<K> {
 }
 
 /// Feeds `cache` until the process ends. Failed watches restart; the function never returns.
-pub async fn reflect<K>(source: Source<K>, cache: Arc<Cache<K>>)
+pub(crate) async fn reflect<K>(source: Source<K>, cache: Arc<Cache<K>>)
 where
     K: Cached,
     K::DynamicType: Clone,

@@ -49,7 +49,7 @@ impl fmt::Display for Key {
 
 /// Keys of objects that wait for a reconcile.
 #[derive(Default)]
-pub struct Workqueue {
+pub(crate) struct Workqueue {
     state: Mutex<State>,
     changed: Notify,
 }
@@ -73,13 +73,13 @@ impl Workqueue {
     }
 
     /// Enqueues `key` now. A key that is queued keeps its place.
-    pub fn enqueue(&self, key: Key) {
+    pub(crate) fn enqueue(&self, key: Key) {
         self.state().push(key);
         self.changed.notify_one();
     }
 
     /// Enqueues `key` at `at`. This replaces an earlier call.
-    pub fn enqueue_at(&self, key: Key, at: Instant) {
+    pub(crate) fn enqueue_at(&self, key: Key, at: Instant) {
         let mut state = self.state();
         state.cancel(&key);
         state.set_timer(key, at);
@@ -88,7 +88,7 @@ impl Workqueue {
     }
 
     /// The next key; it counts as active until [`done`](Self::done).
-    pub async fn next(&self) -> Key {
+    pub(crate) async fn next(&self) -> Key {
         loop {
             let due = {
                 let mut state = self.state();
@@ -118,7 +118,7 @@ impl Workqueue {
     }
 
     /// The reconcile of `key` has ended.
-    pub fn done(&self, key: &Key) {
+    pub(crate) fn done(&self, key: &Key) {
         let mut state = self.state();
         state.active.remove(key);
         if state.again.remove(key) {
@@ -129,7 +129,7 @@ impl Workqueue {
     }
 
     /// Number of keys that wait now.
-    pub fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.state().ready.len()
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The input `name` of the Dataset `name`, whose object is `object`.
-pub fn input(name: &str, object: Option<Value>) -> InputState {
+pub(crate) fn input(name: &str, object: Option<Value>) -> InputState {
     let from = ObjectRef { api_group: "mlop.dev".into(), kind: "Dataset".into(), name: name.to_owned() };
     let kind = ApiKind {
         group: "mlop.dev".into(),
@@ -23,22 +23,22 @@ pub fn input(name: &str, object: Option<Value>) -> InputState {
 }
 
 /// An input that does not exist.
-pub fn missing(name: &str) -> InputState {
+pub(crate) fn missing(name: &str) -> InputState {
     input(name, None)
 }
 
 /// The first version of an input, published 100 s before [`NOW`].
-pub fn ready(name: &str) -> InputState {
+pub(crate) fn ready(name: &str) -> InputState {
     version(name, 1, -100)
 }
 
 /// Version `number` of an input, published `seconds` after [`NOW`].
-pub fn version(name: &str, number: u32, seconds: i64) -> InputState {
+pub(crate) fn version(name: &str, number: u32, seconds: i64) -> InputState {
     input(name, Some(dataset(name, number, seconds, json!([]), Value::Null)))
 }
 
 /// A ready input that descends from version `root` of the Dataset `root`.
-pub fn descendant(name: &str, root: u32) -> InputState {
+pub(crate) fn descendant(name: &str, root: u32) -> InputState {
     let digest = Digest::of_bytes(&root.to_be_bytes());
     let ancestors = json!([
         {"apiGroup": "mlop.dev", "kind": "Dataset", "name": "root", "digest": digest, "root": true},
@@ -47,12 +47,12 @@ pub fn descendant(name: &str, root: u32) -> InputState {
 }
 
 /// A ready input whose newer data has failed.
-pub fn outdated(name: &str) -> InputState {
+pub(crate) fn outdated(name: &str) -> InputState {
     input(name, Some(dataset(name, 1, -100, json!([]), cause(name))))
 }
 
 /// An input that has failed and has nothing to offer.
-pub fn failed(name: &str) -> InputState {
+pub(crate) fn failed(name: &str) -> InputState {
     let mut object = dataset(name, 1, -100, json!([]), cause(name));
     object["status"]["artifact"] = Value::Null;
     object["status"]["conditions"][0]["status"] = json!("False");
@@ -64,7 +64,7 @@ fn cause(name: &str) -> Value {
 }
 
 /// A Dataset with version `version` as its artifact, published `seconds` after [`NOW`].
-pub fn dataset(name: &str, version: u32, seconds: i64, ancestors: Value, cause: Value) -> Value {
+pub(crate) fn dataset(name: &str, version: u32, seconds: i64, ancestors: Value, cause: Value) -> Value {
     let digest = Digest::of_bytes(format!("{name} {version}").as_bytes());
     let at = super::at(NOW + seconds);
     json!({

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
     status = "IntentStatus",
     schema = "disabled"
 )]
-pub struct ForecastSpec {
+pub(crate) struct ForecastSpec {
     pub method: String,
     pub inputs: Vec<NamedInput>,
     pub consistency: Consistency,
@@ -41,7 +41,7 @@ pub struct ForecastSpec {
     status = "RunStatus",
     schema = "disabled"
 )]
-pub struct ForecastRunSpec {
+pub(crate) struct ForecastRunSpec {
     pub content: ForecastContent,
     pub lineage: TestLineage,
     pub execution: Execution,
@@ -49,13 +49,13 @@ pub struct ForecastRunSpec {
 
 /// The part of a Forecast that determines its result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ForecastContent {
+pub(crate) struct ForecastContent {
     pub method: String,
 }
 
 /// [`Lineage`] with a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TestLineage(pub Lineage);
+pub(crate) struct TestLineage(pub Lineage);
 
 impl Default for TestLineage {
     fn default() -> Self {

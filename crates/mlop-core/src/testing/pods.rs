@@ -6,7 +6,7 @@ use mlop_api::result::ResultDocument;
 use serde_json::{Value, json};
 
 /// A pod whose worker has ended with `result` at `second`.
-pub fn terminated(result: &ResultDocument, second: i64) -> PodStatus {
+pub(crate) fn terminated(result: &ResultDocument, second: i64) -> PodStatus {
     let failed = result.error.is_some();
     let state = json!({"terminated": {"exitCode": i32::from(failed), "message": result.to_message(),
         "finishedAt": time(second)}});
@@ -14,17 +14,17 @@ pub fn terminated(result: &ResultDocument, second: i64) -> PodStatus {
 }
 
 /// A pod that runs.
-pub fn running() -> PodStatus {
+pub(crate) fn running() -> PodStatus {
     status("Running", json!({"running": {}}))
 }
 
 /// A pod that has a node since [`NOW`].
-pub fn scheduled() -> PodStatus {
+pub(crate) fn scheduled() -> PodStatus {
     status("Pending", json!({"waiting": {"reason": "ContainerCreating"}}))
 }
 
 /// A pod whose image cannot be pulled.
-pub fn held_up() -> PodStatus {
+pub(crate) fn held_up() -> PodStatus {
     status("Pending", json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}}))
 }
 

@@ -1,6 +1,6 @@
 //! A kind of intent for tests, and fluent builders of its situations.
 
-pub use crate::testing::{NOW, descendant, failed, missing, outdated, ready, version};
+pub(super) use crate::testing::{NOW, descendant, failed, missing, outdated, ready, version};
 use crate::{
     Blocked, Plan,
     condition::{self, ConditionStatus, Conditions},
@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The kind under test. With `ACTIVATES`, results are shown by an alias.
-pub struct Forecasts<const ACTIVATES: bool>;
+pub(super) struct Forecasts<const ACTIVATES: bool>;
 
 impl<const ACTIVATES: bool> Intent for Forecasts<ACTIVATES> {
     type Resource = Forecast;
@@ -108,7 +108,7 @@ fn parameters(alias: &str) -> Digest {
 
 /// One situation of an intent.
 #[derive(Clone)]
-pub struct Case {
+pub(super) struct Case {
     activates: bool,
     now: i64,
     object: Forecast,
@@ -120,7 +120,7 @@ pub struct Case {
 }
 
 /// An intent without inputs whose results are not activated.
-pub fn intent(name: &str) -> Case {
+pub(super) fn intent(name: &str) -> Case {
     let mut object =
         Forecast::new(name, ForecastSpec { method: "mean".into(), history_limit: 10, ..Default::default() });
     object.metadata.namespace = Some(NS.into());
@@ -140,61 +140,61 @@ pub fn intent(name: &str) -> Case {
 
 impl Case {
     /// Results are shown by the alias `champion`.
-    pub fn activates(mut self) -> Self {
+    pub(super) fn activates(mut self) -> Self {
         self.activates = true;
         self.object.spec.alias = "champion".into();
         self
     }
 
     /// Edits the spec: its generation grows.
-    pub fn edited(mut self, edit: impl Fn(&mut ForecastSpec)) -> Self {
+    pub(super) fn edited(mut self, edit: impl Fn(&mut ForecastSpec)) -> Self {
         edit(&mut self.object.spec);
         self.object.metadata.generation = self.object.metadata.generation.map(|generation| generation + 1);
         self
     }
 
     /// Sets fields of the spec as the user created it.
-    pub fn with(mut self, set: impl Fn(&mut ForecastSpec)) -> Self {
+    pub(super) fn with(mut self, set: impl Fn(&mut ForecastSpec)) -> Self {
         set(&mut self.object.spec);
         self
     }
 
-    pub fn manual(self) -> Self {
+    pub(super) fn manual(self) -> Self {
         self.with(|spec| spec.trigger.mode = TriggerMode::Manual)
     }
 
-    pub fn settles(self, seconds: u32) -> Self {
+    pub(super) fn settles(self, seconds: u32) -> Self {
         self.with(|spec| spec.trigger.stabilization_window = Some(Span::seconds(seconds)))
     }
 
-    pub fn annotated(mut self, name: &str, value: &str) -> Self {
+    pub(super) fn annotated(mut self, name: &str, value: &str) -> Self {
         self.object.metadata.annotations.get_or_insert_default().insert(name.to_owned(), value.to_owned());
         self
     }
 
-    pub fn being_deleted(mut self) -> Self {
+    pub(super) fn being_deleted(mut self) -> Self {
         self.object.metadata.deletion_timestamp = Some(time(NOW));
         self
     }
 
-    pub fn cycle(mut self, path: &str) -> Self {
+    pub(super) fn cycle(mut self, path: &str) -> Self {
         self.cycle = Some(path.to_owned());
         self
     }
 
-    pub fn not_connected(mut self, missing: &'static str) -> Self {
+    pub(super) fn not_connected(mut self, missing: &'static str) -> Self {
         self.related = Some(missing);
         self
     }
 
     /// The time of the decision, in seconds after [`NOW`].
-    pub fn at(mut self, seconds: i64) -> Self {
+    pub(super) fn at(mut self, seconds: i64) -> Self {
         self.now = NOW + seconds;
         self
     }
 
     /// Adds an input, or replaces the one of this name.
-    pub fn input(mut self, state: InputState) -> Self {
+    pub(super) fn input(mut self, state: InputState) -> Self {
         self.inputs.retain(|known| known.name != state.name);
         self.object.spec.inputs.retain(|known| known.name != state.name);
         self.object.spec.inputs.push(NamedInput { name: state.name.clone(), from: state.from.clone() });
@@ -203,7 +203,7 @@ impl Case {
     }
 
     /// The run that the intent starts now, or its present one.
-    pub fn run(&self) -> ForecastRun {
+    pub(super) fn run(&self) -> ForecastRun {
         let mut alone = self.clone();
         alone.runs.clear();
         alone.pods.clear();
@@ -217,12 +217,12 @@ impl Case {
     }
 
     /// Name of the run of the present inputs.
-    pub fn run_name(&self) -> String {
+    pub(super) fn run_name(&self) -> String {
         self.run().name_any()
     }
 
     /// Adds the run of the present inputs in a state such as [`succeeded`].
-    pub fn its_run(mut self, state: impl Fn(&mut ForecastRun)) -> Self {
+    pub(super) fn its_run(mut self, state: impl Fn(&mut ForecastRun)) -> Self {
         let mut run = self.run();
         if self.activates {
             let revision = self.runs.len() + self.pods.len() + 1;
@@ -235,19 +235,19 @@ impl Case {
     }
 
     /// Removes all runs.
-    pub fn without_runs(mut self) -> Self {
+    pub(super) fn without_runs(mut self) -> Self {
         self.runs.clear();
         self
     }
 
     /// Changes the pods of the intent.
-    pub fn pods(mut self, state: impl Fn(&mut PodView)) -> Self {
+    pub(super) fn pods(mut self, state: impl Fn(&mut PodView)) -> Self {
         self.pods.iter_mut().for_each(state);
         self
     }
 
     /// Carries out plans until one is quiet.
-    pub fn reconciled(self) -> Self {
+    pub(super) fn reconciled(self) -> Self {
         let mut case = self;
         for _ in 0..10 {
             let plan = case.plan();
@@ -259,11 +259,11 @@ impl Case {
         panic!("reconciling does not end: {:#?}", case.plan());
     }
 
-    pub fn status(&self) -> IntentStatus {
+    pub(super) fn status(&self) -> IntentStatus {
         self.object.status.clone().unwrap_or_default()
     }
 
-    pub fn plan(&self) -> Plan<IntentStatus> {
+    pub(super) fn plan(&self) -> Plan<IntentStatus> {
         let now = at(self.now);
         if self.activates {
             plan(&self.observed::<true>(), now)
@@ -286,7 +286,7 @@ impl Case {
     }
 
     /// The situation after the API server has carried out `plan`.
-    pub fn carried_out(&self, plan: &Plan<IntentStatus>) -> Self {
+    pub(super) fn carried_out(&self, plan: &Plan<IntentStatus>) -> Self {
         let mut next = self.clone();
         if let Some(status) = &plan.status {
             next.object.status = Some(status.clone());
@@ -321,27 +321,27 @@ fn created<K: serde::de::DeserializeOwned>(mut object: Value, now: i64) -> K {
 // States of runs.
 
 /// The run has succeeded at [`NOW`] with the score 5. Equal inputs give equal results.
-pub fn succeeded(run: &mut ForecastRun) {
+pub(super) fn succeeded(run: &mut ForecastRun) {
     finish(run, 5, NOW);
 }
 
 /// As [`succeeded`], `seconds` after [`NOW`].
-pub fn succeeded_at(seconds: i64) -> impl Fn(&mut ForecastRun) {
+pub(super) fn succeeded_at(seconds: i64) -> impl Fn(&mut ForecastRun) {
     move |run| finish(run, 5, NOW + seconds)
 }
 
 /// The run has succeeded with this score.
-pub fn scored(score: u32) -> impl Fn(&mut ForecastRun) {
+pub(super) fn scored(score: u32) -> impl Fn(&mut ForecastRun) {
     move |run| finish(run, score, NOW)
 }
 
 /// The run has succeeded, and its pod has given the alias `champion` to the result.
-pub fn activated(run: &mut ForecastRun) {
+pub(super) fn activated(run: &mut ForecastRun) {
     activated_at(0)(run);
 }
 
 /// As [`activated`], `seconds` after [`NOW`].
-pub fn activated_at(seconds: i64) -> impl Fn(&mut ForecastRun) {
+pub(super) fn activated_at(seconds: i64) -> impl Fn(&mut ForecastRun) {
     move |run| {
         finish(run, 5, NOW + seconds);
         let revision = run.labels()[labels::REVISION].parse().unwrap();
@@ -370,21 +370,21 @@ fn finish(run: &mut ForecastRun, score: u32, second: i64) {
 }
 
 /// The run has no status yet.
-pub fn active(_: &mut ForecastRun) {}
+pub(super) fn active(_: &mut ForecastRun) {}
 
 /// The pod of the run has no image.
-pub fn held_up(run: &mut ForecastRun) {
+pub(super) fn held_up(run: &mut ForecastRun) {
     set(run, ConditionStatus::Unknown, Reason::ImagePull, "no such image");
 }
 
 /// An attempt of the run has failed, and the next one comes.
-pub fn retrying(run: &mut ForecastRun) {
+pub(super) fn retrying(run: &mut ForecastRun) {
     run.status.get_or_insert_default().attempts = 1;
     set(run, ConditionStatus::Unknown, Reason::Retrying, "attempt 1 of 3 failed");
 }
 
 /// The attempts of the run are used up.
-pub fn dead(run: &mut ForecastRun) {
+pub(super) fn dead(run: &mut ForecastRun) {
     let status = run.status.get_or_insert_default();
     status.attempts = 3;
     status.finished_at = Some(at(NOW).to_string());
@@ -408,30 +408,30 @@ fn set(run: &mut ForecastRun, status: ConditionStatus, reason: Reason, message: 
 // States of activation pods.
 
 /// The pod has succeeded.
-pub fn pod_succeeded(pod: &mut PodView) {
+pub(super) fn pod_succeeded(pod: &mut PodView) {
     pod.status = testing::terminated(&ResultDocument::default(), NOW);
 }
 
 /// The pod has failed `seconds` after [`NOW`] for a reason that may pass.
-pub fn pod_failed(seconds: i64) -> impl Fn(&mut PodView) {
+pub(super) fn pod_failed(seconds: i64) -> impl Fn(&mut PodView) {
     let failure = Failure::transient(Reason::OnlineStoreUnreachable, "no connection");
     move |pod| pod.status = testing::terminated(&ResultDocument::failed(failure.clone()), NOW + seconds)
 }
 
 /// The worker of the pod has refused its task.
-pub fn pod_refused(pod: &mut PodView) {
+pub(super) fn pod_refused(pod: &mut PodView) {
     let failure = Failure::terminal(Reason::TrackingRefused, "no such model");
     pod.status = testing::terminated(&ResultDocument::failed(failure), NOW);
 }
 
 /// The external system shows a higher revision already.
-pub fn pod_superseded(by: i64) -> impl Fn(&mut PodView) {
+pub(super) fn pod_superseded(by: i64) -> impl Fn(&mut PodView) {
     let failure = Failure::superseded(Some(by), "too late");
     move |pod| pod.status = testing::terminated(&ResultDocument::failed(failure.clone()), NOW)
 }
 
 /// The image of the pod cannot be pulled.
-pub fn pod_held_up(pod: &mut PodView) {
+pub(super) fn pod_held_up(pod: &mut PodView) {
     pod.status = testing::held_up();
 }
 
@@ -439,7 +439,7 @@ pub fn pod_held_up(pod: &mut PodView) {
 ///
 /// `quiet` means that the status is left as it is. Times are seconds after the decision. Runs are `run` for the run of
 /// the present inputs and `old` for others; activation pods are `pod` and their revision.
-pub fn summary(case: &Case, plan: &Plan<IntentStatus>) -> String {
+pub(super) fn summary(case: &Case, plan: &Plan<IntentStatus>) -> String {
     let mut words = Vec::new();
     match &plan.status {
         None => words.push("quiet".to_owned()),
@@ -498,16 +498,16 @@ impl Case {
 }
 
 impl Case {
-    pub fn runs_left(&self) -> usize {
+    pub(super) fn runs_left(&self) -> usize {
         self.runs.len()
     }
 
-    pub fn has_run(&self, name: &str) -> bool {
+    pub(super) fn has_run(&self, name: &str) -> bool {
         self.runs.iter().any(|run| run.name_any() == name)
     }
 
     /// The revisions of the activation pods that are left.
-    pub fn pods_left(&self) -> Vec<String> {
+    pub(super) fn pods_left(&self) -> Vec<String> {
         self.pods.iter().map(|pod| pod.labels()[labels::REVISION].clone()).collect()
     }
 }

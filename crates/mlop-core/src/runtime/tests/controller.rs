@@ -2,9 +2,9 @@
 
 use super::server::{Server, accept, context, forecast, refuse};
 use crate::{
-    Action, Cache, Error, Key, Plan, Reconciler, Workqueue,
+    Action, Cache, Error, Key, Plan, Reconciler,
     condition::{ConditionStatus, Conditions},
-    runtime::{context::Context, controller::Controller},
+    runtime::{context::Context, controller::Controller, workqueue::Workqueue},
     testing::{Forecast, NOW, NS, at},
 };
 use jiff::Timestamp;
@@ -25,13 +25,13 @@ type Outcome = Result<Plan<IntentStatus>, Error>;
 
 /// Returns prepared outcomes, then idle plans, and records when it was called.
 #[derive(Default)]
-pub struct Script {
+pub(super) struct Script {
     outcomes: Mutex<VecDeque<Outcome>>,
     calls: Arc<Mutex<Vec<Instant>>>,
 }
 
 impl Script {
-    pub fn new(outcomes: impl IntoIterator<Item = Outcome>) -> (Self, Arc<Mutex<Vec<Instant>>>) {
+    pub(super) fn new(outcomes: impl IntoIterator<Item = Outcome>) -> (Self, Arc<Mutex<Vec<Instant>>>) {
         let script = Self { outcomes: Mutex::new(outcomes.into_iter().collect()), ..Default::default() };
         let calls = Arc::clone(&script.calls);
         (script, calls)

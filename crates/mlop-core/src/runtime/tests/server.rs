@@ -21,24 +21,24 @@ use tower::BoxError;
 
 /// A request that the server has received.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sent {
+pub(super) struct Sent {
     pub method: String,
     pub path: String,
     pub body: Value,
 }
 
 /// A status code and the body of an answer.
-pub type Answer = (u16, Value);
+pub(super) type Answer = (u16, Value);
 type Script = Box<dyn Fn(&Sent) -> Answer + Send + Sync>;
 
 /// Answers requests from a script and records them. Watches are never answered.
-pub struct Server {
+pub(super) struct Server {
     sent: Mutex<Vec<Sent>>,
     answer: Script,
 }
 
 impl Server {
-    pub fn start(answer: impl Fn(&Sent) -> Answer + Send + Sync + 'static) -> (Arc<Self>, Client) {
+    pub(super) fn start(answer: impl Fn(&Sent) -> Answer + Send + Sync + 'static) -> (Arc<Self>, Client) {
         let server = Arc::new(Self { sent: Mutex::default(), answer: Box::new(answer) });
         let receiver = Arc::clone(&server);
         let service = tower::service_fn(move |request| Arc::clone(&receiver).receive(request));
@@ -57,18 +57,18 @@ impl Server {
         Ok(Response::builder().status(status).body(Body::from(answer.to_string().into_bytes()))?)
     }
 
-    pub fn sent(&self) -> Vec<Sent> {
+    pub(super) fn sent(&self) -> Vec<Sent> {
         self.sent.lock().unwrap().clone()
     }
 
     /// The methods of the requests so far.
-    pub fn methods(&self) -> Vec<String> {
+    pub(super) fn methods(&self) -> Vec<String> {
         self.sent().into_iter().map(|sent| sent.method).collect()
     }
 }
 
 /// Accepts every request: the answer to a write is the written object, with a uid and a version.
-pub fn accept(sent: &Sent) -> Answer {
+pub(super) fn accept(sent: &Sent) -> Answer {
     let mut object = sent.body.clone();
     object["metadata"]["uid"] = json!("given");
     object["metadata"]["resourceVersion"] = json!("7");
@@ -76,14 +76,14 @@ pub fn accept(sent: &Sent) -> Answer {
 }
 
 /// A refusal by the API server.
-pub fn refuse(code: u16, reason: &str, message: &str) -> Answer {
+pub(super) fn refuse(code: u16, reason: &str, message: &str) -> Answer {
     let status =
         json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message});
     (code, status)
 }
 
 /// The intent `a`, with a uid.
-pub fn forecast() -> Forecast {
+pub(super) fn forecast() -> Forecast {
     let mut forecast = Forecast::new("a", Default::default());
     forecast.metadata.namespace = Some(NS.to_owned());
     forecast.metadata.uid = Some("a-uid".to_owned());
@@ -93,13 +93,13 @@ pub fn forecast() -> Forecast {
 }
 
 /// A clock that follows tokio's from [`NOW`] on.
-pub fn clock() -> Clock {
+pub(super) fn clock() -> Clock {
     let start = Instant::now();
     Arc::new(move || at(NOW) + SignedDuration::try_from(start.elapsed()).unwrap())
 }
 
 /// The context of an operator, and its leadership.
-pub fn context(
+pub(super) fn context(
     client: Client,
     stores: BTreeMap<ApiKind, Arc<dyn WriteThrough>>,
 ) -> (Arc<Context>, watch::Sender<bool>) {
