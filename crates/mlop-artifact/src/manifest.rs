@@ -102,7 +102,7 @@ pub struct File {
 
 /// A kind of manifest.
 pub trait Manifest: Serialize + DeserializeOwned {
-    /// What is wrong with it, if anything: a manifest is input, whoever wrote it.
+    /// What is wrong with it, if anything: a manifest is input of unknown origin.
     fn flaw(&self) -> Option<String>;
 }
 

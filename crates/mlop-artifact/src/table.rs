@@ -65,8 +65,8 @@ mod tests {
     use super::*;
     use mlop_api::Reason;
 
-    async fn put(store: &ObjectStoreHandle, folder: &Path, content: &[u8]) -> Part {
-        let path = folder.join("x.parquet");
+    async fn put(store: &ObjectStoreHandle, directory: &Path, content: &[u8]) -> Part {
+        let path = directory.join("x.parquet");
         std::fs::write(&path, content).unwrap();
         put_part(store, &path, 10).await.unwrap()
     }

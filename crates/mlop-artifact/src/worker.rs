@@ -120,7 +120,7 @@ fn result_key(uid: &str) -> String {
     format!("results/{uid}.json")
 }
 
-/// `result`, and that it is active if `activate` succeeds. Otherwise it is made all the same: the operator then has it
+/// `result`, and that it is active if `activate` succeeds. Otherwise it is made nevertheless: the operator then has it
 /// activated by a pod for that alone, which says what is wrong.
 pub async fn activated(
     result: ResultDocument,
@@ -144,9 +144,9 @@ fn log(name: &'static str) {
     std::panic::set_hook(Box::new(move |panic| tracing::error!(worker = name, %panic, "panicked")));
 }
 
-/// Reads `task.json` in `folder`.
-fn read_task(folder: &Path) -> Result<Task, Failure> {
-    let path = folder.join("task.json");
+/// Reads `task.json` in `directory`.
+fn read_task(directory: &Path) -> Result<Task, Failure> {
+    let path = directory.join("task.json");
     let broken =
         |what: String| Failure::terminal(Reason::WorkerFailed, format!("the task {} {what}", path.display()));
     let size = std::fs::metadata(&path).map_err(|error| broken(format!("cannot be read: {error}")))?.len();
@@ -159,7 +159,7 @@ fn read_task(folder: &Path) -> Result<Task, Failure> {
     })
 }
 
-/// Set by whoever reports first: there is one result.
+/// Set by the first report: there is one result.
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
 /// Waits for SIGTERM, reports and ends the process, whatever the work is doing.

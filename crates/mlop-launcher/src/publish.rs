@@ -34,8 +34,8 @@ pub struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Uploads the output and tells what it is. A store that refuses is asked again for an hour, so that whoever
-    /// mends it saves the output.
+    /// Uploads the output and tells what it is. A store that refuses is asked again for an hour, so that repairing it
+    /// saves the output.
     ///
     /// # Errors
     /// [`Reason::UserError`] when nothing is left; otherwise as store and disk say when the time is over.

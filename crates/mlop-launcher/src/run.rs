@@ -255,7 +255,7 @@ async fn forward(from: OwnedFd, mut to: impl AsyncWrite + Unpin, tail: Arc<Mutex
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         let bytes = buffer.get(..read).unwrap_or_default();
         cutter.feed(bytes, &mut tail.lock().unwrap_or_else(PoisonError::into_inner));
-        // Nobody may be reading this container's log; the command goes on all the same.
+        // Nobody may be reading this container's log; the command continues.
         let _unread = to.write_all(bytes).await;
         let _unread = to.flush().await;
     }

@@ -30,7 +30,7 @@ impl Tail {
     }
 }
 
-/// Cuts one stream into lines. A carriage return begins the line anew, as on a terminal: a progress bar is one line.
+/// Cuts one stream into lines. A carriage return begins the line again, as on a terminal: a progress bar is one line.
 #[derive(Debug, Default)]
 pub struct Cutter {
     line: Vec<u8>,

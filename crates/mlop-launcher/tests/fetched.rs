@@ -20,10 +20,10 @@ use support::{Pod, Run};
 
 /// A run with a tree as its input.
 async fn run_with_input() -> (Run, Digest) {
-    let (mut run, folder) = (Run::new(), tempfile::tempdir().unwrap());
-    fs::create_dir(folder.path().join("a")).unwrap();
-    fs::write(folder.path().join("a/b"), "content").unwrap();
-    let digest = tree::upload(&run.store, folder.path(), Provenance::default()).await.unwrap().digest;
+    let (mut run, directory) = (Run::new(), tempfile::tempdir().unwrap());
+    fs::create_dir(directory.path().join("a")).unwrap();
+    fs::write(directory.path().join("a/b"), "content").unwrap();
+    let digest = tree::upload(&run.store, directory.path(), Provenance::default()).await.unwrap().digest;
     let input = Input {
         name: "features".into(),
         digest: digest.clone(),

@@ -1,8 +1,8 @@
 //! An alias that only moves to higher revisions.
 //!
 //! MLflow's aliases are last-write-wins. So each revision first *claims* the alias with a tag of its own on the
-//! registered model, which no other revision overwrites; the highest claim has the alias, for every observer. Whoever
-//! has set the alias looks once more, and corrects it when a higher claim has appeared meanwhile.
+//! registered model, which no other revision overwrites; the highest claim has the alias, for every observer. The run
+//! that set the alias looks once more, and corrects it when a higher claim has appeared meanwhile.
 
 use crate::{
     mlflow::{Mlflow, Pair, RegisteredModel},

@@ -4,9 +4,9 @@
 //! twice at once. What makes the outcome the same nevertheless:
 //!
 //! - Everything that is created carries the tag [`INPUT_DIGEST`](tags::INPUT_DIGEST) from the first moment (tags are
-//!   part of the create call), so that whoever comes next finds it.
+//!   part of the create call), so that the next attempt finds it.
 //! - MLflow itself numbers the versions of a model. Of several versions with our tag the lowest is the one that
-//!   counts, for every observer; its run is the run that counts. The others are deleted by whoever sees them.
+//!   counts, for every observer; its run is the run that counts. The others are deleted by the attempt that sees them.
 //! - What is logged to the run is the same in every attempt, its timestamps included, and MLflow takes equal values
 //!   twice without keeping them twice.
 //!

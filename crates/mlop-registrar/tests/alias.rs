@@ -59,9 +59,9 @@ async fn a_late_revision_loses_and_a_repeated_one_succeeds() {
 async fn a_model_that_was_created_anew_takes_the_alias_over() {
     let mlflow = server(Fake::default()).await;
     activate(&mlflow, "2", 10).await.unwrap();
-    let mut anew = alias_work("m", "3", 1);
-    anew.alias.owner = "another".into();
-    alias::activate(&Mlflow::new(mlflow.clone()), &anew).await.unwrap();
+    let mut recreated = alias_work("m", "3", 1);
+    recreated.alias.owner = "another".into();
+    alias::activate(&Mlflow::new(mlflow.clone()), &recreated).await.unwrap();
     assert_eq!(mlflow.alias("m", "champion").unwrap(), "3");
     let tags = mlflow.state.lock().unwrap().models["m"].tags.clone();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! A training pod in a temporary folder: the launcher is the real program, the store is in memory.
+//! A training pod in a temporary directory: the launcher is the real program, the store is in memory.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-/// No test takes this long unless something waits for ever.
+/// No test takes this long unless something hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What outlives a pod: the run and the store.
@@ -94,20 +94,20 @@ impl Run {
 
 pub struct Pod<'a> {
     run: &'a Run,
-    pub folder: TempDir,
+    pub directory: TempDir,
     pub layout: Layout,
     leaving: watch::Sender<bool>,
 }
 
 impl<'a> Pod<'a> {
     pub fn new(run: &'a Run) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::below(folder.path().to_owned());
-        Self { run, folder, layout, leaving: watch::channel(false).0 }
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::below(directory.path().to_owned());
+        Self { run, directory, layout, leaving: watch::channel(false).0 }
     }
 
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
-        self.folder.path().join(relative)
+        self.directory.path().join(relative)
     }
 
     pub async fn fetch(&self) -> Result<ResultDocument, Failure> {
@@ -119,7 +119,7 @@ impl<'a> Pod<'a> {
         Command::new(env!("CARGO_BIN_EXE_mlop-launcher"))
             .args(["run", "--"])
             .args(command)
-            .env("MLOP_ROOT", self.folder.path())
+            .env("MLOP_ROOT", self.directory.path())
             .env("MLOP_OUTPUT", self.layout.output())
             .env("MLOP_CHECKPOINT", self.layout.checkpoint())
             .stdout(Stdio::piped())
