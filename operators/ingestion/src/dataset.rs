@@ -1,26 +1,24 @@
-//! `Dataset`: an intent whose only input is what a scan of its source saw.
+//! `Dataset`: an intent whose only input is the listing that a scan of its source made.
 
-use crate::scan;
+use crate::{
+    dataset_scan::Scans,
+    object_store::{Stores, usable_store},
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use mlop_api::{
-    Reason,
     common::{Flow, NamedInput},
-    contract::condition_type,
     dataset::{Dataset, DatasetContent, DatasetVersion, DatasetVersionSpec, LISTING, ObjectStore},
     run::{Execution, Lineage},
     status::IntentStatus,
 };
 use mlop_core::{
-    Blocked, Cache, Plan, condition,
+    Blocked, Cache, Plan,
     inputs::ReadyInput,
     intent::{Identity, Intent, Observed},
 };
-use std::{collections::BTreeMap, sync::Arc};
-
-/// The ObjectStores of the namespace by name.
-pub type Stores = BTreeMap<String, Arc<ObjectStore>>;
+use std::sync::Arc;
 
 pub struct DatasetIntent {
     pub stores: Arc<Cache<ObjectStore>>,
@@ -52,12 +50,13 @@ impl Intent for DatasetIntent {
         {
             usable_store(&observed.related, name)?;
         }
-        let listing = scan::newest(observed).ok_or_else(|| scan::hold(observed))?;
+        let scans = scans(observed);
+        let listing = scans.newest().ok_or_else(|| scans.hold())?;
         Ok(Identity {
             content: DatasetContent::from(spec),
             store: Some(spec.store.clone()),
             digests: vec![(LISTING.to_owned(), listing)],
-            since: scan::newest_at(observed),
+            since: scans.newest_at(),
         })
     }
 
@@ -81,7 +80,7 @@ impl Intent for DatasetIntent {
     ) -> DatasetVersion {
         let spec = DatasetVersionSpec {
             content: identity.content.clone(),
-            listing: scan::newest(observed).unwrap_or_else(|| lineage.input_digest.clone()),
+            listing: scans(observed).newest().unwrap_or_else(|| lineage.input_digest.clone()),
             lineage,
             objects: observed.object.spec.source.objects.clone(),
             store: observed.object.spec.store.clone(),
@@ -92,7 +91,17 @@ impl Intent for DatasetIntent {
     }
 
     fn amend(observed: &Observed<Self>, plan: Plan<IntentStatus>, now: Timestamp) -> Plan<IntentStatus> {
-        scan::add(observed, plan, now)
+        scans(observed).add(plan, now)
+    }
+}
+
+fn scans(observed: &Observed<DatasetIntent>) -> Scans<'_> {
+    Scans {
+        dataset: &observed.object,
+        pods: &observed.pods,
+        stores: &observed.related,
+        operator: &observed.operator,
+        worker_image: &observed.worker_image,
     }
 }
 
@@ -106,17 +115,4 @@ pub fn uses_store(dataset: &Dataset, store: &ObjectStore) -> bool {
 fn rows_in_use(dataset: &Dataset) -> Option<i64> {
     let status = dataset.status.as_ref().filter(|status| status.artifact.is_some())?;
     status.metrics.iter().find(|metric| metric.name == "rows").map(|metric| metric.number() as i64)
-}
-
-/// An ObjectStore that is not known to be broken.
-pub fn usable_store<'a>(stores: &'a Stores, name: &str) -> Result<&'a ObjectStore, Blocked> {
-    let hold = |message| Blocked { reason: Reason::ConnectionNotReady, message, stalled: false };
-    let store = stores.get(name).ok_or_else(|| hold(format!("ObjectStore {name} does not exist")))?;
-    let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    match condition::get(conditions, condition_type::READY) {
-        Some(c) if c.status == "False" => {
-            Err(hold(format!("ObjectStore {name} is not ready: {}: {}", c.reason, c.message)))
-        }
-        _ => Ok(store),
-    }
 }

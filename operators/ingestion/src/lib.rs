@@ -1,12 +1,15 @@
 //! Ingestion: ObjectStores are checked, Datasets are kept up to date from them.
 
 mod dataset;
+mod dataset_scan;
+mod dataset_version;
 mod object_store;
-mod scan;
-mod version;
 
+use dataset::{DatasetIntent, uses_store};
+use dataset_version::DatasetVersionRun;
 use mlop_api::dataset::ObjectStore;
 use mlop_core::{Setup, resource::PodView};
+use object_store::ObjectStoreReconciler;
 use std::sync::Arc;
 
 /// Name of the operator.
@@ -16,10 +19,7 @@ pub const NAME: &str = "mlop-ingestion";
 pub fn install(setup: &mut Setup) {
     let stores = setup.watch::<ObjectStore>();
     let pods = setup.watch_own::<PodView>();
-    setup.control(object_store::Probing { pods: Arc::clone(&pods) }, &stores).owns(&pods);
-    setup
-        .intent(dataset::DatasetIntent { stores: Arc::clone(&stores) })
-        .owns(&pods)
-        .enqueue_on(&stores, dataset::uses_store);
-    setup.runs(version::Version);
+    setup.control(ObjectStoreReconciler { pods: Arc::clone(&pods) }, &stores).owns(&pods);
+    setup.intent(DatasetIntent { stores: Arc::clone(&stores) }).owns(&pods).enqueue_on(&stores, uses_store);
+    setup.runs(DatasetVersionRun);
 }

@@ -1,7 +1,7 @@
-//! `ObjectStore`: a pod tries whether the bucket is there, and can be read and written.
+//! `ObjectStore`: a pod checks that the bucket exists and can be read and written.
 
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use mlop_api::{
     Digest, Reason,
     common::Resources,
@@ -12,7 +12,7 @@ use mlop_api::{
     task::{Subject, Task, Work},
 };
 use mlop_core::{
-    Cache, Context, Error, Key, Plan, Reconciler,
+    Blocked, Cache, Context, Error, Key, Plan, Reconciler,
     children::{
         container, meta, pod,
         pod_outcome::{self, Outcome},
@@ -20,13 +20,16 @@ use mlop_core::{
     condition::{self, ConditionStatus, Conditions},
     resource::PodView,
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Pause before a failed probe is repeated.
 const RETRY: SignedDuration = SignedDuration::from_secs(15);
 const CHECKED: &str = "the bucket can be read and written";
 
-pub struct Probing {
+/// The ObjectStores of a namespace by name.
+pub type Stores = BTreeMap<String, Arc<ObjectStore>>;
+
+pub struct ObjectStoreReconciler {
     pub pods: Arc<Cache<PodView>>,
 }
 
@@ -38,17 +41,14 @@ pub struct Observed {
     worker_image: String,
 }
 
-impl Reconciler for Probing {
+impl Reconciler for ObjectStoreReconciler {
     type Resource = ObjectStore;
     type Status = ConnectionStatus;
     type Observed = Observed;
 
     async fn observe(&self, cx: &Context, object: Arc<ObjectStore>) -> Result<Observed, Error> {
         let key = Key::of(&object.metadata);
-        let own = |pod: &PodView| {
-            pod.labels().get(labels::INTENT) == Some(&key.name)
-                && pod.labels().get(labels::INTENT_KIND).is_some_and(|kind| kind == "ObjectStore")
-        };
+        let own = |pod: &PodView| meta::is_child_of::<ObjectStore>(&pod.metadata, &key.name);
         let digest = Digest::of_json(&(&object.spec, object.annotations().get(labels::RETRY_REQUESTED_AT)));
         let suffix = digest.map(|digest| digest.short(8).to_owned()).unwrap_or_default();
         Ok(Observed {
@@ -101,16 +101,11 @@ impl Observed {
         let meta = meta::child_meta(
             self.object.as_ref(),
             self.probe.clone(),
-            [
-                (labels::OPERATOR, self.operator.clone()),
-                (labels::ROLE, "probe".to_owned()),
-                (labels::INTENT, key.name.clone()),
-                (labels::INTENT_KIND, "ObjectStore".to_owned()),
-            ],
+            meta::child_labels(self.object.as_ref(), &self.operator, "probe"),
         );
         let uid = self.object.uid().unwrap_or_default();
         let subject = Subject {
-            kind: "ObjectStore".to_owned(),
+            kind: ObjectStore::kind(&()).into_owned(),
             namespace: key.namespace,
             name: key.name,
             uid,
@@ -177,4 +172,17 @@ fn report(
         ConditionStatus::Unknown | ConditionStatus::False => conditions.reconciling(reason, message),
     }
     Plan { status: Some(status), ..plan }
+}
+
+/// The ObjectStore `name`, unless its last check has failed.
+pub fn usable_store<'a>(stores: &'a Stores, name: &str) -> Result<&'a ObjectStore, Blocked> {
+    let hold = |message| Blocked { reason: Reason::ConnectionNotReady, message, stalled: false };
+    let store = stores.get(name).ok_or_else(|| hold(format!("ObjectStore {name} does not exist")))?;
+    let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    match condition::get(conditions, condition_type::READY) {
+        Some(c) if c.status == "False" => {
+            Err(hold(format!("ObjectStore {name} is not ready: {}: {}", c.reason, c.message)))
+        }
+        _ => Ok(store),
+    }
 }

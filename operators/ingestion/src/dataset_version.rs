@@ -12,9 +12,9 @@ use mlop_core::{
     run::{Observed, Run},
 };
 
-pub struct Version;
+pub struct DatasetVersionRun;
 
-impl Run for Version {
+impl Run for DatasetVersionRun {
     type Resource = DatasetVersion;
     type Related = ();
     const MEDIA_TYPE: &'static str = MEDIA_TABLE;
