@@ -1,6 +1,10 @@
 //! `FeatureSnapshot`: one pod runs the SQL over the inputs, writes a table and serves it online.
 
-use crate::view::{self, ViewIntent};
+use crate::{
+    feature_store::is_ready,
+    feature_view::FeatureViewIntent,
+    online_store::{self, redis_secret, with_password},
+};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
 use mlop_api::{
@@ -20,26 +24,26 @@ use std::sync::Arc;
 /// Share of the pod's memory that the query may use before it spills to disk.
 const QUERY_SHARE: f64 = 0.6;
 
-pub struct Snapshot {
+pub struct FeatureSnapshotRun {
     pub views: Arc<Cache<FeatureView>>,
     pub feature_stores: Arc<Cache<FeatureStore>>,
 }
 
-/// What a snapshot is for.
+/// The use of a snapshot.
 #[derive(Default)]
 pub struct Purpose {
-    /// Its view is being deleted.
+    /// Whether its view is being deleted.
     lost: bool,
     consumer: Option<Consumer>,
 }
 
-/// Who wants it to be served, and where.
+/// The view that wants the snapshot served, and the store that serves it.
 struct Consumer {
     view: Arc<FeatureView>,
     feature_store: Arc<FeatureStore>,
 }
 
-impl Run for Snapshot {
+impl Run for FeatureSnapshotRun {
     type Resource = FeatureSnapshot;
     type Related = Purpose;
     const MEDIA_TYPE: &'static str = MEDIA_TABLE;
@@ -48,7 +52,7 @@ impl Run for Snapshot {
         let namespace = object.namespace().unwrap_or_default();
         let view = intent_key::<FeatureView, _>(object).and_then(|key| self.views.get(&key));
         let lost = view.is_some_and(|view| view.metadata.deletion_timestamp.is_some());
-        let consumer = wants_active::<ViewIntent>(&self.views, object).and_then(|view| {
+        let consumer = wants_active::<FeatureViewIntent>(&self.views, object).and_then(|view| {
             let feature_store = self.feature_stores.get(&Key::new(namespace, &view.spec.feature_store))?;
             Some(Consumer { view, feature_store })
         });
@@ -66,9 +70,9 @@ impl Run for Snapshot {
             .related
             .consumer
             .as_ref()
-            .filter(|to| view::is_ready(&to.feature_store) && is_for(&spec.content, &to.view));
+            .filter(|to| is_ready(&to.feature_store) && is_for(&spec.content, &to.view));
         let online = consumer.map(|to| {
-            view::online(
+            online_store::online(
                 &to.view,
                 &to.feature_store,
                 &spec.content,
@@ -76,9 +80,9 @@ impl Run for Snapshot {
             )
         });
         let active = consumer.zip(online.as_ref()).and_then(|(to, online)| active(&to.view, online));
-        let secret = consumer.and_then(|to| view::redis_secret(&to.feature_store));
+        let secret = consumer.and_then(|to| redis_secret(&to.feature_store));
         let mut container = container::worker(&observed.worker_image, &[], &stores, &execution.resources);
-        view::with_password(&mut container, secret);
+        with_password(&mut container, secret);
         let work = Work::Snapshot(SnapshotWork {
             inputs: observed.inputs()?,
             content: spec.content.clone(),
@@ -97,12 +101,12 @@ impl Run for Snapshot {
     }
 }
 
-/// Whether the view still asks for what the snapshot is: else it must not be served any more.
+/// Whether `view` still describes a snapshot of `content`. Otherwise the snapshot must not be served.
 fn is_for(content: &FeatureContent, view: &FeatureView) -> bool {
     *content == FeatureContent::from(&view.spec)
 }
 
-/// The table that is served already in the way of `online`.
+/// The table that is already served with the parameters of `online`.
 fn active(view: &FeatureView, online: &Online) -> Option<Digest> {
     let status = view.status.as_ref()?;
     let table = &status.artifact.as_ref()?.digest;

@@ -1,6 +1,6 @@
 //! `FeatureStore`: a Redis that only mlop's pods reach, and the online API in front of it.
 
-use crate::view::{redis, redis_secret, with_password};
+use crate::online_store::{self, redis, redis_name, redis_secret, with_password};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -21,8 +21,9 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use mlop_api::{
+    contract::condition_type,
     features::{FeatureStore, ManagedRedis},
     labels,
     status::ConnectionStatus,
@@ -34,15 +35,15 @@ use mlop_core::{
         container::{self, probe, variable, writable},
         deployment, meta, pod, rollout, service,
     },
+    condition,
     resource::ChildObject,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-const REDIS_PORT: i32 = 6379;
 /// Feast's port.
 const API_PORT: i32 = 6566;
 
-pub struct Serving {
+pub struct FeatureStoreReconciler {
     pub deployments: Arc<Cache<ChildObject>>,
     pub sets: Arc<Cache<ChildObject>>,
 }
@@ -55,16 +56,17 @@ pub struct Observed {
     worker_image: String,
 }
 
-/// Name of the Redis of a FeatureStore: its StatefulSet, Service and NetworkPolicy.
-pub fn redis_name(name: &str) -> String {
-    format!("{name}-redis")
+/// Whether the Ready condition of `feature_store` is True.
+pub fn is_ready(feature_store: &FeatureStore) -> bool {
+    let status = feature_store.status.as_ref();
+    status.is_some_and(|status| condition::is_true(&status.conditions, condition_type::READY))
 }
 
 fn api_name(name: &str) -> String {
     format!("{name}-fs")
 }
 
-impl Reconciler for Serving {
+impl Reconciler for FeatureStoreReconciler {
     type Resource = FeatureStore;
     type Status = ConnectionStatus;
     type Observed = Observed;
@@ -92,7 +94,7 @@ impl Reconciler for Serving {
         if let Some(managed) = &object.spec.redis.managed {
             let meta = || observed.meta(redis_name(&name));
             plan = plan
-                .apply(&service::service(meta(), &[("redis", REDIS_PORT)]), why)
+                .apply(&service::service(meta(), &[("redis", online_store::PORT)]), why)
                 .apply(&policy(meta()), why)
                 .apply(&observed.redis(managed), why);
             servers.push(Server { name: "Redis", rollout: observed.redis.as_deref().map(rollout::rollout) });
@@ -114,7 +116,7 @@ impl Observed {
             [
                 (labels::OPERATOR, self.operator.clone()),
                 (labels::INTENT, self.object.name_any()),
-                (labels::INTENT_KIND, "FeatureStore".to_owned()),
+                (labels::INTENT_KIND, FeatureStore::kind(&()).into_owned()),
             ],
         )
     }
@@ -185,7 +187,7 @@ impl Observed {
             selector: LabelSelector { match_labels: Some(service::selector(&name)), match_expressions: None },
             template: PodTemplateSpec { metadata: Some(template.metadata), spec: template.spec },
             volume_claim_templates: Some(vec![claim]),
-            // What is online can be loaded again from the snapshots: nothing is left when the store is deleted.
+            // The snapshots can fill the store again: a deleted store keeps no volume.
             persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
                 when_deleted: Some("Delete".to_owned()),
                 when_scaled: Some("Retain".to_owned()),
@@ -196,7 +198,7 @@ impl Observed {
     }
 }
 
-/// Append-only persistence: after a restart the online values are those of before.
+/// Redis with append-only persistence: the online values survive a restart.
 fn redis_container(managed: &ManagedRedis) -> Container {
     let key =
         SecretKeySelector { name: managed.secret_name.clone(), key: "password".to_owned(), optional: None };
@@ -229,7 +231,7 @@ fn redis_container(managed: &ManagedRedis) -> Container {
         image: Some(managed.image.clone()),
         command: Some(command.map(str::to_owned).to_vec()),
         env: Some(vec![password, variable("HOME", "/tmp")]),
-        ports: Some(vec![container::port("redis", REDIS_PORT)]),
+        ports: Some(vec![container::port("redis", online_store::PORT)]),
         volume_mounts: Some(vec![writable("data", "/data"), writable("tmp", "/tmp")]),
         resources: Some(container::requirements(&managed.resources)),
         readiness_probe: Some(Probe {
@@ -242,7 +244,7 @@ fn redis_container(managed: &ManagedRedis) -> Container {
     }
 }
 
-/// Only pods that mlop made reach Redis.
+/// Admits only pods of mlop to Redis.
 fn policy(meta: ObjectMeta) -> NetworkPolicy {
     let name = meta.name.clone().unwrap_or_default();
     let ours = BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "mlop".to_owned())]);
@@ -251,7 +253,7 @@ fn policy(meta: ObjectMeta) -> NetworkPolicy {
         ..Default::default()
     };
     let port = NetworkPolicyPort {
-        port: Some(IntOrString::Int(REDIS_PORT)),
+        port: Some(IntOrString::Int(online_store::PORT)),
         protocol: Some("TCP".to_owned()),
         end_port: None,
     };

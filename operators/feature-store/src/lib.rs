@@ -1,9 +1,14 @@
 //! Feature store: FeatureViews are computed from other tables, kept as files, and served online.
 
-mod snapshot;
-mod store;
-mod view;
+mod feature_snapshot;
+mod feature_store;
+mod feature_view;
+mod feature_view_cleanup;
+mod online_store;
 
+use feature_snapshot::FeatureSnapshotRun;
+use feature_store::FeatureStoreReconciler;
+use feature_view::{FeatureViewIntent, uses};
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     core::v1::Service,
@@ -30,10 +35,11 @@ pub fn install(setup: &mut Setup) {
     let services = setup.watch_children::<Service>();
     let policies = setup.watch_children::<NetworkPolicy>();
 
-    let serving = store::Serving { deployments: Arc::clone(&deployments), sets: Arc::clone(&sets) };
-    setup.control(serving, &feature_stores).owns(&deployments).owns(&sets).owns(&services).owns(&policies);
+    let reconciler =
+        FeatureStoreReconciler { deployments: Arc::clone(&deployments), sets: Arc::clone(&sets) };
+    setup.control(reconciler, &feature_stores).owns(&deployments).owns(&sets).owns(&services).owns(&policies);
     let intent =
-        view::ViewIntent { feature_stores: Arc::clone(&feature_stores), stores: Arc::clone(&stores) };
-    setup.intent(intent).owns(&pods).enqueue_on(&feature_stores, view::uses).enqueue_on(&stores, |_, _| true);
-    setup.runs(snapshot::Snapshot { views, feature_stores });
+        FeatureViewIntent { feature_stores: Arc::clone(&feature_stores), stores: Arc::clone(&stores) };
+    setup.intent(intent).owns(&pods).enqueue_on(&feature_stores, uses).enqueue_on(&stores, |_, _| true);
+    setup.runs(FeatureSnapshotRun { views, feature_stores });
 }
