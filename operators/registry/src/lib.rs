@@ -1,8 +1,9 @@
 //! Registry: Models record each new training result in MLflow, judge it, and give it an alias.
 
+mod mlflow;
 mod model;
-mod tracking;
-mod version;
+mod model_version;
+mod tracking_server;
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -10,7 +11,10 @@ use k8s_openapi::api::{
 };
 use mlop_api::registry::{Model, TrackingServer};
 use mlop_core::{Setup, resource::PodView};
+use model::ModelIntent;
+use model_version::ModelVersionRun;
 use std::sync::Arc;
+use tracking_server::TrackingServerReconciler;
 
 /// Name of the operator.
 pub const NAME: &str = "mlop-registry";
@@ -24,13 +28,10 @@ pub fn install(setup: &mut Setup) {
     let services = setup.watch_children::<Service>();
     let claims = setup.watch_children::<PersistentVolumeClaim>();
 
-    let tracking = tracking::Tracking { deployments: Arc::clone(&deployments) };
-    setup.control(tracking, &servers).owns(&deployments).owns(&services).owns(&claims);
+    let reconciler = TrackingServerReconciler { deployments: Arc::clone(&deployments) };
+    setup.control(reconciler, &servers).owns(&deployments).owns(&services).owns(&claims);
+    setup.intent(ModelIntent { servers: Arc::clone(&servers) }).owns(&pods).enqueue_on(&servers, model::uses);
     setup
-        .intent(model::ModelIntent { servers: Arc::clone(&servers) })
-        .owns(&pods)
-        .enqueue_on(&servers, model::uses);
-    setup
-        .runs(version::Registering { servers: Arc::clone(&servers), models })
-        .enqueue_on(&servers, version::uses);
+        .runs(ModelVersionRun { servers: Arc::clone(&servers), models })
+        .enqueue_on(&servers, model_version::uses);
 }

@@ -1,4 +1,4 @@
-//! `Model`: registers what a training made, judges it by its gates, and moves the alias to it.
+//! `Model`: registers the output of a training, judges it by its gates, and moves the alias to it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::object::HasStatus};
@@ -127,13 +127,14 @@ pub fn uses(model: &Model, server: &TrackingServer) -> bool {
     model.spec.tracking_server == server.name_any()
 }
 
-/// Whether the model still asks for versions like that.
+/// Whether `model` still describes a version of `content`.
 pub fn is_for(content: &ModelContent, model: &Model) -> bool {
     *content == ModelContent::from(model)
 }
 
-/// The alias of `model` in `server`, which answers at `tracking`, under `revision`. A server that was created again knows
-/// nothing of earlier ones.
+/// The alias of `model` under `revision` in `server`, whose address is `tracking`.
+///
+/// Its parameters hold the uid of the server: one that was created again has no aliases.
 pub fn alias(model: &Model, server: &TrackingServer, tracking: &str, revision: i64) -> Alias {
     let name = model.spec.alias.clone();
     let parameters = json!({"alias": name, "server": server.uid(), "tracking": tracking});
@@ -144,7 +145,7 @@ pub fn alias(model: &Model, server: &TrackingServer, tracking: &str, revision: i
     }
 }
 
-/// What is said of all gates, those that failed first: there may be more than a status has room for.
+/// The message on all gates, the failed ones first: a status may have no room for all.
 fn told(mut judged: Vec<(bool, String)>) -> String {
     judged.sort_by_key(|(passed, _)| *passed);
     let texts: Vec<_> = judged.into_iter().map(|(_, text)| text).collect();

@@ -18,7 +18,7 @@ use mlop_core::{
 };
 use std::sync::Arc;
 
-pub struct Registering {
+pub struct ModelVersionRun {
     pub servers: Arc<Cache<TrackingServer>>,
     pub models: Arc<Cache<Model>>,
 }
@@ -26,11 +26,11 @@ pub struct Registering {
 #[derive(Default)]
 pub struct Connections {
     server: Option<Arc<TrackingServer>>,
-    /// The Model, if it wants its alias moved.
+    /// The Model, if the alias is to move to this version.
     model: Option<Arc<Model>>,
 }
 
-impl Run for Registering {
+impl Run for ModelVersionRun {
     type Resource = ModelVersion;
     type Related = Connections;
     const MEDIA_TYPE: &'static str = MEDIA_TREE;
@@ -90,7 +90,7 @@ pub fn uses(version: &ModelVersion, server: &TrackingServer) -> bool {
     version.spec.content.tracking_server == server.name_any()
 }
 
-/// Where the server answers, if it is ready.
+/// The address of the server, if it is ready.
 fn address(server: &TrackingServer) -> Option<String> {
     let status = server.status.as_ref()?;
     condition::is_true(&status.conditions, condition_type::READY).then(|| status.address.clone()).flatten()

@@ -1,0 +1,114 @@
+//! MLflow as a TrackingServer runs it: its volume, its Service and its Deployment.
+
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{
+            Container, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource,
+            Service, Volume, VolumeResourceRequirements,
+        },
+    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+};
+use mlop_api::registry::{ManagedMlflow, Reclaim};
+use mlop_core::children::{
+    container::{self, probe, variable, writable},
+    deployment, pod, service,
+};
+use std::collections::BTreeMap;
+
+const PORT: i32 = 5000;
+
+/// Name of the children of the TrackingServer `server`.
+pub fn name(server: &str) -> String {
+    format!("{server}-mlflow")
+}
+
+/// The address of the TrackingServer `server`.
+pub fn address(server: &str, namespace: &str) -> String {
+    format!("http://{}.{namespace}.svc:{PORT}", name(server))
+}
+
+/// The volume of the database and the artifacts.
+pub fn claim(mut metadata: ObjectMeta, managed: &ManagedMlflow) -> PersistentVolumeClaim {
+    let requests = BTreeMap::from([("storage".to_owned(), Quantity(managed.volume.clone()))]);
+    let spec = PersistentVolumeClaimSpec {
+        access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+        resources: Some(VolumeResourceRequirements { requests: Some(requests), limits: None }),
+        ..Default::default()
+    };
+    if managed.reclaim == Reclaim::Retain {
+        // The history of all models outlives a TrackingServer that is deleted or recreated.
+        metadata.owner_references = None;
+    }
+    PersistentVolumeClaim { metadata, spec: Some(spec), status: None }
+}
+
+pub fn service(meta: ObjectMeta) -> Service {
+    service::service(meta, &[("http", PORT)])
+}
+
+/// The Deployment of MLflow with the metadata of a child of the server.
+///
+/// One worker: several make every kept connection wait for delayed acknowledgements. The allowed hosts are the names of
+/// the Service: MLflow refuses all others, and the port is part of the name.
+pub fn deployment(meta: ObjectMeta, managed: &ManagedMlflow) -> Deployment {
+    let name = meta.name.clone().unwrap_or_default();
+    let namespace = meta.namespace.clone().unwrap_or_default();
+    let hosts = [
+        name.clone(),
+        format!("{name}.{namespace}"),
+        format!("{name}.{namespace}.svc"),
+        format!("{name}.{namespace}.svc.cluster.local"),
+        // For people who use `kubectl port-forward`.
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+    ];
+    let allowed =
+        hosts.iter().flat_map(|host| [host.clone(), format!("{host}:*")]).collect::<Vec<_>>().join(",");
+    let port = PORT.to_string();
+    let command = [
+        "mlflow",
+        "server",
+        "--host",
+        "0.0.0.0",
+        "--port",
+        &port,
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        "sqlite:////data/mlflow.db",
+        "--artifacts-destination",
+        "/data/artifacts",
+        "--allowed-hosts",
+        &allowed,
+    ];
+    let container = Container {
+        name: "mlflow".to_owned(),
+        image: Some(managed.image.clone()),
+        command: Some(command.map(str::to_owned).to_vec()),
+        env: Some(vec![
+            variable("HOME", "/tmp"),
+            variable("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
+            variable("MLFLOW_DISABLE_TELEMETRY", "true"),
+        ]),
+        ports: Some(vec![container::port("http", PORT)]),
+        volume_mounts: Some(vec![writable("data", "/data"), writable("tmp", "/tmp")]),
+        resources: Some(container::requirements(&managed.resources)),
+        readiness_probe: Some(probe("/health", "http", 1, 3)),
+        liveness_probe: Some(probe("/health", "http", 10, 12)),
+        ..Default::default()
+    };
+    let claim = PersistentVolumeClaimVolumeSource { claim_name: name, read_only: None };
+    let template = pod::Builder::service(ObjectMeta::default())
+        .volume(Volume {
+            name: "data".to_owned(),
+            persistent_volume_claim: Some(claim),
+            ..Default::default()
+        })
+        .scratch("tmp", Some("1Gi"), false)
+        .container(container)
+        .build();
+    // SQLite has one writer: the old pod ends before the new one starts.
+    deployment::deployment(meta, 1, template, 600, true)
+}
