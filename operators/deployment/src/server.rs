@@ -1,6 +1,5 @@
-//! The server of a ModelDeployment: MLServer with the model that our init container has fetched and verified.
+//! The server of a ModelDeployment: MLServer with the model that an init container of mlop has fetched and verified.
 
-use crate::plan::Observed;
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
@@ -8,12 +7,12 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use mlop_api::{
     Artifact, Digest,
     common::Resources,
     dataset::ObjectStore,
-    deployment::DeploymentTarget,
+    deployment::{DeploymentTarget, ModelDeployment},
     labels,
     task::{Input, Subject, Task, Work},
 };
@@ -27,66 +26,184 @@ use mlop_core::{
 use serde_json::Value;
 
 /// Port of the Open Inference Protocol over HTTP.
-pub const PORT: i32 = 8080;
+const PORT: i32 = 8080;
 const MODELS: &str = "/mnt/models";
 /// An empty directory to start MLServer in: it would take over every `model-settings.json` that it finds there.
 const EMPTY: &str = "/mnt/empty";
-/// Time in which a terminating pod still answers, in seconds. Every router learns of its end meanwhile.
+/// Time in which a terminating pod still answers, in seconds: every router learns of its end meanwhile.
 const DRAIN_SECONDS: i64 = 5;
+/// Time from SIGTERM to SIGKILL, for the requests under way, in seconds.
+const GRACE_SECONDS: i64 = 35;
 /// Name of the init container that fetches the model.
 const FETCH: &str = "fetch";
 /// Time between two probes of a server that starts, in seconds.
 const STARTUP_PERIOD_SECONDS: i32 = 2;
-/// Time for requests under way after that.
-const GRACE_SECONDS: i64 = 35;
 
 /// Name of the Deployment and the Service.
 pub fn name(object: &str) -> String {
     format!("{object}-mdep")
 }
 
-/// Name under which the model is asked.
-pub fn model_name(observed: &Observed) -> String {
-    observed.object.spec.runtime.model_name.clone().unwrap_or_else(|| observed.object.name_any())
-}
-
-fn meta(observed: &Observed) -> ObjectMeta {
-    let object = observed.object.name_any();
-    meta::child_meta(
-        observed.object.as_ref(),
-        name(&object),
-        [
-            (labels::OPERATOR, observed.operator.clone()),
-            (labels::INTENT, object),
-            (labels::INTENT_KIND, "ModelDeployment".to_owned()),
-        ],
+/// URL of the predictions of `object`.
+pub fn url(object: &ModelDeployment) -> String {
+    format!(
+        "http://{}.{}.svc:{PORT}/v2/models/{}/infer",
+        name(&object.name_any()),
+        object.namespace().unwrap_or_default(),
+        model_name(object),
     )
 }
 
-pub fn service(observed: &Observed) -> Service {
-    service::service(meta(observed), &[("http", PORT)])
+/// Name of the model in requests.
+fn model_name(object: &ModelDeployment) -> String {
+    object.spec.runtime.model_name.clone().unwrap_or_else(|| object.name_any())
 }
 
-/// The Deployment that serves `artifact`.
-///
-/// Its template carries a digest of everything in it but the image of our own container. While that digest is the
-/// observed one, the image stays as well: an upgrade of the operator replaces no pod that serves.
-pub fn deployment(
-    observed: &Observed,
-    target: &DeploymentTarget,
-    artifact: &Artifact,
-    store: &ObjectStore,
-) -> Deployment {
-    let build = |image: &str| build(observed, target, artifact, store, image);
-    let digest = Digest::of(&serde_json::to_value(build("").spec).unwrap_or_default()).short(16).to_owned();
-    let kept = observed.deployment.as_deref().filter(|child| template_digest(child) == Some(&digest));
-    let image = kept.and_then(fetch_image).unwrap_or(&observed.launcher_image);
-    let mut deployment = build(image);
-    if let Some(spec) = &mut deployment.spec {
-        let meta = spec.template.metadata.get_or_insert_default();
-        meta.annotations.get_or_insert_default().insert(labels::TEMPLATE.to_owned(), digest);
+/// The server of one ModelDeployment.
+pub struct Server<'a> {
+    pub object: &'a ModelDeployment,
+    /// The Deployment that exists.
+    pub observed: Option<&'a ChildObject>,
+    /// Name of the operator.
+    pub operator: &'a str,
+    pub launcher_image: &'a str,
+}
+
+impl Server<'_> {
+    pub fn service(&self) -> Service {
+        service::service(self.meta(), &[("http", PORT)])
     }
-    deployment
+
+    /// The Deployment that serves `artifact`.
+    ///
+    /// Its template carries a digest of everything in it but the image of the init container. While that digest is the
+    /// observed one, the image stays as well: an upgrade of the operator replaces no pod that serves.
+    pub fn deployment(
+        &self,
+        target: &DeploymentTarget,
+        artifact: &Artifact,
+        store: &ObjectStore,
+    ) -> Deployment {
+        let build = |image: &str| self.build(target, artifact, store, image);
+        let digest =
+            Digest::of(&serde_json::to_value(build("").spec).unwrap_or_default()).short(16).to_owned();
+        let kept = self.observed.filter(|child| template_digest(child) == Some(&digest));
+        let image = kept.and_then(fetch_image).unwrap_or(self.launcher_image);
+        let mut deployment = build(image);
+        if let Some(spec) = &mut deployment.spec {
+            let meta = spec.template.metadata.get_or_insert_default();
+            meta.annotations.get_or_insert_default().insert(labels::TEMPLATE.to_owned(), digest);
+        }
+        deployment
+    }
+
+    fn build(
+        &self,
+        target: &DeploymentTarget,
+        artifact: &Artifact,
+        store: &ObjectStore,
+        launcher_image: &str,
+    ) -> Deployment {
+        let object = self.object;
+        let serving = [
+            (labels::OPERATOR, self.operator.to_owned()),
+            (labels::ROLE, "serving".to_owned()),
+            (labels::INTENT, object.name_any()),
+            (labels::INTENT_KIND, ModelDeployment::kind(&()).into_owned()),
+            (labels::DIGEST, artifact.digest.short(63).to_owned()),
+        ];
+        let labels = serving.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let runtime = &object.spec.runtime;
+        let template = pod::Builder::service(ObjectMeta { labels: Some(labels), ..Default::default() })
+            .task(&self.task(artifact, store))
+            .keys(store)
+            .scratch("models", None, false)
+            .scratch("empty", Some("1Mi"), false)
+            .scratch("tmp", Some("1Gi"), false)
+            .init(fetch(launcher_image, store))
+            .container(self.mlserver(target))
+            .placement(&object.spec.node_selector, &object.spec.tolerations, &runtime.pull_secrets)
+            .grace(GRACE_SECONDS)
+            .build();
+        let deadline = i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX);
+        deployment::deployment(self.meta(), target.replicas, template, deadline, false)
+    }
+
+    fn meta(&self) -> ObjectMeta {
+        let object = self.object.name_any();
+        meta::child_meta(
+            self.object,
+            name(&object),
+            [
+                (labels::OPERATOR, self.operator.to_owned()),
+                (labels::INTENT, object),
+                (labels::INTENT_KIND, ModelDeployment::kind(&()).into_owned()),
+            ],
+        )
+    }
+
+    fn task(&self, artifact: &Artifact, store: &ObjectStore) -> Task {
+        let object = self.object;
+        let subject = Subject {
+            kind: ModelDeployment::kind(&()).into_owned(),
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            uid: object.uid().unwrap_or_default(),
+            attempt: 1,
+        };
+        let model = Input {
+            name: "model".to_owned(),
+            digest: artifact.digest.clone(),
+            media_type: artifact.media_type.clone(),
+            store: pod::store(store),
+        };
+        // Only the part that is served: other files of the tree must not take part.
+        let path = Some(object.spec.runtime.path.clone());
+        Task { subject, work: Work::Serve { model, directory: MODELS.to_owned(), path } }
+    }
+
+    fn mlserver(&self, target: &DeploymentTarget) -> Container {
+        let runtime = &self.object.spec.runtime;
+        let model = model_name(self.object);
+        let ready = format!("/v2/models/{model}/ready");
+        let starts = i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX)
+            / STARTUP_PERIOD_SECONDS
+            + 1;
+        Container {
+            name: "mlserver".to_owned(),
+            image: Some(runtime.image.clone()),
+            command: Some(["mlserver", "start", EMPTY].map(str::to_owned).to_vec()),
+            env: Some(vec![
+                variable("HOME", "/tmp"),
+                variable("MLSERVER_MODEL_NAME", &model),
+                variable("MLSERVER_MODEL_URI", &format!("{MODELS}/{}", runtime.path)),
+                variable("MLSERVER_MODEL_IMPLEMENTATION", &runtime.implementation),
+                // Its own worker processes do not start with current event loops.
+                variable("MLSERVER_PARALLEL_WORKERS", "0"),
+            ]),
+            ports: Some(vec![container::port("http", PORT)]),
+            volume_mounts: Some(vec![
+                mount("models", MODELS),
+                mount("empty", EMPTY),
+                writable("tmp", "/tmp"),
+            ]),
+            resources: Some(container::requirements(&runtime.resources)),
+            // A large model may load until the rollout's deadline. The other probes begin after that.
+            startup_probe: Some(probe(&ready, "http", STARTUP_PERIOD_SECONDS, starts)),
+            readiness_probe: Some(probe(&ready, "http", 1, 3)),
+            liveness_probe: Some(probe("/v2/health/live", "http", 10, 12)),
+            // The last lines of a crash reach the status.
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            lifecycle: Some(Lifecycle {
+                pre_stop: Some(LifecycleHandler {
+                    sleep: Some(SleepAction { seconds: DRAIN_SECONDS }),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
 }
 
 /// Whether the observed Deployment has the template and the size of `wanted`.
@@ -121,100 +238,10 @@ fn fetch_image(child: &ChildObject) -> Option<&str> {
     fetch?.get("image")?.as_str()
 }
 
-fn build(
-    observed: &Observed,
-    target: &DeploymentTarget,
-    artifact: &Artifact,
-    store: &ObjectStore,
-    launcher_image: &str,
-) -> Deployment {
-    let object = observed.object.as_ref();
-    let serving = [
-        (labels::OPERATOR, observed.operator.clone()),
-        (labels::ROLE, "serving".to_owned()),
-        (labels::INTENT, object.name_any()),
-        (labels::INTENT_KIND, "ModelDeployment".to_owned()),
-        (labels::DIGEST, artifact.digest.short(63).to_owned()),
-    ];
-    let labels = serving.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let runtime = &object.spec.runtime;
-    let template = pod::Builder::service(ObjectMeta { labels: Some(labels), ..Default::default() })
-        .task(&task(observed, artifact, store))
-        .keys(store)
-        .scratch("models", None, false)
-        .scratch("empty", Some("1Mi"), false)
-        .scratch("tmp", Some("1Gi"), false)
-        .init(fetch(launcher_image, store))
-        .container(mlserver(observed, target))
-        .placement(&object.spec.node_selector, &object.spec.tolerations, &runtime.pull_secrets)
-        .grace(GRACE_SECONDS)
-        .build();
-    let deadline = i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX);
-    deployment::deployment(meta(observed), target.replicas, template, deadline, false)
-}
-
-fn task(observed: &Observed, artifact: &Artifact, store: &ObjectStore) -> Task {
-    let object = observed.object.as_ref();
-    let subject = Subject {
-        kind: "ModelDeployment".to_owned(),
-        namespace: object.namespace().unwrap_or_default(),
-        name: object.name_any(),
-        uid: object.uid().unwrap_or_default(),
-        attempt: 1,
-    };
-    let model = Input {
-        name: "model".to_owned(),
-        digest: artifact.digest.clone(),
-        media_type: artifact.media_type.clone(),
-        store: pod::store(store),
-    };
-    // Only the part that is served: other files of the tree must not take part.
-    let path = Some(object.spec.runtime.path.clone());
-    Task { subject, work: Work::Serve { model, directory: MODELS.to_owned(), path } }
-}
-
 fn fetch(image: &str, store: &ObjectStore) -> Container {
     let resources = Resources { cpu: "50m".to_owned(), memory: "256Mi".to_owned(), gpu: 0 };
     let mut container = container::worker(image, &["fetch"], &[store], &resources);
     container.name = FETCH.to_owned();
     container.volume_mounts.get_or_insert_default().push(writable("models", MODELS));
     container
-}
-
-fn mlserver(observed: &Observed, target: &DeploymentTarget) -> Container {
-    let runtime = &observed.object.spec.runtime;
-    let model = model_name(observed);
-    let ready = format!("/v2/models/{model}/ready");
-    let starts =
-        i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX) / STARTUP_PERIOD_SECONDS + 1;
-    Container {
-        name: "mlserver".to_owned(),
-        image: Some(runtime.image.clone()),
-        command: Some(["mlserver", "start", EMPTY].map(str::to_owned).to_vec()),
-        env: Some(vec![
-            variable("HOME", "/tmp"),
-            variable("MLSERVER_MODEL_NAME", &model),
-            variable("MLSERVER_MODEL_URI", &format!("{MODELS}/{}", runtime.path)),
-            variable("MLSERVER_MODEL_IMPLEMENTATION", &runtime.implementation),
-            // Its own worker processes do not start with current event loops.
-            variable("MLSERVER_PARALLEL_WORKERS", "0"),
-        ]),
-        ports: Some(vec![container::port("http", PORT)]),
-        volume_mounts: Some(vec![mount("models", MODELS), mount("empty", EMPTY), writable("tmp", "/tmp")]),
-        resources: Some(container::requirements(&runtime.resources)),
-        // A large model may load until the rollout's deadline. The other probes begin after that.
-        startup_probe: Some(probe(&ready, "http", STARTUP_PERIOD_SECONDS, starts)),
-        readiness_probe: Some(probe(&ready, "http", 1, 3)),
-        liveness_probe: Some(probe("/v2/health/live", "http", 10, 12)),
-        // The last lines of a crash reach the status.
-        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        lifecycle: Some(Lifecycle {
-            pre_stop: Some(LifecycleHandler {
-                sleep: Some(SleepAction { seconds: DRAIN_SECONDS }),
-                ..Default::default()
-            }),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
 }

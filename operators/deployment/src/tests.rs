@@ -1,6 +1,6 @@
 //! Decisions on what serves. One row is a situation, and the summary of its plan.
 
-use crate::plan::{Observed, plan};
+use crate::model_deployment::{Observed, plan};
 use jiff::Timestamp;
 use mlop_api::{
     Digest,

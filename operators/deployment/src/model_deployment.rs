@@ -1,0 +1,169 @@
+//! `ModelDeployment`: which artifact is served.
+//!
+//! A blocked input, or a new version that does not become ready, changes only the status: the served version stays.
+
+use crate::{
+    server::{self, Server},
+    status::Draft,
+};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use mlop_api::{
+    Artifact, Reason,
+    common::NamedInput,
+    dataset::ObjectStore,
+    deployment::{DeploymentTarget, ModelDeployment},
+    labels,
+    status::DeploymentStatus,
+};
+use mlop_core::{
+    Cache, Context, Error, Key, Plan, Reconciler,
+    children::rollout::{self, Rollout},
+    condition::ConditionStatus,
+    inputs::{self, BlockedInput, InputState, Inputs, ReadyInput},
+    resource::{ChildObject, PodView},
+};
+use std::sync::Arc;
+
+pub struct ModelDeploymentReconciler {
+    pub inputs: Inputs,
+    pub stores: Arc<Cache<ObjectStore>>,
+    pub pods: Arc<Cache<PodView>>,
+    pub deployments: Arc<Cache<ChildObject>>,
+}
+
+impl Reconciler for ModelDeploymentReconciler {
+    type Resource = ModelDeployment;
+    type Status = DeploymentStatus;
+    type Observed = Observed;
+
+    async fn observe(&self, cx: &Context, object: Arc<ModelDeployment>) -> Result<Observed, Error> {
+        let key = Key::of(&object.metadata);
+        let input = NamedInput { name: "model".to_owned(), from: object.spec.from.clone() };
+        let serves = |pod: &PodView| {
+            pod.labels().get(labels::INTENT) == Some(&key.name)
+                && pod.labels().get(labels::ROLE).is_some_and(|role| role == "serving")
+        };
+        Ok(Observed {
+            input: self.inputs.state(&key.namespace, &input),
+            stores: self.stores.select(&key.namespace, |_| true),
+            pods: self.pods.select(&key.namespace, serves),
+            deployment: self.deployments.get(&Key::new(&key.namespace, server::name(&key.name))),
+            operator: cx.settings.operator.clone(),
+            launcher_image: cx.settings.worker_image.clone(),
+            object,
+        })
+    }
+
+    fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
+        plan(observed, now)
+    }
+}
+
+pub struct Observed {
+    pub object: Arc<ModelDeployment>,
+    pub input: InputState,
+    pub stores: Vec<Arc<ObjectStore>>,
+    /// Pods that serve.
+    pub pods: Vec<Arc<PodView>>,
+    pub deployment: Option<Arc<ChildObject>>,
+    pub operator: String,
+    pub launcher_image: String,
+}
+
+impl Observed {
+    fn server(&self) -> Server<'_> {
+        Server {
+            object: &self.object,
+            observed: self.deployment.as_deref(),
+            operator: &self.operator,
+            launcher_image: &self.launcher_image,
+        }
+    }
+}
+
+/// The artifact to serve now.
+struct Wanted<'a> {
+    artifact: Artifact,
+    store: &'a ObjectStore,
+    target: &'a DeploymentTarget,
+}
+
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
+    let object = observed.object.as_ref();
+    if object.metadata.deletion_timestamp.is_some() {
+        return Plan::idle();
+    }
+    let mut draft = Draft::new(object, observed.deployment.as_deref(), &observed.pods, now);
+    if is_kept(observed) {
+        draft.keep_artifact();
+    }
+    let input = inputs::gate(&observed.input);
+    draft.input(&input);
+    let mut plan = Plan::idle();
+    match wanted(observed, input.as_ref().ok()) {
+        Some(Ok(wanted)) if !object.spec.suspend => plan = serve(observed, &mut draft, &wanted, &input),
+        Some(Err(missing)) => {
+            draft.hold(ConditionStatus::Unknown, Reason::ConnectionNotReady, &missing, None);
+        }
+        _ => draft.idle(&input),
+    }
+    plan.events.extend(draft.events);
+    let before = object.status.clone().unwrap_or_default();
+    plan.status = (draft.status != before).then_some(draft.status);
+    plan
+}
+
+/// Whether the edit of the spec has left the Deployment of the served artifact as it is.
+fn is_kept(observed: &Observed) -> bool {
+    let artifact = observed.object.status.as_ref().and_then(|status| status.artifact.clone());
+    let (Some(artifact), Some(child)) = (artifact, &observed.deployment) else { return false };
+    if artifact.generation == Some(observed.object.metadata.generation.unwrap_or_default()) {
+        return false;
+    }
+    let Some(Ok(wanted)) = find(observed, artifact) else { return false };
+    let deployment = observed.server().deployment(wanted.target, &wanted.artifact, wanted.store);
+    server::is_applied(child, &deployment) && rollout::rollout(child) == Rollout::Done
+}
+
+/// The artifact of the ready input, or without one the served artifact. None: there is nothing to apply.
+///
+/// A rollout of a later artifact stays as it is without a ready input.
+fn wanted<'a>(observed: &'a Observed, input: Option<&ReadyInput>) -> Option<Result<Wanted<'a>, String>> {
+    let served = || {
+        let artifact = observed.object.status.as_ref()?.artifact.clone()?;
+        let shown = observed.deployment.as_deref().and_then(server::model_digest);
+        shown.is_none_or(|digest| digest == artifact.digest.short(63)).then_some(artifact)
+    };
+    let artifact = input.map(|input| input.artifact.clone()).or_else(served)?;
+    find(observed, artifact)
+}
+
+fn find(observed: &Observed, artifact: Artifact) -> Option<Result<Wanted<'_>, String>> {
+    let store = observed.stores.iter().find(|store| store.name_any() == artifact.store);
+    let target = observed.object.spec.target.deployment.as_ref()?;
+    Some(match store {
+        Some(store) => Ok(Wanted { store, artifact, target }),
+        None => Err(format!("ObjectStore {} does not exist", artifact.store)),
+    })
+}
+
+/// Applies the server of `wanted`, and reports its rollout.
+fn serve(
+    observed: &Observed,
+    draft: &mut Draft<'_>,
+    wanted: &Wanted<'_>,
+    input: &Result<ReadyInput, BlockedInput>,
+) -> Plan<DeploymentStatus> {
+    let why = format!("{} is to be served", wanted.artifact.run);
+    let server = observed.server();
+    let deployment = server.deployment(wanted.target, &wanted.artifact, wanted.store);
+    let is_applied = |child: &&ChildObject| server::is_applied(child, &deployment);
+    let applied = observed.deployment.as_deref().filter(is_applied);
+    match applied.map(|child| (rollout::rollout(child), rollout::ready_replicas(child))) {
+        Some((Rollout::Done, 1..)) => draft.served(&wanted.artifact, wanted.target.replicas, input),
+        Some((Rollout::Failed(message), _)) => draft.failed(&wanted.artifact, &message),
+        _ => draft.rolling(&wanted.artifact),
+    }
+    Plan::idle().apply(&server.service(), why.clone()).apply(&deployment, why)
+}
