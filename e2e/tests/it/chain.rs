@@ -213,7 +213,7 @@ async fn pin_restores_model_alias_and_features() -> Result<()> {
 /// The version to which MLflow's alias points.
 async fn registered(ns: &TestNamespace) -> Result<String> {
     let model: Model = ns.until("slope", "ready", STAGE, Model::is_ready).await?;
-    let name = model.status.and_then(|status| status.registered).map(|registered| registered.model);
+    let name = model.status.and_then(|status| status.registered).map(|registered| registered.name);
     let mlflow: mlop_api::registry::TrackingServer = ns.api().get("mlflow").await?;
     let address = mlflow.status.and_then(|status| status.address).unwrap_or_default();
     let base = ns.cluster.external_url(&address).await?;
