@@ -2,19 +2,11 @@
 
 use crate::{audit::Entry, state::Intent};
 use kube::ResourceExt as _;
-use mlop_api::{Digest, deployment::ModelDeployment};
+use mlop_api::{Digest, deployment::ModelDeployment, operators};
 use serde::Serialize;
 
 /// The namespace of the operators.
 pub const OPERATORS: &str = "mlop-system";
-/// The kinds of a chain in order, each with its operator.
-pub const STAGES: [(&str, &str); 5] = [
-    ("Dataset", "mlop-ingestion"),
-    ("FeatureView", "mlop-feature-store"),
-    ("TrainingJob", "mlop-training"),
-    ("Model", "mlop-registry"),
-    ("ModelDeployment", "mlop-deployment"),
-];
 
 /// The result of one stage.
 #[derive(Clone, Debug)]
@@ -95,7 +87,7 @@ impl Stage {
     /// Whether a request is from its operator, and for its intent, runs, pods, Jobs or servers, but not for Events.
     pub fn is_about(&self, entry: &Entry) -> bool {
         let is_its_operator =
-            STAGES.iter().any(|(kind, operator)| *kind == self.kind && entry.operator() == Some(operator));
+            operators::of(&self.kind).is_some_and(|operator| entry.operator() == Some(operator.name));
         let rest = entry.name.strip_prefix(&self.name);
         is_its_operator
             && entry.resource != "events"

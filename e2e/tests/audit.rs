@@ -3,11 +3,12 @@
 //! `cargo xtask test` runs them after those tests. `MLOP_AUDIT_FROM` is the offset at which their part of the log begins.
 
 use anyhow::{Context as _, Result, ensure};
+use mlop_api::operators;
 use mlop_e2e::{
     audit::{AuditLog, Entry},
     audit_checks,
     cluster::Cluster,
-    stage::{OPERATORS, STAGES},
+    stage::OPERATORS,
 };
 
 /// The entries of operators, and all entries with a resource version.
@@ -17,7 +18,7 @@ async fn log() -> Result<Vec<Entry>> {
     let log = AuditLog::whole()?.context("this cluster has no audit log: MLOP_AUDIT_LOG is not set")?;
     log.catch_up(&Cluster::connect().await?).await?;
     let entries = log.entries(|entry| entry.operator().is_some() || entry.resource_version.is_some())?;
-    for (_, operator) in STAGES {
+    for operator in operators::ALL.map(|operator| operator.name) {
         let wrote = |entry: &Entry| {
             entry.operator() == Some(operator) && entry.is_accepted() && entry.resource_version.is_some()
         };
@@ -69,7 +70,7 @@ async fn operators_do_not_reveal_secret_values() -> Result<()> {
     ensure!(lines.is_empty(), "the value of a Secret is in the audit log:\n{}", lines.join("\n"));
 
     let cluster = Cluster::connect().await?;
-    for (_, operator) in STAGES {
+    for operator in operators::ALL.map(|operator| operator.name) {
         let deployment = format!("deployment/{operator}");
         let output = cluster.kubectl(&["-n", OPERATORS, "logs", &deployment, "--tail=-1"]).await?;
         ensure!(!output.trim().is_empty(), "{operator} has logged nothing");

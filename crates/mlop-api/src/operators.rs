@@ -30,7 +30,7 @@ pub const READ: &[&str] = &["get", "list", "watch"];
 /// Verbs on children that are created once and then only deleted.
 pub const WORK: &[&str] = &["get", "list", "watch", "create", "delete"];
 /// Verbs on children that are applied. Their owner's deletion removes them.
-pub const KEEP: &[&str] = &["get", "list", "watch", "create", "patch"];
+const KEEP: &[&str] = &["get", "list", "watch", "create", "patch"];
 
 /// Keeps ObjectStores checked and Datasets up to date.
 pub const INGESTION: Operator = Operator {
@@ -92,7 +92,20 @@ pub const DEPLOYMENT: Operator = Operator {
 /// All operators, in the order of the chain.
 pub const ALL: [&Operator; 5] = [&INGESTION, &FEATURE_STORE, &TRAINING, &REGISTRY, &DEPLOYMENT];
 
+/// The operator that reconciles `kind`.
+pub fn of(kind: &str) -> Option<&'static Operator> {
+    ALL.into_iter().find(|operator| operator.kinds.contains(&kind))
+}
+
 impl Operator {
+    /// The kind of its stage in the chain.
+    pub fn intent(&self) -> Option<&'static str> {
+        let kinds = kinds::names();
+        let is_intent =
+            |kind: &&str| kinds.iter().any(|(name, class)| name == kind && *class == Class::Intent);
+        self.kinds.iter().copied().find(is_intent)
+    }
+
     /// Resources of the intents and connections that it reconciles, as plural names.
     pub fn intents(&self) -> Vec<String> {
         self.resources(|class| class != Class::Run)
@@ -121,5 +134,17 @@ mod tests {
         owned.sort_unstable();
         kinds.sort_unstable();
         assert_eq!(owned, kinds);
+    }
+
+    #[test]
+    fn every_operator_has_one_stage() {
+        let classes = kinds::names();
+        for operator in ALL {
+            let own = classes.iter().filter(|(kind, _)| operator.kinds.contains(&kind.as_str()));
+            let intents: Vec<_> =
+                own.filter(|(_, class)| *class == Class::Intent).map(|(kind, _)| kind.as_str()).collect();
+            assert_eq!(intents, Vec::from_iter(operator.intent()), "{}", operator.name);
+            assert_eq!(intents.len(), 1, "{}", operator.name);
+        }
     }
 }

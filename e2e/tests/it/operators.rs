@@ -6,13 +6,18 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _, api::ListParams, runtime::watcher};
 use mlop_api::{
-    dataset::DatasetVersion, deployment::ModelDeployment, features::FeatureSnapshot, labels,
-    registry::ModelVersion, training::TrainingRun,
+    dataset::DatasetVersion,
+    deployment::ModelDeployment,
+    features::FeatureSnapshot,
+    labels,
+    operators::{self, Operator},
+    registry::ModelVersion,
+    training::TrainingRun,
 };
 use mlop_e2e::{
     lineage,
     namespace::TestNamespace,
-    stage::{OPERATORS, STAGES},
+    stage::OPERATORS,
     state::{Kind as _, Run},
     wait,
 };
@@ -23,8 +28,8 @@ async fn chain_runs_each_stage_once_when_operators_are_killed() -> Result<()> {
     TestNamespace::run("kills", async |ns| {
         ns.upload("points/1.csv", &support::points(0, 2.0)).await?;
         ns.apply(&support::CHAIN).await?;
-        let mut kills: FuturesUnordered<_> =
-            STAGES.iter().map(|(kind, operator)| kill_during(ns, kind, operator)).collect();
+        let kill = |operator: &&Operator| Some(kill_during(ns, operator.intent()?, operator.name));
+        let mut kills: FuturesUnordered<_> = operators::ALL.iter().filter_map(kill).collect();
         while let Some(killed) = kills.next().await {
             killed?;
         }

@@ -8,13 +8,9 @@ use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{Api, api::ListParams};
 use mlop_api::{
     contract::condition_type::READY, dataset::Dataset, deployment::ModelDeployment, features::FeatureView,
-    registry::Model, training::TrainingJob,
+    operators, registry::Model, training::TrainingJob,
 };
-use mlop_e2e::{
-    namespace::TestNamespace,
-    stage::{OPERATORS, STAGES},
-    state::Kind,
-};
+use mlop_e2e::{namespace::TestNamespace, stage::OPERATORS, state::Kind};
 use serde_json::json;
 use std::{fs, path::Path, process::Command, time::Duration};
 use tokio::{
@@ -75,7 +71,8 @@ async fn operators_recover_in_seconds_after_kill_or_partition() -> Result<()> {
 fn blocked_objects() -> Vec<&'static str> {
     let files = [support::POINTS, support::MEANS, support::FIT, support::SERVE];
     let of_a_stage = |document: &&str| {
-        STAGES.iter().any(|(kind, _)| document.lines().any(|line| line == format!("kind: {kind}")))
+        let kind = document.lines().find_map(|line| line.strip_prefix("kind: "));
+        operators::ALL.iter().any(|operator| kind.is_some() && operator.intent() == kind)
     };
     files.iter().flat_map(|file| file.split("\n---\n")).filter(of_a_stage).collect()
 }
@@ -83,7 +80,7 @@ fn blocked_objects() -> Vec<&'static str> {
 /// Restarts all operators. The kubelet delays the restart of containers that crashed recently, so the test needs new ones.
 async fn restart_operators(ns: &TestNamespace) -> Result<()> {
     let deployments: Vec<String> =
-        STAGES.iter().map(|(_, operator)| format!("deployment/{operator}")).collect();
+        operators::ALL.iter().map(|operator| format!("deployment/{}", operator.name)).collect();
     let names: Vec<&str> = deployments.iter().map(String::as_str).collect();
     ns.cluster.kubectl(&[&["-n", OPERATORS, "rollout", "restart"], &names[..]].concat()).await?;
     for name in names {
@@ -94,8 +91,8 @@ async fn restart_operators(ns: &TestNamespace) -> Result<()> {
 
 /// Kills the operator of a kind, edits an object, and returns the time from the kill to the new status.
 async fn recovery_after_kill<K: Kind>(ns: &TestNamespace, name: &str) -> Result<Duration> {
-    let (_, operator) = STAGES.iter().find(|(kind, _)| *kind == K::kind(&())).context("no such stage")?;
-    let process = process(operator)?;
+    let operator = operators::of(&K::kind(&())).context("no operator has this kind")?;
+    let process = process(operator.name)?;
     let start = Instant::now();
     run("kill", &["-KILL", &process])?;
     edit::<K>(ns, name, true).await?;
@@ -129,10 +126,10 @@ async fn until_reconciled<K: Kind>(ns: &TestNamespace, name: &str, seconds: u64)
 /// The pods of all operators, by name.
 async fn operators(ns: &TestNamespace) -> Result<Vec<Pod>> {
     let pods: Api<Pod> = Api::namespaced(ns.cluster.client.clone(), OPERATORS);
-    let names: Vec<&str> = STAGES.iter().map(|(_, operator)| *operator).collect();
+    let names = operators::ALL.map(|operator| operator.name);
     let named = ListParams::default().labels(&format!("app.kubernetes.io/name in ({})", names.join(",")));
     let pods = pods.list(&named).await?.items;
-    ensure!(pods.len() == STAGES.len(), "{} pods of {} operators", pods.len(), STAGES.len());
+    ensure!(pods.len() == names.len(), "{} pods of {} operators", pods.len(), names.len());
     Ok(pods)
 }
 

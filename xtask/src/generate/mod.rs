@@ -4,6 +4,7 @@ mod files;
 mod rbac;
 mod reference;
 mod roles;
+mod values;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,7 @@ fn generated() -> Result<Files> {
     let mut files = crds::files(&kinds)?;
     files.extend(reference::files(&kinds)?);
     files.extend(roles::files()?);
+    files.extend(values::files()?);
     Ok(files)
 }
 

@@ -1,5 +1,4 @@
-//! The generated files of the operators' charts: RBAC of the operators and of users, and the schema of values, which is
-//! one for all.
+//! The generated RBAC of the operators, in their charts, and of users.
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -10,9 +9,6 @@ use serde::Serialize;
 
 use super::files::{Files, yaml};
 use super::rbac::{COMMON, OWN_RUNS, OWN_STATUS};
-
-/// Schema of an operator chart's values.
-const VALUES: &str = include_str!("values.schema.json");
 
 /// What the policy of an operator's chart guards, as names of resources.
 #[derive(Serialize)]
@@ -27,7 +23,6 @@ pub fn files() -> Result<Files> {
         let directory = PathBuf::from(format!("charts/{}/files", operator.name));
         files.insert(directory.join("rights.yaml"), yaml(&rules(operator))?);
         files.insert(directory.join("guarded.yaml"), yaml(&guarded(operator))?);
-        files.insert(format!("charts/{}/values.schema.json", operator.name).into(), VALUES.to_owned());
     }
     for role in [view(), edit()] {
         let name = role.name_any();

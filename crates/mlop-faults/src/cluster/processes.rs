@@ -6,6 +6,7 @@ use crate::{
     timing::SECOND_LEADER,
 };
 use jiff::SignedDuration;
+use mlop_api::operators;
 use mlop_core::{
     Clock, Settings, Setup, client,
     leader_election::{self, Candidate},
@@ -40,20 +41,18 @@ pub struct Operator {
     install: fn(&mut Setup),
 }
 
+impl Operator {
+    const fn new(facts: &operators::Operator, install: fn(&mut Setup)) -> Self {
+        Self { name: facts.name, input_kinds: facts.inputs, install }
+    }
+}
+
 pub const OPERATORS: [Operator; 5] = [
-    Operator { name: mlop_ingestion::NAME, input_kinds: &[], install: mlop_ingestion::install },
-    Operator {
-        name: mlop_feature_store::NAME,
-        input_kinds: &["Dataset", "FeatureView"],
-        install: mlop_feature_store::install,
-    },
-    Operator {
-        name: mlop_training::NAME,
-        input_kinds: &["Dataset", "FeatureView", "TrainingJob"],
-        install: mlop_training::install,
-    },
-    Operator { name: mlop_registry::NAME, input_kinds: &["TrainingJob"], install: mlop_registry::install },
-    Operator { name: mlop_deployment::NAME, input_kinds: &["Model"], install: mlop_deployment::install },
+    Operator::new(&operators::INGESTION, mlop_ingestion::install),
+    Operator::new(&operators::FEATURE_STORE, mlop_feature_store::install),
+    Operator::new(&operators::TRAINING, mlop_training::install),
+    Operator::new(&operators::REGISTRY, mlop_registry::install),
+    Operator::new(&operators::DEPLOYMENT, mlop_deployment::install),
 ];
 
 /// The running instances of the operators.
