@@ -32,7 +32,7 @@ const MODELS: &str = "/mnt/models";
 const EMPTY: &str = "/mnt/empty";
 /// Time in which a terminating pod still answers, in seconds: every router learns of its end meanwhile.
 const DRAIN_SECONDS: i64 = 5;
-/// Time from SIGTERM to SIGKILL, for the requests under way, in seconds.
+/// Time from the deletion of a pod to SIGKILL, in seconds: the drain, and then the rest for requests under way.
 const GRACE_SECONDS: i64 = 35;
 /// Name of the init container that fetches the model.
 const FETCH: &str = "fetch";
