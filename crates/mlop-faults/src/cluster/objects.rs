@@ -2,48 +2,48 @@
 
 use kube::Resource;
 use mlop_api::{
-    dataset::{Dataset, ObjectStore},
-    deployment::ModelDeployment,
-    features::{FeatureStore, FeatureView},
+    dataset::Dataset,
+    features::FeatureView,
+    kinds::{self, Class, Kind, Visitor},
     labels,
-    registry::{Model, TrackingServer},
+    registry::Model,
     training::TrainingJob,
 };
 use mlop_sim::Sim;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use std::{borrow::Cow, sync::LazyLock};
 
 /// The namespace of all objects of users.
 pub const NAMESPACE: &str = "default";
 
 /// The operations of users on one kind.
 struct UserKind {
-    name: &'static str,
+    name: Cow<'static, str>,
     create: fn(&Sim, Value) -> Result<(), String>,
     apply: fn(&Sim, Value) -> Result<(), String>,
     list: fn(&Sim) -> Vec<Value>,
 }
 
-macro_rules! user_kinds {
-    ($($kind:ident),+ $(,)?) => {
-        const USER_KINDS: &[UserKind] = &[$(UserKind {
-            name: stringify!($kind),
-            create: create_as::<$kind>,
-            apply: apply_as::<$kind>,
-            list: list_as::<$kind>,
-        }),+];
-    };
-}
-user_kinds!(
-    ObjectStore,
-    Dataset,
-    FeatureStore,
-    FeatureView,
-    TrainingJob,
-    TrackingServer,
-    Model,
-    ModelDeployment,
-);
+/// The kinds whose objects users write.
+static USER_KINDS: LazyLock<Vec<UserKind>> = LazyLock::new(|| {
+    struct UserKinds(Vec<UserKind>);
+    impl Visitor for UserKinds {
+        fn visit<K: Kind>(&mut self) {
+            if K::CLASS != Class::Run {
+                self.0.push(UserKind {
+                    name: K::kind(&()),
+                    create: create_as::<K>,
+                    apply: apply_as::<K>,
+                    list: list_as::<K>,
+                });
+            }
+        }
+    }
+    let mut kinds = UserKinds(Vec::new());
+    kinds::for_each(&mut kinds);
+    kinds.0
+});
 
 fn kind_of(manifest: &Value) -> Result<&'static UserKind, String> {
     let name = manifest["kind"].as_str().unwrap_or_default();
