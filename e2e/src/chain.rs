@@ -13,7 +13,6 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use kube::Api;
 use mlop_api::{Digest, deployment::ModelDeployment};
-use serde::Serialize;
 use std::time::Duration;
 
 /// Waits for the stages of a chain in order, and prints each as a row of a table.
@@ -49,7 +48,7 @@ impl ChainTracker {
     ///
     /// # Errors
     /// The time limit has passed.
-    pub async fn head<K: Intent + Serialize>(
+    pub async fn head<K: Intent>(
         &mut self,
         api: &Api<K>,
         name: &str,
@@ -65,7 +64,7 @@ impl ChainTracker {
     ///
     /// # Errors
     /// The time limit has passed.
-    pub async fn after<K: Intent + Serialize>(
+    pub async fn after<K: Intent>(
         &mut self,
         api: &Api<K>,
         name: &str,

@@ -3,7 +3,6 @@
 use crate::{audit::Entry, state::Intent};
 use kube::ResourceExt as _;
 use mlop_api::{Digest, deployment::ModelDeployment, operators};
-use serde::Serialize;
 
 /// The namespace of the operators.
 pub const OPERATORS: &str = "mlop-system";
@@ -32,9 +31,9 @@ pub struct Dependency {
 
 impl Stage {
     /// The stage of an intent; `None` if it has not published an artifact.
-    pub fn of<K: Intent + Serialize>(object: &K) -> Option<Self> {
+    pub fn of<K: Intent>(object: &K) -> Option<Self> {
         let artifact = object.artifact()?;
-        let status = Intent::status(object)?;
+        let status = object.status()?;
         let inputs = artifact.inputs.iter().map(|input| Dependency {
             kind: input.kind.clone(),
             name: input.object.clone(),
@@ -96,7 +95,7 @@ impl Stage {
 }
 
 /// The connection that can delay a pod. All other connections are ready before the data of a chain.
-fn tracking_server<K: Intent + Serialize>(object: &K) -> Option<Dependency> {
+fn tracking_server<K: Intent>(object: &K) -> Option<Dependency> {
     let object = serde_json::to_value(object).ok()?;
     let name = object.pointer("/spec/trackingServer")?.as_str()?.to_owned();
     Some(Dependency { kind: "TrackingServer".to_owned(), name, digest: None })

@@ -1,35 +1,24 @@
 //! Uniform access to the statuses of all kinds, for tests and the demo.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
+use kube::{ResourceExt, core::object::HasStatus};
 use mlop_api::{
     Artifact, Reason,
     contract::{Cause, condition_type::READY},
-    dataset::{Dataset, DatasetVersion, ObjectStore},
-    deployment::ModelDeployment,
-    features::{FeatureSnapshot, FeatureStore, FeatureView},
-    registry::{Model, ModelVersion, TrackingServer},
+    dataset::{Dataset, DatasetVersion},
+    features::{FeatureSnapshot, FeatureView},
+    kinds,
+    registry::{Model, ModelVersion},
     run::Lineage,
-    status::{IntentStatus, RunStatus},
+    status::{Conditioned as _, IntentStatus, RunStatus},
     training::{TrainingJob, TrainingRun},
 };
-use serde::de::DeserializeOwned;
-use std::fmt::{Debug, Write as _};
+use std::fmt::Write as _;
 
-/// A kind of mlop with conditions.
-pub trait Kind:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + DeserializeOwned
-    + Send
-    + Sync
-    + 'static
-{
-    fn conditions(&self) -> &[Condition];
-
+/// A kind of mlop, with the questions of tests to its status.
+pub trait Kind: kinds::Kind {
     fn cause(&self) -> Option<&Cause> {
-        None
+        self.status()?.cause()
     }
 
     /// The condition of this type, if it is of the current generation.
@@ -66,11 +55,11 @@ pub trait Kind:
     }
 }
 
-/// A kind that publishes the artifacts of its runs.
-pub trait Intent: Kind {
-    type Run: Run;
+impl<K: kinds::Kind> Kind for K {}
 
-    fn status(&self) -> Option<&IntentStatus>;
+/// A kind that publishes the artifacts of its runs.
+pub trait Intent: Kind + HasStatus<Status = IntentStatus> {
+    type Run: Run;
 
     fn artifact(&self) -> Option<&Artifact> {
         self.status()?.artifact.as_ref()
@@ -78,46 +67,16 @@ pub trait Intent: Kind {
 }
 
 /// A kind whose objects an operator creates.
-pub trait Run: Kind {
-    fn status(&self) -> Option<&RunStatus>;
+pub trait Run: Kind + HasStatus<Status = RunStatus> {
     fn lineage(&self) -> &Lineage;
-}
-
-macro_rules! connections {
-    ($($kind:ty),+) => {$(
-        impl Kind for $kind {
-            fn conditions(&self) -> &[Condition] {
-                self.status.as_ref().map_or(&[], |status| &status.conditions)
-            }
-        }
-    )+};
 }
 
 macro_rules! intents {
     ($($kind:ty => $run:ty),+) => {$(
-        impl Kind for $kind {
-            fn conditions(&self) -> &[Condition] {
-                self.status.as_ref().map_or(&[], |status| &status.conditions)
-            }
-            fn cause(&self) -> Option<&Cause> {
-                self.status.as_ref()?.cause.as_ref()
-            }
-        }
         impl Intent for $kind {
             type Run = $run;
-            fn status(&self) -> Option<&IntentStatus> {
-                self.status.as_ref()
-            }
-        }
-        impl Kind for $run {
-            fn conditions(&self) -> &[Condition] {
-                self.status.as_ref().map_or(&[], |status| &status.conditions)
-            }
         }
         impl Run for $run {
-            fn status(&self) -> Option<&RunStatus> {
-                self.status.as_ref()
-            }
             fn lineage(&self) -> &Lineage {
                 &self.spec.lineage
             }
@@ -125,19 +84,9 @@ macro_rules! intents {
     )+};
 }
 
-connections!(ObjectStore, FeatureStore, TrackingServer);
 intents!(
     Dataset => DatasetVersion,
     FeatureView => FeatureSnapshot,
     TrainingJob => TrainingRun,
     Model => ModelVersion
 );
-
-impl Kind for ModelDeployment {
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map_or(&[], |status| &status.conditions)
-    }
-    fn cause(&self) -> Option<&Cause> {
-        self.status.as_ref()?.cause.as_ref()
-    }
-}

@@ -144,5 +144,5 @@ async fn only_run(ns: &TestNamespace) -> Result<TrainingRun> {
 }
 
 fn dead_letters(job: &TrainingJob) -> &[DeadLetter] {
-    Intent::status(job).map_or(&[], |status| &status.dead_letters)
+    job.status.as_ref().map_or(&[], |status| &status.dead_letters)
 }
