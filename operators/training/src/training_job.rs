@@ -1,4 +1,4 @@
-//! `TrainingJob`: the digest and the run of a training.
+//! `TrainingJob`: the content of its digest, and its run.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mlop_api::{
