@@ -42,8 +42,11 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectStoreSpec {
-    /// Base URL of the S3 API, for example http://minio.storage.svc:9000.
-    #[schemars(length(max = 512), regex(pattern = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?$"))]
+    /// Base URL of the S3 API, for example http://minio.storage.svc:9000; it may have a path.
+    #[schemars(
+        length(max = 512),
+        regex(pattern = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$")
+    )]
     pub endpoint: String,
     /// Name of the bucket. It must exist.
     #[schemars(length(min = 3, max = 63), regex(pattern = r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$"))]
@@ -56,10 +59,13 @@ pub struct ObjectStoreSpec {
     #[serde(default = "default_region")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[a-z0-9-]+$"))]
     pub region: String,
-    /// Name of a Secret in this namespace with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; without it requests are not signed.
+    /// Name of a Secret in this namespace with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; without it requests are not signed. It may also have AWS_SESSION_TOKEN, and ca.crt with the certificates (PEM) of the endpoint's own authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub secret_name: Option<String>,
+    /// Put the bucket into the host's name (https://bucket.host/key) instead of the path (https://host/bucket/key).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub virtual_hosted: bool,
 }
 
 fn default_region() -> String {

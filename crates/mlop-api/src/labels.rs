@@ -44,6 +44,12 @@ pub const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
 pub const CA_CERTIFICATE: &str = "ca.crt";
 /// Directory with the online store's `password` file.
 pub const REDIS_DIR: &str = "/run/mlop/redis";
+/// Directory with the keys of the Secret that a TrackingServer names.
+pub const TRACKING_DIR: &str = "/run/mlop/tracking";
+/// Keys of that Secret: a bearer token, or a user's name and password.
+pub const TRACKING_TOKEN: &str = "token";
+pub const TRACKING_USERNAME: &str = "username";
+pub const TRACKING_PASSWORD: &str = "password";
 /// Name of the container whose termination message is the result.
 pub const WORKER_CONTAINER: &str = "worker";
 /// Name of the container that runs a user's command.

@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An MLflow server: one that mlop runs, or one that exists in the cluster.
+/// An MLflow server: one that mlop runs, or one that exists.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "mlop.dev",
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
     shortname = "tracking",
     category = "mlop",
     category = "mlop-all",
-    doc = "An MLflow tracking server: one that mlop runs, or one that exists in the cluster.",
+    doc = "An MLflow tracking server: one that mlop runs, or one that exists.",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
@@ -34,7 +34,7 @@ pub struct TrackingServerSpec {
     /// Run an MLflow server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed: Option<ManagedMlflow>,
-    /// Use a Service that exists.
+    /// Use a server that exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub existing: Option<ExistingMlflow>,
 }
@@ -76,12 +76,26 @@ fn default_resources() -> Resources {
     Resources { cpu: "100m".to_owned(), memory: "1Gi".to_owned(), gpu: 0 }
 }
 
-/// An MLflow server that exists in the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// An MLflow server that exists: a Service in the cluster, or any URL.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.service) != has(self.url)", "existing needs exactly one of: service, url"))]
 pub struct ExistingMlflow {
+    /// Base URL, for example https://mlflow.example.com/team; it may have a path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 512),
+        regex(pattern = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$")
+    )]
+    pub url: Option<String>,
+    /// Name of a Secret in this namespace with the key token (a bearer token), or the keys username and password. It may also have ca.crt with the certificates (PEM) of the server's own authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub secret_name: Option<String>,
     /// Name of the Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
-    pub service: String,
+    pub service: Option<String>,
     /// Namespace of the Service; without it this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -90,6 +104,26 @@ pub struct ExistingMlflow {
     #[serde(default = "default_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
+}
+
+impl ExistingMlflow {
+    /// Base URL of the server. A Service without a namespace is in `namespace`.
+    pub fn address(&self, namespace: &str) -> String {
+        match (&self.url, &self.service) {
+            (Some(url), _) => url.trim_end_matches('/').to_owned(),
+            (None, service) => {
+                let namespace = self.namespace.as_deref().unwrap_or(namespace);
+                format!("http://{}.{namespace}.svc:{}", service.as_deref().unwrap_or_default(), self.port)
+            }
+        }
+    }
+}
+
+impl TrackingServer {
+    /// The Secret with the keys of the server.
+    pub fn secret_name(&self) -> Option<&str> {
+        self.spec.existing.as_ref()?.secret_name.as_deref()
+    }
 }
 
 fn default_port() -> i32 {

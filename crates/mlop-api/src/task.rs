@@ -231,6 +231,9 @@ pub struct RegisterWork {
     pub registry: String,
     /// Base URL of the tracking server.
     pub tracking: String,
+    /// Whether the tracking server's Secret is mounted in `TRACKING_DIR`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub credentials: bool,
     pub model: Input,
     /// Where the tree lies: `source` of the registered version.
     pub source_uri: String,
@@ -239,6 +242,9 @@ pub struct RegisterWork {
     /// Name of the experiment.
     pub experiment: String,
     pub metrics: Vec<Metric>,
+    /// Metrics that gates ask for: the result names them first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<String>,
     /// Marks run and version, so that they are found again after a crash.
     pub input_digest: Digest,
     /// The alias that the version gets; none: not by this pod.
@@ -251,6 +257,9 @@ pub struct RegisterWork {
 pub struct AliasWork {
     /// Base URL of the tracking server.
     pub tracking: String,
+    /// Whether the tracking server's Secret is mounted in `TRACKING_DIR`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub credentials: bool,
     pub registered_model: String,
     pub version: String,
     pub alias: Alias,

@@ -18,6 +18,11 @@ pub fn redis_dir() -> PathBuf {
     directory("MLOP_REDIS_DIR", labels::REDIS_DIR)
 }
 
+/// Directory with the keys of the tracking server's Secret: `MLOP_TRACKING_DIR`, or [`labels::TRACKING_DIR`].
+pub fn tracking_dir() -> PathBuf {
+    directory("MLOP_TRACKING_DIR", labels::TRACKING_DIR)
+}
+
 /// File whose content becomes the container's termination message: `MLOP_TERMINATION_LOG`, or Kubernetes' default.
 pub fn termination_log() -> PathBuf {
     directory("MLOP_TERMINATION_LOG", "/dev/termination-log")

@@ -10,6 +10,7 @@
 //! | [`table`] | upload and download of a table's Parquet parts |
 //! | [`tree`] | upload and download of a directory |
 //! | [`directory`] | a directory that user code writes, read without leaving it |
+//! | [`secret`] | the keys of a mounted Secret |
 //! | [`patience`] | repeating requests to a store that does not answer |
 //! | [`distinct`] | an estimate of how many different values a column has |
 //! | [`worker`] | the frame of every worker's `main`: task in, result out |
@@ -25,6 +26,7 @@ pub mod manifest;
 pub mod path;
 pub mod patience;
 mod progress;
+pub mod secret;
 pub mod store;
 pub mod table;
 mod transfer;

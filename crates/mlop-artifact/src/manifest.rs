@@ -8,6 +8,10 @@ use mlop_api::{Digest, MEDIA_TABLE, MEDIA_TREE, Reason, common::Metric, result::
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeSet;
 
+mod summary;
+
+pub use summary::{TreeSummary, read_summary};
+
 /// Largest manifest in bytes.
 pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 /// Most parts of a table or files of a tree.

@@ -1,6 +1,6 @@
 //! Short texts for people: quotations, sizes, numbers.
 
-use mlop_api::common::Metric;
+use mlop_api::{common::Metric, text::printable};
 
 /// Most bytes of the command's last lines in the result, as JSON; what is left of 2,048 holds the rest.
 const QUOTE_BYTES_MAX: usize = 1_400;
@@ -20,9 +20,9 @@ pub fn quote(lines: &[String]) -> String {
     if kept.is_empty() { String::new() } else { format!(": {}", kept.join("\n")) }
 }
 
-/// A text from the command, bounded again.
+/// A text from the command, bounded again and printable.
 pub fn cut(text: &str) -> String {
-    text.chars().take(400).collect()
+    printable(&text.chars().take(400).collect::<String>()).into_owned()
 }
 
 /// For example `auc=0.71, 3 files, 1.2 MB`.

@@ -5,7 +5,7 @@
 //! that set the alias looks once more, and corrects it when a higher claim has appeared meanwhile.
 
 use crate::{
-    mlflow::{Mlflow, Pair, RegisteredModel},
+    mlflow::{MISSING, Mlflow, Pair, RegisteredModel},
     tags,
     transport::Transport,
 };
@@ -39,7 +39,10 @@ pub async fn activate<T: Transport>(mlflow: &Mlflow<T>, work: &AliasWork) -> Res
         let mut claims = claims(&model, work);
         let Some(highest) = claims.pop() else { break };
         if !model.aliases.iter().any(|set| set.alias == *alias && set.version == highest.version) {
-            mlflow.set_alias(name, alias, &highest.version).await?;
+            match mlflow.set_alias(name, alias, &highest.version).await {
+                Err(error) if error.is(MISSING) => return Err(gone(error.to_string())),
+                other => other?,
+            }
             model = look(mlflow, work).await?;
             continue;
         }
@@ -58,9 +61,14 @@ pub async fn activate<T: Transport>(mlflow: &Mlflow<T>, work: &AliasWork) -> Res
 
 async fn look<T: Transport>(mlflow: &Mlflow<T>, work: &AliasWork) -> Result<RegisteredModel, Failure> {
     mlflow.registered_model(&work.registered_model).await?.ok_or_else(|| {
-        let message = format!("the registered model {:?} does not exist in MLflow", work.registered_model);
-        Failure::terminal(Reason::TrackingRefused, message)
+        gone(format!("the registered model {:?} does not exist in MLflow", work.registered_model))
     })
+}
+
+/// The failure when MLflow has lost what was registered.
+fn gone(what: String) -> Failure {
+    let advice = "it was deleted there, or the server has a new database; delete the ModelVersion to register it again";
+    Failure::terminal(Reason::TrackingRefused, format!("{what}: {advice}"))
 }
 
 /// Says that it wants the alias for a version.

@@ -5,10 +5,7 @@ use mlop_api::{
     result::{Failure, ResultDocument},
     task::{AliasWork, Task, Work},
 };
-use mlop_artifact::{
-    manifest::{self, TreeManifest},
-    store, worker,
-};
+use mlop_artifact::{environment, manifest, store, worker};
 use mlop_registrar::{alias, mlflow::Mlflow, register, transport::Http};
 use std::process::ExitCode;
 
@@ -20,10 +17,10 @@ async fn perform(task: Task) -> Result<ResultDocument, Failure> {
     match &task.work {
         Work::Register(work) => {
             let store = store::open(&work.model.store)?;
-            let mlflow = Mlflow::new(Http::new(&work.tracking)?);
+            let mlflow = connect(&work.tracking, work.credentials)?;
             let result = worker::once(&store, &task.subject.uid, async || {
-                let tree: TreeManifest = manifest::read(&store, &work.model.digest).await?;
-                register::register(&mlflow, &task.subject, work, &tree.provenance, milliseconds).await
+                let tree = manifest::read_summary(&store, &work.model.digest).await?;
+                register::register(&mlflow, &task.subject, work, &tree, milliseconds).await
             })
             .await?;
             let (Some(alias), Some(registered)) = (&work.alias, &result.registered) else {
@@ -31,18 +28,24 @@ async fn perform(task: Task) -> Result<ResultDocument, Failure> {
             };
             let move_it = AliasWork {
                 tracking: work.tracking.clone(),
+                credentials: work.credentials,
                 registered_model: registered.name.clone(),
                 version: registered.version.clone(),
                 alias: alias.clone(),
             };
             Ok(worker::activated(result, &alias.activation, alias::activate(&mlflow, &move_it)).await)
         }
-        Work::Alias(work) => alias::activate(&Mlflow::new(Http::new(&work.tracking)?), work).await,
+        Work::Alias(work) => alias::activate(&connect(&work.tracking, work.credentials)?, work).await,
         other => {
             let message = format!("mlop-registrar does not do this work: {other:?}");
             Err(Failure::terminal(Reason::WorkerFailed, message))
         }
     }
+}
+
+fn connect(tracking: &str, has_secret: bool) -> Result<Mlflow<Http>, Failure> {
+    let secret = environment::tracking_dir();
+    Ok(Mlflow::new(Http::new(tracking, has_secret.then_some(secret.as_path()))?))
 }
 
 #[allow(clippy::disallowed_methods, reason = "the one place where this worker reads the clock")]

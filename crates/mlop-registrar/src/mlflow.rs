@@ -302,9 +302,15 @@ impl<T: Transport> Mlflow<T> {
         let call = request.path.to_owned();
         match self.transport.send(&request).await {
             Err(source) => Err(Error::Unanswered { call, source }),
-            Ok(Response { status, body }) => {
+            Ok(answer) => {
+                let status = answer.status;
                 tracing::debug!(call, status, "answered");
-                read(&body, status).map_err(|(code, message)| Error::Refused { call, status, code, message })
+                read(&answer, self.transport.host()).map_err(|(code, message)| Error::Refused {
+                    call,
+                    status,
+                    code,
+                    message,
+                })
             }
         }
     }
@@ -321,14 +327,15 @@ struct RunAnswer {
 }
 
 /// The value of a successful answer, or code and message of the error.
-fn read<A: DeserializeOwned>(body: &[u8], status: u16) -> Result<A, (String, String)> {
+fn read<A: DeserializeOwned>(answer: &Response, host: &str) -> Result<A, (String, String)> {
     #[derive(Deserialize)]
     struct Refusal {
         error_code: String,
         #[serde(default)]
         message: String,
     }
-    if status == 200 {
+    let Response { status, location, body } = answer;
+    if *status == 200 {
         return serde_json::from_slice(body).map_err(|error| {
             ("unreadable".to_owned(), format!("the answer is not MLflow's ({error}); check the address"))
         });
@@ -337,12 +344,20 @@ fn read<A: DeserializeOwned>(body: &[u8], status: u16) -> Result<A, (String, Str
         return Err((error_code, crate::names::cut(&message, QUOTE_CHARS_MAX)));
     }
     let text = crate::names::cut(String::from_utf8_lossy(body).trim(), QUOTE_CHARS_MAX);
-    let advice = if text.contains("Invalid Host header") {
-        "; start MLflow with --allowed-hosts for this name and port"
-    } else if text.starts_with('<') {
-        "; is this an MLflow server?"
-    } else {
-        ""
+    let advice = match (status, location) {
+        (300..=399, Some(location)) => {
+            format!("; it redirects to {}: use the address that it means", crate::names::cut(location, 200))
+        }
+        (401, _) => {
+            "; it wants a login: give the TrackingServer a Secret with a token, or with username and \
+                     password"
+                .to_owned()
+        }
+        _ if text.contains("Invalid Host header") => {
+            format!("; start MLflow with --allowed-hosts {host} (the port belongs to the name)")
+        }
+        _ if text.starts_with('<') => "; is this an MLflow server, and is its path complete?".to_owned(),
+        _ => String::new(),
     };
     Err((format!("HTTP {status}"), format!("{text}{advice}")))
 }

@@ -1,5 +1,10 @@
 //! Texts as MLflow accepts them.
 
+use mlop_api::Digest;
+use std::collections::BTreeMap;
+
+/// Characters of a digest that tell mended keys apart.
+const DIGEST_CHARS: usize = 8;
 /// Longest key of a metric or parameter in characters.
 const KEY_CHARS_MAX: usize = 250;
 /// Longest value of a parameter in characters.
@@ -19,6 +24,24 @@ pub fn key(name: &str) -> String {
     }
 }
 
+/// A key for each of `names`, no two of them equal. Names that MLflow accepts stay; a mended one that would be the key of
+/// another too carries a part of the name's SHA-256.
+pub fn keys(names: &[&str]) -> Vec<String> {
+    let mended: Vec<String> = names.iter().map(|name| key(name)).collect();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for key in &mended {
+        *counts.entry(key).or_default() += 1;
+    }
+    let unique = names.iter().zip(&mended).map(|(name, key)| {
+        if name == key || counts.get(key.as_str()) == Some(&1) {
+            return key.clone();
+        }
+        let digest = Digest::of_bytes(name.as_bytes());
+        format!("{}_{}", cut(key, KEY_CHARS_MAX - DIGEST_CHARS - 1), digest.short(DIGEST_CHARS))
+    });
+    unique.collect()
+}
+
 /// `text`, cut to `chars` characters.
 pub fn cut(text: &str, chars: usize) -> String {
     text.chars().take(chars).collect()
@@ -33,6 +56,21 @@ mod tests {
         for name in ["auc", "val/auc", "f1 macro", "p99.latency:ms", "größe"] {
             assert_eq!(key(name), name);
         }
+    }
+
+    #[test]
+    fn keys_never_collide() {
+        let names = ["MAP@k", "MAP_k", "AUC", "auc", "f1@5", "a@b", "a#b", "/", ".."];
+        let keys = keys(&names);
+        let unchanged: Vec<_> = [1, 2, 3].iter().map(|i| keys[*i].as_str()).collect();
+        assert_eq!(unchanged, ["MAP_k", "AUC", "auc"]);
+        assert_eq!(keys[4], "f1_5", "nothing else has this key");
+        assert!(keys[0].starts_with("MAP_k_") && keys[5].starts_with("a_b_"), "{keys:?}");
+        let different: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), names.len());
+        let long = ["x".repeat(300), "x".repeat(301)];
+        let keys = super::keys(&[&long[0], &long[1]]);
+        assert!(keys[0] != keys[1] && keys.iter().all(|key| key.len() <= KEY_CHARS_MAX));
     }
 
     #[test]

@@ -23,6 +23,11 @@ pub fn root(kind: &str, name: &str) -> String {
     format!("mlop.root.{kind}.{name}")
 }
 
+/// On runs and versions: the name of a metric that has `key` in MLflow, because MLflow does not accept the name itself.
+pub fn metric(key: &str) -> String {
+    format!("mlop.metric.{key}")
+}
+
 /// On registered models: `revision` of `owner` claims `alias` for the version that is the tag's value. The highest
 /// revision has it.
 pub fn alias_claim(alias: &str, owner: &str, revision: i64) -> String {

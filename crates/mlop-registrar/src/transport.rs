@@ -1,8 +1,9 @@
 //! One request to the tracking server and its answer.
 
-use mlop_api::{Reason, result::Failure};
+use mlop_api::{Reason, labels, result::Failure};
+use mlop_artifact::secret::MountedSecret;
 use serde_json::Value;
-use std::{error::Error as _, future::Future, time::Duration};
+use std::{error::Error as _, future::Future, path::Path, time::Duration};
 
 /// Longest time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,9 +30,11 @@ pub enum Method {
 }
 
 /// What the server answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
+    /// Where a redirection leads.
+    pub location: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -43,39 +46,91 @@ pub struct Unanswered(pub String);
 /// How requests reach the server. A trait, so that tests can cut the line between any two requests.
 pub trait Transport: Send + Sync {
     fn send(&self, request: &Request) -> impl Future<Output = Result<Response, Unanswered>> + Send;
+
+    /// The server's host and port as requests name them.
+    fn host(&self) -> &str {
+        ""
+    }
 }
 
-/// Plain HTTP. There is no TLS in this worker: the server is a Service in the same cluster.
+/// HTTP or HTTPS, with the keys and the certificate authority of the server's Secret.
 pub struct Http {
     client: reqwest::Client,
     api: String,
+    host: String,
+    login: Login,
+}
+
+/// How requests are authenticated.
+enum Login {
+    None,
+    Bearer(String),
+    Basic { username: String, password: String },
 }
 
 impl Http {
-    /// `tracking` is the base URL of the server.
+    /// `tracking` is the base URL of the server, which may have a path. `secret` is the directory of its Secret.
     ///
     /// # Errors
-    /// [`Reason::InvalidSpec`], terminal, for a URL that is not plain http.
-    pub fn new(tracking: &str) -> Result<Self, Failure> {
+    /// [`Reason::InvalidSpec`], terminal, for a URL that cannot be used; [`Reason::SecretMissing`] for a Secret without
+    /// usable keys.
+    pub fn new(tracking: &str, secret: Option<&Path>) -> Result<Self, Failure> {
         let base = tracking.trim_end_matches('/');
-        let invalid = |why: String| {
+        let invalid = |why: &str| {
             Failure::terminal(Reason::InvalidSpec, format!("the tracking server's address {base:?} {why}"))
         };
-        if !base.starts_with("http://") {
-            return Err(invalid(
-                "must begin with http:// (https is not supported: use a Service in the cluster)".into(),
-            ));
+        let url = reqwest::Url::parse(base).map_err(|error| invalid(&format!("is not a URL: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(invalid("must begin with http:// or https:// and name a host"));
         }
-        let client = reqwest::Client::builder()
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(invalid("must not hold a password; put username and password into a Secret"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(invalid("must end with its path"));
+        }
+        let mut client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             // MLflow with several workers answers on a reused connection 40 ms later (no TCP_NODELAY).
             .pool_max_idle_per_host(0)
-            .no_proxy()
-            .build()
-            .map_err(|error| invalid(format!("cannot be used: {}", chain(&error))))?;
-        Ok(Self { client, api: format!("{base}/api/2.0/mlflow") })
+            .no_proxy();
+        let mut login = Login::None;
+        if let Some(directory) = secret {
+            let secret = MountedSecret::new("the tracking server".to_owned(), directory.to_owned());
+            let authority = authority(&secret)?;
+            login = self::login(&secret, !authority.is_empty())?;
+            client = authority.into_iter().fold(client, reqwest::ClientBuilder::add_root_certificate);
+        }
+        let client =
+            client.build().map_err(|error| invalid(&format!("cannot be used: {}", chain(&error))))?;
+        let host = url.host_str().unwrap_or_default();
+        let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        Ok(Self { client, api: format!("{base}/api/2.0/mlflow"), host, login })
+    }
+}
+
+fn authority(secret: &MountedSecret) -> Result<Vec<reqwest::Certificate>, Failure> {
+    let Some(pem) = secret.text(labels::CA_CERTIFICATE)? else { return Ok(Vec::new()) };
+    let bundle = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
+    if bundle.is_empty() {
+        let flaw = format!("has a key {} without a certificate (PEM)", labels::CA_CERTIFICATE);
+        return Err(secret.unusable(&flaw));
+    }
+    Ok(bundle)
+}
+
+fn login(secret: &MountedSecret, is_optional: bool) -> Result<Login, Failure> {
+    if let Some(token) = secret.optional(labels::TRACKING_TOKEN)? {
+        return Ok(Login::Bearer(token));
+    }
+    match secret.optional(labels::TRACKING_USERNAME)? {
+        Some(username) => {
+            Ok(Login::Basic { username, password: secret.required(labels::TRACKING_PASSWORD)? })
+        }
+        None if is_optional => Ok(Login::None),
+        None => Err(secret.unusable("has neither a key token nor the keys username and password; add them")),
     }
 }
 
@@ -88,11 +143,18 @@ impl Transport for Http {
         };
         let mut sent =
             self.client.request(method, format!("{}/{}", self.api, request.path)).query(&request.query);
+        sent = match &self.login {
+            Login::None => sent,
+            Login::Bearer(token) => sent.bearer_auth(token),
+            Login::Basic { username, password } => sent.basic_auth(username, Some(password)),
+        };
         if let Some(body) = &request.body {
             sent = sent.json(body);
         }
         let unanswered = |error: reqwest::Error| Unanswered(chain(&error));
         let mut answer = sent.send().await.map_err(unanswered)?;
+        let location = answer.headers().get(reqwest::header::LOCATION);
+        let location = location.and_then(|location| location.to_str().ok()).map(str::to_owned);
         let (status, mut body) = (answer.status().as_u16(), Vec::new());
         while let Some(chunk) = answer.chunk().await.map_err(unanswered)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
@@ -100,7 +162,11 @@ impl Transport for Http {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Response { status, body })
+        Ok(Response { status, location, body })
+    }
+
+    fn host(&self) -> &str {
+        &self.host
     }
 }
 

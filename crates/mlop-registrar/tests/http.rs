@@ -49,7 +49,7 @@ fn check(failure: &Failure, reason: Reason, retryable: bool, words: &str) {
 /// How an activation fails when the server's first answer is `answer`.
 async fn refused(answer: String) -> Failure {
     let (address, _requests) = serve(vec![answer]).await;
-    let mlflow = Mlflow::new(Http::new(&address).unwrap());
+    let mlflow = Mlflow::new(Http::new(&address, None).unwrap());
     alias::activate(&mlflow, &alias_work("m1", "1", 1)).await.unwrap_err()
 }
 
@@ -73,7 +73,7 @@ async fn requests_are_those_of_the_rest_api() {
         model(claim, r#"{"alias": "champion", "version": "2"}"#),
     ])
     .await;
-    let mlflow = Mlflow::new(Http::new(&format!("{address}/")).unwrap());
+    let mlflow = Mlflow::new(Http::new(&format!("{address}/"), None).unwrap());
     alias::activate(&mlflow, &alias_work("m1", "2", 4)).await.unwrap();
     let api = "/api/2.0/mlflow/registered-models";
     assert_eq!(
@@ -113,13 +113,18 @@ async fn the_error_code_decides_and_not_the_status() {
 #[tokio::test]
 async fn answers_that_are_not_mlflow_s_are_explained() {
     let host = "Invalid Host header - possible DNS rebinding attack detected";
-    check(&refused(answer("403 FORBIDDEN", host)).await, Reason::TrackingRefused, false, "--allowed-hosts");
+    check(
+        &refused(answer("403 FORBIDDEN", host)).await,
+        Reason::TrackingRefused,
+        false,
+        "--allowed-hosts 127.0.0.1:",
+    );
     let page = "<!doctype html> <html lang=en> <title>404 Not Found</title>";
     check(
         &refused(answer("404 NOT FOUND", page)).await,
         Reason::TrackingRefused,
         false,
-        "is this an MLflow server?",
+        "is this an MLflow server",
     );
     check(&refused(answer("200 OK", "OK")).await, Reason::TrackingRefused, false, "check the address");
     check(&refused(answer("502 Bad Gateway", "")).await, Reason::TrackingUnreachable, true, "HTTP 502");
@@ -130,7 +135,8 @@ async fn no_answer_is_worth_a_retry() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let failure = register(Http::new(&closed).unwrap(), &register_work(&closed, "a")).await.unwrap_err();
+    let failure =
+        register(Http::new(&closed, None).unwrap(), &register_work(&closed, "a")).await.unwrap_err();
     check(&failure, Reason::TrackingUnreachable, true, "Connection refused");
     check(&refused(String::new()).await, Reason::TrackingUnreachable, true, "registered-models/get");
     let half = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_owned();
@@ -138,7 +144,108 @@ async fn no_answer_is_worth_a_retry() {
 }
 
 #[test]
-fn only_plain_http_is_spoken() {
-    let failure = Http::new("https://mlflow:5000").err().unwrap();
-    check(&failure, Reason::InvalidSpec, false, "https is not supported");
+fn addresses_that_cannot_be_used_are_refused() {
+    let rows = [
+        ("ftp://mlflow", "must begin with http:// or https://"),
+        ("mlflow:5000", "must begin with http:// or https://"),
+        ("", "is not a URL"),
+        ("http://user:secret@mlflow", "into a Secret"),
+        ("http://mlflow/?a=b", "must end with its path"),
+    ];
+    for (address, words) in rows {
+        let failure = Http::new(address, None).err().unwrap();
+        check(&failure, Reason::InvalidSpec, false, words);
+    }
+}
+
+fn secret(keys: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (key, value) in keys {
+        std::fs::write(directory.path().join(key), value).unwrap();
+    }
+    directory
+}
+
+#[test]
+fn a_secret_without_usable_keys_is_refused() {
+    let rows: [(&[(&str, &str)], &str); 5] = [
+        (&[], "neither a key token nor the keys username and password"),
+        (&[("username", "u")], "has no key password"),
+        (&[("token", "t\n")], "token that ends with a line end"),
+        (&[("username", "u"), ("password", " p")], "password that has white space"),
+        (&[("ca.crt", "x"), ("token", "t")], "ca.crt without a certificate"),
+    ];
+    for (keys, words) in rows {
+        let failure = Http::new("https://mlflow", Some(secret(keys).path())).err().unwrap();
+        check(&failure, Reason::SecretMissing, false, words);
+    }
+}
+
+#[tokio::test]
+async fn requests_carry_the_login_below_the_path() {
+    let rows: [(&[(&str, &str)], &str); 3] = [
+        (&[("token", "t0ken")], "authorization: Bearer t0ken"),
+        (&[("username", "u"), ("password", "p")], "authorization: Basic dTpw"),
+        (&[("ca.crt", CA)], "host: 127.0.0.1"),
+    ];
+    for (keys, header) in rows {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}/team/mlflow/", listener.local_addr().unwrap());
+        let request = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 16 << 10];
+            let n = socket.read(&mut request).await.unwrap();
+            socket.write_all(answer("401 X", "no").as_bytes()).await.unwrap();
+            String::from_utf8_lossy(&request[..n]).into_owned()
+        });
+        let mlflow = Mlflow::new(Http::new(&address, Some(secret(keys).path())).unwrap());
+        let failure = alias::activate(&mlflow, &alias_work("m1", "1", 1)).await.unwrap_err();
+        check(&failure, Reason::TrackingRefused, false, "it wants a login");
+        let request = request.await.unwrap();
+        assert!(request.starts_with("GET /team/mlflow/api/2.0/mlflow/registered-models/get?"), "{request}");
+        assert!(request.contains(header), "{request}");
+    }
+}
+
+const CA: &str = include_str!("tls/ca.crt");
+
+/// A server with the certificate of `tls/`, which gives one answer.
+async fn serve_tls(body: &'static str) -> String {
+    use tokio_rustls::rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    };
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.crt")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(ring::default_provider().into());
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = config.with_single_cert(vec![certificate], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            // A client that does not trust the certificate ends the handshake.
+            let Ok(mut socket) = acceptor.accept(socket).await else { continue };
+            let mut request = vec![0; 16 << 10];
+            let _read = socket.read(&mut request).await.unwrap();
+            socket.write_all(answer("400 BAD REQUEST", body).as_bytes()).await.unwrap();
+            socket.shutdown().await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn https_is_spoken_with_the_authority_of_the_secret() {
+    let body = r#"{"error_code": "INVALID_PARAMETER_VALUE", "message": "over TLS"}"#;
+    let address = serve_tls(body).await;
+    let ask = async |secret: Option<&std::path::Path>| {
+        let mlflow = Mlflow::new(Http::new(&address, secret).unwrap());
+        alias::activate(&mlflow, &alias_work("m1", "1", 1)).await.unwrap_err()
+    };
+    let trusted = ask(Some(secret(&[("ca.crt", CA), ("token", "t")]).path())).await;
+    check(&trusted, Reason::TrackingRefused, false, "over TLS");
+    check(&ask(None).await, Reason::TrackingUnreachable, true, "certificate");
 }

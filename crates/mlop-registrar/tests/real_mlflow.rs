@@ -75,13 +75,13 @@ async fn recorded(http: &Http, experiment: &str, model: &str) -> (Vec<Value>, Ve
 #[tokio::test]
 async fn a_version_is_recorded_exactly_once_wherever_the_pod_is_killed() {
     let Some(server) = server() else { return };
-    let http = Http::new(&server).unwrap();
+    let http = Http::new(&server, None).unwrap();
     for at in [At::Request, At::Answer] {
         for after in 1.. {
             let work = register_work(&server, &unique("killed"));
-            let line = Cut::new(Http::new(&server).unwrap(), after, at);
+            let line = Cut::new(Http::new(&server, None).unwrap(), after, at);
             let killed = register(line, &work).await;
-            let result = register(Http::new(&server).unwrap(), &work).await.unwrap();
+            let result = register(Http::new(&server, None).unwrap(), &work).await.unwrap();
             let (runs, versions) = recorded(&http, &work.experiment, &work.registered_model).await;
             assert_eq!((runs.len(), versions.len()), (1, 1), "cut at {at:?} {after}");
             let registered = result.registered.unwrap();
@@ -123,11 +123,11 @@ async fn attempts_at_the_same_time_agree_on_one_version() {
     let Some(server) = server() else { return };
     for _ in 0..5 {
         let work = register_work(&server, &unique("together"));
-        let attempt = || register(Http::new(&server).unwrap(), &work);
+        let attempt = || register(Http::new(&server, None).unwrap(), &work);
         let (one, two) = tokio::join!(attempt(), attempt());
         let (one, two) = (one.unwrap().registered.unwrap(), two.unwrap().registered.unwrap());
         assert_eq!(one, two);
-        let http = Http::new(&server).unwrap();
+        let http = Http::new(&server, None).unwrap();
         let (runs, versions) = recorded(&http, &work.experiment, &work.registered_model).await;
         assert_eq!((runs.len(), versions.len()), (1, 1));
     }
@@ -137,13 +137,13 @@ async fn attempts_at_the_same_time_agree_on_one_version() {
 async fn a_deleted_experiment_and_run_come_back() {
     let Some(server) = server() else { return };
     let work = register_work(&server, &unique("deleted"));
-    let first = register(Http::new(&server).unwrap(), &work).await.unwrap().registered.unwrap();
-    let http = Http::new(&server).unwrap();
+    let first = register(Http::new(&server, None).unwrap(), &work).await.unwrap().registered.unwrap();
+    let http = Http::new(&server, None).unwrap();
     let id = experiment_id(&http, &work.experiment).await;
     let (_, versions) = recorded(&http, &work.experiment, &work.registered_model).await;
     ask(&http, Method::Post, "runs/delete", &[], json!({"run_id": versions[0]["run_id"]})).await;
     ask(&http, Method::Post, "experiments/delete", &[], json!({"experiment_id": id})).await;
-    let second = register(Http::new(&server).unwrap(), &work).await.unwrap().registered.unwrap();
+    let second = register(Http::new(&server, None).unwrap(), &work).await.unwrap().registered.unwrap();
     assert_eq!(first, second);
     assert_eq!(recorded(&http, &work.experiment, &work.registered_model).await.0.len(), 1);
 }
@@ -155,10 +155,10 @@ async fn the_alias_moves_up_only() {
     let model = work.registered_model.clone();
     for n in 1..=2 {
         work.input_digest = mlop_api::Digest::of_bytes(format!("{model} {n}").as_bytes());
-        register(Http::new(&server).unwrap(), &work).await.unwrap();
+        register(Http::new(&server, None).unwrap(), &work).await.unwrap();
     }
-    let http = Http::new(&server).unwrap();
-    let mlflow = Mlflow::new(Http::new(&server).unwrap());
+    let http = Http::new(&server, None).unwrap();
+    let mlflow = Mlflow::new(Http::new(&server, None).unwrap());
     let alias = async |version: &str, revision| {
         alias::activate(&mlflow, &alias_work(&model, version, revision)).await
     };

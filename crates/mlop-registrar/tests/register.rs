@@ -10,18 +10,19 @@
 
 mod support;
 
-use mlop_api::Reason;
-use support::{At, Cut, Fake, provenance, register, register_work};
+use mlop_api::{Reason, common::Metric, task::Provenance};
+use mlop_artifact::manifest::TreeSummary;
+use support::{At, Cut, Fake, provenance, register, register_tree, register_work};
 
 #[tokio::test]
 async fn everything_known_is_recorded() {
     let (mlflow, work) = (Fake::default(), register_work("http://mlflow", "a"));
     let result = register(mlflow.clone(), &work).await.unwrap();
     let registered = result.registered.unwrap();
-    assert_eq!((registered.version.as_str(), registered.reference.as_str()), ("1", "models:/demo.delay/1"));
+    assert_eq!((registered.version.as_str(), registered.reference.as_str()), ("1", "models:/model a/1"));
     assert_eq!(result.digest.unwrap(), work.model.digest);
     assert_eq!(result.metrics, work.metrics);
-    assert_eq!(result.summary.unwrap(), "version 1");
+    assert_eq!(result.summary.unwrap(), "version 1; in MLflow \"f1@5\" is f1_5");
 
     let state = mlflow.state.lock().unwrap();
     let run = &state.runs[0];
@@ -112,4 +113,87 @@ async fn a_deleted_experiment_is_brought_back() {
     mlflow.state.lock().unwrap().experiments.push(support::deleted_experiment(&work.experiment));
     register(mlflow.clone(), &work).await.unwrap();
     assert!(!mlflow.state.lock().unwrap().experiments[0].deleted);
+}
+
+#[tokio::test]
+async fn a_collected_experiment_is_made_again() {
+    let (mlflow, work) = (Fake::default(), register_work("http://mlflow", "a"));
+    let mut experiment = support::deleted_experiment(&work.experiment);
+    experiment.collected = true;
+    mlflow.state.lock().unwrap().experiments.push(experiment);
+    register(mlflow.clone(), &work).await.unwrap();
+    assert_eq!(mlflow.state.lock().unwrap().experiments.len(), 2);
+}
+
+#[tokio::test]
+async fn a_deleted_model_is_registered_again() {
+    let (mlflow, work) = (Fake::default(), register_work("http://mlflow", "a"));
+    register(mlflow.clone(), &work).await.unwrap();
+    mlflow.state.lock().unwrap().models.clear();
+    let again = register(mlflow.clone(), &work).await.unwrap();
+    assert_eq!(again.registered.unwrap().version, "1");
+    assert_eq!(mlflow.active_runs(), 1);
+}
+
+#[tokio::test]
+async fn a_version_whose_run_is_collected_says_so() {
+    let (mlflow, work) = (Fake::default(), register_work("http://mlflow", "a"));
+    register(mlflow.clone(), &work).await.unwrap();
+    mlflow.state.lock().unwrap().runs.clear();
+    let again = register(mlflow.clone(), &work).await.unwrap();
+    assert!(again.summary.unwrap().contains("its run run0 was deleted in MLflow for good"));
+}
+
+#[tokio::test]
+async fn all_metrics_of_the_manifest_are_logged_under_their_own_keys() {
+    let (mlflow, mut work) = (Fake::default(), register_work("http://mlflow", "a"));
+    let mut metrics: Vec<Metric> =
+        (0..1_500).map(|i| Metric::new(format!("m{i:04}"), f64::from(i))).collect();
+    metrics.extend([Metric::new("MAP@k", 0.5), Metric::new("MAP_k", 0.9), Metric::new("val_auc", 0.7)]);
+    work.gates = vec!["val_auc".into(), "MAP@k".into()];
+    let tree = TreeSummary { provenance: provenance(), metrics, ..TreeSummary::default() };
+    let result = register_tree(mlflow.clone(), &work, &tree).await.unwrap();
+    let first: Vec<_> = result.metrics.iter().take(3).map(|metric| metric.name.as_str()).collect();
+    assert_eq!(first, ["MAP@k", "val_auc", "m0000"], "those of gates come first");
+    let state = mlflow.state.lock().unwrap();
+    assert_eq!(state.runs[0].metrics.len(), 1_503);
+    let value = |key: &str| {
+        let found = state.runs[0].metrics.iter().find(|point| point["key"] == key);
+        found.map(|point| point["value"].as_f64().unwrap())
+    };
+    let tag = state.runs[0].tags.iter().find(|tag| tag["value"] == "MAP@k").unwrap();
+    let key = tag["key"].as_str().unwrap().strip_prefix("mlop.metric.").unwrap();
+    assert_eq!((value("MAP_k"), value(key)), (Some(0.9), Some(0.5)));
+    let summary = result.summary.unwrap();
+    assert!(summary.contains(&format!("\"MAP@k\" is {key}")), "{summary}");
+}
+
+#[tokio::test]
+async fn the_source_is_the_directory_of_the_model() {
+    let (mlflow, work) = (Fake::default(), register_work("http://mlflow", "a"));
+    let tree = TreeSummary { mlflow_model: Some("model".into()), ..TreeSummary::default() };
+    register_tree(mlflow.clone(), &work, &tree).await.unwrap();
+    let state = mlflow.state.lock().unwrap();
+    let source = state.models[&work.registered_model].versions[&1]["source"].as_str().unwrap();
+    assert_eq!(source, format!("{}/model", work.source_uri.trim_end_matches('/')));
+}
+
+#[tokio::test]
+async fn odd_parameters_are_recorded_and_cut_ones_named() {
+    let (mlflow, work) = (Fake::default(), register_work("http://mlflow", "a"));
+    let hyperparameters = [("seed", "10".to_owned()), ("long", "ü".repeat(7_000)), ("empty", String::new())];
+    let provenance = Provenance {
+        seed: i64::MIN,
+        hyperparameters: hyperparameters.map(|(name, value)| (name.to_owned(), value)).into(),
+        ..provenance()
+    };
+    let tree = TreeSummary { provenance, ..TreeSummary::default() };
+    for _ in 0..2 {
+        let result = register_tree(mlflow.clone(), &work, &tree).await.unwrap();
+        assert!(result.summary.unwrap().ends_with("cut: long"));
+    }
+    let state = mlflow.state.lock().unwrap();
+    let params = &state.runs[0].params;
+    assert_eq!((params["seed"].as_str(), params["empty"].as_str()), ("10", ""));
+    assert_eq!(params["spec.seed"], i64::MIN.to_string());
 }

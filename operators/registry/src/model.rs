@@ -74,8 +74,9 @@ impl Intent for ModelIntent {
         if object.spec.gates.is_empty() {
             return None;
         }
+        let metrics = measured(run);
         let judged: Vec<(bool, String)> =
-            object.spec.gates.iter().map(|gate| judge(gate, &run.spec.metrics)).collect();
+            object.spec.gates.iter().map(|gate| judge(gate, &metrics)).collect();
         Some(Verdict {
             run: run.name_any(),
             gates_digest: Digest::of_json(&object.spec.gates).unwrap_or_else(|_| Digest::of_bytes(b"")),
@@ -101,21 +102,26 @@ impl Intent for ModelIntent {
         let waits_for = connection::waits_for(&label, server.status.as_ref());
         let alias = alias(&observed.object, server, &tracking, 0);
         let parameters = alias.activation.parameters.clone();
+        let secret = server.secret_name().map(str::to_owned);
         let image = observed.worker_image.clone();
         let build = move |meta, subject: Subject, revision: Revision| {
             let mut alias = alias.clone();
             alias.activation.revision = revision.get();
             let work = Work::Alias(AliasWork {
                 tracking: tracking.clone(),
+                credentials: secret.is_some(),
                 registered_model: registered.name.clone(),
                 version: registered.version.clone(),
                 alias,
             });
             let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };
+            let mut worker = container::worker(&image, &[], &[], &resources);
+            worker.volume_mounts.get_or_insert_default().extend(container::tracking_mount(secret.as_deref()));
             pod::Builder::once(meta)
                 .task(&Task { subject, work })
+                .tracking(secret.as_deref())
                 .scratch("tmp", Some("64Mi"), false)
-                .container(container::worker(&image, &[], &[], &resources))
+                .container(worker)
                 .build()
         };
         Activation::Pod { parameters, build: Box::new(build), waits_for }
@@ -150,6 +156,14 @@ fn told(mut judged: Vec<(bool, String)>) -> String {
     judged.sort_by_key(|(passed, _)| *passed);
     let texts: Vec<_> = judged.into_iter().map(|(_, text)| text).collect();
     condition::truncated(&texts.join("; "), condition::MESSAGE_BYTES_MAX)
+}
+
+/// The metrics of a version: those that its worker has read from the manifest, gates' own first, and those that its
+/// producer published. A status has room for some of them only.
+fn measured(run: &ModelVersion) -> Vec<Metric> {
+    let output = run.reported().and_then(|status| status.output.as_ref());
+    let read = output.map(|output| output.metrics.as_slice()).unwrap_or_default();
+    read.iter().chain(&run.spec.metrics).cloned().collect()
 }
 
 /// A metric that is missing or not a number fails its gate.

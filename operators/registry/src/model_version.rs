@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use mlop_api::{
     MEDIA_TREE, Reason,
     contract::condition_type,
+    labels,
     registry::{Model, ModelVersion, TrackingServer},
     task::{RegisterWork, Subject, Task, Work},
 };
@@ -28,6 +29,8 @@ pub struct Connections {
     server: Option<Arc<TrackingServer>>,
     /// The Model, if the alias is to move to this version.
     model: Option<Arc<Model>>,
+    /// Metrics that the Model's gates ask for.
+    gates: Vec<String>,
 }
 
 impl Run for ModelVersionRun {
@@ -37,9 +40,17 @@ impl Run for ModelVersionRun {
 
     fn observe(&self, object: &ModelVersion) -> Self::Related {
         let key = Key::new(object.namespace().unwrap_or_default(), &object.spec.content.tracking_server);
+        let intent = object.labels().get(labels::INTENT);
+        let intent =
+            intent.and_then(|name| self.models.get(&Key::new(object.namespace().unwrap_or_default(), name)));
         Connections {
             server: self.servers.get(&key),
             model: wants_active::<ModelIntent>(&self.models, object),
+            gates: intent
+                .iter()
+                .flat_map(|model| &model.spec.gates)
+                .map(|gate| gate.metric.clone())
+                .collect(),
         }
     }
 
@@ -70,16 +81,21 @@ impl Run for ModelVersionRun {
             registered_model: spec.content.registered_model.clone(),
             experiment: spec.content.registered_model.clone(),
             metrics: spec.metrics.clone(),
+            gates: observed.related.gates.clone(),
+            credentials: server.secret_name().is_some(),
             input_digest: spec.lineage.input_digest.clone(),
             alias,
             model,
         });
         let execution = observed.object.execution();
+        let mut worker = container::worker(&observed.worker_image, &[], &[store], &execution.resources);
+        worker.volume_mounts.get_or_insert_default().extend(container::tracking_mount(server.secret_name()));
         Ok(pod::Builder::once(meta)
             .task(&Task { subject, work })
             .keys(store)
+            .tracking(server.secret_name())
             .scratch("tmp", Some("64Mi"), false)
-            .container(container::worker(&observed.worker_image, &[], &[store], &execution.resources))
+            .container(worker)
             .execution(execution)
             .build())
     }

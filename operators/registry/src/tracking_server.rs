@@ -56,14 +56,7 @@ impl Reconciler for TrackingServerReconciler {
                 let address = mlflow::address(&key.name, &key.namespace);
                 report(plan, address, &[Server { name: "MLflow", rollout }])
             }
-            (None, Some(existing)) => {
-                let namespace = existing.namespace.as_deref().unwrap_or(&key.namespace);
-                report(
-                    Plan::idle(),
-                    format!("http://{}.{namespace}.svc:{}", existing.service, existing.port),
-                    &[],
-                )
-            }
+            (None, Some(existing)) => report(Plan::idle(), existing.address(&key.namespace), &[]),
             (None, None) => Plan::idle(),
         }
     }

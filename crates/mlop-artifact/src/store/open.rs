@@ -4,19 +4,13 @@ use super::{
     ObjectStoreHandle,
     listed::{Connector, Skipped},
 };
-use crate::{environment, patience::Patience};
+use crate::{environment, patience::Patience, secret::MountedSecret};
 use mlop_api::{Reason, labels, result::Failure, task::Store};
 use object_store::{
     BackoffConfig, Certificate, ClientOptions, CredentialProvider, Error, RetryConfig,
     aws::{AmazonS3Builder, AwsCredential},
 };
-use std::{
-    io,
-    path::{Path, PathBuf},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 
 /// Longest time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,13 +36,13 @@ pub fn open_with_keys(store: &Store, stores_dir: &Path) -> Result<ObjectStoreHan
     let address = || format!("endpoint {:?}, bucket {:?}", store.endpoint, store.bucket);
     let invalid =
         |why: String| Failure::terminal(Reason::InvalidSpec, format!("ObjectStore {}: {why}", store.name));
-    let keys = Keys { store: store.name.clone(), directory: stores_dir.join(&store.name) };
+    let secret = MountedSecret::new(format!("ObjectStore {}", store.name), stores_dir.join(&store.name));
     let mut options = ClientOptions::new()
         .with_allow_http(true)
         .with_connect_timeout(CONNECT_TIMEOUT)
         // Bodies may take hours; the handle bounds silence and single requests.
         .with_timeout_disabled();
-    let certificates = if store.credentials { keys.find(labels::CA_CERTIFICATE)? } else { None };
+    let certificates = if store.credentials { secret.text(labels::CA_CERTIFICATE)? } else { None };
     if let Some(pem) = certificates {
         let bundle = Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
         if bundle.is_empty() {
@@ -84,6 +78,7 @@ pub fn open_with_keys(store: &Store, stores_dir: &Path) -> Result<ObjectStoreHan
         });
     let builder = if store.credentials {
         // Read at once, so that a missing key is named before any request.
+        let keys = Keys(secret);
         keys.read()?;
         builder.with_credentials(Arc::new(keys))
     } else {
@@ -102,60 +97,17 @@ fn hosted(endpoint: &str, bucket: &str) -> String {
     }
 }
 
-/// The mounted Secret of one ObjectStore. It is read for each request, so that rotated keys are used at once.
+/// The keys of one ObjectStore. They are read for each request, so that rotated keys are used at once.
 #[derive(Debug)]
-struct Keys {
-    store: String,
-    directory: PathBuf,
-}
+struct Keys(MountedSecret);
 
 impl Keys {
     fn read(&self) -> Result<AwsCredential, Failure> {
         Ok(AwsCredential {
-            key_id: self.required(labels::ACCESS_KEY_ID)?,
-            secret_key: self.required(labels::SECRET_ACCESS_KEY)?,
-            token: self
-                .find(labels::SESSION_TOKEN)?
-                .map(|token| self.unpadded(labels::SESSION_TOKEN, token))
-                .transpose()?,
+            key_id: self.0.required(labels::ACCESS_KEY_ID)?,
+            secret_key: self.0.required(labels::SECRET_ACCESS_KEY)?,
+            token: self.0.optional(labels::SESSION_TOKEN)?,
         })
-    }
-
-    fn required(&self, name: &str) -> Result<String, Failure> {
-        let key = self.find(name)?.filter(|key| !key.is_empty());
-        let key = key.ok_or_else(|| self.missing(&format!("has no key {name}; add it")))?;
-        self.unpadded(name, key)
-    }
-
-    fn unpadded(&self, name: &str, key: String) -> Result<String, Failure> {
-        if key.trim() == key {
-            // Keys and tokens become headers.
-            let is_printable = key.chars().all(|c| c.is_ascii_graphic());
-            return if is_printable {
-                Ok(key)
-            } else {
-                Err(self.missing(&format!("has a key {name} with unprintable characters")))
-            };
-        }
-        let flaw = if key.ends_with('\n') { "ends with a line end" } else { "has white space at its ends" };
-        Err(self.missing(&format!(
-            "has a key {name} that {flaw}; store the value alone, for example with printf '%s'"
-        )))
-    }
-
-    fn find(&self, name: &str) -> Result<Option<String>, Failure> {
-        match std::fs::read_to_string(self.directory.join(name)) {
-            Ok(key) => Ok(Some(key)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.missing(&format!("has no usable key {name}: {error}"))),
-        }
-    }
-
-    fn missing(&self, flaw: &str) -> Failure {
-        Failure::terminal(
-            Reason::SecretMissing,
-            format!("ObjectStore {}: the Secret that it names {flaw}", self.store),
-        )
     }
 }
 
@@ -231,7 +183,7 @@ mod tests {
     async fn keys_are_read_again_for_each_request() {
         let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_SESSION_TOKEN", "t")];
         let dir = secret(&keys);
-        let mounted = Keys { store: "models".into(), directory: dir.path().join("models") };
+        let mounted = Keys(MountedSecret::new("ObjectStore models".into(), dir.path().join("models")));
         let credential = mounted.get_credential().await.unwrap();
         assert_eq!((credential.key_id.as_str(), credential.token.as_deref()), ("a", Some("t")));
         std::fs::write(dir.path().join("models/AWS_ACCESS_KEY_ID"), "b").unwrap();

@@ -33,6 +33,14 @@ pub fn worker(image: &str, args: &[&str], stores: &[&ObjectStore], resources: &R
     }
 }
 
+/// Volume with the keys of a tracking server.
+pub(super) const TRACKING: &str = "tracking";
+
+/// The mount of a tracking server's keys, if it has a Secret.
+pub fn tracking_mount(secret: Option<&str>) -> Option<VolumeMount> {
+    secret.map(|_| mount(TRACKING, labels::TRACKING_DIR))
+}
+
 /// A read-only mount of the volume `name`.
 pub fn mount(name: &str, path: &str) -> VolumeMount {
     VolumeMount {

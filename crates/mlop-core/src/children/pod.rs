@@ -6,7 +6,8 @@ use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource,
         KeyToPath, LocalObjectReference, ObjectFieldSelector, Pod, PodSecurityContext, PodSpec,
-        SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume,
+        ProjectedVolumeSource, SeccompProfile, SecretProjection, SecurityContext, Toleration, Volume,
+        VolumeProjection,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
@@ -31,7 +32,7 @@ pub fn store(object: &ObjectStore) -> Store {
         bucket: object.spec.bucket.clone(),
         prefix: object.spec.prefix.clone(),
         credentials: object.spec.secret_name.is_some(),
-        ..Store::default()
+        virtual_hosted: object.spec.virtual_hosted,
     }
 }
 
@@ -76,34 +77,55 @@ impl Builder {
 
     /// Adds the keys of `store` as a volume, if it has any.
     pub fn keys(mut self, store: &ObjectStore) -> Self {
-        let (Some(secret), Some(name)) = (&store.spec.secret_name, &store.metadata.name) else { return self };
-        let items = [labels::ACCESS_KEY_ID, labels::SECRET_ACCESS_KEY].map(|key| KeyToPath {
-            key: key.to_owned(),
-            path: key.to_owned(),
-            mode: None,
-        });
-        self.secret(format!("store-{name}"), secret, items.to_vec());
+        if let (Some(secret), Some(name)) = (&store.spec.secret_name, &store.metadata.name) {
+            let required = [labels::ACCESS_KEY_ID, labels::SECRET_ACCESS_KEY];
+            let optional = [labels::SESSION_TOKEN, labels::CA_CERTIFICATE];
+            self.secret(format!("store-{name}"), secret, &required, &optional);
+        }
         self
     }
 
     /// Adds a file `password` from the Secret's key of that name.
     pub fn password(mut self, secret: Option<&str>) -> Self {
         if let Some(secret) = secret {
-            let item = KeyToPath { key: "password".to_owned(), path: "password".to_owned(), mode: None };
-            self.secret("redis".to_owned(), secret, vec![item]);
+            self.secret("redis".to_owned(), secret, &["password"], &[]);
         }
         self
     }
 
-    fn secret(&mut self, name: String, secret: &str, items: Vec<KeyToPath>) {
-        let source = SecretVolumeSource {
-            secret_name: Some(secret.to_owned()),
-            items: Some(items),
-            default_mode: Some(0o440),
-            // A worker names a Secret or key that is missing. The kubelet would only wait.
-            optional: Some(self.spec.restart_policy.is_some()),
-        };
-        self.volumes.insert(name.clone(), Volume { name, secret: Some(source), ..Default::default() });
+    /// Adds the keys of a tracking server's Secret as a volume, for [`tracking_mount`](super::container::tracking_mount).
+    pub fn tracking(mut self, secret: Option<&str>) -> Self {
+        if let Some(secret) = secret {
+            let keys = [
+                labels::TRACKING_TOKEN,
+                labels::TRACKING_USERNAME,
+                labels::TRACKING_PASSWORD,
+                labels::CA_CERTIFICATE,
+            ];
+            self.secret(super::container::TRACKING.to_owned(), secret, &[], &keys);
+        }
+        self
+    }
+
+    fn secret(&mut self, name: String, secret: &str, required: &[&str], optional: &[&str]) {
+        // A worker names a Secret or key that is missing. The kubelet would only wait.
+        let is_worker = self.spec.restart_policy.is_some();
+        let sources = [(required, is_worker), (optional, true)];
+        let sources = sources.into_iter().filter(|(keys, _)| !keys.is_empty()).map(|(keys, is_optional)| {
+            let items = keys.iter().map(|key| KeyToPath {
+                key: (*key).to_owned(),
+                path: (*key).to_owned(),
+                mode: None,
+            });
+            let projection = SecretProjection {
+                name: secret.to_owned(),
+                items: Some(items.collect()),
+                optional: Some(is_optional),
+            };
+            VolumeProjection { secret: Some(projection), ..Default::default() }
+        });
+        let projected = ProjectedVolumeSource { sources: Some(sources.collect()), default_mode: Some(0o440) };
+        self.volumes.insert(name.clone(), Volume { name, projected: Some(projected), ..Default::default() });
     }
 
     /// Adds an empty directory as a volume.

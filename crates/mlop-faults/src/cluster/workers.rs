@@ -109,7 +109,13 @@ fn activation(work: &Work, made: &ResultDocument) -> Option<(&'static str, Work,
             let (alias, registered) = (work.alias.clone()?, made.registered.clone()?);
             let activation = alias.activation.clone();
             let (tracking, version) = (work.tracking.clone(), registered.version);
-            let work = AliasWork { tracking, registered_model: registered.name, version, alias };
+            let work = AliasWork {
+                tracking,
+                credentials: work.credentials,
+                registered_model: registered.name,
+                version,
+                alias,
+            };
             Some(("alias", Work::Alias(work), activation))
         }
         _ => None,

@@ -23,9 +23,12 @@ pub struct State {
     pub requests: usize,
 }
 
+#[derive(Default)]
 pub struct Experiment {
     pub name: String,
     pub deleted: bool,
+    /// `mlflow gc` takes it away in the moment in which it is to be restored.
+    pub collected: bool,
 }
 
 #[derive(Debug)]
@@ -60,7 +63,7 @@ impl Transport for Fake {
             Ok(body) => (200, body),
             Err((status, code, message)) => (status, json!({"error_code": code, "message": message})),
         };
-        Ok(Response { status, body: body.to_string().into_bytes() })
+        Ok(Response { status, location: None, body: body.to_string().into_bytes() })
     }
 }
 
@@ -113,6 +116,10 @@ impl State {
             (Method::Post, "experiments/create") => self.create_experiment(text("name")),
             (Method::Post, "experiments/restore") => {
                 let id: usize = text("experiment_id").parse().unwrap();
+                if self.experiments[id].collected {
+                    self.experiments[id].name.push_str(" (collected)");
+                    return Err(missing(format!("No Experiment with id={id} exists")));
+                }
                 self.experiments[id].deleted = false;
                 Ok(json!({}))
             }
@@ -174,7 +181,7 @@ impl State {
         if self.experiments.iter().any(|experiment| experiment.name == name) {
             return Err((400, "RESOURCE_ALREADY_EXISTS", format!("Experiment(name={name}) already exists.")));
         }
-        self.experiments.push(Experiment { name, deleted: false });
+        self.experiments.push(Experiment { name, ..Experiment::default() });
         Ok(json!({"experiment_id": (self.experiments.len() - 1).to_string()}))
     }
 

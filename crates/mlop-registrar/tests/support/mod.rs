@@ -14,6 +14,7 @@ use mlop_api::{
     result::{Activated, Failure, ResultDocument},
     task::{Alias, AliasWork, Input, Provenance, RegisterWork, Store, Subject},
 };
+use mlop_artifact::manifest::TreeSummary;
 use mlop_registrar::{
     mlflow::Mlflow,
     register,
@@ -76,7 +77,7 @@ impl<T: Transport> Transport for &Cut<T> {
 }
 
 pub fn deleted_experiment(name: &str) -> fake::Experiment {
-    fake::Experiment { name: name.into(), deleted: true }
+    fake::Experiment { name: name.into(), deleted: true, collected: false }
 }
 
 pub fn subject() -> Subject {
@@ -104,6 +105,7 @@ pub fn register_work(tracking: &str, unique: &str) -> RegisterWork {
     RegisterWork {
         registry: "mlflow".into(),
         tracking: tracking.into(),
+        credentials: false,
         source_uri: store.uri(&format!("trees/{}/", digest.hex())),
         model: Input { name: "model".into(), digest, media_type: MEDIA_TREE.into(), store },
         registered_model: format!("model {unique}"),
@@ -114,6 +116,7 @@ pub fn register_work(tracking: &str, unique: &str) -> RegisterWork {
             Metric::new("loss", f64::NAN),
             Metric::new("bound", f64::NEG_INFINITY),
         ],
+        gates: Vec::new(),
         input_digest: Digest::of_bytes(format!("input {unique}").as_bytes()),
         alias: None,
     }
@@ -139,12 +142,21 @@ pub fn provenance() -> Provenance {
 }
 
 pub async fn register<T: Transport>(line: T, work: &RegisterWork) -> Result<ResultDocument, Failure> {
-    register::register(&Mlflow::new(line), &subject(), work, &provenance(), || 1_795_234_596_176).await
+    register_tree(line, work, &TreeSummary { provenance: provenance(), ..TreeSummary::default() }).await
+}
+
+pub async fn register_tree<T: Transport>(
+    line: T,
+    work: &RegisterWork,
+    tree: &TreeSummary,
+) -> Result<ResultDocument, Failure> {
+    register::register(&Mlflow::new(line), &subject(), work, tree, || 1_795_234_596_176).await
 }
 
 pub fn alias_work(model: &str, version: &str, revision: i64) -> AliasWork {
     AliasWork {
         tracking: "http://mlflow".into(),
+        credentials: false,
         registered_model: model.into(),
         version: version.into(),
         alias: Alias {
