@@ -13,6 +13,7 @@ pub mod dataset;
 pub mod deployment;
 pub mod digest;
 pub mod duration;
+mod exact;
 pub mod features;
 pub mod kinds;
 pub mod labels;

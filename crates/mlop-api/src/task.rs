@@ -201,6 +201,8 @@ pub struct Provenance {
     /// Digest of each code file.
     pub code: BTreeMap<String, Digest>,
     pub hyperparameters: BTreeMap<String, String>,
+    /// A text beyond 2^53, since the manifest's numbers are doubles.
+    #[serde(with = "crate::exact")]
     pub seed: i64,
     /// Digest of each input by its name in the spec.
     pub inputs: BTreeMap<String, Digest>,

@@ -161,7 +161,7 @@ fn told(mut judged: Vec<(bool, String)>) -> String {
 /// The metrics of a version: those that its worker has read from the manifest, gates' own first, and those that its
 /// producer published. A status has room for some of them only.
 fn measured(run: &ModelVersion) -> Vec<Metric> {
-    let output = run.reported().and_then(|status| status.output.as_ref());
+    let output = run.status.as_ref().and_then(|status| status.output.as_ref());
     let read = output.map(|output| output.metrics.as_slice()).unwrap_or_default();
     read.iter().chain(&run.spec.metrics).cloned().collect()
 }
