@@ -64,12 +64,7 @@ impl ChainTracker {
     ///
     /// # Errors
     /// The time limit has passed.
-    pub async fn after<K: Intent>(
-        &mut self,
-        api: &Api<K>,
-        name: &str,
-        from: &Stage,
-    ) -> Result<Stage> {
+    pub async fn after<K: Intent>(&mut self, api: &Api<K>, name: &str, from: &Stage) -> Result<Stage> {
         let follows = |object: &K| {
             let inputs = object.artifact().map_or(&[][..], |artifact| &artifact.inputs);
             object.is_ready()

@@ -10,7 +10,7 @@ use mlop_api::{
 };
 use mlop_e2e::{
     namespace::TestNamespace,
-    state::{Intent as _, Kind, Run as _},
+    state::{Intent as _, Kind},
 };
 use serde_json::json;
 
@@ -66,7 +66,7 @@ async fn missing_secret_is_named_and_its_arrival_suffices() -> Result<()> {
         let job: TrainingJob = ns.until("script", "ready", STAGE, TrainingJob::is_ready).await?;
         let run: TrainingRun =
             ns.api().get(&job.artifact().map(|a| a.run.clone()).unwrap_or_default()).await?;
-        ensure!(run.status().map(|status| status.attempts) == Some(1), "{}", run.describe());
+        ensure!(run.status.as_ref().map(|status| status.attempts) == Some(1), "{}", run.describe());
         Ok(())
     })
     .await

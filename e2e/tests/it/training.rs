@@ -11,11 +11,7 @@ use mlop_api::{
     status::{AttemptFailure, DeadLetter},
     training::{TrainingJob, TrainingRun},
 };
-use mlop_e2e::{
-    namespace::TestNamespace,
-    state::{Intent, Kind as _, Run as _},
-    wait,
-};
+use mlop_e2e::{namespace::TestNamespace, state::Kind as _, wait};
 use serde_json::json;
 use std::time::Duration;
 
@@ -43,7 +39,7 @@ async fn training_succeeds_at_the_third_attempt() -> Result<()> {
         );
         ns.until("script", "ready", STAGE, TrainingJob::is_ready).await?;
         let run = only_run(ns).await?;
-        ensure!(run.status().map(|status| status.attempts) == Some(3), "{}", run.describe());
+        ensure!(run.status.as_ref().map(|status| status.attempts) == Some(3), "{}", run.describe());
         Ok(())
     })
     .await
@@ -64,7 +60,7 @@ async fn training_succeeds_when_memory_is_raised() -> Result<()> {
         ns.until("script", "ready", STAGE, TrainingJob::is_ready).await?;
         let run = only_run(ns).await?;
         ensure!(
-            run.status().map(|status| status.attempts) == Some(attempts + 1),
+            run.status.as_ref().map(|status| status.attempts) == Some(attempts + 1),
             "the same run has not one more attempt"
         );
         Ok(())
@@ -90,7 +86,7 @@ async fn dead_letter_is_replayed_on_request() -> Result<()> {
         ensure!(dead_letters(&job).is_empty(), "the dead letter remains: {:?}", dead_letters(&job));
         let run = only_run(ns).await?;
         ensure!(
-            run.status().map(|status| status.attempts) == Some(4),
+            run.status.as_ref().map(|status| status.attempts) == Some(4),
             "the attempts did not continue their numbers"
         );
         Ok(())
@@ -119,7 +115,7 @@ async fn deleted_training_pod_is_replaced() -> Result<()> {
         ensure!(failure.reason == Reason::PodLost.as_str(), "{failure:?}");
         ns.until("script", "ready", STAGE, TrainingJob::is_ready).await?;
         let run = only_run(ns).await?;
-        ensure!(run.status().map(|status| status.attempts) == Some(2), "{}", run.describe());
+        ensure!(run.status.as_ref().map(|status| status.attempts) == Some(2), "{}", run.describe());
         Ok(())
     })
     .await
@@ -128,7 +124,7 @@ async fn deleted_training_pod_is_replaced() -> Result<()> {
 /// The failure of attempt `attempt`, which the run reports until the next attempt ends.
 async fn failed_attempt(ns: &TestNamespace, attempt: u32) -> Result<AttemptFailure> {
     let failure =
-        |run: &TrainingRun| run.status()?.failure.clone().filter(|failure| failure.attempt == attempt);
+        |run: &TrainingRun| run.status.as_ref()?.failure.clone().filter(|failure| failure.attempt == attempt);
     let what = format!("run whose attempt {attempt} has failed");
     let limit = Duration::from_secs(STAGE);
     let runs = ns.api::<TrainingRun>();

@@ -13,7 +13,7 @@ use model_deployment::ModelDeploymentReconciler;
 use std::sync::Arc;
 
 /// Name of the operator.
-pub const NAME: &str = "mlop-deployment";
+pub const NAME: &str = mlop_api::operators::DEPLOYMENT.name;
 
 /// Sets the operator up: its watches, controllers and triggers.
 pub fn install(setup: &mut Setup) {

@@ -22,7 +22,7 @@ use mlop_core::{Setup, resource::PodView};
 use std::sync::Arc;
 
 /// Name of the operator.
-pub const NAME: &str = "mlop-feature-store";
+pub const NAME: &str = mlop_api::operators::FEATURE_STORE.name;
 
 /// Sets the operator up: its watches, controllers and triggers.
 pub fn install(setup: &mut Setup) {

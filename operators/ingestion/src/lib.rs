@@ -13,7 +13,7 @@ use object_store::ObjectStoreReconciler;
 use std::sync::Arc;
 
 /// Name of the operator.
-pub const NAME: &str = "mlop-ingestion";
+pub const NAME: &str = mlop_api::operators::INGESTION.name;
 
 /// Sets the operator up: its watches, controllers and triggers.
 pub fn install(setup: &mut Setup) {

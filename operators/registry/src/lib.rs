@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tracking_server::TrackingServerReconciler;
 
 /// Name of the operator.
-pub const NAME: &str = "mlop-registry";
+pub const NAME: &str = mlop_api::operators::REGISTRY.name;
 
 /// Sets the operator up: its watches, controllers and triggers.
 pub fn install(setup: &mut Setup) {

@@ -8,7 +8,7 @@ use training_job::TrainingJobIntent;
 use training_run::TrainingRunRun;
 
 /// Name of the operator.
-pub const NAME: &str = "mlop-training";
+pub const NAME: &str = mlop_api::operators::TRAINING.name;
 
 /// Sets the operator up: its watches, controllers and triggers.
 pub fn install(setup: &mut Setup) {

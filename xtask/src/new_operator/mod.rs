@@ -125,7 +125,7 @@ mod tests {
             file.map(|(_, text)| text.as_str()).unwrap_or_else(|| panic!("{path} is not written"))
         };
         assert!(text("crates/mlop-api/src/demo_stage.rs").contains("kind = \"DemoStageRun\""));
-        assert!(text("operators/demo-stage/src/lib.rs").contains("mlop-demo-stage"));
+        assert!(text("operators/demo-stage/src/lib.rs").contains("operators::DEMO_STAGE.name"));
         assert!(text("charts/mlop-demo-stage/Chart.yaml").contains("name: mlop-demo-stage"));
         assert!(text("charts/mlop/Chart.yaml").contains("file://../mlop-demo-stage"));
         for (path, text) in &files {
