@@ -181,7 +181,8 @@ where
     let first = &problems[..problems.len().min(5)];
     assert!(problems.is_empty(), "{} problems, the first: {first:#?}", problems.len());
     assert_eq!(generated, count);
-    assert!(admitted * 100 >= count * 40, "only {admitted} were admitted");
+    // A kind with two unions, each of which needs exactly one field, loses the most.
+    assert!(admitted * 100 >= count * 30, "only {admitted} were admitted");
 }
 
 #[test]

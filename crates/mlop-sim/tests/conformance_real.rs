@@ -29,7 +29,7 @@ use tokio::time::timeout;
 const SETUP_MAX: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn real_server_conforms() {
+async fn simulator_conforms_to_a_real_server() {
     let Ok(path) = env::var("MLOP_CONFORMANCE_KUBECONFIG") else {
         let skipped = conformance::checks().len();
         assert!(

@@ -1,7 +1,7 @@
 //! The whole chain, from files in a bucket to predictions.
 
 use crate::support::{self, STAGE};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
@@ -247,7 +247,7 @@ async fn number_of_runs(ns: &TestNamespace) -> Result<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deletion_removes_all_objects() -> Result<()> {
+async fn deletion_removes_all_objects_but_the_history() -> Result<()> {
     TestNamespace::run("deletion", async |ns| {
         support::serve_chain(ns).await?;
         let file = ns.fill(&support::CHAIN);
@@ -264,7 +264,12 @@ async fn deletion_removes_all_objects() -> Result<()> {
             )+};
         }
         gone!(DatasetVersion, FeatureSnapshot, TrainingRun, ModelVersion);
-        gone!(Pod, Job, Deployment, StatefulSet, Service, NetworkPolicy, PersistentVolumeClaim);
+        gone!(Pod, Job, Deployment, StatefulSet, Service, NetworkPolicy);
+        // The history of all models outlives its TrackingServer.
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+        let others = all().fields("metadata.name!=mlflow-mlflow");
+        wait::until_gone(&claims, others, "PersistentVolumeClaims", limit).await?;
+        claims.get("mlflow-mlflow").await.context("MLflow's volume")?;
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
         let maps = maps.list(&ListParams::default()).await?.items;
         let left: Vec<_> =
