@@ -77,7 +77,8 @@ async fn full_scratch_ends_the_run_and_names_the_field() -> Result<()> {
     TestNamespace::run("disk", async |ns| {
         stores_are_ready(ns).await?;
         let fill = "import os, signal\n\
-                    with open(os.environ['MLOP_OUTPUT'] + '/f', 'wb') as f: f.write(os.urandom(200 << 20))\n\
+                    with open(os.environ['MLOP_OUTPUT'] + '/f', 'wb') as f:\n    \
+                        for _ in range(200): f.write(os.urandom(1 << 20))\n\
                     signal.pause()";
         ns.apply(&[&script(fill)]).await?;
         let full = |job: &TrainingJob| {
