@@ -14,6 +14,8 @@ use mlop_api::{Reason, contract::condition_type, duration::Span, result::Failure
 
 /// Time a pod may take to start, unless the run says otherwise.
 const START_TIMEOUT: Span = Span::minutes(10);
+/// Time after the success of a Job until a pod that no cache has seen counts as gone.
+const POD_GONE: SignedDuration = SignedDuration::from_secs(300);
 /// Time after which a Job without a pod is suspicious.
 const POD_DELAY: SignedDuration = SignedDuration::from_secs(10);
 
@@ -110,6 +112,12 @@ impl<'a, R: Run> Draft<'a, R> {
             condition.status == "True" && matches!(condition.type_.as_str(), "Failed" | "Complete")
         });
         let Some(ended) = ended else { return self.try_pod(job) };
+        let ended_at = ended.last_transition_time.as_ref().map_or(self.now, |at| at.0);
+        let gone_at = ended_at.checked_add(POD_GONE).unwrap_or(ended_at);
+        if ended.type_ == "Complete" && self.now < gone_at {
+            // The cache may not have seen the pod yet.
+            return Plan::idle().requeue_at(gone_at);
+        }
         let words = ended.message.as_deref().unwrap_or_default();
         // If the work was done, its result is in the store: the next attempt only reports it.
         let message = format!("the Job has ended and its pod is gone: {words}");

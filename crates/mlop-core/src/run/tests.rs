@@ -117,7 +117,9 @@ impl Case {
 
     /// The newest Job has this condition.
     fn job_ended(mut self, kind: &str) -> Self {
-        let condition = json!({"type": kind, "status": "True", "message": "node gone"});
+        let at = time(NOW);
+        let condition =
+            json!({"type": kind, "status": "True", "message": "node gone", "lastTransitionTime": at});
         self.jobs.last_mut().expect("a Job").status =
             serde_json::from_value(json!({"conditions": [condition]})).unwrap();
         self
@@ -351,8 +353,13 @@ fn job_without_a_pod_is_followed() {
         ),
         (
             "the Job is complete and its pod is gone: the next attempt reports the result",
-            started().job_ended("Complete"),
+            started().job_ended("Complete").at(300),
             "Unknown/Retrying 1 attempts event PodLost requeue 1",
+        ),
+        (
+            "the Job is complete, and the cache may not have seen its pod",
+            started().job_ended("Complete").at(299),
+            "quiet requeue 1",
         ),
     ]);
     assert_eq!(started().job_ended("Failed").reconciled().status().budget_start, 1);

@@ -108,7 +108,7 @@ impl<'a> ResourceRequest<'a> {
         Ok(Watch::open(shared, server, self.ty.clone(), self.namespace.clone(), options, form))
     }
 
-    /// Performs the write and records it, even if it fails.
+    /// Performs the write and records it, even if it fails. A dry run writes nothing.
     pub(crate) fn traced_write(&self, server: &mut Server) -> Result<Written> {
         let outcome = self.write(server);
         let created = match &outcome {
@@ -126,7 +126,9 @@ impl<'a> ResourceRequest<'a> {
             code: outcome.as_ref().map_or_else(|failure| failure.code, |written| written.code),
             changed: outcome.as_ref().is_ok_and(|written| written.changed),
         };
-        server.writes.push(write);
+        if !self.write_options().dry_run {
+            server.writes.push(write);
+        }
         outcome
     }
 
