@@ -88,6 +88,8 @@ fn verb(parts: &Parts, is_collection: bool) -> &'static str {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/apply-patch"));
     match parts.method {
         Method::GET if query.split('&').any(|part| part == "watch=true") => "watch",
+        // A dry run asks a question.
+        _ if query.split('&').any(|part| part.starts_with("dryRun=")) => "get",
         Method::GET if is_collection => "list",
         Method::GET => "get",
         Method::POST => "create",
