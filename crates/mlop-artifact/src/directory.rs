@@ -59,7 +59,7 @@ pub struct Skipped {
 /// What a directory holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// Regular files, sorted by path. A link that stays inside counts as what it leads to.
+    /// Regular files, sorted by path. A link that stays inside counts as its target.
     pub files: Vec<Found>,
     /// Entries that are left out, sorted by path, the first 100 of them.
     pub skipped: Vec<Skipped>,
@@ -157,7 +157,7 @@ impl Directory {
         Ok(at)
     }
 
-    /// Where the link at `link` leads, without links, and the kind of what is there.
+    /// The target of the link at `link`, with all links resolved, and its kind.
     fn resolve(&self, link: &[String]) -> Result<(Vec<String>, FileType), String> {
         let (mut reached, mut links) = (Vec::new(), 0);
         let mut ahead: Vec<String> = link.iter().rev().cloned().collect();

@@ -1,4 +1,4 @@
-//! The keys of a Secret that the operator mounted as files. The mount is optional, so that what is missing can be named.
+//! The keys of a Secret that the operator mounted as files. The mount is optional, so that a worker can name a missing key.
 
 use mlop_api::{Reason, result::Failure};
 use std::{io, path::PathBuf};

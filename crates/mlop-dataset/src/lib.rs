@@ -29,7 +29,7 @@ use mlop_artifact::{patience::Patience, store, worker};
 /// See the modules: each error has its documented reason.
 pub async fn work(task: Task, now: Timestamp) -> Result<ResultDocument, Failure> {
     match task.work {
-        // A probe reports what it finds at once: the operator repeats it.
+        // A probe reports its result at once: the operator repeats it.
         Work::Probe { store } => {
             probe::probe(&store::open(&store)?.with_patience(Patience::NONE), &task.subject).await
         }

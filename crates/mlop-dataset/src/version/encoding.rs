@@ -49,7 +49,7 @@ impl BufRead for Decoded {
         while self.start == self.end && !self.is_done {
             let input = self.body.fill_buf()?;
             let is_last = input.is_empty();
-            // One byte is kept free for the mark of what is malformed.
+            // One byte is kept free for the mark of a malformed record.
             let room = self.text.len().saturating_sub(1);
             let output = self.text.get_mut(..room).unwrap_or_default();
             let (outcome, read, written) =

@@ -198,7 +198,7 @@ impl Quarantine {
     }
 }
 
-/// A budget and what was used of it.
+/// A budget and its use.
 struct Budget {
     total: u64,
     rejected: u64,

@@ -1,4 +1,4 @@
-//! What a cache takes in and what it ignores.
+//! Events and answers that a cache accepts or ignores.
 
 use super::*;
 use crate::resource::PodView;
