@@ -130,20 +130,22 @@ pub fn plural(kind: &str) -> String {
 
 /// Adds to the derived definition of a kind what the derive cannot say. `condition` is the kind's main condition.
 fn completed(mut crd: CustomResourceDefinition, condition: &str) -> CustomResourceDefinition {
-    let schemas = crd
-        .spec
-        .versions
-        .iter_mut()
-        .filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
-    for schema in schemas {
+    for schema in schemas(std::slice::from_mut(&mut crd)) {
         each(schema, &drop_nullable);
         each(schema, &drop_unsigned_format);
+        each(schema, &keep_lists_as_written);
         if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
             status.default = Some(unseen(condition));
             bound_conditions(status);
         }
     }
     crd
+}
+
+/// The schemas of all versions.
+fn schemas(definitions: &mut [CustomResourceDefinition]) -> impl Iterator<Item = &mut JSONSchemaProps> {
+    let versions = definitions.iter_mut().flat_map(|definition| &mut definition.spec.versions);
+    versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
 }
 
 /// A status whose `condition` is Unknown, so that nothing looks done before a controller has seen it.
@@ -161,6 +163,22 @@ fn unseen(condition: &str) -> JSON {
 /// means the same as no field, and `has()` in a rule tells the truth.
 fn drop_nullable(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
+}
+
+/// The API server adds no default to an item of a list: a merge patch compares lists as a whole, so `kubectl apply` and
+/// GitOps tools would see a difference in every list with one. Operators apply the same defaults when they read.
+fn keep_lists_as_written(schema: &mut JSONSchemaProps) {
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        each(items, &describe_default);
+    }
+}
+
+/// Moves the default into the description.
+fn describe_default(schema: &mut JSONSchemaProps) {
+    let Some(JSON(default)) = schema.default.take() else { return };
+    let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+    let description = schema.description.take().unwrap_or_default();
+    schema.description = Some(format!("{description} Default: {default}."));
 }
 
 /// The API server warns about formats that it does not know; the bounds of the field say the same.
@@ -210,6 +228,18 @@ fn each(schema: &mut JSONSchemaProps, change: &impl Fn(&mut JSONSchemaProps)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_item_of_a_list_has_a_default() {
+        let mut definitions = all();
+        for schema in schemas(&mut definitions) {
+            each(schema, &|list| {
+                if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut list.items {
+                    each(items, &|field| assert_eq!(field.default, None, "{:?}", field.description));
+                }
+            });
+        }
+    }
 
     #[test]
     fn plural_is_that_of_the_definition() {

@@ -136,6 +136,15 @@ pub fn definitions_stay(objects: &[Value]) -> Result<()> {
     Ok(())
 }
 
+/// The kinds and the users' roles are another release's.
+pub fn no_definitions(objects: &[Value]) -> Result<()> {
+    let kinds = of_kind(objects, "CustomResourceDefinition").map(name);
+    let roles = of_kind(objects, "ClusterRole").map(name).filter(|name| name.contains("mlop-view"));
+    let found: Vec<String> = kinds.chain(roles).collect();
+    ensure!(found.is_empty(), "these belong to the release that installs the kinds: {}", found.join(", "));
+    Ok(())
+}
+
 fn of_kind<'a>(objects: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
     objects.iter().filter(move |object| object["kind"] == kind)
 }

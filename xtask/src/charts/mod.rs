@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use mlop_api::operators;
 use serde_json::Value;
 
@@ -19,14 +19,17 @@ const CRDS: &str = "mlop-crds";
 /// `helm template` asks no cluster: this is the version of Kubernetes that charts see.
 const KUBERNETES: &str = "1.36.0";
 const NAMESPACE: &str = "mlop-system";
+/// The second release of a cluster.
+const WITHOUT_CRDS: &str = "mlop-crds.enabled=false";
 const WATCHED: &str = "watchNamespaces={team-a,team-b}";
 
 pub fn run() -> Result<()> {
-    let mut steps = Steps::new(4);
+    let mut steps = Steps::new(5);
     steps.run("pack", pack)?;
     steps.run("lint", lint)?;
     steps.run("objects", installed)?;
-    steps.run("wrong values", refused)
+    steps.run("wrong values", refused)?;
+    steps.run("absent values", without_a_value)
 }
 
 /// Packs into each chart those that it depends on: the library into the operators', these into the one of all.
@@ -58,6 +61,7 @@ fn installed() -> Result<Outcome> {
     checks::only_in(&all, NAMESPACE, &["team-a", "team-b"]).context(ALL)?;
     checks::images_from(&all, "registry.example/").context(ALL)?;
     checks::definitions_stay(&all).context(ALL)?;
+    checks::no_definitions(&template(ALL, &[WITHOUT_CRDS])?).context(WITHOUT_CRDS)?;
     Ok(Outcome::Done)
 }
 
@@ -75,6 +79,34 @@ fn refused() -> Result<Outcome> {
         }
     }
     ensure!(template(ALL, &["mlop-trainig.replicas=2"]).is_err(), "{ALL} accepts a misspelt operator");
+    Ok(Outcome::Done)
+}
+
+/// A value that the values of an earlier release lack counts as its default, or the error names it.
+fn without_a_value() -> Result<Outcome> {
+    let default = template(ALL, &[])?;
+    for value in
+        ["", ".image", ".image.registry", ".image.tag", ".watchNamespaces", ".restorers", ".logLevel"]
+    {
+        let absent = format!("global{value}=null");
+        ensure!(
+            template(ALL, &[&absent]).context(absent.clone())? == default,
+            "{absent} changes the objects"
+        );
+    }
+    for value in ["worker", "image", "inputKinds", "watchNamespaces", "logLevel", "replicas", "resources"] {
+        let Err(error) = template(ALL, &[&format!("mlop-training.{value}=null")]) else {
+            bail!("mlop-training renders without {value}");
+        };
+        ensure!(format!("{error:#}").contains(&format!("missing property '{value}'")), "{value}: {error:#}");
+    }
+    for value in ["restorers", "pullSecrets", "nodeSelector", "tolerations"] {
+        let absent = format!("mlop-training.{value}=null");
+        ensure!(
+            template(ALL, &[&absent]).context(absent.clone())? == default,
+            "{absent} changes the objects"
+        );
+    }
     Ok(Outcome::Done)
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use super::files::{Files, yaml};
 
 /// Uninstalling the chart must not delete everybody's objects: helm leaves what carries this annotation.
-const KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
+pub const KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
 
 pub fn files(kinds: &[CustomResourceDefinition]) -> Result<Files> {
     kinds.iter().map(file).collect()

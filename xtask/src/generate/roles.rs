@@ -7,6 +7,7 @@ use kube::ResourceExt as _;
 use mlop_api::operators::{self, Operator, READ, Rule};
 use serde::Serialize;
 
+use super::crds::KEEP;
 use super::files::{Files, yaml};
 use super::rbac::{COMMON, OWN_RUNS, OWN_STATUS};
 
@@ -78,6 +79,8 @@ fn user_role(name: &str, joins: &[&str], rule: PolicyRule) -> ClusterRole {
     let label = |role: &&str| (format!("rbac.authorization.k8s.io/aggregate-to-{role}"), "true".to_owned());
     let mut role = ClusterRole { rules: Some(vec![rule]), ..ClusterRole::default() };
     role.metadata.name = Some(name.to_owned());
+    // The rights stay with the objects that they are about.
+    role.metadata.annotations = Some([(KEEP.0.to_owned(), KEEP.1.to_owned())].into());
     role.metadata.labels = Some(joins.iter().map(label).collect());
     role
 }
