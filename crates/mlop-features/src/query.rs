@@ -4,13 +4,18 @@
 //! functions that depend on the time or on chance are refused, one thread does the work (the last digits of a
 //! floating-point sum depend on the order of its terms), and the result is sorted by all its columns.
 
+mod aggregate;
+mod arithmetic;
 mod check;
+mod distinct;
 mod failure;
+mod union;
 
 pub use check::Roles;
 pub use failure::{execution_failed, planning_failed};
 
 use crate::types;
+use arrow::datatypes::DataType;
 use datafusion::{
     common::TableReference,
     dataframe::DataFrame,
@@ -19,8 +24,10 @@ use datafusion::{
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
         memory_pool::FairSpillPool,
         runtime_env::RuntimeEnvBuilder,
+        session_state::SessionStateBuilder,
     },
-    logical_expr::{Expr, SortExpr, cast, ident},
+    functions::math::expr_fn::nanvl,
+    logical_expr::{Expr, SortExpr, cast, ident, lit},
     prelude::{ParquetReadOptions, SessionConfig, SessionContext},
 };
 use mlop_api::{Reason, result::Failure};
@@ -55,7 +62,15 @@ impl Tables {
             .with_batch_size(BATCH_ROWS)
             .with_sort_spill_reservation_bytes(MERGE_BYTES_MAX.min(memory / 8))
             .with_information_schema(false);
-        Ok(Self(SessionContext::new_with_config_rt(config, runtime)))
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_default_features()
+            .with_analyzer_rule(Arc::new(arithmetic::MakeReliable))
+            .build();
+        let context = SessionContext::new_with_state(state);
+        aggregate::functions().for_each(|function| context.register_udaf(function));
+        Ok(Self(context))
     }
 
     /// Makes the table that was downloaded into `directory` known as `name`.
@@ -107,8 +122,14 @@ fn order(frame: &DataFrame, roles: &Roles<'_>) -> Vec<SortExpr> {
 }
 
 /// `column` under the type in which tables keep it.
-fn stored(column: Expr, name: &str, from: &arrow::datatypes::DataType) -> Option<Expr> {
+fn stored(column: Expr, name: &str, from: &DataType) -> Option<Expr> {
     let to = types::stored(from)?;
-    let column = if *from == to { column } else { cast(column, to) };
+    let column = if *from == to { column } else { cast(column, to.clone()) };
+    // The sign of NaN differs between processors, and with it the order of rows.
+    let column = match to {
+        DataType::Float32 => nanvl(column, lit(f32::NAN)),
+        DataType::Float64 => nanvl(column, lit(f64::NAN)),
+        _ => column,
+    };
     Some(column.alias(name))
 }

@@ -214,7 +214,7 @@ async fn what_is_not_one_repeatable_select_is_refused() {
         ("SELECT a.*, b.dest FROM flights a JOIN flights b ON a.dest = b.dest", "two columns"),
         ("SELECT *, make_array(dep_delay, NULL) AS x FROM flights", "null inside a list"),
         ("SELECT *, CAST(origin AS BIGINT) AS x FROM flights", "JFK"),
-        ("SELECT *, 1 / (CAST(dep_delay AS BIGINT) - 3) AS x FROM flights", "Divide by zero"),
+        ("SELECT *, 1 / (CAST(dep_delay AS BIGINT) - 3) AS x FROM flights", "division by zero"),
     ] {
         refused(snapshot(&store, &[("flights", &batch)], sql, MEMORY).await, sql, words);
     }

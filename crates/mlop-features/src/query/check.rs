@@ -1,6 +1,6 @@
 //! Checks of a view's SQL and of the columns of its result.
 
-use super::{planning_failed, stored};
+use super::{distinct, planning_failed, stored, union};
 use crate::types;
 use datafusion::{
     common::{
@@ -50,7 +50,10 @@ pub async fn plan(state: &SessionState, sql: &str) -> Result<LogicalPlan, Failur
         .verify_plan(&plan)
         .map_err(planning_failed)?;
     check_expressions(&plan)?;
-    Ok(plan)
+    match union::flaw(&plan).map_err(planning_failed)? {
+        Some(flaw) => Err(invalid(flaw)),
+        None => Ok(plan),
+    }
 }
 
 fn refuse_other_statements(statement: &Statement) -> Result<(), Failure> {
@@ -113,6 +116,11 @@ impl<'n> TreeNodeVisitor<'n> for Check {
                  features. Compute from the tables' own columns instead"
             ));
         }
+        if let Some(name) = distinct::unordered(expression) {
+            self.flaw = Some(format!(
+                "spec.sql calls {name}(DISTINCT ...) OVER a window, whose values have no order: use GROUP BY"
+            ));
+        }
         Ok(if self.flaw.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     }
 
@@ -149,8 +157,9 @@ pub fn columns(schema: &DFSchema, roles: &Roles<'_>) -> Result<Vec<Expr>, Failur
         let column = Expr::Column(Column::new(qualifier.cloned(), name));
         let column = stored(column, name, from).ok_or_else(|| {
             invalid(format!(
-                "spec.sql yields column {name:?} of type {from}, which a feature cannot have: CAST it to BOOLEAN, \
-                 BIGINT, REAL, DOUBLE, VARCHAR, TIMESTAMP or DATE"
+                "spec.sql yields column {name:?} of type {}, which a feature cannot have: CAST it to BOOLEAN, \
+                 BIGINT, REAL, DOUBLE, VARCHAR, TIMESTAMP or DATE",
+                types::sql(from)
             ))
         })?;
         columns.push(column);
