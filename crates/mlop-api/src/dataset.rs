@@ -341,6 +341,9 @@ impl RunSpec for DatasetVersionSpec {
     fn digested_store(&self) -> Option<&str> {
         Some(&self.store)
     }
+    fn drop_work(&mut self) {
+        self.content.columns = Vec::new();
+    }
     fn digests(&self) -> Vec<(String, Digest)> {
         vec![(LISTING.to_owned(), self.listing.clone())]
     }

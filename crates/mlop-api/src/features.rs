@@ -308,4 +308,7 @@ impl RunSpec for FeatureSnapshotSpec {
     fn digested_store(&self) -> Option<&str> {
         Some(&self.store)
     }
+    fn drop_work(&mut self) {
+        self.content.sql = String::new();
+    }
 }

@@ -70,7 +70,7 @@ reasons! {
     // Problems of the spec
     /// A field of the spec can never work; the message has its path.
     InvalidSpec,
-    /// An input's kind is not among those that this operator watches (`--input-kinds`).
+    /// An input's kind is not among those that this operator watches (`--input-kinds`), not served, or may not be read.
     InputKindUnknown,
     /// The resource depends on itself, directly or around.
     DependencyCycle,

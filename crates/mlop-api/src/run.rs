@@ -44,6 +44,9 @@ pub trait RunSpec {
     fn digests(&self) -> Vec<(String, Digest)> {
         Vec::new()
     }
+
+    /// Drops the large fields that only an attempt reads, for caches of succeeded runs. Decisions compare digests.
+    fn drop_work(&mut self) {}
 }
 
 /// The inputs of a run, and the digest of everything that determines its output.

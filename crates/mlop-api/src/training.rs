@@ -322,6 +322,10 @@ impl RunSpec for TrainingRunSpec {
     fn digested_store(&self) -> Option<&str> {
         Some(&self.store)
     }
+    fn drop_work(&mut self) {
+        let TrainingContent { image: _, command, code, hyperparameters, seed: _ } = &mut self.content;
+        (*command, *code, *hyperparameters) = Default::default();
+    }
 }
 
 /// Settings of the user's container besides its resources.

@@ -61,7 +61,7 @@
 //!     setup
 //!         .intent(DatasetIntent { stores: Arc::clone(&stores) })
 //!         .owns(&pods)
-//!         .enqueue_on(&stores, uses_store);
+//!         .enqueue_on(&stores, stores_of);
 //!     setup.runs(DatasetVersionRun);
 //! }
 //! ```
@@ -91,8 +91,9 @@ pub use runtime::{
     context::{Clock, Context, Settings},
     controller::Reconciler,
     error::Error,
+    index::Index,
     leader_election,
     setup::Setup,
-    triggers::{Controls, intent_key},
+    triggers::{Controls, by_intent, intent_key},
     workqueue::Key,
 };

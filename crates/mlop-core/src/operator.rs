@@ -65,9 +65,7 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
     install(&mut setup);
     let metrics = Arc::clone(&setup.metrics);
     let relist = setup.relist();
-    let synced = setup.synced.clone();
-    let waiting = move || synced.iter().filter(|(_, s)| !*s.borrow()).map(|(name, _)| name.clone()).collect();
-    let (_, health) = health::serve(&args.health_address, Arc::clone(&metrics), waiting)?;
+    let (_, health) = health::serve(&args.health_address, Arc::clone(&metrics), setup.readiness())?;
 
     let (leading, is_leading) = watch::channel(!args.leader_elect);
     let (stop, stopping) = watch::channel(false);

@@ -5,8 +5,8 @@ use kube::{
     Resource,
     core::{ApiResource, DynamicResourceScope, NamespaceResourceScope},
 };
-use mlop_api::{common::ObjectRef, contract::Upstream, kinds::Kind};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use mlop_api::{common::ObjectRef, contract::Upstream, kinds::Kind, labels};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{borrow::Cow, fmt, fmt::Debug};
 
@@ -101,6 +101,27 @@ pub trait Cached: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 's
     fn whole(&self) -> Option<Value> {
         None
     }
+
+    /// Drops the parts that no decision reads, before the object enters a cache.
+    fn project(&mut self) {}
+}
+
+/// Why the objects of a kind cannot be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// The API server does not serve the kind: its definition is not installed.
+    NotServed,
+    /// The operator may not list it: a permission is missing, or the namespace is gone with its RoleBinding.
+    Forbidden,
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotServed => "not served",
+            Self::Forbidden => "forbidden",
+        })
+    }
 }
 
 /// Gives a projection the [`Resource`] of the kind it is cut from.
@@ -167,7 +188,21 @@ pub struct PodView {
     pub status: PodStatus,
 }
 projection!(PodView, "Pod", "", "v1", "pods");
-impl Cached for PodView {}
+impl Cached for PodView {
+    fn project(&mut self) {
+        // The task holds the user's code once more.
+        if let Some(annotations) = &mut self.metadata.annotations {
+            annotations.remove(labels::TASK);
+        }
+        let status = &mut self.status;
+        let containers = [&mut status.init_container_statuses, &mut status.container_statuses];
+        for container in containers.into_iter().flatten().flatten() {
+            container.volume_mounts = None;
+            container.allocated_resources = None;
+            container.resources = None;
+        }
+    }
+}
 
 /// A Job without its template.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -200,40 +235,143 @@ impl Cached for ChildObject {
 impl<K: Kind> Cached for K {}
 
 /// Any object that may be an input: the contract's part of its status, and its own references.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+///
+/// It can be read from any object. A status that does not follow the contract is [`unreadable`](Self::unreadable), and
+/// a spec of another shape has no references.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct InputObject {
     pub metadata: ObjectMeta,
-    pub spec: InputSpec,
+    /// The objects that this one consumes, for finding cycles.
+    pub references: Vec<ObjectRef>,
     pub status: Upstream,
+    /// The field of the status that does not follow the contract, and the error; none if all do.
+    pub unreadable: Option<String>,
 }
 
-/// The references that the contract names, for finding cycles.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct InputSpec {
-    pub inputs: Vec<InputEntry>,
-    pub from: Option<ObjectRef>,
-}
-
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct InputEntry {
-    pub from: ObjectRef,
-}
-
-impl InputObject {
-    /// The objects that this one consumes.
-    pub fn references(&self) -> impl Iterator<Item = &ObjectRef> {
-        self.spec.inputs.iter().map(|input| &input.from).chain(&self.spec.from)
+impl<'de> Deserialize<'de> for InputObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Object {
+            metadata: ObjectMeta,
+            spec: Value,
+            status: Value,
+        }
+        let Object { metadata, spec, status } = Object::deserialize(deserializer)?;
+        let read = match status {
+            Value::Null => Ok(Upstream::default()),
+            status => serde_path_to_error::deserialize(status),
+        };
+        let (status, unreadable) = match read {
+            Ok(status) => (status, None),
+            Err(error) => {
+                let field = match error.path().iter().next() {
+                    Some(_) => format!("status.{}", error.path()),
+                    None => "status".to_owned(),
+                };
+                (Upstream::default(), Some(format!("{field}: {}", error.inner())))
+            }
+        };
+        Ok(Self { metadata, references: references(&spec), status, unreadable })
     }
 }
 
+/// The references in `spec.inputs[].from` and `spec.from`.
+fn references(spec: &Value) -> Vec<ObjectRef> {
+    let inputs = spec.get("inputs").and_then(Value::as_array).into_iter().flatten();
+    let fields = inputs.map(|input| input.get("from")).chain([spec.get("from")]);
+    fields.flatten().filter_map(|from| ObjectRef::deserialize(from).ok()).collect()
+}
+
 dynamic!(InputObject);
-impl Cached for InputObject {}
+impl Cached for InputObject {
+    fn project(&mut self) {
+        let meta = &mut self.metadata;
+        (meta.labels, meta.annotations, meta.owner_references, meta.finalizers) = (None, None, None, None);
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn input_of_another_shape_is_read_as_far_as_the_contract_goes() {
+        let artifact = json!({"digest": format!("sha256:{}", "a".repeat(64)), "store": "files", "uri": "s3://files",
+            "mediaType": "table", "revision": 1, "inputDigest": format!("sha256:{}", "b".repeat(64)), "run": "r",
+            "producedAt": "2026-01-01T00:00:00Z"});
+        let without = |field: &str| {
+            let mut artifact = artifact.clone();
+            artifact.as_object_mut().unwrap().remove(field);
+            artifact
+        };
+        let from = json!({"kind": "Dataset", "name": "d"});
+        let rows = [
+            ("empty", json!({}), json!({}), "0 references"),
+            ("no status", json!({"from": from}), Value::Null, "1 references"),
+            (
+                "a stage",
+                json!({"inputs": [{"from": from}]}),
+                json!({"artifact": artifact}),
+                "1 references, artifact",
+            ),
+            (
+                "inputs that are a map",
+                json!({"inputs": {"a": 1}}),
+                json!({"artifact": artifact}),
+                "0 references, artifact",
+            ),
+            ("inputs of another shape", json!({"inputs": ["a", {"from": 1}, 2]}), json!({}), "0 references"),
+            (
+                "from that is a text",
+                json!({"from": "2024-01-01"}),
+                json!({"artifact": artifact}),
+                "0 references, artifact",
+            ),
+            ("a spec that is a list", json!([1]), json!({}), "0 references"),
+            (
+                "an artifact without run",
+                json!({}),
+                json!({"artifact": without("run")}),
+                "status.artifact: missing field `run`",
+            ),
+            (
+                "an artifact that is a text",
+                json!({}),
+                json!({"artifact": "s3://files"}),
+                "status.artifact: invalid type: string",
+            ),
+            (
+                "a digest of another form",
+                json!({}),
+                json!({"artifact": {"digest": 7}}),
+                "status.artifact.digest: invalid type",
+            ),
+            (
+                "conditions that are a map",
+                json!({}),
+                json!({"conditions": {}}),
+                "status.conditions: invalid type: map",
+            ),
+            (
+                "a generation that is a text",
+                json!({}),
+                json!({"observedGeneration": "1"}),
+                "status.observedGeneration: invalid type",
+            ),
+            ("a status that is a text", json!({}), json!("done"), "status: invalid type: string"),
+            ("further fields", json!({"x": 1}), json!({"phase": "Running"}), "0 references"),
+        ];
+        for (situation, spec, status, want) in rows {
+            let object = json!({"metadata": {"name": "w", "uid": "u"}, "spec": spec, "status": status});
+            let object: InputObject = serde_json::from_value(object).unwrap();
+            let artifact = if object.status.artifact.is_some() { ", artifact" } else { "" };
+            let read = format!("{} references{artifact}", object.references.len());
+            let got = object.unreadable.unwrap_or(read);
+            assert!(got.starts_with(want), "{situation}: {got}");
+            assert_eq!(object.metadata.uid.as_deref(), Some("u"), "{situation}");
+        }
+    }
 
     #[test]
     fn kind_parses_as_kubectl_writes_it() {

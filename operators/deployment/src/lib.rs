@@ -8,7 +8,7 @@ mod tests;
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use mlop_api::{dataset::ObjectStore, deployment::ModelDeployment};
-use mlop_core::{Setup, inputs::Inputs, resource::PodView};
+use mlop_core::{Setup, by_intent, inputs::Inputs, resource::PodView};
 use model_deployment::ModelDeploymentReconciler;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub fn install(setup: &mut Setup) {
     let reconciler = ModelDeploymentReconciler {
         inputs: inputs.clone(),
         stores: Arc::clone(&stores),
-        pods: Arc::clone(&pods),
+        pods: by_intent::<ModelDeployment, _>(&pods),
         deployments: Arc::clone(&deployments),
     };
     let controls = setup
@@ -35,6 +35,13 @@ pub fn install(setup: &mut Setup) {
         .owns(&pods)
         .owns(&deployments)
         .owns(&services)
-        .enqueue_on(&stores, |_, _| true);
-    inputs.enqueue_dependents(&controls, |object| vec![object.spec.from.clone()]);
+        .enqueue_on(&stores, served_from);
+    let dependents = inputs.enqueue_dependents(&controls, |object| vec![object.spec.from.clone()]);
+    inputs.enqueue_on_stores(&controls, &dependents, &stores);
+}
+
+/// The ObjectStore of the artifact that is served.
+fn served_from(object: &ModelDeployment) -> Vec<String> {
+    let artifact = object.status.as_ref().and_then(|status| status.artifact.as_ref());
+    artifact.map(|artifact| artifact.store.clone()).into_iter().collect()
 }

@@ -17,7 +17,7 @@ use mlop_api::{
     status::DeploymentStatus,
 };
 use mlop_core::{
-    Cache, Context, Error, Key, Plan, Reconciler,
+    Cache, Context, Error, Index, Key, Plan, Reconciler,
     children::rollout::{self, Rollout},
     condition::ConditionStatus,
     inputs::{self, BlockedInput, InputState, Inputs, ReadyInput},
@@ -28,7 +28,8 @@ use std::sync::Arc;
 pub struct ModelDeploymentReconciler {
     pub inputs: Inputs,
     pub stores: Arc<Cache<ObjectStore>>,
-    pub pods: Arc<Cache<PodView>>,
+    /// By the name of the ModelDeployment.
+    pub pods: Index<PodView>,
     pub deployments: Arc<Cache<ChildObject>>,
 }
 
@@ -40,14 +41,16 @@ impl Reconciler for ModelDeploymentReconciler {
     async fn observe(&self, cx: &Context, object: Arc<ModelDeployment>) -> Result<Observed, Error> {
         let key = Key::of(&object.metadata);
         let input = NamedInput { name: "model".to_owned(), from: object.spec.from.clone() };
-        let serves = |pod: &PodView| {
-            pod.labels().get(labels::INTENT) == Some(&key.name)
-                && pod.labels().get(labels::ROLE).is_some_and(|role| role == "serving")
-        };
+        let serves =
+            |pod: &Arc<PodView>| pod.labels().get(labels::ROLE).is_some_and(|role| role == "serving");
+        let input = self.inputs.state(&key.namespace, &input);
+        let published = input.object.as_ref().and_then(|object| object.status.artifact.as_ref());
+        let served = object.status.as_ref().and_then(|status| status.artifact.as_ref());
+        let stores = published.into_iter().chain(served).map(|artifact| artifact.store.as_str());
         Ok(Observed {
-            input: self.inputs.state(&key.namespace, &input),
-            stores: self.stores.select(&key.namespace, |_| true),
-            pods: self.pods.select(&key.namespace, serves),
+            stores: self.stores.named(&key.namespace, stores).into_values().collect(),
+            input,
+            pods: self.pods.get(&key.namespace, &key.name).into_iter().filter(serves).collect(),
             deployment: self.deployments.get(&Key::new(&key.namespace, server::name(&key.name))),
             operator: cx.settings.operator.clone(),
             launcher_image: cx.settings.worker_image.clone(),
@@ -63,6 +66,7 @@ impl Reconciler for ModelDeploymentReconciler {
 pub struct Observed {
     pub object: Arc<ModelDeployment>,
     pub input: InputState,
+    /// The ObjectStores of the published and the served artifact.
     pub stores: Vec<Arc<ObjectStore>>,
     /// Pods that serve.
     pub pods: Vec<Arc<PodView>>,

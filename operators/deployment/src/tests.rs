@@ -129,6 +129,7 @@ impl Case {
                 from,
                 kind: Some("Model.v1alpha1.mlop.dev".parse::<ApiKind>().unwrap()),
                 object: Some(Arc::new(serde_json::from_value(self.model.clone()).unwrap())),
+                unavailable: None,
             },
             stores: vec![Arc::new(serde_json::from_value(store).unwrap())],
             pods: self

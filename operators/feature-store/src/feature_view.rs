@@ -26,6 +26,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub struct Connections {
     feature_store: Option<Arc<FeatureStore>>,
+    /// The ObjectStores of the snapshots by name.
     stores: BTreeMap<String, Arc<ObjectStore>>,
 }
 
@@ -40,12 +41,12 @@ impl Intent for FeatureViewIntent {
     type Related = Connections;
     const ACTIVATES: bool = true;
 
-    fn observe(&self, object: &FeatureView) -> Connections {
+    fn observe(&self, object: &FeatureView, runs: &[Arc<FeatureSnapshot>]) -> Connections {
         let namespace = object.namespace().unwrap_or_default();
-        let stores = self.stores.select(&namespace, |_| true);
+        let stores = runs.iter().map(|run| run.spec.store.as_str());
         Connections {
+            stores: self.stores.named(&namespace, stores),
             feature_store: self.feature_stores.get(&Key::new(namespace, &object.spec.feature_store)),
-            stores: stores.into_iter().map(|store| (store.name_any(), store)).collect(),
         }
     }
 
@@ -188,7 +189,7 @@ fn feature_store(observed: &Observed<FeatureViewIntent>) -> Result<&FeatureStore
     })
 }
 
-/// Whether `view` is served by `feature_store`.
-pub fn uses(view: &FeatureView, feature_store: &FeatureStore) -> bool {
-    view.spec.feature_store == feature_store.name_any()
+/// The FeatureStore that serves `view`.
+pub fn feature_stores_of(view: &FeatureView) -> Vec<String> {
+    vec![view.spec.feature_store.clone()]
 }

@@ -8,7 +8,7 @@ mod online_store;
 
 use feature_snapshot::FeatureSnapshotRun;
 use feature_store::FeatureStoreReconciler;
-use feature_view::{FeatureViewIntent, uses};
+use feature_view::{FeatureViewIntent, feature_stores_of};
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     core::v1::Service,
@@ -16,9 +16,9 @@ use k8s_openapi::api::{
 };
 use mlop_api::{
     dataset::ObjectStore,
-    features::{FeatureStore, FeatureView},
+    features::{FeatureSnapshot, FeatureStore, FeatureView},
 };
-use mlop_core::{Setup, resource::PodView};
+use mlop_core::{Index, Key, Setup, intent_key, resource::PodView};
 use std::sync::Arc;
 
 /// Name of the operator.
@@ -29,6 +29,7 @@ pub fn install(setup: &mut Setup) {
     let views = setup.watch::<FeatureView>();
     let feature_stores = setup.watch::<FeatureStore>();
     let stores = setup.watch::<ObjectStore>();
+    let snapshots = setup.watch::<FeatureSnapshot>();
     let pods = setup.watch_own::<PodView>();
     let deployments = setup.watch_children::<Deployment>();
     let sets = setup.watch_children::<StatefulSet>();
@@ -40,6 +41,17 @@ pub fn install(setup: &mut Setup) {
     setup.control(reconciler, &feature_stores).owns(&deployments).owns(&sets).owns(&services).owns(&policies);
     let intent =
         FeatureViewIntent { feature_stores: Arc::clone(&feature_stores), stores: Arc::clone(&stores) };
-    setup.intent(intent).owns(&pods).enqueue_on(&feature_stores, uses).enqueue_on(&stores, |_, _| true);
+    // A view reads the ObjectStores of its snapshots.
+    let in_store = Index::new(&snapshots, |snapshot| vec![snapshot.spec.store.clone()]);
+    let views_of = move |store: &ObjectStore| {
+        let Key { namespace, name } = Key::of(&store.metadata);
+        let snapshots = in_store.get(&namespace, &name);
+        snapshots.iter().filter_map(|snapshot| intent_key::<FeatureView, _>(snapshot.as_ref())).collect()
+    };
+    setup
+        .intent(intent)
+        .owns(&pods)
+        .enqueue_on(&feature_stores, feature_stores_of)
+        .enqueue_keys(&stores, views_of);
     setup.runs(FeatureSnapshotRun { views, feature_stores });
 }

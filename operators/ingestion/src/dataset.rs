@@ -29,9 +29,8 @@ impl Intent for DatasetIntent {
     type Run = DatasetVersion;
     type Related = Stores;
 
-    fn observe(&self, object: &Dataset) -> Stores {
-        let stores = self.stores.select(&object.namespace().unwrap_or_default(), |_| true);
-        stores.into_iter().map(|store| (store.name_any(), store)).collect()
+    fn observe(&self, object: &Dataset, _: &[Arc<DatasetVersion>]) -> Stores {
+        self.stores.named(&object.namespace().unwrap_or_default(), store_names(object))
     }
 
     fn flow(object: &Dataset) -> &dyn Flow {
@@ -44,10 +43,7 @@ impl Intent for DatasetIntent {
 
     fn identity(observed: &Observed<Self>) -> Result<Identity<DatasetContent>, Blocked> {
         let spec = &observed.object.spec;
-        for name in [Some(&spec.store), spec.source.objects.as_ref().map(|objects| &objects.store)]
-            .into_iter()
-            .flatten()
-        {
+        for name in store_names(&observed.object) {
             usable_store(&observed.related, name)?;
         }
         let scans = scans(observed);
@@ -105,10 +101,10 @@ fn scans(observed: &Observed<DatasetIntent>) -> Scans<'_> {
     }
 }
 
-/// Whether `dataset` reads or writes `store`.
-pub fn uses_store(dataset: &Dataset, store: &ObjectStore) -> bool {
-    let source = dataset.spec.source.objects.as_ref().map(|objects| &objects.store);
-    [Some(&dataset.spec.store), source].into_iter().flatten().any(|name| *name == store.name_any())
+/// Names of the ObjectStores that `dataset` reads and writes.
+pub fn store_names(dataset: &Dataset) -> impl Iterator<Item = &str> {
+    let source = dataset.spec.source.objects.as_ref().map(|objects| objects.store.as_str());
+    [dataset.spec.store.as_str()].into_iter().chain(source)
 }
 
 /// Rows of the version that is in use.

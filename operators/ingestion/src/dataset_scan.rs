@@ -82,7 +82,7 @@ impl Scans<'_> {
             return plan;
         }
         let wanted = self.name(now);
-        let plan = plan.requeue_at(slot_end(self.dataset, now));
+        let plan = plan.requeue_at(Slot::at(self.dataset, now).end);
         let mut scans = self.all();
         if scans.clone().any(|pod| matches!(pod_outcome::of(pod), Outcome::Running | Outcome::Starting(_))) {
             return plan;
@@ -158,7 +158,7 @@ impl Scans<'_> {
     /// `<dataset>-scan-<slot>-<6 hex>`: the slot is the time divided by the refresh interval, and the suffix tells scans
     /// of other sources or on other requests in the same slot apart.
     fn name(&self, now: Timestamp) -> String {
-        let slot = now.as_second().div_euclid(interval(self.dataset));
+        let slot = Slot::at(self.dataset, now).number;
         let request = self.dataset.annotations().get(labels::REFRESH_REQUESTED_AT);
         let asked = Digest::of_bytes(json!([source_digest(self.dataset), request]).to_string().as_bytes());
         format!("{}-scan-{slot}-{}", self.dataset.name_any(), asked.short(6))
@@ -261,12 +261,65 @@ fn belongs(pod: &PodView, source: &Digest) -> bool {
     pod.labels().get(labels::DIGEST).is_some_and(|digest| digest == source.short(63))
 }
 
-fn interval(dataset: &Dataset) -> i64 {
-    i64::try_from(dataset.spec.refresh.interval.as_secs()).unwrap_or(i64::MAX).max(60)
+/// A period in which a Dataset's source is looked at once.
+struct Slot {
+    number: i64,
+    end: Timestamp,
 }
 
-fn slot_end(dataset: &Dataset, now: Timestamp) -> Timestamp {
-    let interval = interval(dataset);
-    Timestamp::from_second((now.as_second().div_euclid(interval) + 1).saturating_mul(interval))
-        .unwrap_or(Timestamp::MAX)
+impl Slot {
+    /// The slot of `now`. The uid shifts the slots of a Dataset, so that Datasets with the same interval are not all
+    /// scanned in the same second.
+    fn at(dataset: &Dataset, now: Timestamp) -> Self {
+        let interval = i64::try_from(dataset.spec.refresh.interval.as_secs()).unwrap_or(i64::MAX).max(60);
+        let hash = Digest::of_bytes(dataset.uid().unwrap_or_default().as_bytes());
+        let shift = i64::from_str_radix(hash.short(15), 16).unwrap_or_default() % interval;
+        let number = now.as_second().saturating_add(shift).div_euclid(interval);
+        let end = (number + 1).saturating_mul(interval) - shift;
+        Self { number, end: Timestamp::from_second(end).unwrap_or(Timestamp::MAX) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn hourly(uid: usize) -> Dataset {
+        serde_json::from_value(json!({
+            "apiVersion": "mlop.dev/v1alpha1",
+            "kind": "Dataset",
+            "metadata": {"name": "a", "uid": uid.to_string()},
+            "spec": {
+                "source": {"objects": {"store": "raw", "prefix": "a/"}, "format": {"csv": {}}},
+                "columns": [{"name": "x", "type": "string"}],
+                "refresh": {"interval": "1h"},
+                "store": "mlop",
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn scans_of_equal_intervals_are_spread_over_the_interval() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let ends: Vec<_> = (0..1000).map(|uid| Slot::at(&hourly(uid), now).end).collect();
+        let hour = now..=now + SignedDuration::from_hours(1);
+        assert!(ends.iter().all(|end| hour.contains(end)));
+        let minutes: BTreeSet<i64> = ends.iter().map(|end| end.as_second() / 60).collect();
+        assert!(minutes.len() >= 60, "scans in {} minutes of the hour", minutes.len());
+    }
+
+    #[test]
+    fn slots_of_a_dataset_follow_each_other_at_its_interval() {
+        let dataset = hourly(7);
+        let first = Slot::at(&dataset, Timestamp::from_second(1_800_000_000).unwrap());
+        let just_before = Slot::at(&dataset, first.end - SignedDuration::from_secs(1));
+        let next = Slot::at(&dataset, first.end);
+        assert_eq!(just_before.number, first.number);
+        assert_eq!(
+            (next.number, next.end.duration_since(first.end)),
+            (first.number + 1, SignedDuration::from_hours(1))
+        );
+    }
 }

@@ -5,10 +5,10 @@ mod dataset_scan;
 mod dataset_version;
 mod object_store;
 
-use dataset::{DatasetIntent, uses_store};
+use dataset::{DatasetIntent, store_names};
 use dataset_version::DatasetVersionRun;
 use mlop_api::dataset::ObjectStore;
-use mlop_core::{Setup, resource::PodView};
+use mlop_core::{Setup, by_intent, resource::PodView};
 use object_store::ObjectStoreReconciler;
 use std::sync::Arc;
 
@@ -19,7 +19,11 @@ pub const NAME: &str = mlop_api::operators::INGESTION.name;
 pub fn install(setup: &mut Setup) {
     let stores = setup.watch::<ObjectStore>();
     let pods = setup.watch_own::<PodView>();
-    setup.control(ObjectStoreReconciler { pods: Arc::clone(&pods) }, &stores).owns(&pods);
-    setup.intent(DatasetIntent { stores: Arc::clone(&stores) }).owns(&pods).enqueue_on(&stores, uses_store);
+    let probes = by_intent::<ObjectStore, _>(&pods);
+    setup.control(ObjectStoreReconciler { pods: probes }, &stores).owns(&pods);
+    setup
+        .intent(DatasetIntent { stores: Arc::clone(&stores) })
+        .owns(&pods)
+        .enqueue_on(&stores, |dataset| store_names(dataset).map(str::to_owned).collect());
     setup.runs(DatasetVersionRun);
 }

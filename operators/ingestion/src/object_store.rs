@@ -12,7 +12,7 @@ use mlop_api::{
     task::{Subject, Task, Work},
 };
 use mlop_core::{
-    Blocked, Cache, Context, Error, Key, Plan, Reconciler,
+    Blocked, Context, Error, Index, Key, Plan, Reconciler,
     children::{
         container, meta, pod,
         pod_outcome::{self, Outcome},
@@ -30,7 +30,8 @@ const CHECKED: &str = "the bucket can be read and written";
 pub type Stores = BTreeMap<String, Arc<ObjectStore>>;
 
 pub struct ObjectStoreReconciler {
-    pub pods: Arc<Cache<PodView>>,
+    /// By the name of the ObjectStore.
+    pub pods: Index<PodView>,
 }
 
 pub struct Observed {
@@ -48,11 +49,10 @@ impl Reconciler for ObjectStoreReconciler {
 
     async fn observe(&self, cx: &Context, object: Arc<ObjectStore>) -> Result<Observed, Error> {
         let key = Key::of(&object.metadata);
-        let own = |pod: &PodView| meta::is_child_of::<ObjectStore>(&pod.metadata, &key.name);
         let digest = Digest::of_json(&(&object.spec, object.annotations().get(labels::RETRY_REQUESTED_AT)));
         let suffix = digest.map(|digest| digest.short(8).to_owned()).unwrap_or_default();
         Ok(Observed {
-            pods: self.pods.select(&key.namespace, own),
+            pods: self.pods.get(&key.namespace, &key.name),
             probe: format!("{}-probe-{suffix}", key.name),
             operator: cx.settings.operator.clone(),
             worker_image: cx.settings.worker_image.clone(),

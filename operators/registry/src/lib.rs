@@ -30,8 +30,11 @@ pub fn install(setup: &mut Setup) {
 
     let reconciler = TrackingServerReconciler { deployments: Arc::clone(&deployments) };
     setup.control(reconciler, &servers).owns(&deployments).owns(&services).owns(&claims);
-    setup.intent(ModelIntent { servers: Arc::clone(&servers) }).owns(&pods).enqueue_on(&servers, model::uses);
+    setup
+        .intent(ModelIntent { servers: Arc::clone(&servers) })
+        .owns(&pods)
+        .enqueue_on(&servers, model::servers_of);
     setup
         .runs(ModelVersionRun { servers: Arc::clone(&servers), models })
-        .enqueue_on(&servers, model_version::uses);
+        .enqueue_on(&servers, model_version::servers_of);
 }

@@ -31,7 +31,7 @@ impl Intent for ModelIntent {
     type Related = Option<Arc<TrackingServer>>;
     const ACTIVATES: bool = true;
 
-    fn observe(&self, object: &Model) -> Self::Related {
+    fn observe(&self, object: &Model, _: &[Arc<ModelVersion>]) -> Self::Related {
         self.servers.get(&Key::new(object.namespace().unwrap_or_default(), &object.spec.tracking_server))
     }
 
@@ -128,9 +128,9 @@ impl Intent for ModelIntent {
     }
 }
 
-/// Whether `model` is registered in `server`.
-pub fn uses(model: &Model, server: &TrackingServer) -> bool {
-    model.spec.tracking_server == server.name_any()
+/// The TrackingServer that `model` is registered in.
+pub fn servers_of(model: &Model) -> Vec<String> {
+    vec![model.spec.tracking_server.clone()]
 }
 
 /// Whether `model` still describes a version of `content`.

@@ -101,9 +101,9 @@ impl Run for ModelVersionRun {
     }
 }
 
-/// Whether `version` is registered in `server`.
-pub fn uses(version: &ModelVersion, server: &TrackingServer) -> bool {
-    version.spec.content.tracking_server == server.name_any()
+/// The TrackingServer that `version` is registered in.
+pub fn servers_of(version: &ModelVersion) -> Vec<String> {
+    vec![version.spec.content.tracking_server.clone()]
 }
 
 /// The address of the server, if it is ready.

@@ -12,6 +12,7 @@ use mlop_core::{
     intent::{Identity, Intent, Observed},
 };
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 pub struct TrainingJobIntent;
 
@@ -20,7 +21,7 @@ impl Intent for TrainingJobIntent {
     type Run = TrainingRun;
     type Related = ();
 
-    fn observe(&self, _: &TrainingJob) {}
+    fn observe(&self, _: &TrainingJob, _: &[Arc<TrainingRun>]) {}
 
     fn flow(object: &TrainingJob) -> &dyn Flow {
         &object.spec

@@ -3,7 +3,7 @@
 use super::cause::{UpstreamFailure, upstream_failure};
 use crate::{
     Blocked, condition,
-    resource::{ApiKind, InputObject},
+    resource::{ApiKind, InputObject, Unavailable},
 };
 use mlop_api::{
     Artifact, Reason,
@@ -24,6 +24,8 @@ pub struct InputState {
     pub kind: Option<ApiKind>,
     /// The object; none if it does not exist.
     pub object: Option<Arc<InputObject>>,
+    /// Why objects of the kind cannot be listed; none if they can.
+    pub unavailable: Option<Unavailable>,
 }
 
 /// An input that may be used.
@@ -71,8 +73,12 @@ pub fn gate(state: &InputState) -> Result<ReadyInput, BlockedInput> {
         });
     };
     let Some(object) = &state.object else {
-        return Err(BlockedInput::waiting(format!("{label} does not exist yet")));
+        return Err(missing(state, kind, &label));
     };
+    if let Some(error) = &object.unreadable {
+        let message = format!("{label} does not follow the contract between stages: {error}");
+        return Err(BlockedInput::waiting(message));
+    }
     if object.metadata.deletion_timestamp.is_some() {
         return Err(BlockedInput::waiting(format!("{label} is being deleted")));
     }
@@ -88,6 +94,21 @@ pub fn gate(state: &InputState) -> Result<ReadyInput, BlockedInput> {
         // The input's own status says why. A copy here would rewrite every status downstream when it changes.
         None => BlockedInput::waiting(format!("{label} is not ready yet")),
     })
+}
+
+/// An input whose object no cache knows.
+fn missing(state: &InputState, kind: &ApiKind, label: &str) -> BlockedInput {
+    let address = format!("{}.{}.{}", kind.kind, kind.version, kind.group);
+    let message = match state.unavailable {
+        None => return BlockedInput::waiting(format!("{label} does not exist yet")),
+        Some(Unavailable::NotServed) => {
+            format!("{label}: the API server does not serve {address}; install its definition")
+        }
+        Some(Unavailable::Forbidden) => {
+            format!("{label}: this operator may not read {address}; add the kind to inputKinds of its chart")
+        }
+    };
+    BlockedInput { blocked: Blocked::waiting(Reason::InputKindUnknown, message), upstream: None }
 }
 
 /// The artifact that `object` publishes for its present generation.
@@ -137,6 +158,7 @@ pub struct Signal<'a> {
     artifact: Option<&'a Artifact>,
     conditions: Vec<(&'a str, &'a str, &'a str)>,
     cause: Option<&'a Cause>,
+    unreadable: Option<&'a str>,
 }
 
 /// The [`Signal`] of `object`.
@@ -151,12 +173,19 @@ pub fn signal(object: &InputObject) -> Signal<'_> {
         artifact: object.status.artifact.as_ref(),
         conditions: conditions.map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect(),
         cause: object.status.cause.as_ref(),
+        unreadable: object.unreadable.as_deref(),
     }
 }
 
 impl InputState {
     /// An input that no cache knows.
     pub(super) fn unknown(input: &NamedInput) -> Self {
-        Self { name: input.name.clone(), from: input.from.clone(), kind: None, object: None }
+        Self {
+            name: input.name.clone(),
+            from: input.from.clone(),
+            kind: None,
+            object: None,
+            unavailable: None,
+        }
     }
 }

@@ -89,7 +89,7 @@ pub fn cycle(
             continue;
         }
         seen.push(last.clone());
-        for next in lookup(last).iter().flat_map(|object| object.references()) {
+        for next in lookup(last).iter().flat_map(|object| &object.references) {
             let mut longer = path.clone();
             longer.push(next.clone());
             open.push(longer);

@@ -10,7 +10,7 @@ mod lineage;
 #[cfg(test)]
 mod tests;
 
-pub use caches::Inputs;
+pub use caches::{Dependents, Inputs};
 pub use cause::{UpstreamFailure, path};
 pub use gate::{BlockedInput, InputState, ReadyInput, Signal, gate, signal};
 pub use lineage::{ancestors, converged, cycle, newest, references};

@@ -1,7 +1,10 @@
 //! Tables of the gate, lineage and causes.
 
 use super::*;
-use crate::testing::{dataset, descendant, failed, input, missing, outdated, ready, time, version};
+use crate::{
+    resource::Unavailable,
+    testing::{dataset, descendant, failed, input, missing, outdated, ready, time, version},
+};
 use mlop_api::{Digest, Reason, common::Consistency};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -18,12 +21,26 @@ fn edited(edit: impl Fn(&mut Value)) -> InputState {
 #[test]
 fn gate_opens_for_the_artifact_of_the_present_generation() {
     let unknown = InputState { kind: None, ..ready("flights") };
+    let unavailable = |why| InputState { unavailable: Some(why), ..missing("flights") };
+    let known = InputState { unavailable: Some(Unavailable::Forbidden), ..ready("flights") };
     let rows = [
         ("ready", ready("flights"), None),
         ("newer data has failed", outdated("flights"), None),
         ("missing", missing("flights"), Some(Reason::WaitingForInputs)),
         ("failed", failed("flights"), Some(Reason::UpstreamFailed)),
         ("of a kind that is not watched", unknown, Some(Reason::InputKindUnknown)),
+        ("of a kind that is not served", unavailable(Unavailable::NotServed), Some(Reason::InputKindUnknown)),
+        (
+            "of a kind that may not be read",
+            unavailable(Unavailable::Forbidden),
+            Some(Reason::InputKindUnknown),
+        ),
+        ("known from the time before reading was forbidden", known, None),
+        (
+            "with a status of another shape",
+            edited(|object| object["status"]["artifact"]["run"] = json!(7)),
+            Some(Reason::WaitingForInputs),
+        ),
         (
             "being deleted",
             edited(|object| object["metadata"]["deletionTimestamp"] = json!(time(1))),
@@ -66,6 +83,16 @@ fn gate_opens_for_the_artifact_of_the_present_generation() {
 }
 
 #[test]
+fn unreadable_input_is_reported_with_its_field() {
+    let input = edited(|object| object["status"]["artifact"]["run"] = json!(7));
+    assert_eq!(
+        gate(&input).unwrap_err().blocked.message,
+        "Dataset flights does not follow the contract between stages: \
+         status.artifact.run: invalid type: integer `7`, expected a string"
+    );
+}
+
+#[test]
 fn gate_passes_on_the_failure_upstream() {
     let path = "Dataset flights: SchemaMismatch: no column x";
     let usable = gate(&outdated("flights")).unwrap();
@@ -96,7 +123,7 @@ fn signal_changes_with_what_dependents_decide_on() {
         let (before, after) = (ready("flights").object.unwrap(), edited(edit).object.unwrap());
         signal(&before) != signal(&after)
     };
-    let rows: [(&str, Edit<'_>, bool); 8] = [
+    let rows: [(&str, Edit<'_>, bool); 9] = [
         ("nothing", &|_| {}, false),
         ("a label", &|object| object["metadata"]["labels"] = json!({"a": "b"}), false),
         ("a metric", &|object| object["status"]["metrics"] = json!([{"name": "rows", "value": "1"}]), false),
@@ -104,6 +131,7 @@ fn signal_changes_with_what_dependents_decide_on() {
         ("a digest", &|object| object["status"]["artifact"]["digest"] = json!(Digest::of_bytes(b"x")), true),
         ("a condition", &|object| object["status"]["conditions"][0]["status"] = json!("False"), true),
         ("a deletion", &|object| object["metadata"]["deletionTimestamp"] = json!(time(1)), true),
+        ("an unreadable status", &|object| object["status"] = json!("done"), true),
         ("the uid", &|object| object["metadata"]["uid"] = json!("another"), true),
     ];
     for (change, edit, want) in rows {

@@ -51,7 +51,7 @@
 //!     type Run = FeatureSnapshot;
 //!     type Related = ();
 //!
-//!     fn observe(&self, _: &FeatureView) {}
+//!     fn observe(&self, _: &FeatureView, _: &[Arc<FeatureSnapshot>]) {}
 //!
 //!     fn flow(view: &FeatureView) -> &dyn Flow {
 //!         &view.spec
@@ -172,8 +172,8 @@ pub trait Intent: Sized + Send + Sync + 'static {
     /// Whether results are shown in an external system, by [`activation`](Self::activation).
     const ACTIVATES: bool = false;
 
-    /// Reads the related objects of `object` from caches.
-    fn observe(&self, object: &Self::Resource) -> Self::Related;
+    /// Reads the related objects of `object` and of its runs from caches.
+    fn observe(&self, object: &Self::Resource, runs: &[Arc<Self::Run>]) -> Self::Related;
 
     /// The fields that all intents share: pin, suspend, trigger, history limit.
     fn flow(object: &Self::Resource) -> &dyn Flow;

@@ -2,13 +2,18 @@
 
 use super::{Intent, Observed, plan};
 use crate::{
-    children::meta::is_child_of,
     inputs::{self, Inputs},
     plan::Plan,
     resource::PodView,
+    run,
     runtime::{
-        cache::Cache, context::Context, controller::Reconciler, error::Error, setup::Setup,
-        triggers::Controls, workqueue::Key,
+        context::Context,
+        controller::Reconciler,
+        error::Error,
+        index::Index,
+        setup::Setup,
+        triggers::{Controls, by_intent},
+        workqueue::Key,
     },
 };
 use jiff::Timestamp;
@@ -20,8 +25,10 @@ use std::sync::Arc;
 pub struct Intents<I: Intent> {
     intent: I,
     inputs: Inputs,
-    runs: Arc<Cache<I::Run>>,
-    pods: Arc<Cache<PodView>>,
+    /// By the name of the intent.
+    runs: Index<I::Run>,
+    /// By the name of the intent.
+    pods: Index<PodView>,
 }
 
 impl<I: Intent> Reconciler for Intents<I> {
@@ -38,15 +45,15 @@ impl<I: Intent> Reconciler for Intents<I> {
             name: key.name.clone(),
         };
         let references = inputs::references(&wanted);
-        let is_ours = |meta: &_| is_child_of::<I::Resource>(meta, &key.name);
+        let runs = self.runs.get(&key.namespace, &key.name);
         Ok(Observed {
             inputs: wanted.iter().map(|input| self.inputs.state(&key.namespace, input)).collect(),
-            runs: self.runs.select(&key.namespace, |run| is_ours(run.meta())),
-            pods: self.pods.select(&key.namespace, |pod| is_ours(pod.meta())),
+            pods: self.pods.get(&key.namespace, &key.name),
             cycle: inputs::cycle(&start, &references, |from| self.inputs.lookup(&key.namespace, from)),
             operator: cx.settings.operator.clone(),
             worker_image: cx.settings.worker_image.clone(),
-            related: self.intent.observe(&object),
+            related: self.intent.observe(&object, &runs),
+            runs,
             object,
         })
     }
@@ -60,10 +67,15 @@ impl Setup {
     /// Reconciles all intents of a kind. A change of an input or of a run enqueues its intent.
     pub fn intent<I: Intent>(&mut self, intent: I) -> Controls<I::Resource> {
         let objects = self.watch::<I::Resource>();
-        let runs = self.watch::<I::Run>();
+        let runs = self.watch_projected(run::project::<I::Run>);
         let pods = self.watch_own::<PodView>();
         let inputs = Inputs::watch(self);
-        let intents = Intents { intent, inputs: inputs.clone(), runs: Arc::clone(&runs), pods };
+        let intents = Intents {
+            intent,
+            inputs: inputs.clone(),
+            runs: by_intent::<I::Resource, _>(&runs),
+            pods: by_intent::<I::Resource, _>(&pods),
+        };
         let controls = self.control(intents, &objects).owns(&runs);
         inputs.enqueue_dependents(&controls, |object| inputs::references(&I::inputs(object)));
         controls

@@ -67,10 +67,11 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use crate::Blocked;
+use crate::{Blocked, condition};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::core::object::{HasSpec, HasStatus};
 use mlop_api::{
+    contract::condition_type,
     kinds::Kind,
     run::{Execution, Lineage, RunSpec},
     status::RunStatus,
@@ -98,6 +99,18 @@ pub trait RunResource: Kind + HasSpec<Spec: RunSpec> + HasStatus<Status = RunSta
 }
 
 impl<K> RunResource for K where K: Kind + HasSpec<Spec: RunSpec> + HasStatus<Status = RunStatus> {}
+
+fn has_succeeded<R: RunResource>(run: &R) -> bool {
+    run.status().is_some_and(|status| condition::is_true(&status.conditions, condition_type::SUCCEEDED))
+}
+
+/// Drops from a succeeded run the parts that only its attempts need, such as the user's code. Caches keep most runs in
+/// this state.
+pub(crate) fn project<R: RunResource>(run: &mut R) {
+    if has_succeeded(run) {
+        run.spec_mut().drop_work();
+    }
+}
 
 /// The part of an intent's spec that determines the output of its runs of kind `R`.
 pub type Content<R> = <<R as HasSpec>::Spec as RunSpec>::Content;

@@ -492,3 +492,22 @@ fn disruptions_cost_no_attempt_and_wait_longer_each_time() {
     let status = case.failed(user_error(), 20_000).status();
     assert_eq!((status.attempts, status.budget_start, status.disruptions), (11, 10, 0));
 }
+
+#[test]
+fn run_is_cached_without_its_work_after_success() {
+    let rows =
+        [(ConditionStatus::Unknown, "arima"), (ConditionStatus::False, "arima"), (ConditionStatus::True, "")];
+    for (succeeded, want) in rows {
+        let mut run = run().object;
+        run.spec.content.method = "arima".to_owned();
+        let status = run.status.get_or_insert_default();
+        Conditions::new(&mut status.conditions, 1, at(NOW)).set(
+            condition_type::SUCCEEDED,
+            succeeded,
+            Reason::Running,
+            "m",
+        );
+        super::project(&mut run);
+        assert_eq!(run.spec.content.method, want, "{succeeded:?}");
+    }
+}

@@ -3,10 +3,9 @@
 //! A cache takes in events of a watch and the API server's answers to our own writes. An answer is in the cache before
 //! the reconcile ends, so no controller acts on a state older than its own last write.
 
-use super::workqueue::Key;
-use crate::resource::Cached;
+use super::{index::Entries, workqueue::Key};
+use crate::resource::{Cached, Unavailable};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -17,6 +16,9 @@ use tokio::{sync::watch, time::Instant};
 
 /// How long a tombstone stays. No answer to a write that the API server carried out before the deletion takes longer.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(60);
+
+/// The annotation in which `kubectl apply` keeps the whole manifest.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A change of one object.
 pub struct Change<K> {
@@ -36,13 +38,20 @@ type Listener<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 
 /// The objects of one kind that the operator watches.
 pub struct Cache<K> {
+    project: fn(&mut K),
     objects: Mutex<Objects<K>>,
     listeners: Mutex<Vec<Listener<K>>>,
+    availability_listeners: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     synced: watch::Sender<bool>,
+    unavailable: watch::Sender<UnavailableScopes>,
 }
+
+/// The namespaces (none: all) whose objects cannot be listed, and why.
+pub(crate) type UnavailableScopes = BTreeMap<Option<String>, Unavailable>;
 
 struct Objects<K> {
     by_key: BTreeMap<Key, Arc<K>>,
+    indexes: Vec<Entries<K>>,
     /// The keys that each list under way has brought, by its namespace (none: all namespaces). Our own writes count,
     /// because the list may be older.
     lists: BTreeMap<Option<String>, BTreeSet<Key>>,
@@ -75,6 +84,18 @@ impl Tombstones {
 }
 
 impl<K> Objects<K> {
+    /// Puts `after` in the place of the object `key`, which it returns.
+    fn replace(&mut self, key: &Key, after: Option<&Arc<K>>) -> Option<Arc<K>> {
+        let before = match after {
+            Some(after) => self.by_key.insert(key.clone(), Arc::clone(after)),
+            None => self.by_key.remove(key),
+        };
+        for index in &mut self.indexes {
+            index.replace(key, before.as_deref(), after.map(AsRef::as_ref));
+        }
+        before
+    }
+
     fn mark_listed(&mut self, key: &Key) {
         for (scope, listed) in &mut self.lists {
             if covers(scope.as_deref(), key) {
@@ -84,33 +105,75 @@ impl<K> Objects<K> {
     }
 }
 
-impl<K: Resource + Clone> Default for Cache<K> {
+impl<K: Cached> Default for Cache<K> {
     fn default() -> Self {
+        Self::new(|_| ())
+    }
+}
+
+impl<K: Cached> Cache<K> {
+    /// A cache of objects without the parts that `project` drops.
+    pub(super) fn new(project: fn(&mut K)) -> Self {
         Self {
+            project,
             objects: Mutex::new(Objects {
                 by_key: BTreeMap::new(),
+                indexes: Vec::new(),
                 lists: BTreeMap::new(),
                 invalidated: false,
                 tombstones: Tombstones::default(),
             }),
             listeners: Mutex::default(),
+            availability_listeners: Mutex::default(),
             synced: watch::Sender::new(false),
+            unavailable: watch::Sender::default(),
         }
     }
-}
 
-impl<K: Resource + Clone + Send + Sync + 'static> Cache<K> {
+    /// Number of objects.
+    pub(super) fn len(&self) -> usize {
+        self.objects().by_key.len()
+    }
+
     /// The object with this key.
     pub fn get(&self, key: &Key) -> Option<Arc<K>> {
         self.objects().by_key.get(key).cloned()
     }
 
-    /// The objects of `namespace` that satisfy `filter`, sorted by name.
-    pub fn select(&self, namespace: &str, filter: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+    /// Those of the objects `names` of `namespace` that exist, by name.
+    pub fn named<'a>(
+        &self,
+        namespace: &str,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> BTreeMap<String, Arc<K>> {
         let objects = self.objects();
-        let from = Key::new(namespace, "");
-        let in_namespace = objects.by_key.range(from..).take_while(|(key, _)| key.namespace == namespace);
-        in_namespace.filter(|(_, object)| filter(object)).map(|(_, object)| Arc::clone(object)).collect()
+        let known = |name: &str| {
+            let object = objects.by_key.get(&Key::new(namespace, name))?;
+            Some((name.to_owned(), Arc::clone(object)))
+        };
+        names.into_iter().filter_map(known).collect()
+    }
+
+    /// Adds an index and returns its position.
+    pub(super) fn add_index(&self, mut index: Entries<K>) -> usize {
+        let mut objects = self.objects();
+        index.fill(&objects.by_key);
+        objects.indexes.push(index);
+        objects.indexes.len() - 1
+    }
+
+    /// The objects of `namespace` with `value` in the index at `position`, sorted by name.
+    pub(super) fn indexed(&self, position: usize, namespace: &str, value: &str) -> Vec<Arc<K>> {
+        let objects = self.objects();
+        let names = objects.indexes.get(position).into_iter().flat_map(|index| index.names(namespace, value));
+        names.filter_map(|name| objects.by_key.get(&Key::new(namespace, name)).cloned()).collect()
+    }
+
+    /// The keys of those objects.
+    pub(super) fn indexed_keys(&self, position: usize, namespace: &str, value: &str) -> Vec<Key> {
+        let objects = self.objects();
+        let names = objects.indexes.get(position).into_iter().flat_map(|index| index.names(namespace, value));
+        names.map(|name| Key::new(namespace, name)).collect()
     }
 
     /// All keys.
@@ -121,6 +184,40 @@ impl<K: Resource + Clone + Send + Sync + 'static> Cache<K> {
     /// Calls `listener` after every later change.
     pub fn on_change(&self, listener: impl Fn(&Change<K>) + Send + Sync + 'static) {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
+    }
+
+    /// Calls `listener` after the objects of a namespace became available or unavailable.
+    pub(crate) fn on_availability(&self, listener: impl Fn() + Send + Sync + 'static) {
+        let mut listeners = self.availability_listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.push(Box::new(listener));
+    }
+
+    /// Why the objects of `namespace` cannot be listed; none if they can.
+    pub(crate) fn unavailable(&self, namespace: &str) -> Option<Unavailable> {
+        let scopes = self.unavailable.borrow();
+        scopes.get(&None).or_else(|| scopes.get(&Some(namespace.to_owned()))).copied()
+    }
+
+    /// The namespaces whose objects cannot be listed.
+    pub(crate) fn unavailable_scopes(&self) -> watch::Receiver<UnavailableScopes> {
+        self.unavailable.subscribe()
+    }
+
+    /// Records whether the objects of `scope` can be listed.
+    pub(crate) fn set_unavailable(&self, scope: &Option<String>, why: Option<Unavailable>) {
+        let is_new = self.unavailable.send_if_modified(|scopes| {
+            let before = match why {
+                Some(why) => scopes.insert(scope.clone(), why),
+                None => scopes.remove(scope),
+            };
+            before != why
+        });
+        if is_new {
+            for listener in self.availability_listeners.lock().unwrap_or_else(PoisonError::into_inner).iter()
+            {
+                listener();
+            }
+        }
     }
 
     /// Turns true when the first list is complete.
@@ -154,7 +251,13 @@ impl<K: Resource + Clone + Send + Sync + 'static> Cache<K> {
     }
 
     fn put_if(&self, mut object: K, wanted: impl Fn(&Objects<K>, Option<&K>) -> bool) {
-        object.meta_mut().managed_fields = None;
+        let meta = object.meta_mut();
+        meta.managed_fields = None;
+        if let Some(annotations) = &mut meta.annotations {
+            annotations.remove(LAST_APPLIED);
+        }
+        object.project();
+        (self.project)(&mut object);
         let key = Key::of(object.meta());
         let after = Arc::new(object);
         let before = {
@@ -163,7 +266,7 @@ impl<K: Resource + Clone + Send + Sync + 'static> Cache<K> {
             match objects.by_key.get(&key) {
                 known if !wanted(&objects, known.map(AsRef::as_ref)) => return,
                 Some(known) if trusted && !is_newer(after.meta(), known.meta()) => return,
-                _ => objects.by_key.insert(key.clone(), Arc::clone(&after)),
+                _ => objects.replace(&key, Some(&after)),
             }
         };
         self.notify(&Change { key, before, after: Some(after) });
@@ -176,7 +279,7 @@ impl<K: Resource + Clone + Send + Sync + 'static> Cache<K> {
             uid.into_iter().for_each(|uid| objects.tombstones.insert(uid));
             match objects.by_key.get(key) {
                 Some(known) if uid.is_none() || known.meta().uid.as_deref() == uid => {
-                    objects.by_key.remove(key)
+                    objects.replace(key, None)
                 }
                 _ => None,
             }

@@ -1,5 +1,6 @@
 //! Metrics in Prometheus' format, under the names that controller-runtime made common.
 
+use crate::resource::Unavailable;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -30,6 +31,18 @@ pub struct ReasonLabels {
     pub reason: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    pub kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct UnavailableLabels {
+    pub resource: String,
+    /// Empty: all namespaces.
+    pub namespace: String,
+}
+
 /// All metrics of one operator.
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -38,6 +51,9 @@ pub struct Metrics {
     pub depth: Family<ControllerLabel, Gauge>,
     pub events: Family<ReasonLabels, Counter>,
     pub leading: Gauge,
+    /// Objects in the caches.
+    pub cached: Family<KindLabel, Gauge>,
+    pub unavailable: Family<UnavailableLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -50,6 +66,8 @@ impl Default for Metrics {
         let depth = Family::default();
         let events = Family::default();
         let leading = Gauge::default();
+        let cached = Family::<KindLabel, Gauge>::default();
+        let unavailable = Family::<UnavailableLabels, Gauge>::default();
         registry.register("mlop_reconcile", "Reconciles by result", reconciles.clone());
         registry.register(
             "mlop_reconcile_time_seconds",
@@ -59,11 +77,40 @@ impl Default for Metrics {
         registry.register("mlop_workqueue_depth", "Objects that wait for a reconcile", depth.clone());
         registry.register("mlop_events", "Events by reason", events.clone());
         registry.register("mlop_leading", "1 while this process holds the lease", leading.clone());
-        Self { registry: Mutex::new(registry), reconciles, reconcile_seconds, depth, events, leading }
+        registry.register("mlop_cache_objects", "Objects in the cache of a kind", cached.clone());
+        registry.register(
+            "mlop_watch_unavailable",
+            "1 while a resource cannot be listed because it is not served or forbidden",
+            unavailable.clone(),
+        );
+        Self {
+            registry: Mutex::new(registry),
+            reconciles,
+            reconcile_seconds,
+            depth,
+            events,
+            leading,
+            cached,
+            unavailable,
+        }
     }
 }
 
 impl Metrics {
+    /// Reports whether a resource can be listed in a namespace (none: in all).
+    pub(super) fn set_unavailable(&self, resource: &str, namespace: Option<&str>, why: Option<Unavailable>) {
+        let namespace = namespace.unwrap_or_default().to_owned();
+        let labels = UnavailableLabels { resource: resource.to_owned(), namespace };
+        match why {
+            Some(_) => {
+                self.unavailable.get_or_create(&labels).set(1);
+            }
+            None => {
+                self.unavailable.remove(&labels);
+            }
+        }
+    }
+
     /// The metrics as text.
     pub fn render(&self) -> String {
         let mut text = String::new();

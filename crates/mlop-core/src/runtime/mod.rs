@@ -8,6 +8,7 @@ pub(crate) mod controller;
 pub(crate) mod error;
 pub(crate) mod execute;
 pub(crate) mod health;
+pub(crate) mod index;
 pub mod leader_election;
 pub(crate) mod logging;
 pub(crate) mod metrics;

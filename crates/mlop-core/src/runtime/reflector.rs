@@ -1,10 +1,15 @@
 //! Feeds a cache from the watches of its kind.
 
-use super::{backoff::WatchBackoff, cache::Cache, workqueue::Key};
-use crate::resource::{ApiKind, Cached};
+use super::{
+    backoff::WatchBackoff,
+    cache::Cache,
+    metrics::{KindLabel, Metrics},
+    workqueue::Key,
+};
+use crate::resource::{ApiKind, Cached, Unavailable};
 use futures::{StreamExt, stream::SelectAll};
 use kube::{
-    Api, Resource,
+    Api,
     core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::{
         WatchStreamExt,
@@ -31,6 +36,7 @@ pub(crate) struct Source<K> {
     pub labels: Option<String>,
     /// Notified when the API server was out of reach or restored: a watch may then stay silent without an error.
     pub relist: Arc<Notify>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// Feeds `cache` until the process ends. Failed watches restart; the function never returns.
@@ -39,7 +45,7 @@ where
     K: Cached,
     K::DynamicType: Clone,
 {
-    let Source { kind, scopes, labels, relist } = source;
+    let Source { kind, scopes, labels, relist, metrics } = source;
     let config = watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS).page_size(PAGE_SIZE);
     let config = match labels {
         Some(labels) => config.labels(&labels),
@@ -66,20 +72,29 @@ where
             Some(next) = streams.next() => next,
             else => return,
         };
-        match event {
-            Ok(Event::InitDone) => {
-                cache.end_list(&scope);
-                pending.remove(&scope);
-                if pending.is_empty() {
-                    cache.end_sync();
-                }
+        let listed = match &event {
+            Ok(Event::InitDone) => Some(None),
+            Err(error) => unavailable(error).map(Some),
+            Ok(_) => None,
+        };
+        take_in(&cache, &kind, scope.clone(), event);
+        // A kind or a namespace that is absent counts as listed, so that the others do not wait for it.
+        if let Some(why) = listed {
+            cache.set_unavailable(&scope, why);
+            metrics.set_unavailable(&kind.plural, scope.as_deref(), why);
+            pending.remove(&scope);
+            if pending.is_empty() {
+                cache.end_sync();
             }
-            event => take_in(&cache, &kind, scope, event),
         }
+        metrics
+            .cached
+            .get_or_create(&KindLabel { kind: kind.kind.clone() })
+            .set(i64::try_from(cache.len()).unwrap_or(i64::MAX));
     }
 }
 
-fn take_in<K: Resource + Clone + Send + Sync + 'static>(
+fn take_in<K: Cached>(
     cache: &Cache<K>,
     kind: &ApiKind,
     scope: Option<String>,
@@ -99,20 +114,31 @@ fn take_in<K: Resource + Clone + Send + Sync + 'static>(
         }
         Err(error) => {
             tracing::warn!(kind = %kind, %error, "watch failed; restarting it");
-            if is_not_served(&error) {
+            // The objects of a kind that is not served are gone with it, and no event reports that. Those that may not be
+            // listed may exist.
+            if unavailable(&error) == Some(Unavailable::NotServed) {
                 cache.end_list(&scope);
             }
         }
     }
 }
 
-/// Whether the API server does not serve the kind. Its objects are gone with it, and no event reports that.
-fn is_not_served(error: &watcher::Error) -> bool {
+/// Whether the error says that the objects cannot be listed for now.
+fn unavailable(error: &watcher::Error) -> Option<Unavailable> {
     use watcher::Error::{InitialListFailed, WatchStartFailed};
-    matches!(error, InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status)) if status.code == 404)
+    match error {
+        InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status)) => {
+            match status.code {
+                404 => Some(Unavailable::NotServed),
+                403 => Some(Unavailable::Forbidden),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
 }
 
-fn put<K: Resource + Clone + Send + Sync + 'static>(
+fn put<K: Cached>(
     cache: &Cache<K>,
     kind: &ApiKind,
     object: Result<K, InvalidObject>,
@@ -134,7 +160,10 @@ mod tests {
     use crate::resource::PodView;
     use kube::client::Body;
     use serde_json::json;
-    use std::time::Duration;
+    use std::{
+        sync::atomic::{AtomicU16, Ordering},
+        time::Duration,
+    };
     use tower::BoxError;
 
     /// A server that lists one pod and refuses to watch its kind.
@@ -157,6 +186,7 @@ mod tests {
             scopes: vec![(None, Api::all(client))],
             labels: None,
             relist: Arc::default(),
+            metrics: Arc::default(),
         };
         let changes = Arc::new(Notify::new());
         let notify = Arc::clone(&changes);
@@ -176,6 +206,81 @@ mod tests {
         tokio::select! {
             () = reflect(source, Arc::clone(&cache)) => unreachable!("a reflector never ends"),
             outcome = tokio::time::timeout(Duration::from_secs(60), emptied) => outcome.unwrap(),
+        }
+    }
+
+    /// A client whose lists of namespace `b` have the status `code`. Those of `a` and accepted ones have one pod.
+    fn listing(code: &Arc<AtomicU16>) -> kube::Client {
+        let code = Arc::clone(code);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let code = Arc::clone(&code);
+            async move {
+                if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+                    return std::future::pending::<Result<_, BoxError>>().await;
+                }
+                let namespace = if request.uri().path().contains("/b/") { "b" } else { "a" };
+                let status = if namespace == "b" { code.load(Ordering::Relaxed) } else { 200 };
+                let pod = json!({"metadata": {"namespace": namespace, "name": "p", "uid": namespace, "resourceVersion": "1"}});
+                let answer = match status {
+                    200 => json!({"metadata": {"resourceVersion": "1"}, "items": [pod]}),
+                    code => json!({"kind": "Status", "status": "Failure", "code": code}),
+                };
+                Ok(http::Response::builder()
+                    .status(status)
+                    .body(Body::from(answer.to_string().into_bytes()))?)
+            }
+        });
+        kube::Client::new(service, "a")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn absent_namespace_counts_as_empty_until_it_is_there() {
+        for (status, why) in [(404, Unavailable::NotServed), (403, Unavailable::Forbidden)] {
+            let code = Arc::new(AtomicU16::new(status));
+            let client = listing(&code);
+            let scope =
+                |namespace: &str| (Some(namespace.to_owned()), Api::namespaced(client.clone(), namespace));
+            let cache: Arc<Cache<PodView>> = Arc::default();
+            let relist = Arc::new(Notify::new());
+            let source = Source {
+                kind: ApiKind::of::<PodView>(),
+                scopes: vec![scope("a"), scope("b")],
+                labels: None,
+                relist: Arc::clone(&relist),
+                metrics: Arc::default(),
+            };
+            let metrics = Arc::clone(&source.metrics);
+            let changes = Arc::new(Notify::new());
+            let notify = Arc::clone(&changes);
+            cache.on_availability(move || notify.notify_one());
+            let namespaces = || cache.keys().into_iter().map(|key| key.namespace).collect::<Vec<_>>();
+            let told =
+                || metrics.render().contains("mlop_watch_unavailable{resource=\"pods\",namespace=\"b\"} 1");
+            let story = async {
+                cache.synced().wait_for(|synced| *synced).await.unwrap();
+                assert_eq!((cache.unavailable("b"), cache.unavailable("a")), (Some(why), None), "{status}");
+                assert_eq!((namespaces(), told()), (vec!["a".to_owned()], true), "{status}");
+                changes.notified().await;
+
+                code.store(200, Ordering::Relaxed);
+                changes.notified().await;
+                assert_eq!((cache.unavailable("b"), told()), (None, false), "{status}");
+                assert_eq!(namespaces(), ["a", "b"], "{status}");
+
+                code.store(status, Ordering::Relaxed);
+                relist.notify_one();
+                changes.notified().await;
+                let known = namespaces().contains(&"b".to_owned());
+                assert_eq!(
+                    known,
+                    why == Unavailable::Forbidden,
+                    "objects of a kind that is not served are gone"
+                );
+            };
+            tokio::select! {
+                () = reflect(source, Arc::clone(&cache)) => unreachable!("a reflector never ends"),
+                outcome = tokio::time::timeout(Duration::from_secs(60), story) => outcome.unwrap(),
+            }
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The watches and controllers of an operator: filled in by its `install`, then run as one.
 
 use super::{
-    cache::{Cache, WriteThrough},
+    cache::{Cache, UnavailableScopes, WriteThrough},
     context::{Clock, Context, Settings},
     controller::{Controller, Reconciler},
+    health::Readiness,
     metrics::Metrics,
     reflector::{Source, reflect},
     triggers::Controls,
@@ -29,6 +30,14 @@ use tokio::{
     task::JoinSet,
 };
 
+/// The state of a watch, for probes.
+#[derive(Clone)]
+struct Watch {
+    plural: String,
+    synced: watch::Receiver<bool>,
+    unavailable: watch::Receiver<UnavailableScopes>,
+}
+
 type Task = BoxFuture<'static, ()>;
 /// The type of the cached objects, their kind, and the label selector of the watch.
 type WatchId = (TypeId, ApiKind, Option<String>);
@@ -48,7 +57,7 @@ pub struct Setup {
     caches: BTreeMap<WatchId, Box<dyn Any + Send>>,
     write_through: BTreeMap<ApiKind, Arc<dyn WriteThrough>>,
     reflectors: Vec<Task>,
-    pub(crate) synced: Vec<(String, watch::Receiver<bool>)>,
+    watches: Vec<Watch>,
     controllers: Vec<Box<dyn FnOnce(Arc<Context>) -> Task + Send>>,
 }
 
@@ -65,13 +74,33 @@ impl Setup {
             caches: BTreeMap::new(),
             write_through: BTreeMap::new(),
             reflectors: Vec::new(),
-            synced: Vec::new(),
+            watches: Vec::new(),
             controllers: Vec::new(),
         }
     }
 
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Reads the state of all watches.
+    pub(crate) fn readiness(&self) -> impl Fn() -> Readiness + Send + Sync + 'static {
+        let watches = self.watches.clone();
+        move || {
+            let unsynced = watches.iter().filter(|watch| !*watch.synced.borrow());
+            let unavailable = watches.iter().flat_map(|watch| {
+                let scopes = watch.unavailable.borrow();
+                let texts = scopes.iter().map(|(scope, why)| match scope {
+                    Some(namespace) => format!("{} in {namespace}: {why}", watch.plural),
+                    None => format!("{}: {why}", watch.plural),
+                });
+                texts.collect::<Vec<_>>()
+            });
+            Readiness {
+                unsynced: unsynced.map(|watch| watch.plural.clone()).collect(),
+                unavailable: unavailable.collect(),
+            }
+        }
     }
 
     /// The sender by which leader election orders a new list of everything.
@@ -84,7 +113,15 @@ impl Setup {
     where
         K: Cached + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        self.watch_typed(None)
+        self.watch_typed(None, |_| ())
+    }
+
+    /// Watches all objects of a kind without the parts that `project` drops.
+    pub(crate) fn watch_projected<K>(&mut self, project: fn(&mut K)) -> Arc<Cache<K>>
+    where
+        K: Cached + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        self.watch_typed(None, project)
     }
 
     /// Watches the objects of a kind that this operator has created.
@@ -92,7 +129,7 @@ impl Setup {
     where
         K: Cached + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        self.watch_typed(Some(self.own_label()))
+        self.watch_typed(Some(self.own_label()), |_| ())
     }
 
     /// Watches the children of a kind that this operator applies.
@@ -118,7 +155,7 @@ impl Setup {
         format!("{}={}", labels::OPERATOR, self.settings.operator)
     }
 
-    fn watch_typed<K>(&mut self, labels: Option<String>) -> Arc<Cache<K>>
+    fn watch_typed<K>(&mut self, labels: Option<String>, project: fn(&mut K)) -> Arc<Cache<K>>
     where
         K: Cached + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
@@ -128,7 +165,7 @@ impl Setup {
             None => Api::all(client.clone()),
         };
         let kind = ApiKind::of::<K>();
-        let cache = self.reflect(kind.clone(), api, labels);
+        let cache = self.reflect(kind.clone(), api, labels, project);
         self.write_through.insert(kind, Arc::clone(&cache) as Arc<dyn WriteThrough>);
         cache
     }
@@ -142,7 +179,7 @@ impl Setup {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
         };
-        self.reflect(kind, api, labels)
+        self.reflect(kind, api, labels, |_| ())
     }
 
     /// The cache of these objects, fed by a reflector.
@@ -151,6 +188,7 @@ impl Setup {
         kind: ApiKind,
         api: impl Fn(Option<&str>) -> Api<DeserializeGuard<K>>,
         labels: Option<String>,
+        project: fn(&mut K),
     ) -> Arc<Cache<K>>
     where
         K: Cached,
@@ -160,16 +198,20 @@ impl Setup {
         if let Some(cache) = self.caches.get(&id).and_then(|cache| cache.downcast_ref::<Arc<Cache<K>>>()) {
             return Arc::clone(cache);
         }
-        let cache = Arc::new(Cache::default());
+        let cache = Arc::new(Cache::new(project));
         self.caches.insert(id, Box::new(Arc::clone(&cache)));
-        self.synced.push((kind.plural.clone(), cache.synced()));
+        self.watches.push(Watch {
+            plural: kind.plural.clone(),
+            synced: cache.synced(),
+            unavailable: cache.unavailable_scopes(),
+        });
         let scopes = match self.settings.namespaces.as_slice() {
             [] => vec![(None, api(None))],
             namespaces => namespaces.iter().map(|ns| (Some(ns.clone()), api(Some(ns)))).collect(),
         };
         let relist = Arc::new(Notify::new());
         self.relists.push(Arc::clone(&relist));
-        let source = Source { kind, scopes, labels, relist };
+        let source = Source { kind, scopes, labels, relist, metrics: Arc::clone(&self.metrics) };
         self.reflectors.push(Box::pin(reflect(source, Arc::clone(&cache))));
         cache
     }
@@ -209,9 +251,9 @@ impl Setup {
         for reflector in self.reflectors {
             tasks.spawn(reflector);
         }
-        for (_, mut synced) in self.synced {
+        for mut watch in self.watches {
             tokio::select! {
-                _ = synced.wait_for(|synced| *synced) => {}
+                _ = watch.synced.wait_for(|synced| *synced) => {}
                 Some(ended) = tasks.join_next() => return unexpected_end(ended),
             }
         }

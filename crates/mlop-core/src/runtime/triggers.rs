@@ -2,6 +2,7 @@
 
 use super::{
     cache::Cache,
+    index::Index,
     workqueue::{Key, Workqueue},
 };
 use crate::resource::Cached;
@@ -23,32 +24,48 @@ impl<K> Clone for Controls<K> {
 
 impl<K: Cached> Controls<K> {
     /// Every change of an object enqueues it.
-    pub(super) fn new(objects: &Arc<Cache<K>>, queue: &Arc<Workqueue>) -> Self {
+    pub(crate) fn new(objects: &Arc<Cache<K>>, queue: &Arc<Workqueue>) -> Self {
         let controls = Self { objects: Arc::clone(objects), queue: Arc::clone(queue) };
-        enqueue_on(objects, queue, |object| Some(Key::of(object.meta())));
+        enqueue_on(objects, queue, |object| [Key::of(object.meta())]);
         controls
     }
 
-    /// A change of an object of `others` enqueues the objects of its namespace that depend on it.
+    /// A change of an object of `others` enqueues the objects of its namespace that use it. `names` returns the names of
+    /// the objects of `others` that an object uses.
     pub fn enqueue_on<C: Cached>(
         self,
         others: &Arc<Cache<C>>,
-        depends: impl Fn(&K, &C) -> bool + Send + Sync + 'static,
+        names: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
-        let controls = self.clone();
-        others.on_change(move |change| {
-            if let Some(other) = change.object() {
-                controls.enqueue(&change.key.namespace, |object| depends(object, other));
-            }
-        });
+        let users = self.index(names);
+        self.enqueue_keys(others, move |other: &C| {
+            let Key { namespace, name } = Key::of(other.meta());
+            users.keys(&namespace, &name)
+        })
+    }
+
+    /// A change of an object of `others` enqueues the keys that `keys` returns for it.
+    pub fn enqueue_keys<C: Cached>(
+        self,
+        others: &Arc<Cache<C>>,
+        keys: impl Fn(&C) -> Vec<Key> + Send + Sync + 'static,
+    ) -> Self {
+        enqueue_on(others, &self.queue, keys);
         self
     }
 
-    /// Enqueues the objects of `namespace` that satisfy `filter`.
-    pub fn enqueue(&self, namespace: &str, filter: impl Fn(&K) -> bool) {
-        for object in self.objects.select(namespace, filter) {
-            self.queue.enqueue(Key::of(object.meta()));
-        }
+    /// An index of the objects.
+    pub(crate) fn index(&self, values: impl Fn(&K) -> Vec<String> + Send + Sync + 'static) -> Index<K> {
+        Index::new(&self.objects, values)
+    }
+
+    /// Enqueues every object.
+    pub(crate) fn enqueue_all(&self) {
+        self.enqueue(self.objects.keys());
+    }
+
+    pub(crate) fn enqueue(&self, keys: impl IntoIterator<Item = Key>) {
+        keys.into_iter().for_each(|key| self.queue.enqueue(key));
     }
 }
 
@@ -61,9 +78,7 @@ impl<K: Cached + Resource<DynamicType = ()>> Controls<K> {
 
     /// A change of an attempt's pod or Job enqueues its run.
     pub fn owns_attempts<C: Cached>(self, attempts: &Arc<Cache<C>>) -> Self {
-        enqueue_on(attempts, &self.queue, |child| {
-            labelled_key(child, labels::RUN, labels::RUN_KIND, &K::kind(&()))
-        });
+        enqueue_on(attempts, &self.queue, run_key::<K, C>);
         self
     }
 }
@@ -73,6 +88,29 @@ pub fn intent_key<P: Resource<DynamicType = ()>, C: Resource>(child: &C) -> Opti
     labelled_key(child, labels::INTENT, labels::INTENT_KIND, &P::kind(&()))
 }
 
+/// The key of the run of kind `R` that an attempt's pod or Job was made for, from its labels.
+fn run_key<R: Resource<DynamicType = ()>, C: Resource>(attempt: &C) -> Option<Key> {
+    labelled_key(attempt, labels::RUN, labels::RUN_KIND, &R::kind(&()))
+}
+
+/// The children of each object of kind `P`, by the name that their labels carry.
+pub fn by_intent<P, C>(children: &Arc<Cache<C>>) -> Index<C>
+where
+    P: Resource<DynamicType = ()>,
+    C: Cached,
+{
+    Index::new(children, |child| intent_key::<P, C>(child).map(|key| key.name).into_iter().collect())
+}
+
+/// The pods or Jobs of each run of kind `R`, by the name that their labels carry.
+pub(crate) fn by_run<R, C>(attempts: &Arc<Cache<C>>) -> Index<C>
+where
+    R: Resource<DynamicType = ()>,
+    C: Cached,
+{
+    Index::new(attempts, |attempt| run_key::<R, C>(attempt).map(|key| key.name).into_iter().collect())
+}
+
 fn labelled_key<C: Resource>(child: &C, name: &str, kind: &str, wanted: &str) -> Option<Key> {
     let labels = child.meta().labels.as_ref()?;
     let name = labels.get(name)?;
@@ -80,15 +118,15 @@ fn labelled_key<C: Resource>(child: &C, name: &str, kind: &str, wanted: &str) ->
     (labels.get(kind)? == wanted).then(|| Key::new(namespace, name))
 }
 
-/// Every change in `cache` enqueues the key that `key` returns.
-fn enqueue_on<C: Cached>(
+/// Every change in `cache` enqueues the keys that `keys` returns.
+fn enqueue_on<C: Cached, I: IntoIterator<Item = Key>>(
     cache: &Arc<Cache<C>>,
     queue: &Arc<Workqueue>,
-    key: impl Fn(&C) -> Option<Key> + Send + Sync + 'static,
+    keys: impl Fn(&C) -> I + Send + Sync + 'static,
 ) {
     let queue = Arc::clone(queue);
     cache.on_change(move |change| {
-        if let Some(key) = change.object().and_then(|object| key(object)) {
+        for key in change.object().into_iter().flat_map(|object| keys(object)) {
             queue.enqueue(key);
         }
     });
@@ -161,8 +199,7 @@ mod tests {
     async fn related_object_enqueues_its_dependents_in_the_namespace() {
         let Setting { controls, queue } = setting().await;
         let runs: Arc<Cache<ForecastRun>> = Arc::default();
-        let depends = |intent: &Forecast, run: &ForecastRun| intent.spec.pin == run.metadata.name;
-        let _controls = controls.enqueue_on(&runs, depends);
+        let _controls = controls.enqueue_on(&runs, |intent| intent.spec.pin.clone().into_iter().collect());
         let mut run = ForecastRun::new("a", ForecastRunSpec::default());
         run.metadata.namespace = Some("ns".into());
         runs.put(run);

@@ -21,7 +21,7 @@ use tokio::{
 const BURST: u32 = 30;
 /// Time between reconciles of one key in the long run.
 const PACE: Duration = Duration::from_secs(1);
-/// Number of rates above which those without effect are dropped.
+/// Least number of rates at which those without effect are dropped.
 const RATES_KEPT: usize = 1024;
 
 /// Namespace and name of an object.
@@ -65,6 +65,9 @@ struct State {
     timer_of: BTreeMap<Key, Instant>,
     /// When the reconciles of a key would be over at one per [`PACE`] (generic cell rate algorithm).
     rates: BTreeMap<Key, Instant>,
+    /// Number of rates at which those without effect are dropped next: twice the number that was left last time, so that
+    /// dropping costs each reconcile the same however many there are.
+    rates_limit: usize,
 }
 
 impl Workqueue {
@@ -150,8 +153,9 @@ impl State {
 
     /// Counts a reconcile, or returns when the next one may start.
     fn pace(&mut self, key: &Key, now: Instant) -> Option<Instant> {
-        if self.rates.len() > RATES_KEPT {
+        if self.rates.len() > self.rates_limit.max(RATES_KEPT) {
             self.rates.retain(|_, over| *over > now);
+            self.rates_limit = 2 * self.rates.len();
         }
         let over = self.rates.get(key).map_or(now, |over| (*over).max(now));
         let ahead = PACE * (BURST - 1);

@@ -19,7 +19,13 @@ pub(crate) fn input(name: &str, object: Option<Value>) -> InputState {
         plural: "datasets".into(),
     };
     let object: Option<InputObject> = object.map(|object| serde_json::from_value(object).unwrap());
-    InputState { name: name.to_owned(), from, kind: Some(kind), object: object.map(Arc::new) }
+    InputState {
+        name: name.to_owned(),
+        from,
+        kind: Some(kind),
+        object: object.map(Arc::new),
+        unavailable: None,
+    }
 }
 
 /// An input that does not exist.

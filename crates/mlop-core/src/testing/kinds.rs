@@ -81,6 +81,9 @@ impl RunSpec for ForecastRunSpec {
     fn digested_store(&self) -> Option<&str> {
         Some("files")
     }
+    fn drop_work(&mut self) {
+        self.content.method.clear();
+    }
 }
 
 impl Flow for ForecastSpec {

@@ -87,7 +87,7 @@ impl Intent for Stage {
     type Run = FeatureSnapshot;
     type Related = ();
 
-    fn observe(&self, _: &FeatureView) {}
+    fn observe(&self, _: &FeatureView, _: &[Arc<FeatureSnapshot>]) {}
 
     fn flow(object: &FeatureView) -> &dyn Flow {
         &object.spec
@@ -149,6 +149,7 @@ pub fn observed(
         name: input.name,
         from: input.from,
         object: object.as_ref().map(Shared::arc),
+        unavailable: None,
     });
     Observed {
         inputs: states.collect(),

@@ -39,7 +39,7 @@ impl<const ACTIVATES: bool> Intent for Forecasts<ACTIVATES> {
     type Related = Option<&'static str>;
     const ACTIVATES: bool = ACTIVATES;
 
-    fn observe(&self, _: &Forecast) -> Self::Related {
+    fn observe(&self, _: &Forecast, _: &[Arc<ForecastRun>]) -> Self::Related {
         None
     }
 
