@@ -1,6 +1,6 @@
-//! Every file, directory and heading that a document names exists.
+//! Every file, directory, heading and test that a document names exists.
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
@@ -11,9 +11,13 @@ use super::tree::Tree;
 /// Names that stand for files of users or of other places.
 const ELSEWHERE: [&str; 1] = ["target/"];
 
-/// Each link and path that leads nowhere.
+/// Documents whose code spans of four words and more are names of tests.
+const RELIABILITY: &str = "docs/reliability";
+
+/// Each link and path that leads nowhere, and each test that does not exist.
 pub fn findings(tree: &Tree) -> Result<Vec<String>> {
     let patterns = Patterns::new()?;
+    let functions = functions(tree, &patterns)?;
     let mut headings = BTreeMap::new();
     for path in tree.with_extension(&["md"]) {
         headings.insert(path, anchors(&tree.read(path)?));
@@ -28,6 +32,10 @@ pub fn findings(tree: &Tree) -> Result<Vec<String>> {
             }
             let named = patterns.paths(text).filter(|name| !exists(tree, name));
             wrong.extend(named.map(|name| format!("there is no file {name}")));
+            if path.starts_with(RELIABILITY) {
+                let lost = patterns.tests(text).filter(|name| !functions.contains(*name));
+                wrong.extend(lost.map(|name| format!("there is no test {name}")));
+            }
             findings.extend(wrong.into_iter().map(|what| format!("{}:{line}: {what}", path.display())));
         }
     }
@@ -38,6 +46,8 @@ struct Patterns {
     link: Regex,
     code: Regex,
     file: Regex,
+    test: Regex,
+    function: Regex,
 }
 
 impl Patterns {
@@ -49,6 +59,8 @@ impl Patterns {
             file: Regex::new(
                 r"^((crates|operators|charts|docs|e2e|fuzz|xtask)/[\w./-]*|[\w./-]+\.(rs|md))$",
             )?,
+            test: Regex::new(r"^[a-z0-9]+(_[a-z0-9]+){3,}$")?,
+            function: Regex::new(r"\bfn ([a-z0-9_]+)\(")?,
         })
     }
 
@@ -63,10 +75,28 @@ impl Patterns {
     }
 
     fn paths<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
-        let quoted = self.code.captures_iter(text).filter_map(|found| Some(found.get(1)?.as_str()));
         let elsewhere = |name: &str| ELSEWHERE.iter().any(|prefix| name.starts_with(prefix));
-        quoted.filter(move |name| self.file.is_match(name) && !elsewhere(name))
+        self.quoted(text).filter(move |name| self.file.is_match(name) && !elsewhere(name))
     }
+
+    fn tests<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
+        self.quoted(text).filter(|name| self.test.is_match(name))
+    }
+
+    fn quoted<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
+        self.code.captures_iter(text).filter_map(|found| Some(found.get(1)?.as_str()))
+    }
+}
+
+/// The names of all functions of the repository.
+fn functions(tree: &Tree, patterns: &Patterns) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for path in tree.with_extension(&["rs"]) {
+        let text = tree.read(path)?;
+        let found = patterns.function.captures_iter(&text);
+        names.extend(found.filter_map(|found| Some(found.get(1)?.as_str().to_owned())));
+    }
+    Ok(names)
 }
 
 /// The lines outside of code blocks, with their numbers.
@@ -151,6 +181,8 @@ mod tests {
         let text = patterns.without_code(lines[0].1);
         assert_eq!(patterns.links(&text).collect::<Vec<_>>(), ["docs/a.md#b", "e.rs"]);
         assert_eq!(patterns.paths(lines[0].1).collect::<Vec<_>>(), ["crates/x/", "step.rs"]);
+        let tests = patterns.tests("`a_pin_selects_a_run`, `object_store`, a_word_without_quotes");
+        assert_eq!(tests.collect::<Vec<_>>(), ["a_pin_selects_a_run"]);
     }
 
     #[test]
