@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_good_store_is_left_as_it_was() {
+    async fn probe_leaves_a_good_store_unchanged() {
         let store = ObjectStoreHandle::in_memory("raw");
         let result = probe(&store, &subject()).await.unwrap();
         assert_eq!(result.summary.as_deref(), Some("readable and writable"));
@@ -86,14 +86,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_probe_succeeds_after_an_interrupted_one() {
+    async fn probe_succeeds_after_an_interrupted_one() {
         let store = ObjectStoreHandle::in_memory("raw");
         store.create(".mlop-probe/uid-1-1", CONTENT).await.unwrap();
         probe(&store, &subject()).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_store_that_does_not_answer_is_unreachable() {
+    async fn silent_store_is_unreachable() {
         let address = Store {
             name: "raw".into(),
             endpoint: "http://127.0.0.1:1".into(),

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listing_is_sorted_and_filtered() {
+    async fn listing_is_sorted_and_filtered() {
         let source = store(&["f/2.csv", "f/1.csv", "f/x/3.csv", "f/read.me", "g/4.csv"]).await;
         source.create("f/empty.csv", "").await.unwrap();
         assert_eq!(keys(&source, "f/", &["*.csv"]).await, ["f/1.csv", "f/2.csv"]);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unchanged_source_has_an_unchanged_digest() {
+    async fn unchanged_source_has_an_unchanged_digest() {
         let source = store(&["a.csv", "b.csv"]).await;
         let output = ObjectStoreHandle::in_memory("data");
         let work = work(&source, "", &["*.csv"]);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_scan_without_a_match_is_terminal() {
+    async fn scan_without_a_match_is_terminal() {
         let source = store(&["a.csv"]).await;
         let failure = scan(&source, &source, &work(&source, "x/", &["*.csv"])).await.unwrap_err();
         assert_eq!((failure.reason, failure.retryable), (Reason::SourceEmpty, false));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_altered_listing_is_refused() {
+    async fn altered_listing_is_refused() {
         let source = store(&["a.csv"]).await;
         let digest = scan(&source, &source, &work(&source, "", &[])).await.unwrap().digest.unwrap();
         let key = format!("listings/{}.json", digest.hex());

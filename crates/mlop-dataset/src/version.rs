@@ -6,9 +6,10 @@
 //! | module | does |
 //! |---|---|
 //! | `source` | an object's bytes, in the listed state |
-//! | `content`, `decompress`, `encoding` | what the bytes are, and text out of them |
+//! | `content`, `decompress`, `encoding` | recognition of compression and encoding, and text from the bytes |
 //! | `reader`, `csv`, `ndjson`, `parquet` | rows of cells: the seam for formats |
-//! | `column`, `value`, `civil` | what a value must be, and how it is read |
+//! | `column`, `reading`, `value` | how a value is read, and the rules that it must meet |
+//! | `numbers`, `time_format`, `civil` | how numbers and times are written |
 //! | `unique` | whether a row's key was there before |
 //! | `quarantine` | rejected rows and their budget |
 //! | `volume` | the rules for all rows together |
@@ -21,13 +22,16 @@ mod csv;
 mod decompress;
 mod encoding;
 mod ndjson;
+mod numbers;
 mod parquet;
 mod quarantine;
 mod reader;
+mod reading;
 mod rows;
 mod source;
 mod stats;
 mod table;
+mod time_format;
 mod unique;
 mod value;
 mod volume;
@@ -49,13 +53,13 @@ use mlop_artifact::{
     store::ObjectStoreHandle,
 };
 use ndjson::NdjsonReader;
+use numbers::Numbers;
 use parquet::ParquetReader;
 use quarantine::{Quarantine, Verdict};
 use reader::Reader;
 use rows::Rows;
 use std::path::Path;
 use tokio::runtime::Handle;
-use value::Numbers;
 use volume::Volume;
 
 /// Columns whose number of missing values is in the result.
@@ -65,8 +69,8 @@ const NULLS_SHOWN: usize = 16;
 ///
 /// # Errors
 /// [`Reason::SourceChanged`], retryable, when an object is not in its listed state any more;
-/// [`Reason::SchemaMismatch`], [`Reason::QuarantineBudgetExceeded`] and [`Reason::RuleViolated`] when the data are not
-/// what the spec says;
+/// [`Reason::SchemaMismatch`], [`Reason::QuarantineBudgetExceeded`] and [`Reason::RuleViolated`] when the data
+/// contradict the spec;
 /// otherwise as the stores say.
 pub async fn version(
     source: &ObjectStoreHandle,

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_is_its_midnight_too() {
+    fn date_is_its_midnight_too() {
         for text in ["2024-02-29", "2024-02-29 00:00:00", "2024-02-29T00:00:00.000Z"] {
             assert_eq!(date(text), Some(19_782), "{text}");
         }

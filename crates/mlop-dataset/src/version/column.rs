@@ -1,8 +1,10 @@
-//! What the values of a column must be.
+//! The rules for the values of a column.
 
 use super::{
+    numbers::Numbers,
     reader::{Flaw, Given},
-    value::{self, Numbers, Reading, Value},
+    reading::Reading,
+    value::{self, Value},
 };
 use crate::text;
 use mlop_api::{
@@ -311,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_is_kept() {
+    fn rules_are_kept() {
         let ranged =
             Column { min: Some("-1.5".into()), max: Some("2.5".into()), ..column(ColumnType::Int64) };
         for (cell, expected) in [("-1", Ok(Value::Int(-1))), ("2", Ok(Value::Int(2)))] {
@@ -337,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_cannot_be_understood_names_its_field() {
+    fn unreadable_rule_names_its_field() {
         let failure = refused(&Column { pattern: Some("(".into()), ..column(ColumnType::String) });
         assert_eq!((failure.reason, failure.retryable), (Reason::InvalidSpec, false));
         assert!(failure.message.contains("columns[x].pattern"), "{}", failure.message);

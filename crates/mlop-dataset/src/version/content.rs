@@ -1,6 +1,6 @@
-//! What the first bytes of an object say about the rest of it.
+//! Recognition of an object's format by its first bytes.
 
-/// Bytes that tell.
+/// Number of bytes that recognition needs.
 pub const START_BYTES: usize = 512;
 
 /// A compression that is undone.
@@ -56,7 +56,7 @@ const SIGNATURES: &[(&[u8], &str)] = &[
     (b"\x80\x04\x95", "a Python pickle"),
 ];
 
-/// What an object that begins with `start` is, if it is no delimited text in UTF-8, and what to do about it.
+/// The format of an object that begins with `start` and the field to set for it, unless it is delimited text in UTF-8.
 pub fn describe(start: &[u8]) -> Option<&'static str> {
     if let Some(compression) = Compression::of(start) {
         return Some(match compression {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_begins_like_bzip2_is_text() {
+    fn header_that_begins_like_bzip2_is_text() {
         assert_eq!(Compression::of(b"BZhora,b\n1,2\n"), None);
         assert_eq!(Compression::of(b"BZh91AY&SY\0\0"), Some(Compression::Bzip2));
     }

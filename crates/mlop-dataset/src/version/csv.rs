@@ -1,6 +1,7 @@
 //! Delimiter-separated values as files have them: RFC 4180, and the dialects that `source.format.csv` describes.
 
 mod header;
+mod parser;
 mod record;
 
 use super::{
@@ -14,7 +15,8 @@ use mlop_api::{
     dataset::{Column, Csv},
     result::Failure,
 };
-use record::{Dialect, Next, Records};
+use parser::{Dialect, Next};
+use record::Records;
 use std::io::{self, Cursor, Read};
 
 /// U+FEFF as UTF-8.

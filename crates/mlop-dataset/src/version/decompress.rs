@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 /// Size of the buffer between decompression and parsing.
 const BUFFER_BYTES: usize = 256 << 10;
-/// Times that an object may be compressed: some tools compress what a person has compressed before.
+/// Times that an object may be compressed: some tools compress files that are compressed already.
 const LAYERS_MAX: usize = 2;
 
 /// A body and its first bytes, which are still in it.

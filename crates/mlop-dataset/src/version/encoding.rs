@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_encoding_is_refused() {
+    fn unknown_encoding_is_refused() {
         assert_eq!(named("latin-0").unwrap_err().reason, Reason::InvalidSpec);
     }
 }

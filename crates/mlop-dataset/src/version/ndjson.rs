@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_no_ndjson() {
+    fn array_is_refused_as_ndjson() {
         assert!(open(b"[{\"a\":1}]", 64).err().unwrap().message.contains("JSON"));
     }
 }

@@ -270,7 +270,7 @@ fn rule(column: &Column, breach: Breach) -> String {
     format!("{breach} {}", text::cut(&value, RULE_BYTES_MAX))
 }
 
-/// What is wrong with a row as a whole.
+/// The defect of a row as a whole, as a phrase that follows "rows" or the number of a line.
 pub const fn whole_row(breach: Breach) -> &'static str {
     match breach {
         Breach::Unique => "with a key of unique that was there before",

@@ -52,7 +52,7 @@ pub enum Cell {
     Foreign(Range<usize>),
 }
 
-/// What a cell holds.
+/// The content of a cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Given<'a> {
     Text { text: &'a str, is_quoted: bool },

@@ -1,4 +1,4 @@
-//! What is counted of a column while its rows pass.
+//! Statistics of a column, counted while its rows pass.
 
 use super::{
     unique::fixed,
@@ -55,7 +55,7 @@ impl Stats {
 
     fn add_text(&mut self, text: &str) {
         self.distinct.add(text.as_bytes());
-        // What is cut off cannot change which of two kept texts is the lesser one, but for equal beginnings.
+        // Texts are compared by their kept beginnings: only texts that differ behind them may be confused.
         let text = text::cut(text, TEXT_BYTES_MAX);
         if self.least_text.as_deref().is_none_or(|least| text < least) {
             self.least_text = Some(text.to_owned());
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_without_values_has_no_extremes() {
+    fn column_without_values_has_no_extremes() {
         let mut stats = Stats::default();
         stats.add(None, None);
         let stats = stats.finish("n", false);

@@ -51,8 +51,9 @@ const ZSTD_LEVEL: i32 = 3;
 pub struct Writer {
     schema: SchemaRef,
     columns: Vec<Builder>,
-    /// What is in the builders, and what in the row group, the builders included.
+    /// Extent of the builders' content.
     batch: Extent,
+    /// Extent of the row group, the builders' content included.
     group: Extent,
     /// Size at which a part ends.
     part_bytes: u64,
@@ -269,7 +270,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::version::value::Numbers;
+    use crate::version::numbers::Numbers;
     use mlop_api::dataset::Column;
     use parquet::file::reader::{FileReader, SerializedFileReader};
 

@@ -169,7 +169,7 @@ async fn rows_keep_their_order_over_objects_and_types() {
 }
 
 #[tokio::test]
-async fn the_same_listing_gives_the_same_digest() {
+async fn same_listing_gives_the_same_digest() {
     let csv: String = (0..20_000).map(|i| format!("{i},{}\n", i * 7 % 100)).collect();
     let objects: &[(&str, &[u8])] = &[("a.csv", &[b"a,b\n", csv.as_bytes()].concat())];
     let columns = || vec![column("a", ColumnType::Int64), column("b", ColumnType::Float64)];
@@ -186,7 +186,7 @@ async fn compressed_objects_are_read_with_all_members() {
 }
 
 #[tokio::test]
-async fn an_object_that_is_not_whole_gzip_is_refused() {
+async fn truncated_gzip_is_refused() {
     let whole = gzip(&"a\n".repeat(10_000));
     let objects: &[(&str, &[u8])] = &[("a.csv.gz", &whole[..whole.len() - 9])];
     let world = world(objects, vec![column("a", ColumnType::String)]).await;
@@ -194,7 +194,7 @@ async fn an_object_that_is_not_whole_gzip_is_refused() {
 }
 
 #[tokio::test]
-async fn a_table_without_rows_still_has_its_columns() {
+async fn table_without_rows_has_its_columns() {
     let mut world = world(&[("a.csv", b"a\n")], vec![column("a", ColumnType::Int64)]).await;
     world.work.content.rules.min_rows = Some(0);
     let (manifest, rows) = world.table().await;
@@ -219,7 +219,7 @@ async fn rules_look_at_the_whole_version() {
 }
 
 #[tokio::test]
-async fn a_version_refuses_an_object_that_changed_after_the_scan() {
+async fn version_refuses_an_object_that_changed_after_the_scan() {
     let world =
         world(&[("a.csv", b"a\n1\n"), ("b.csv", b"a\n2\n")], vec![column("a", ColumnType::Int64)]).await;
     world.source.delete("b.csv").await.unwrap();
@@ -231,14 +231,14 @@ async fn a_version_refuses_an_object_that_changed_after_the_scan() {
 }
 
 #[tokio::test]
-async fn a_missing_column_names_the_object_and_what_is_there() {
+async fn missing_column_names_the_object_and_its_columns() {
     let objects: &[(&str, &[u8])] = &[("a.csv", b"a,b\n1,2\n"), ("b.csv", b"a,c\n1,2\n")];
     let world = world(objects, vec![column("a", ColumnType::Int64), column("b", ColumnType::Int64)]).await;
     world.fails(Reason::SchemaMismatch, &["b.csv", "lacks the column \"b\"", "has \"a\", \"c\""]).await;
 }
 
 #[tokio::test]
-async fn a_column_of_another_type_is_a_schema_mismatch() {
+async fn column_of_another_type_is_a_schema_mismatch() {
     let csv = b"a,b\n1.5,1\nNA,2\nx,3\n";
     let columns = vec![nullable("a", ColumnType::Int64), column("b", ColumnType::Int64)];
     let mut world = world(&[("a.csv", csv)], columns).await;
@@ -276,7 +276,7 @@ async fn rejected_rows_within_the_budget_are_set_aside() {
 }
 
 #[tokio::test]
-async fn an_exceeded_budget_names_the_worst_rules_with_examples() {
+async fn exceeded_budget_names_the_worst_rules_with_examples() {
     let mut csv = String::from("a,b\n");
     for i in 0..100 {
         csv.push_str(if i % 10 == 0 { "1,99\n" } else { "1,5\n" });
@@ -305,7 +305,7 @@ async fn an_exceeded_budget_names_the_worst_rules_with_examples() {
 }
 
 #[tokio::test]
-async fn a_message_is_bounded_when_keys_and_values_are_long() {
+async fn message_is_bounded_when_keys_and_values_are_long() {
     let key = format!("{}.csv", "k/".repeat(200));
     let mut columns = vec![column("a", ColumnType::String), column("b", ColumnType::String)];
     columns[0].pattern = Some("ü".repeat(256));
@@ -325,7 +325,7 @@ async fn unique_holds_over_all_objects_and_compares_values() {
 }
 
 #[tokio::test]
-async fn a_lost_listing_is_corrupt_input() {
+async fn lost_listing_is_corrupt_input() {
     let mut world = world(&[("a.csv", b"a\n1\n")], vec![column("a", ColumnType::Int64)]).await;
     world.work.listing = Digest::of_bytes(b"another");
     world.fails(Reason::InputCorrupt, &["listings/"]).await;

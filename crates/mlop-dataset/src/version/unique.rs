@@ -1,6 +1,6 @@
 //! Whether a row's key was there before, across the whole source.
 //!
-//! Kept are 128 bits of each key's SHA-256, not the key: 16 bytes a row, 20 with what the allocator adds. So 10
+//! Kept are 128 bits of each key's SHA-256, not the key: 16 bytes a row, 20 with the overhead of the allocator. So 10
 //! million rows need 0.2 GB, which `resources.memory` must allow for.
 
 use super::{reader::Cells, value::Value};
@@ -96,7 +96,7 @@ mod tests {
     use crate::version::reader::Cell;
 
     #[test]
-    fn each_key_is_new_once() {
+    fn key_is_new_once() {
         let mut unique = Unique::new(vec![0]);
         let mut insert = |number| unique.insert(&[Some(Value::Int(number))], &Cells::new("", &[])).unwrap();
         assert!((0..200_000).all(&mut insert));
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_with_a_missing_part_equals_no_other() {
+    fn key_with_a_missing_part_equals_no_other() {
         let mut unique = Unique::new(vec![0, 1]);
         let none = Cells::new("", &[]);
         for values in [[None, None], [Some(Value::Int(1)), None]] {

@@ -13,7 +13,7 @@ use mlop_api::{
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 
-/// What the rules look at.
+/// The figures of a version that the rules bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Volume {
     /// Accepted rows.
@@ -29,7 +29,7 @@ impl Volume {
     /// Judges the version by `rules`.
     ///
     /// # Errors
-    /// [`Reason::RuleViolated`], terminal, with the rule, what was counted, and what to do.
+    /// [`Reason::RuleViolated`], terminal, with the rule, the count, and the fields to change.
     pub fn check(&self, rules: &Rules) -> Result<(), Failure> {
         let broken = self
             .too_few(rules.min_rows)
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_version_is_refused_by_default() {
+    fn empty_version_is_refused_by_default() {
         check(volume(0, None), &Rules::default(), Some("0 valid rows, fewer than rules.minRows 1"));
         check(volume(1, Some(1_000)), &Rules::default(), None);
         check(volume(0, None), &Rules { min_rows: Some(0), ..Rules::default() }, None);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_row_must_be_recent() {
+    fn newest_row_must_be_recent() {
         let freshness = Freshness { column: "at".into(), max_age: Span::hours(24) };
         let rules = Rules { freshness: Some(freshness), ..Rules::default() };
         let newest = |value| Volume { newest: value, ..volume(1, None) };

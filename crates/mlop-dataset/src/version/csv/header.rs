@@ -1,6 +1,6 @@
 //! Which field of a source belongs to which column.
 
-use super::record::{Next, Records};
+use super::{parser::Next, record::Records};
 use crate::{
     text,
     version::{content, quarantine::whole_row, source},
@@ -130,7 +130,7 @@ impl Source<'_> {
         Err(self.mismatch(&what))
     }
 
-    /// What the header looks like.
+    /// The likely mistake behind a header that lacks columns, and the field to set.
     fn advice(&self, names: &[&str], missing: &[&str]) -> String {
         let first = names.first().copied().unwrap_or_default();
         if first.starts_with("sep=") {

@@ -74,8 +74,8 @@ fn broken_rows_do_not_end_the_object() {
 }
 
 #[test]
-fn a_row_that_is_too_long_is_a_flaw_of_its_own() {
-    let long = format!("a,b\n{},1\n3,4\n", "x".repeat(record::RECORD_BYTES_MAX + 1));
+fn overlong_row_is_its_own_flaw() {
+    let long = format!("a,b\n{},1\n3,4\n", "x".repeat(parser::RECORD_BYTES_MAX + 1));
     let mut reader = reader(long.as_bytes(), 4_096, &["a", "b"]).unwrap();
     assert_eq!(reader.next().unwrap().unwrap().cells.unwrap_err(), Flaw::Length);
     let row = reader.next().unwrap().unwrap();
@@ -84,8 +84,8 @@ fn a_row_that_is_too_long_is_a_flaw_of_its_own() {
 }
 
 #[test]
-fn a_row_of_too_many_fields_is_dropped() {
-    let wide = format!("a,b\n{}\n3,4\n", ",".repeat(record::FIELDS_MAX * 2 + 1));
+fn row_of_too_many_fields_is_dropped() {
+    let wide = format!("a,b\n{}\n3,4\n", ",".repeat(parser::FIELDS_MAX * 2 + 1));
     let mut reader = reader(wide.as_bytes(), 4_096, &["a", "b"]).unwrap();
     assert_eq!(reader.next().unwrap().unwrap().cells.unwrap_err(), Flaw::Length);
     assert_eq!(reader.next().unwrap().unwrap().cells.unwrap().text(1), Some("4"));
@@ -101,7 +101,7 @@ fn refused(csv: &str, what: &[&str]) {
 }
 
 #[test]
-fn a_header_must_have_every_column_once() {
+fn header_must_have_every_column_once() {
     refused("a,c\n1,2\n", &["x.csv", "lacks the column \"b\"", "has \"a\", \"c\""]);
     refused("a,b,a\n", &["the column \"a\" twice"]);
     refused("", &["no readable header"]);
@@ -122,7 +122,7 @@ fn broken_quotes_are_flaws_with_all_their_lines() {
 }
 
 #[test]
-fn an_unclosed_quote_loses_no_count_beyond_the_longest_row() {
+fn unclosed_quote_loses_no_count_beyond_the_longest_row() {
     let lines = 300_000;
     let csv = format!("a,b\n0,\"x\n{}", "1,2\n".repeat(lines));
     let mut reader = reader(csv.as_bytes(), 4_096, &["a", "b"]).unwrap();
@@ -132,7 +132,7 @@ fn an_unclosed_quote_loses_no_count_beyond_the_longest_row() {
 }
 
 #[test]
-fn a_record_of_too_many_lines_is_rejected_with_them() {
+fn record_of_too_many_lines_is_rejected_with_them() {
     let format = Csv { max_record_lines: 2, ..Csv::default() };
     let rows = rows_of(b"a,b\n1,\"x\ny\"\n2,\"x\ny\nz\"\n3,4\n", &["a", "b"], &format);
     let rows: Vec<_> = rows.iter().map(|(line, text)| (*line, text.as_str())).collect();
@@ -156,7 +156,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn each_line_is_counted_at_most_once(
+    fn lines_are_counted_at_most_once(
         text in "[ab,\"\\\\#;\r\n ]{0,40}",
         escape in prop::sample::select(vec!["", "\\"]),
         trim: bool,

@@ -50,7 +50,7 @@ async fn headers_may_be_behind_lines_absent_or_replaced() {
 }
 
 #[tokio::test]
-async fn a_header_may_be_any_text() {
+async fn header_may_be_any_text() {
     let mut price = column("price", ColumnType::Float64);
     price.header = Some("Unit Price (€)".into());
     let world = world(&[("x.csv", "id,Unit Price (€)\n1,2.5\n".as_bytes())], vec![price]).await;
@@ -58,7 +58,7 @@ async fn a_header_may_be_any_text() {
 }
 
 #[tokio::test]
-async fn a_header_that_does_not_fit_is_told_with_advice() {
+async fn header_that_does_not_fit_is_reported_with_advice() {
     let cases: &[(&[u8], &[&str])] = &[
         (b"a;b\n1;2\n", &["has \"a;b\"", "delimiter to \";\""]),
         (b"a, b\n1,2\n", &["\" b\"", "source.format.csv.trim"]),
@@ -111,7 +111,7 @@ async fn compression_is_recognized_by_content() {
 }
 
 #[tokio::test]
-async fn each_column_has_null_tokens_and_numbers_of_its_own() {
+async fn columns_have_their_own_null_tokens_and_numbers() {
     let mut country = column("country", ColumnType::String);
     country.null_tokens = vec!["-".into()];
     country.nullable = true;
@@ -125,7 +125,7 @@ async fn each_column_has_null_tokens_and_numbers_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_sensitive_value_is_in_no_message() {
+async fn sensitive_value_is_in_no_message() {
     let mut secret = column("secret", ColumnType::Int64);
     secret.sensitive = true;
     let csv = b"id,secret\n1,hunter2\n2,hunter3\n3,4711\n";
@@ -153,7 +153,7 @@ async fn a_sensitive_value_is_in_no_message() {
 }
 
 #[tokio::test]
-async fn a_column_may_have_a_budget_of_its_own() {
+async fn column_may_have_its_own_budget() {
     let mut strict = nullable("b", ColumnType::Int64);
     strict.quarantine = Some(Budget { max_ratio: "0.1".into() });
     let csv = b"a,b\n1,1\n2,x\n3,3\n4,4\n";

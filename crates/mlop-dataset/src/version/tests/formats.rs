@@ -146,7 +146,7 @@ async fn rows_of_json_are_typed_and_exact() {
 }
 
 #[tokio::test]
-async fn a_column_may_come_from_the_key() {
+async fn column_may_come_from_the_key() {
     let mut symbol = column("symbol", ColumnType::String);
     symbol.from_key = Some(r"stocks/([^/]+)\.csv$".into());
     let mut day = nullable("day", ColumnType::Date);
