@@ -28,7 +28,7 @@ pub fn idle_writes(entries: &[Entry]) -> Vec<&Entry> {
     entries.iter().filter(|entry| entry.is_accepted()).filter(idle).collect()
 }
 
-/// Requests of operators that were forbidden. A terminating namespace and a quota refuse what the operator may do.
+/// Requests of operators that were forbidden. A terminating namespace and a quota refuse requests that the role permits.
 pub fn forbidden(entries: &[Entry]) -> Vec<&Entry> {
     let by_state = |message: &str| {
         message.contains("because it is being terminated") || message.contains("failed quota")

@@ -130,7 +130,7 @@ model/delay  True    Ready              *
     }
 
     #[test]
-    fn only_wildcard_cells_can_differ() {
+    fn golden_output_differs_only_in_wildcard_cells() {
         assert_eq!(differences(GOLDEN, &actual("Running", "166,158 rows, 0 rejected", "")), "");
         assert!(
             differences(GOLDEN, &actual("Ready", "166,158 rows, 0 rejected", ""))

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_name_is_swept() {
+    fn sweep_takes_only_the_same_name() {
         let directory = scratch("sweep");
         for name in ["redis-1.tar", "redis-2.tar", "redis-ha-1.tar"] {
             fs::write(directory.join(name), "").unwrap();

@@ -86,7 +86,7 @@ pub enum Consistency {
     Any,
 }
 
-/// Computing resources of a pod: both what is requested and the limit.
+/// Computing resources of a pod: its requests, which are its limits too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Resources {
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_fits_a_metric_and_reads_back() {
+    fn numbers_fit_a_metric_and_read_back() {
         let numbers = [
             0.0,
             -0.1,

@@ -1,4 +1,4 @@
-//! The contract between stages: what a resource publishes in its status so that others may build on it.
+//! The contract between stages: the part of a resource's status on which others may build.
 //!
 //! Any kind whose status has these fields can be an input, mlop's or not. Consumers read [`Upstream`], never the
 //! producer's own type.
@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An immutable result: what it is, where it lies and what it was made from.
+/// An immutable result: its identity, its place and its inputs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
@@ -20,7 +20,7 @@ pub struct Artifact {
     /// Where it lies, for people and tools. Composed by the operator from store and digest.
     #[schemars(length(max = 1024))]
     pub uri: String,
-    /// What the uri leads to: a table manifest or the root of a tree.
+    /// Type of the content at the uri: a table manifest or the root of a tree.
     #[schemars(length(max = 128))]
     pub media_type: String,
     /// Grows on every change of digest, a rollback included; never goes back. By one, but for a FeatureView and a

@@ -116,7 +116,7 @@ pub struct DatasetSpec {
     /// How many rows may be rejected before a version fails.
     #[serde(default)]
     pub quarantine: Quarantine,
-    /// What the rows of a version as a whole must be.
+    /// Rules for the rows of a version as a whole.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rules: Rules,
     /// Name of the ObjectStore that holds the versions.

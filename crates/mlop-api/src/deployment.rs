@@ -51,7 +51,7 @@ pub struct ModelDeploymentSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub tolerations: Vec<Toleration>,
-    /// Change nothing while true; what is served stays.
+    /// Change nothing while true. The served version stays.
     #[serde(default)]
     pub suspend: bool,
 }

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_well_formed_text_is_a_digest() {
+    fn digest_is_read_only_from_well_formed_text() {
         let good = format!("sha256:{}", "0a".repeat(32));
         assert_eq!(Digest::try_from(good.clone()).unwrap().as_str(), good);
         for bad in ["", "sha256:", "md5:00", &good.to_uppercase(), &good[..70], &format!("{good}0")] {

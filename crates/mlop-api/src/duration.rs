@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_it_writes() {
+    fn span_reads_back_as_written() {
         for (text, seconds) in [("1s", 1), ("90m", 5_400), ("24h", 86_400), ("7d", 604_800)] {
             let span = Span::try_from(text.to_owned()).unwrap();
             assert_eq!((span.as_secs(), span.to_string().as_str()), (seconds, text));

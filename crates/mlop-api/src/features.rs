@@ -146,7 +146,7 @@ pub struct FeatureViewSpec {
     /// One SELECT (DataFusion's SQL). It must yield the entity columns and the timestamp; volatile functions are refused.
     #[schemars(length(min = 1, max = 16384))]
     pub sql: String,
-    /// Columns that together name what a row is about; the key of the online store.
+    /// Columns that together name the entity of a row; the key of the online store.
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 128)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub entities: Vec<String>,
@@ -156,7 +156,7 @@ pub struct FeatureViewSpec {
     /// Age after which an online value counts as OUTSIDE_MAX_AGE; without it never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
-    /// Name of the FeatureStore. After a change the earlier one goes on serving what it has.
+    /// Name of the FeatureStore. After a change the earlier one goes on serving the rows it has.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub feature_store: String,
     /// Computing resources of the pods that compute and load.

@@ -69,7 +69,7 @@ impl<K> Kind for K where
 pub enum Class {
     /// Users: how something outside the cluster is reached.
     Connection,
-    /// Users: what they want.
+    /// Users: a result that they want.
     Intent,
     /// Operators: one piece of work for an intent.
     Run,
@@ -128,7 +128,7 @@ pub fn plural(kind: &str) -> String {
     format!("{}s", kind.to_lowercase())
 }
 
-/// Adds to the derived definition of a kind what the derive cannot say. `condition` is the kind's main condition.
+/// Adds the parts of a kind's definition that the derive cannot express. `condition` is the kind's main condition.
 fn completed(mut crd: CustomResourceDefinition, condition: &str) -> CustomResourceDefinition {
     for schema in schemas(std::slice::from_mut(&mut crd)) {
         each(schema, &drop_nullable);

@@ -10,9 +10,9 @@ pub const RUN: &str = "mlop.dev/run";
 pub const RUN_KIND: &str = "mlop.dev/run-kind";
 /// Label: number of the attempt, from 1.
 pub const ATTEMPT: &str = "mlop.dev/attempt";
-/// Label: what a pod does: `run`, `scan`, `probe`, `activation`, `cleanup` or `serving`.
+/// Label: the task of a pod: `run`, `scan`, `probe`, `activation`, `cleanup` or `serving`.
 pub const ROLE: &str = "mlop.dev/role";
-/// Label of a run or an activation pod: the number under which it may activate what it makes.
+/// Label of a run or an activation pod: the number under which it may activate its output.
 pub const REVISION: &str = "mlop.dev/revision";
 /// Label: which operator made the object; operators watch only their own.
 pub const OPERATOR: &str = "mlop.dev/operator";
@@ -28,7 +28,7 @@ pub const TEMPLATE: &str = "mlop.dev/template";
 pub const RETRY_REQUESTED_AT: &str = "mlop.dev/retry-requested-at";
 /// Annotation of a user: look at the source again now.
 pub const REFRESH_REQUESTED_AT: &str = "mlop.dev/refresh-requested-at";
-/// Annotation of a user on an intent with `trigger.mode: manual`: start with what is there now.
+/// Annotation of a user on an intent with `trigger.mode: manual`: start with the present inputs.
 pub const RUN_REQUESTED_AT: &str = "mlop.dev/run-requested-at";
 
 /// Directory in our containers with `task.json`.

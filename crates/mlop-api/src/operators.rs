@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_one_operator() {
+    fn kinds_have_one_operator_each() {
         let mut owned: Vec<_> = ALL.iter().flat_map(|operator| operator.kinds).copied().collect();
         let kinds = kinds::names();
         let mut kinds: Vec<_> = kinds.iter().map(|(kind, _)| kind.as_str()).collect();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operator_has_one_stage() {
+    fn operators_have_one_stage_each() {
         let classes = kinds::names();
         for operator in ALL {
             let own = classes.iter().filter(|(kind, _)| operator.kinds.contains(&kind.as_str()));

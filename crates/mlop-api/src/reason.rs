@@ -129,7 +129,7 @@ reasons! {
     /// An upstream resource failed; `status.cause` says where it began.
     UpstreamFailed,
 
-    // Problems of what is outside
+    // Problems of external systems
     /// The object store does not answer.
     StoreUnreachable,
     /// The object store refuses the keys.
@@ -152,7 +152,7 @@ reasons! {
     // Problems of the operator
     /// A request to the API server failed; it is tried again.
     ApiError,
-    /// A pass over this object panicked; please report it.
+    /// A reconcile of this object panicked; please report it.
     Panicked,
 }
 
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_is_documented_and_serialises_as_its_name() {
+    fn reasons_are_documented_and_serialise_as_their_names() {
         for (reason, doc) in Reason::ALL {
             assert!(doc.trim().len() > 10, "{reason} has no documentation");
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());

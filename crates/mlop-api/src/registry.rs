@@ -165,7 +165,7 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"))]
     pub registered_model: Option<String>,
-    /// What a version's metrics must be before it is used.
+    /// Bounds that a version's metrics must meet before it is used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -258,9 +258,9 @@ impl From<&Model> for ModelContent {
         let ModelSpec {
             tracking_server,
             registered_model,
-            // Enters the input digest beside the content.
+            // Enters the input digest next to the content.
             from: _,
-            // Decide which version is used, not what it is.
+            // Decide which version is used, not its content.
             gates: _,
             alias: _,
             // When to start.

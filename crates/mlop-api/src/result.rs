@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Largest result in bytes.
 pub const LIMIT: usize = 2_048;
-/// What the status of a run has room for: see [`Output`](crate::status::Output).
+// Limits of the fields of a run's status: see `Output`.
 const METRICS_MAX: usize = 64;
 const METRIC_NAME_CHARS_MAX: usize = 100;
 const METRIC_VALUE_CHARS_MAX: usize = 32;
@@ -21,29 +21,29 @@ pub struct ResultDocument {
     /// Why it failed; absent on success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
-    /// Identity of what was made: the manifest's digest, or of a listing for a scan.
+    /// Identity of the output: the manifest's digest, or for a scan that of the listing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema_digest: Option<Digest>,
-    /// What was measured, as many as fit.
+    /// Measured values, as many as fit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
     /// One line for people: `336776 rows, 12 rejected`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// What the tracking server calls the model version.
+    /// Name of the model version in the tracking server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registered: Option<Registered>,
     /// Sequence number of the newest complete checkpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<u64>,
-    /// How the pod has activated what it made.
+    /// The pod's activation of its output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activated: Option<Activated>,
 }
 
-/// An activation: what was made is what the outside (online store, alias) shows, unless a higher revision came.
+/// An activation: the external system (online store, alias) shows the output, unless a higher revision came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Activated {
     /// Its number among the intent's activations, each of which has another.
@@ -130,7 +130,7 @@ impl ResultDocument {
         Self::from_message(&self.to_message()).map_or(0, |fitting| fitting.metrics.len())
     }
 
-    /// Reads a termination message, without what a status has no room for: the API server would refuse all of it.
+    /// Reads a termination message, cut to the limits of a status: the API server would refuse the whole status.
     ///
     /// # Errors
     /// When the text is longer than [`LIMIT`] or not such a document: the pod was killed before it could report.
@@ -146,7 +146,7 @@ impl ResultDocument {
         Ok(document.fitted())
     }
 
-    /// The document without what a status has no room for, and with text that can be written everywhere.
+    /// The document cut to the limits of a status, with text that can be written everywhere.
     fn fitted(mut self) -> Self {
         let failure = self.error.iter_mut().map(|failure| &mut failure.message);
         let metrics = self.metrics.iter_mut().map(|metric| &mut metric.name);
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_result_reads_back() {
+    fn result_reads_back() {
         let result = ResultDocument {
             digest: Some(Digest::of_bytes(b"x")),
             metrics: vec![Metric::new("auc", 0.71)],
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_oversized_result_keeps_digest_and_reason() {
+    fn oversized_result_keeps_digest_and_reason() {
         let message = "é\"\\\n".repeat(2_000);
         let result = ResultDocument {
             digest: Some(Digest::of_bytes(b"x")),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_status_has_no_room_for_is_left_out() {
+    fn result_is_cut_to_the_limits_of_a_status() {
         let metric = |name: String, value: &str| Metric { name, value: value.to_owned() };
         let metrics =
             [metric("n".repeat(101), "1"), metric(String::new(), "1"), metric("m".into(), &"1".repeat(33))];
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_all_escapes_is_not_cut_to_nothing() {
+    fn message_of_escapes_only_is_not_cut_to_nothing() {
         for message in ["\u{1}".repeat(5_000), "\"\\".repeat(5_000), "é\n".repeat(5_000)] {
             let result = ResultDocument::failed(Failure::terminal(Reason::UserError, message));
             let read = ResultDocument::from_message(&result.to_message()).unwrap();

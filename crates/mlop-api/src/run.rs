@@ -1,4 +1,4 @@
-//! What the specs of all runs share.
+//! The common parts of the specs of all runs.
 
 use crate::{
     Digest,

@@ -25,17 +25,17 @@ pub struct IntentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub summary: Option<String>,
-    /// What was measured on the artifact.
+    /// Measured values of the artifact.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub metrics: Vec<Metric>,
-    /// What the newest scan of the source saw (Dataset).
+    /// Result of the newest scan of the source (Dataset).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan: Option<Scan>,
     /// How the tracking server knows the artifact (Model).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<crate::result::Registered>,
-    /// What is active outside (online store, alias).
+    /// The activation in the external system (online store, alias).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<ActivationRecord>,
     /// Verdicts of the gates (Model), newest first.
@@ -60,7 +60,7 @@ pub struct IntentStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// What a scan saw.
+/// Result of a scan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Scan {
@@ -69,15 +69,15 @@ pub struct Scan {
     /// Name of the ObjectStore that was listed.
     #[schemars(length(max = 63))]
     pub store: String,
-    /// Digest of what was asked for (store, prefix, patterns), so that an edit makes a new scan.
+    /// Digest of the scanned source (store, prefix, patterns), so that an edit makes a new scan.
     pub source_digest: Digest,
-    /// What it saw, in words.
+    /// The result in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub summary: Option<String>,
 }
 
-/// What is active outside.
+/// The activation in an external system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ActivationRecord {
     /// Digest of the artifact and of all parameters of the activation.
@@ -111,7 +111,7 @@ pub struct HistoryEntry {
     pub run: String,
     /// Digest of its inputs.
     pub input_digest: Digest,
-    /// What it made, if it succeeded.
+    /// Digest of its output, if it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
     /// Succeeded, or the reason of the failure.
@@ -152,7 +152,7 @@ pub struct RunStatus {
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What the run made.
+    /// Output of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Output>,
     /// Attempts that have ended; the next one has this number plus one. Never restarts.
@@ -185,7 +185,7 @@ pub struct RunStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// What a run made.
+/// Output of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Output {
@@ -197,13 +197,13 @@ pub struct Output {
     /// Where it lies.
     #[schemars(length(max = 1024))]
     pub uri: String,
-    /// What the uri leads to.
+    /// Type of the content at the uri.
     #[schemars(length(max = 128))]
     pub media_type: String,
     /// Identity of the table's columns and types, if it is a table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_digest: Option<Digest>,
-    /// What was measured.
+    /// Measured values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub metrics: Vec<Metric>,
@@ -263,7 +263,7 @@ pub struct DeploymentStatus {
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What is being served, as others may use it.
+    /// The served artifact, as others may use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,
     /// The versions that ready pods serve.

@@ -19,7 +19,7 @@ pub struct Task {
     pub work: Work,
 }
 
-/// What the work is for. The uid names `results/<uid>.json`, where a finished result is kept.
+/// The object for which the work is done. The uid names `results/<uid>.json`, where a finished result is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     pub kind: String,
@@ -30,7 +30,7 @@ pub struct Subject {
     pub attempt: u32,
 }
 
-/// What is to be done.
+/// A piece of work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Work {
@@ -46,7 +46,7 @@ pub enum Work {
     Activate(ActivateWork),
     /// `mlop-features`: remove a view from Redis.
     Deactivate { view: ViewKey, redis: Redis },
-    /// `mlop-launcher`: fetch inputs, run the user's command, upload what it left.
+    /// `mlop-launcher`: fetch inputs, run the user's command, upload its output.
     Train(TrainWork),
     /// `mlop-registrar`: record a version in the tracking server, and move an alias to it if asked to.
     Register(RegisterWork),

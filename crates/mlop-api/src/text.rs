@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scalar_value_becomes_yaml_that_reads_back() {
+    fn scalar_values_become_yaml_that_reads_back() {
         for char in '\0'..=char::MAX {
             let text = printable(char.encode_utf8(&mut [0; 4])).into_owned();
             let is_yaml = text.chars().all(|char| {

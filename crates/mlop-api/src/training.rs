@@ -48,7 +48,7 @@ use std::collections::BTreeMap;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TrainingJobSpec {
-    /// What the command reads: one directory per input under $MLOP_INPUTS.
+    /// Inputs of the command: one directory per input under $MLOP_INPUTS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -59,7 +59,7 @@ pub struct TrainingJobSpec {
     /// Image that the command runs in.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"))]
     pub image: String,
-    /// Program and arguments, 32768 characters in all; no shell is involved. What it leaves in $MLOP_OUTPUT becomes the artifact.
+    /// Program and arguments, 32768 characters in all; no shell is involved. The files in $MLOP_OUTPUT become the artifact.
     #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
     pub command: Vec<String>,
     /// Files (name: content) that are put into the working directory; 65536 characters in all.

@@ -1,5 +1,5 @@
-//! A real API server accepts the kinds with their rules, admits what is right, and refuses what is wrong with a message
-//! that names the field and what is allowed.
+//! A real API server accepts the kinds with their rules, admits right objects, and refuses wrong ones with a message
+//! that names the field and its allowed values.
 //!
 //! `MLOP_CONFORMANCE_KUBECONFIG` names the kubeconfig of a cluster. The test defines copies of the kinds there in a group
 //! of its own, so that it meets no installation, and removes them in the end.
@@ -29,7 +29,7 @@ const GROUP: &str = "admission.mlop.dev";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_real_server_admits_the_right_and_refuses_the_wrong() {
+async fn real_server_admits_right_objects_and_refuses_wrong_ones() {
     let Ok(kubeconfig) = env::var("MLOP_CONFORMANCE_KUBECONFIG") else {
         let left_out = format!(
             "MLOP_CONFORMANCE_KUBECONFIG is not set: {} objects left out",

@@ -59,7 +59,7 @@ fn examples_pass_every_rule() {
 }
 
 #[test]
-fn every_rule_refuses_what_it_is_for() {
+fn rules_refuse_the_objects_they_are_for() {
     let all: BTreeSet<_> = common::KINDS.iter().flat_map(|crd| rules(schema(crd))).collect();
     let mut tried = BTreeSet::new();
     for case in refused().into_iter().filter(|case| case.rule) {

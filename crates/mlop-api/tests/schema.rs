@@ -49,7 +49,7 @@ fn inner(field: &JSONSchemaProps) -> (Option<&JSONSchemaProps>, Option<&JSONSche
 }
 
 #[test]
-fn every_field_is_described() {
+fn fields_are_described() {
     let mut missing = Vec::new();
     each_field(&mut |path, field| {
         let part_of_parent = path.ends_with("[]") || path.ends_with(".*");
@@ -95,7 +95,7 @@ fn nothing_is_nullable_and_no_format_is_unknown() {
 }
 
 #[test]
-fn lists_of_named_objects_merge_by_name_and_sets_have_no_duplicates() {
+fn named_lists_merge_by_name_and_sets_have_no_duplicates() {
     let mut keyed = Vec::new();
     each_field(&mut |path, field| {
         let (Some(items), _) = inner(field) else { return };
@@ -152,7 +152,7 @@ fn names_columns_and_categories_follow_one_form() {
 }
 
 #[test]
-fn an_object_that_nobody_has_seen_is_unknown() {
+fn unseen_object_is_unknown() {
     for crd in common::KINDS.iter() {
         let status = &common::schema(crd).properties.as_ref().unwrap()["status"];
         let condition = &status.default.as_ref().unwrap().0["conditions"][0];

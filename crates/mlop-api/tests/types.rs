@@ -1,4 +1,4 @@
-//! The types read what the schemas accept, and keep all of it.
+//! The types read all objects that the schemas accept, and keep every field.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -65,8 +65,8 @@ fn nothing_of_an_example_is_lost() {
     }
 }
 
-/// The defaults of the types are those of the schemas: an operator decides the same about what it reads from the API
-/// server and what a test reads from a file.
+/// The defaults of the types are those of the schemas: an operator decides the same about an object from the API
+/// server and about one that a test reads from a file.
 #[test]
 fn types_and_schemas_have_the_same_defaults() {
     for object in common::accepted() {

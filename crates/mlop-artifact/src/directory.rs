@@ -56,7 +56,7 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// What a directory holds.
+/// The files of a directory, and the entries that are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// Regular files, sorted by path. A link that stays inside counts as its target.
@@ -133,7 +133,7 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NOFOLLOW;
         let open = || rustix::fs::openat(&parent, name, flags, Mode::empty());
         match open() {
-            // The command's files belong to the agent's user too: it may read what the command left unreadable.
+            // The command's files belong to the agent's user too, so it may make unreadable ones readable.
             Err(Errno::ACCESS) => {
                 permit(&parent, name, Mode::RUSR)?;
                 open().map(File::from)

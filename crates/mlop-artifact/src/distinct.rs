@@ -4,8 +4,8 @@
 const INDEX_BITS: u32 = 12;
 const REGISTERS: usize = 1 << INDEX_BITS;
 
-/// An estimate of how many different values were seen: 4 KiB, whatever their number. The same values give the same
-/// estimate on every machine and with every release of the standard library, since it is part of a manifest.
+/// An estimate of the number of different values, in 4 KiB for any number. It is part of a manifest, so the same
+/// values give the same estimate on every machine and with every release of the standard library.
 #[derive(Clone, Debug)]
 pub struct Distinct(Vec<u8>);
 

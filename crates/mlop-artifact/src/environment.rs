@@ -1,4 +1,4 @@
-//! Where a worker finds what the operator mounted. The variables exist for tests and for running a worker by hand.
+//! Where a worker finds the operator's mounts. The variables exist for tests and for running a worker by hand.
 
 use mlop_api::labels;
 use std::{env, path::PathBuf};

@@ -1,4 +1,4 @@
-//! What an error of the object store or of a local file means for the work: a documented reason, and whether
+//! The meaning of an error of the object store or of a local file for the work: a documented reason, and whether
 //! trying again can help.
 
 use mlop_api::{Reason, result::Failure};
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn each_error_has_its_reason() {
+    fn errors_have_their_reasons() {
         let source = || Box::<dyn std::error::Error + Send + Sync>::from("x");
         check(&generic("connection refused"), Reason::StoreUnreachable, true);
         check(&generic("non-2xx status code: 503 Slow Down: "), Reason::StoreUnreachable, true);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_s3_error_document_is_quoted_by_code_and_message() {
+    fn s3_error_document_is_quoted_by_code_and_message() {
         let body = "status code: 403: <?xml?><Error><Code>AccessDenied</Code><Message>No.</Message></Error>";
         assert_eq!(quote(body), "AccessDenied: No.");
         let retried = "GET http://x in 1s, after 5 retries, max_retries: 5 - HTTP error: connection refused";

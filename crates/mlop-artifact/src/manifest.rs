@@ -17,7 +17,7 @@ pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 /// Most parts of a table or files of a tree.
 pub const OBJECTS_MAX: usize = 100_000;
 
-/// What a table consists of: Parquet parts whose concatenation in this order is the table.
+/// The parts of a table: Parquet files whose concatenation in this order is the table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TableManifest {
@@ -53,7 +53,7 @@ pub struct Part {
     pub rows: u64,
 }
 
-/// What was counted of a column. Values are texts: a JSON number could not hold every one of them.
+/// Statistics of a column. Values are texts: a JSON number could not hold every one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ColumnStats {
@@ -74,7 +74,7 @@ pub struct ColumnStats {
     pub distinct_estimate: u64,
 }
 
-/// What a tree consists of, and what determined it.
+/// The files of a tree, and the provenance of its content.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TreeManifest {
@@ -106,7 +106,7 @@ pub struct File {
 
 /// A kind of manifest.
 pub trait Manifest: Serialize + DeserializeOwned {
-    /// What is wrong with it, if anything: a manifest is input of unknown origin.
+    /// The first defect, if there is one: a manifest is input of unknown origin.
     fn flaw(&self) -> Option<String>;
 }
 
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_manifest_reads_back_under_its_digest() {
+    async fn manifest_reads_back_under_its_digest() {
         let store = ObjectStoreHandle::in_memory("data");
         let written = publish(&store, tree(&["a", "b/c"])).await.unwrap();
         assert_eq!(read::<TreeManifest>(&store, &written.digest).await.unwrap(), written.manifest);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sha256_is_written_as_bare_digits() {
+    fn sha256_is_written_as_bare_digits() {
         let json = serde_json::to_value(tree(&["a"])).unwrap();
         assert_eq!(json["files"][0]["sha256"], Digest::of_bytes(b"x").hex());
     }
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unsafe_manifest_is_refused_although_its_digest_is_right() {
+    async fn unsafe_manifest_is_refused_although_its_digest_is_right() {
         let store = ObjectStoreHandle::in_memory("data");
         let (bytes, digest) = canonical(&tree(&["../../etc/passwd"])).unwrap();
         store.create(&manifest_key(&digest), bytes).await.unwrap();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_manifest_is_corrupt_input() {
+    async fn missing_manifest_is_corrupt_input() {
         let store = ObjectStoreHandle::in_memory("data");
         let failure = read::<TableManifest>(&store, &Digest::of_bytes(b"none")).await.unwrap_err();
         assert_eq!(failure.reason, Reason::InputCorrupt);

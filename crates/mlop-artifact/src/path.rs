@@ -8,7 +8,7 @@ pub const PATH_BYTES_MAX: usize = 768;
 /// Refuses every path that could lead out of the directory it is meant for, or that cannot be a key.
 ///
 /// # Errors
-/// [`Reason::InputCorrupt`], terminal, saying what is wrong.
+/// [`Reason::InputCorrupt`], terminal, with the path's defect.
 pub fn safe(path: &str) -> Result<(), Failure> {
     check(path).map_err(|flaw| {
         let shown: String = path.chars().take(100).collect();

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_an_unreachable_store_is_repeated() {
+    async fn patience_repeats_only_when_the_store_is_unreachable() {
         let unreachable = Failure::transient(Reason::StoreUnreachable, "x");
         assert_eq!(attempts(SHORT, unreachable.clone(), 20).await, (21, true));
         assert_eq!(attempts(Patience::NONE, unreachable.clone(), 20).await, (1, false));

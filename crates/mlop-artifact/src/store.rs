@@ -185,8 +185,8 @@ impl ObjectStoreHandle {
         }
     }
 
-    /// Uploads the local file `path` to the key that `place` makes of its SHA-256, and returns that key and what was
-    /// uploaded. An object of that size that is already there is left. Memory does not grow with the file.
+    /// Uploads the local file `path` to the key that `place` makes of its SHA-256, and returns that key and the upload.
+    /// An object of that size that is already there is left. Memory does not grow with the file.
     ///
     /// # Errors
     /// As the store and the disk say.

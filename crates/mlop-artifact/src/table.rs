@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_table_comes_back_part_by_part() {
+    async fn table_comes_back_part_by_part() {
         let store = ObjectStoreHandle::in_memory("data");
         let (digest, _) = table(&store, &[b"one", b"two"]).await;
         let dir = tempfile::tempdir().unwrap();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_part_is_uploaded_in_chunks() {
+    async fn large_part_is_uploaded_in_chunks() {
         let store = ObjectStoreHandle::in_memory("data");
         let large: Vec<u8> = (0..20_000_000_u32).map(|i| (i % 251) as u8).collect();
         let (digest, parts) = table(&store, &[&large]).await;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_that_grew_or_is_gone_is_refused() {
+    async fn part_that_grew_or_is_gone_is_refused() {
         let store = ObjectStoreHandle::in_memory("data");
         let (digest, parts) = table(&store, &[b"one"]).await;
         let dir = tempfile::tempdir().unwrap();

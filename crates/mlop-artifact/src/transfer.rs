@@ -107,7 +107,7 @@ async fn upload_in_chunks(
     match send(store, key, &mut multipart, &mut source, expected).await {
         Ok(()) => Ok(()),
         Err(failure) => {
-            // Best effort: the store's lifecycle rule removes what is left.
+            // Best effort: the store's lifecycle rule removes an upload that is not aborted.
             let _aborted = multipart.abort().await;
             Err(failure)
         }

@@ -21,7 +21,7 @@ const MEMORY_MIB: usize = 64;
 /// Mebibytes that one file takes at most: two chunks of 8 MiB.
 const FILE_MIB: u64 = 16;
 
-/// What a manifest says of a tree besides its files.
+/// The facts about a tree in its manifest besides its files.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     pub provenance: Provenance,
@@ -117,7 +117,7 @@ pub async fn download(
 }
 
 /// As [`download`], but only the file or directory at `part` of the tree, at its place in the tree. The manifest that
-/// is returned lists what was downloaded.
+/// is returned lists the downloaded files.
 ///
 /// # Errors
 /// As [`download`], and [`Reason::InvalidSpec`] when the tree has no such part.

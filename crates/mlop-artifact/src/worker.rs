@@ -120,8 +120,8 @@ fn result_key(uid: &str) -> String {
     format!("results/{uid}.json")
 }
 
-/// `result`, and that it is active if `activate` succeeds. Otherwise it is made nevertheless: the operator then has it
-/// activated by a pod for that alone, which says what is wrong.
+/// `result`, and that it is active if `activate` succeeds. A failed activation does not fail the work: the operator
+/// starts a pod for the activation alone, and that pod reports the failure.
 pub async fn activated(
     result: ResultDocument,
     activation: &Activated,
@@ -162,7 +162,7 @@ fn read_task(directory: &Path) -> Result<Task, Failure> {
 /// Set by the first report: there is one result.
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
-/// Waits for SIGTERM, reports and ends the process, whatever the work is doing.
+/// Waits for SIGTERM, reports, and ends the process without waiting for the work.
 async fn end_on_sigterm() {
     let Ok(mut signal) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
         return tracing::error!("SIGTERM cannot be handled");
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_is_not_recorded() {
+    async fn failure_is_not_recorded() {
         let store = ObjectStoreHandle::in_memory("data");
         let failure = Failure::terminal(Reason::SchemaMismatch, "x");
         let failed = once(&store, "uid-1", async || Err(failure.clone())).await;
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_two_attempts_at_once_the_first_result_counts() {
+    async fn first_result_counts_when_two_attempts_overlap() {
         let store = ObjectStoreHandle::in_memory("data");
         let late = once(&store, "uid-1", async || {
             once(&store, "uid-1", async || Ok(done("first"))).await?;
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_activated_is_made_all_the_same() {
+    async fn output_is_made_when_its_activation_fails() {
         let activation = Activated { revision: 3, parameters: Digest::of_bytes(b"ttl") };
         let active = activated(done("made"), &activation, async { Ok(done("online")) }).await;
         assert_eq!(active, ResultDocument { activated: Some(activation.clone()), ..done("made") });
@@ -268,14 +268,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_a_retryable_failure() {
+    async fn panic_is_a_retryable_failure() {
         let failure = guarded(async { panic!("boom {}", 1) }).await.unwrap_err();
         assert_eq!((failure.reason, failure.retryable), (Reason::WorkerFailed, true));
         assert!(failure.message.contains("boom 1"), "{}", failure.message);
     }
 
     #[test]
-    fn a_result_is_reported_once() {
+    fn result_is_reported_once() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("termination-log");
         let failure = Failure::terminal(Reason::SourceEmpty, "nothing there");
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_task_is_a_terminal_failure() {
+    fn unreadable_task_is_a_terminal_failure() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read_task(dir.path()).unwrap_err().reason, Reason::WorkerFailed);
         std::fs::write(dir.path().join("task.json"), "{}").unwrap();

@@ -68,7 +68,7 @@ async fn hanging_object_does_not_slow_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn chain_completes_beside_ten_thousand_other_objects() {
+async fn chain_completes_among_ten_thousand_other_objects() {
     let cluster = Cluster::start();
     cluster.injector.set_latency(LATENCY);
     for index in 0..FLOOD {

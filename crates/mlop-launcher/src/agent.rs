@@ -1,4 +1,4 @@
-//! The agent: watches over the user's command from its own container, saves what the command leaves, and writes the
+//! The agent: watches over the user's command from its own container, saves its checkpoints and output, and writes the
 //! result.
 
 use crate::{
@@ -311,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_grace_leaves_time_to_upload_and_to_report() {
+    fn grace_leaves_time_to_upload_and_to_report() {
         let grace = Grace::of(GRACE);
         assert_eq!((grace.command, grace.upload), (Duration::from_secs(30), Duration::from_secs(20)));
         let grace = Grace::of(Duration::from_secs(600));
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_is_retried_only_after_progress() {
+    fn deadline_is_retried_only_after_progress() {
         for (has_progressed, retryable) in [(true, true), (false, false)] {
             let failure = judge(Ended::TooLong(vec!["step 5".into()]), has_progressed);
             assert_eq!((failure.reason, failure.retryable), (Reason::DeadlineExceeded, retryable));

@@ -1,9 +1,9 @@
-//! Checkpoints: what a command has left in `$MLOP_CHECKPOINT`, kept beyond the pod.
+//! Checkpoints: the files of `$MLOP_CHECKPOINT`, kept beyond the pod.
 //!
 //! `checkpoints/<uid of the run>/<sequence number>/` in the store is laid out as a store of its own with one tree: every
 //! byte is addressed by its digest and the manifest comes last. So an upload that another attempt left half done cannot
 //! mix with this one, and a checkpoint is complete when it has a manifest. Sequence numbers grow with each upload of the
-//! run, whatever steps the command names.
+//! run, independently of the steps in the command's file names.
 
 use crate::local;
 use futures::{StreamExt, TryStreamExt};
@@ -78,7 +78,7 @@ impl Checkpoints {
         self.saved
     }
 
-    /// Takes what is on the disk now, before the command starts, for what the store has already.
+    /// Takes the present files for stored ones: called before the command starts, when they are those of the fetch.
     ///
     /// # Errors
     /// As store and disk say.
@@ -218,7 +218,7 @@ impl Checkpoints {
         let mut complete = 0;
         for stored in self.stored().await?.into_values().rev() {
             if complete >= KEEP {
-                // Manifests first: what is half removed must not look complete.
+                // Manifests first: a checkpoint that is half removed must not look complete.
                 let (manifests, others) =
                     stored.keys.into_iter().partition(|key| key.contains("/manifests/"));
                 self.remove(manifests).await?;
@@ -236,7 +236,7 @@ impl Checkpoints {
             .await
     }
 
-    /// What the store has, by sequence number.
+    /// The checkpoints in the store by sequence number.
     async fn stored(&self) -> Result<BTreeMap<u64, Stored>, Failure> {
         let mut all: BTreeMap<u64, Stored> = BTreeMap::new();
         let mut entries = self.store.list("");

@@ -13,12 +13,12 @@
 //! The two sides share the volume [`Layout`] and speak over one connection of a socket in it ([`protocol`]). It is made
 //! before the command starts, so the command can never be the one that the agent listens to.
 //!
-//! # What a user's command finds
+//! # The contract with a user's command
 //! - `$MLOP_INPUTS/<name>/`: a table as `part-*.parquet`, a tree as its files. Read-only.
 //! - `$MLOP_HYPERPARAMETERS`, a JSON object of strings; each is also `$MLOP_HP_<NAME>` in upper case. `$MLOP_SEED`.
-//! - `$MLOP_OUTPUT`: what is left here when the command ends with 0 is the artifact. Links that stay inside count as what
-//!   they lead to. What cannot be part of a tree, such as a socket or a dangling link, is left out and named in summary and
-//!   manifest. `metrics.json` in it, a flat object of numbers, becomes the metrics.
+//! - `$MLOP_OUTPUT`: the files that are here when the command ends with 0 are the artifact. A link that stays inside
+//!   counts as its target. Entries that cannot be part of a tree, such as a socket or a dangling link, are skipped and
+//!   named in summary and manifest. `metrics.json` in it, a flat object of numbers, becomes the metrics.
 //! - `$MLOP_CHECKPOINT`: files and directories with a step in their name (`500`, `checkpoint-500`, `epoch=1.ckpt`), or
 //!   without one. The newest is saved once it no longer changes for ten seconds, has a newer one, or the command has ended
 //!   by itself; the newest saved one is there again in the next attempt. Names that begin with a dot or contain `tmp` or

@@ -31,14 +31,14 @@ struct Arguments {
 enum Role {
     /// Copy this program to DEST.
     Copy { dest: PathBuf },
-    /// Download what the task names.
+    /// Download the task's inputs and code.
     Fetch,
     /// Run a command and report how it ended.
     Run {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
-    /// Watch over the command, upload what it leaves, write the result.
+    /// Watch over the command, upload its output, write the result.
     Agent,
 }
 

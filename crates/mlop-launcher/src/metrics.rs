@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_an_object_is_ignored_with_a_reason() {
+    fn file_without_an_object_is_ignored_with_a_reason() {
         check("[1]", &[], Some("it is a list, not an object of numbers"));
         for json in ["", "\\", "{", "auc: 1", "NaN, 1"] {
             check(json, &[], Some("it is not JSON"));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_too_large_is_told_its_size() {
+    fn oversized_file_is_reported_with_its_size() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(FILE), vec![b' '; 2 << 20]).unwrap();
         let output = Directory::open(dir.path()).unwrap();

@@ -21,7 +21,7 @@ pub struct Stop {
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     pub end: End,
-    /// What it printed last.
+    /// The last lines that it printed.
     #[serde(default)]
     pub last_lines: Vec<String>,
 }
@@ -50,7 +50,7 @@ pub async fn send(to: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) 
 /// Receives one document; `None` when the other side is gone without one.
 ///
 /// # Errors
-/// When what comes is no such document, or too long.
+/// When the line is not such a document, or too long.
 pub async fn receive<M: DeserializeOwned>(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<M>> {
     let mut line = Vec::new();
     from.take(MESSAGE_BYTES_MAX).read_until(b'\n', &mut line).await?;

@@ -1,5 +1,5 @@
-//! Publishing what a command that ended with 0 has left. That work is done and paid for: a store that is away, an odd
-//! file or an odd metric is no reason to lose it.
+//! Publishing the output of a command that ended with 0. That work is done and paid for: an absent store, an odd file
+//! or an odd metric must not lose it.
 
 use crate::{metrics, words};
 use mlop_api::{
@@ -34,7 +34,7 @@ pub struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Uploads the output and tells what it is. A store that refuses is asked again for an hour, so that repairing it
+    /// Uploads the output and returns its digest and metrics. A store that refuses is asked again for an hour, so that repairing it
     /// saves the output.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The launcher: starts the user's command, passes signals on, reaps what it leaves, and says how it ended.
+//! The launcher: starts the user's command, passes signals on, reaps its orphans, and reports how it ended.
 
 use crate::{
     Layout,
@@ -29,7 +29,7 @@ const AGENT_WAIT: Duration = Duration::from_secs(120);
 const AGENT_LOOK: Duration = Duration::from_millis(50);
 /// Time to save for a command whose agent is gone.
 const ORPHAN_GRACE: Duration = Duration::from_secs(30);
-/// Delay between two looks for what is left of the command.
+/// Delay between two looks for remaining processes of the command.
 const GROUP_LOOK: Duration = Duration::from_millis(100);
 /// Longest wait for output that is still in the pipes when the command has ended.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -173,7 +173,7 @@ impl Running {
             // A shell that does not pass SIGTERM on: the program that it has started may still save.
             self.end_group(kill_at.unwrap_or_else(|| Instant::now() + ORPHAN_GRACE)).await;
         }
-        // What the command left behind could still change its output.
+        // Processes that the command left behind could still change its output.
         self.signal_group(Signal::KILL);
         end_everything();
         let drained = async { while self.output.join_next().await.is_some() {} };
@@ -192,7 +192,7 @@ impl Running {
         let _gone = rustix::process::kill_process_group(self.pid, signal);
     }
 
-    /// Asks what is left of the command to end, and waits for that until `deadline`.
+    /// Asks the remaining processes of the command to end, and waits for them until `deadline`.
     async fn end_group(&mut self, deadline: Instant) {
         self.signal_group(Signal::TERM);
         while Instant::now() < deadline && rustix::process::test_kill_process_group(self.pid).is_ok() {

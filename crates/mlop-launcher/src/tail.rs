@@ -1,4 +1,4 @@
-//! The last lines of what a command prints.
+//! The last lines of a command's output.
 
 use std::collections::VecDeque;
 
@@ -83,12 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn a_progress_bar_is_its_last_state() {
+    fn progress_bar_is_its_last_state() {
         assert_eq!(tail_of(&[b" 10%\r", b" 20%\r100%\n", b"done\r"]), ["100%", "done"]);
     }
 
     #[test]
-    fn only_the_last_lines_are_kept_and_long_ones_are_cut() {
+    fn tail_keeps_the_last_lines_and_cuts_long_ones() {
         let many: Vec<u8> = (0..100).flat_map(|i| format!("{i}\n").into_bytes()).collect();
         let kept = tail_of(&[&many]);
         assert_eq!((kept.len(), kept[0].as_str(), kept[19].as_str()), (LINES, "80", "99"));

@@ -2,7 +2,7 @@
 
 use mlop_api::{common::Metric, text::printable};
 
-/// Most bytes of the command's last lines in the result, as JSON; what is left of 2,048 holds the rest.
+/// Most bytes of the command's last lines in the result, as JSON. The other fields have the rest of 2,048.
 const QUOTE_BYTES_MAX: usize = 1_400;
 
 /// As many of the last lines as fit, the end rather than the beginning.
@@ -66,7 +66,7 @@ mod tests {
     };
 
     #[test]
-    fn a_summary_is_one_short_line() {
+    fn summary_is_one_short_line() {
         let metrics =
             [Metric::new("auc", 0.706_640_459), Metric::new("loss", 0.000_012_34), Metric::new("x", 1.0)];
         assert_eq!(summary(&metrics, 3, 1_230_000), "auc=0.7066, loss=1.23e-5, 3 files, 1.2 MB");
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quotation_keeps_the_end_and_fits_a_result() {
+    fn quotation_keeps_the_end_and_fits_a_result() {
         let lines: Vec<String> = (0..20).map(|i| format!("{i} {}", "\u{1}".repeat(100))).collect();
         let failure = Failure::transient(Reason::UserError, "exit code 3".to_owned() + &quote(&lines));
         assert!(failure.message.contains("19 "));

@@ -43,7 +43,7 @@ async fn kept(run: &Run) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_attempt_goes_on_from_the_last_checkpoint() {
+async fn attempt_goes_on_from_the_last_checkpoint() {
     let run = Run::new();
     let save = "save() { mkdir $MLOP_CHECKPOINT/.new && echo $1 > $MLOP_CHECKPOINT/.new/state && mv $MLOP_CHECKPOINT/.new $MLOP_CHECKPOINT/checkpoint-$1; }";
     let (first, _) =
@@ -66,7 +66,7 @@ async fn another_run_of_the_same_name_starts_from_nothing() {
 }
 
 #[tokio::test]
-async fn the_store_keeps_the_newest_two() {
+async fn store_keeps_the_newest_two_checkpoints() {
     let (run, disk) = (Run::new(), tempfile::tempdir().unwrap());
     let mut checkpoints = on(&run, &disk);
     checkpoints.begin().await.unwrap();
@@ -80,7 +80,7 @@ async fn the_store_keeps_the_newest_two() {
 }
 
 #[tokio::test]
-async fn a_checkpoint_counts_when_it_no_longer_changes() {
+async fn checkpoint_counts_when_it_no_longer_changes() {
     let (run, disk) = (Run::new(), tempfile::tempdir().unwrap());
     let mut checkpoints = on(&run, &disk);
     checkpoints.begin().await.unwrap();
@@ -107,7 +107,7 @@ async fn a_checkpoint_counts_when_it_no_longer_changes() {
 }
 
 #[tokio::test]
-async fn a_file_without_a_number_is_saved_when_it_changes() {
+async fn file_without_a_number_is_saved_when_it_changes() {
     let (run, disk) = (Run::new(), tempfile::tempdir().unwrap());
     let mut checkpoints = on(&run, &disk);
     checkpoints.begin().await.unwrap();
@@ -123,7 +123,7 @@ async fn a_file_without_a_number_is_saved_when_it_changes() {
 }
 
 #[tokio::test]
-async fn a_damaged_checkpoint_is_passed_over() {
+async fn damaged_checkpoint_is_skipped() {
     let (run, disk) = (Run::new(), tempfile::tempdir().unwrap());
     let mut checkpoints = on(&run, &disk);
     checkpoints.begin().await.unwrap();
@@ -140,7 +140,7 @@ async fn a_damaged_checkpoint_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_fails_attempts_gives_way_to_the_one_before() {
+async fn checkpoint_that_fails_attempts_gives_way_to_its_predecessor() {
     let run = Run::new();
     let work =
         "cd $MLOP_CHECKPOINT; ls >&2; test -e bad-3 && exit 2; echo 1 > good-2; echo half > bad-3; exit 1";
@@ -163,7 +163,7 @@ async fn a_checkpoint_that_fails_attempts_gives_way_to_the_one_before() {
 }
 
 #[tokio::test]
-async fn a_link_is_not_a_checkpoint() {
+async fn link_is_not_a_checkpoint() {
     let (run, disk) = (Run::new(), tempfile::tempdir().unwrap());
     std::os::unix::fs::symlink("/etc", disk.path().join("5")).unwrap();
     let mut checkpoints = on(&run, &disk);

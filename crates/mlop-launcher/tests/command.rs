@@ -21,7 +21,7 @@ use tokio::{
 };
 
 #[tokio::test]
-async fn what_the_command_leaves_becomes_the_artifact() {
+async fn output_of_the_command_becomes_the_artifact() {
     let run = Run::new();
     let script = r#"
         mkdir "$MLOP_OUTPUT/model" && cat train.py > "$MLOP_OUTPUT/model/weights"
@@ -55,7 +55,7 @@ async fn arguments_arrive_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_failure_tells_the_last_lines() {
+async fn failure_has_the_last_lines() {
     let script = "for i in $(seq 30); do echo line-$i >&2; done; echo bad value >&2; exit 3";
     let (document, launcher) = Run::new().attempt(script).await;
     let failure = failure(&document);
@@ -74,7 +74,7 @@ async fn both_streams_are_quoted_and_passed_on() {
 }
 
 #[tokio::test]
-async fn a_command_that_does_not_exist_is_named() {
+async fn missing_command_is_named() {
     let run = Run::new();
     let (document, launcher) = run.pod().await.attempt(&["no-such-program", "x"]).await;
     let failure = failure(&document);
@@ -95,7 +95,7 @@ async fn a_command_that_does_not_exist_is_named() {
 }
 
 #[tokio::test]
-async fn the_deadline_counts_from_the_first_container() {
+async fn deadline_counts_from_the_first_container() {
     let mut run = Run::new();
     run.work.deadline_seconds = Some(3_600);
     let pod = run.pod().await;
@@ -108,7 +108,7 @@ async fn the_deadline_counts_from_the_first_container() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_killed_is_the_user_s_error() {
+async fn killed_command_is_a_user_error() {
     let (document, launcher) = Run::new().attempt("kill -9 $$").await;
     let failure = failure(&document);
     assert_eq!((failure.reason, failure.retryable), (Reason::UserError, true));
@@ -117,7 +117,7 @@ async fn a_command_that_is_killed_is_the_user_s_error() {
 }
 
 #[tokio::test]
-async fn a_killed_launcher_is_a_lost_container() {
+async fn killed_launcher_is_a_lost_container() {
     let run = Run::new();
     let pod = run.pod().await;
     let mut launcher = pod.launch(&["sh", "-c", "echo $$ > ../started; exec sleep 60"]);
@@ -133,7 +133,7 @@ async fn a_killed_launcher_is_a_lost_container() {
 }
 
 #[tokio::test]
-async fn an_empty_output_is_an_error() {
+async fn empty_output_is_an_error() {
     let (document, _) = Run::new().attempt("mkdir $MLOP_OUTPUT/empty").await;
     let failure = failure(&document);
     assert_eq!(failure.reason, Reason::UserError);
@@ -220,7 +220,7 @@ async fn sigterm_goes_to_the_main_process_only() {
 }
 
 #[tokio::test]
-async fn a_program_below_a_shell_may_save_too() {
+async fn program_below_a_shell_may_save_too() {
     let run = Run::new();
     let pod = run.pod().await;
     let program =
@@ -236,7 +236,7 @@ async fn a_program_below_a_shell_may_save_too() {
 }
 
 #[tokio::test]
-async fn a_finished_run_is_only_reported_again() {
+async fn finished_run_is_only_reported_again() {
     let run = Run::new();
     let (first, _) = run.attempt("echo 1 > $MLOP_OUTPUT/model").await;
     let pod = run.pod().await;
@@ -259,7 +259,7 @@ async fn at_the_deadline_the_command_may_save() {
 }
 
 #[tokio::test]
-async fn when_the_pod_must_go_the_checkpoint_is_saved() {
+async fn checkpoint_is_saved_when_the_pod_must_go() {
     let run = Run::new();
     let pod = run.pod().await;
     let script =
@@ -277,7 +277,7 @@ async fn when_the_pod_must_go_the_checkpoint_is_saved() {
 }
 
 #[tokio::test]
-async fn a_command_whose_agent_is_gone_is_ended() {
+async fn command_is_ended_when_its_agent_is_gone() {
     let run = Run::new();
     let pod = run.pod().await;
     let agent = UnixListener::bind(pod.layout.socket()).unwrap();
@@ -289,7 +289,7 @@ async fn a_command_whose_agent_is_gone_is_ended() {
 }
 
 #[tokio::test]
-async fn what_the_command_leaves_running_does_not_hold_the_report_up() {
+async fn orphans_of_the_command_do_not_delay_the_report() {
     let (document, _) = Run::new().attempt("echo 1 > $MLOP_OUTPUT/model; sleep 300 & exit 0").await;
     assert_eq!(document.error, None);
 }

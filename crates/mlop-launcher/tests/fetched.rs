@@ -1,4 +1,4 @@
-//! What is on the disk before the command starts, and what survives a pod.
+//! The files on the disk before the command starts, and those that survive a pod.
 
 #![allow(
     clippy::unwrap_used,
@@ -49,7 +49,7 @@ async fn inputs_code_and_parameters_are_there() {
 }
 
 #[tokio::test]
-async fn an_altered_input_is_refused() {
+async fn altered_input_is_refused() {
     let (run, digest) = run_with_input().await;
     let key = tree_key(&digest, "a/b");
     run.store.delete(&key).await.unwrap();

@@ -153,7 +153,7 @@ macro_rules! kinds {
         }
 
         #[test]
-        fn every_kind_of_the_pipeline_has_a_test() {
+        fn kinds_of_the_pipeline_have_tests() {
             let tested = [$(stringify!($kind)),+];
             let missing = documents(PIPELINE).into_iter().find(|object| !tested.iter().any(|kind| object["kind"] == *kind));
             assert_eq!(missing, None);

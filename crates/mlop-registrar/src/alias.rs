@@ -65,7 +65,7 @@ async fn look<T: Transport>(mlflow: &Mlflow<T>, work: &AliasWork) -> Result<Regi
     })
 }
 
-/// The failure when MLflow has lost what was registered.
+/// The failure when MLflow has lost a registered model or version.
 fn gone(what: String) -> Failure {
     let advice = "it was deleted there, or the server has a new database; delete the ModelVersion to register it again";
     Failure::terminal(Reason::TrackingRefused, format!("{what}: {advice}"))

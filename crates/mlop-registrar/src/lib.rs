@@ -7,8 +7,8 @@
 //!   part of the create call), so that the next attempt finds it.
 //! - MLflow itself numbers the versions of a model. Of several versions with our tag the lowest is the one that
 //!   counts, for every observer; its run is the run that counts. The others are deleted by the attempt that sees them.
-//! - What is logged to the run is the same in every attempt, its timestamps included, and MLflow takes equal values
-//!   twice without keeping them twice.
+//! - Every attempt logs the same values to the run, timestamps included, and MLflow takes equal values twice without
+//!   keeping them twice.
 //!
 //! | module | gives |
 //! |---|---|

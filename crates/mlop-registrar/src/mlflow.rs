@@ -39,7 +39,7 @@ pub struct Experiment {
     pub lifecycle_stage: String,
 }
 
-/// A run without what was logged to it.
+/// A run without its metrics, parameters and tags.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Run {
     pub run_id: String,

@@ -52,7 +52,7 @@ pub async fn register<T: Transport>(
     };
     let version = registration.version(&now).await?;
     let is_logged = match registration.log(&version, &tree.provenance, &now).await {
-        // Another attempt logs the same at this moment; what is there already is no conflict the next time.
+        // Another attempt logs the same at this moment. The next request finds equal values, which do not conflict.
         Err(error) if error.is(CONFLICT) => registration.log(&version, &tree.provenance, &now).await?,
         other => other?,
     };

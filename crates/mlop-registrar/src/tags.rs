@@ -34,7 +34,7 @@ pub fn alias_claim(alias: &str, owner: &str, revision: i64) -> String {
     format!("{}{owner}.{revision}", alias_claims(alias))
 }
 
-/// What the names of all claims of `alias` begin with.
+/// The prefix of the names of all claims of `alias`.
 pub fn alias_claims(alias: &str) -> String {
     format!("mlop.alias.{alias}.")
 }

@@ -29,7 +29,7 @@ pub enum Method {
     Delete,
 }
 
-/// What the server answered.
+/// The server's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,

@@ -29,7 +29,7 @@ async fn activate(mlflow: &Fake, version: &str, revision: i64) -> Result<(), Fai
 }
 
 #[tokio::test]
-async fn it_follows_revisions_and_not_versions() {
+async fn alias_follows_revisions_and_not_versions() {
     let mlflow = server(Fake::default()).await;
     activate(&mlflow, "1", 1).await.unwrap();
     activate(&mlflow, "3", 2).await.unwrap();
@@ -43,7 +43,7 @@ async fn it_follows_revisions_and_not_versions() {
 }
 
 #[tokio::test]
-async fn a_late_revision_loses_and_a_repeated_one_succeeds() {
+async fn late_revision_loses_and_repeated_one_succeeds() {
     let mlflow = server(Fake::default()).await;
     activate(&mlflow, "2", 10).await.unwrap();
     activate(&mlflow, "2", 10).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_late_revision_loses_and_a_repeated_one_succeeds() {
 }
 
 #[tokio::test]
-async fn a_model_that_was_created_anew_takes_the_alias_over() {
+async fn recreated_model_takes_over_the_alias() {
     let mlflow = server(Fake::default()).await;
     activate(&mlflow, "2", 10).await.unwrap();
     let mut recreated = alias_work("m", "3", 1);
@@ -71,7 +71,7 @@ async fn a_model_that_was_created_anew_takes_the_alias_over() {
 }
 
 #[tokio::test]
-async fn an_alias_moved_by_hand_is_put_back() {
+async fn alias_moved_by_hand_is_put_back() {
     let mlflow = server(Fake::default()).await;
     activate(&mlflow, "2", 1).await.unwrap();
     Mlflow::new(mlflow.clone()).set_alias("m", "champion", "4").await.unwrap();
@@ -80,7 +80,7 @@ async fn an_alias_moved_by_hand_is_put_back() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_refused() {
+async fn missing_model_or_version_is_refused() {
     let mlflow = server(Fake::default()).await;
     let failure = activate(&mlflow, "77", 1).await.unwrap_err();
     assert_eq!((failure.reason, failure.retryable), (Reason::TrackingRefused, false));
@@ -107,7 +107,7 @@ async fn killed_between_any_two_requests_a_retry_completes_it() {
 }
 
 #[tokio::test]
-async fn of_revisions_at_the_same_time_the_highest_has_it() {
+async fn highest_of_concurrent_revisions_has_the_alias() {
     let mut met = 0;
     for seed in 0..500 {
         let mlflow = server(Fake::shuffled(seed)).await;

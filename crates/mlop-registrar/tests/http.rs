@@ -89,7 +89,7 @@ async fn requests_are_those_of_the_rest_api() {
 }
 
 #[tokio::test]
-async fn the_error_code_decides_and_not_the_status() {
+async fn error_code_decides_and_not_the_status() {
     let body =
         r#"{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Registered Model with name=m1 not found"}"#;
     check(
@@ -131,7 +131,7 @@ async fn answers_that_are_not_mlflow_s_are_explained() {
 }
 
 #[tokio::test]
-async fn no_answer_is_worth_a_retry() {
+async fn missing_answer_is_retryable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -167,7 +167,7 @@ fn secret(keys: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_secret_without_usable_keys_is_refused() {
+fn secret_without_usable_keys_is_refused() {
     let rows: [(&[(&str, &str)], &str); 5] = [
         (&[], "neither a key token nor the keys username and password"),
         (&[("username", "u")], "has no key password"),

@@ -73,7 +73,7 @@ async fn recorded(http: &Http, experiment: &str, model: &str) -> (Vec<Value>, Ve
 }
 
 #[tokio::test]
-async fn a_version_is_recorded_exactly_once_wherever_the_pod_is_killed() {
+async fn version_is_recorded_once_wherever_the_pod_is_killed() {
     let Some(server) = server() else { return };
     let http = Http::new(&server, None).unwrap();
     for at in [At::Request, At::Answer] {
@@ -134,7 +134,7 @@ async fn attempts_at_the_same_time_agree_on_one_version() {
 }
 
 #[tokio::test]
-async fn a_deleted_experiment_and_run_come_back() {
+async fn deleted_experiment_and_run_come_back() {
     let Some(server) = server() else { return };
     let work = register_work(&server, &unique("deleted"));
     let first = register(Http::new(&server, None).unwrap(), &work).await.unwrap().registered.unwrap();
@@ -149,7 +149,7 @@ async fn a_deleted_experiment_and_run_come_back() {
 }
 
 #[tokio::test]
-async fn the_alias_moves_up_only() {
+async fn alias_moves_only_up() {
     let Some(server) = server() else { return };
     let mut work = register_work(&server, &unique("alias"));
     let model = work.registered_model.clone();

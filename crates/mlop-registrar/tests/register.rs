@@ -1,4 +1,4 @@
-//! A version exactly once, whatever happens between two requests.
+//! A version is registered exactly once, whether requests fail, repeat or meet those of another attempt.
 
 #![allow(
     clippy::unwrap_used,
@@ -50,7 +50,7 @@ async fn everything_known_is_recorded() {
 }
 
 #[tokio::test]
-async fn killed_between_any_two_requests_there_is_one_run_and_one_version() {
+async fn killed_registration_leaves_one_run_and_one_version() {
     for at in [At::Request, At::Answer] {
         let mut cuts = 0;
         for after in 1.. {
@@ -108,7 +108,7 @@ async fn another_model_gets_the_next_version() {
 }
 
 #[tokio::test]
-async fn a_deleted_experiment_is_brought_back() {
+async fn deleted_experiment_is_restored() {
     let (mlflow, work) = (Fake::default(), register_work("http://mlflow", "a"));
     mlflow.state.lock().unwrap().experiments.push(support::deleted_experiment(&work.experiment));
     register(mlflow.clone(), &work).await.unwrap();
@@ -116,7 +116,7 @@ async fn a_deleted_experiment_is_brought_back() {
 }
 
 #[tokio::test]
-async fn a_collected_experiment_is_made_again() {
+async fn collected_experiment_is_recreated() {
     let (mlflow, work) = (Fake::default(), register_work("http://mlflow", "a"));
     let mut experiment = support::deleted_experiment(&work.experiment);
     experiment.collected = true;
@@ -126,7 +126,7 @@ async fn a_collected_experiment_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_deleted_model_is_registered_again() {
+async fn deleted_model_is_registered_again() {
     let (mlflow, work) = (Fake::default(), register_work("http://mlflow", "a"));
     register(mlflow.clone(), &work).await.unwrap();
     mlflow.state.lock().unwrap().models.clear();
@@ -136,7 +136,7 @@ async fn a_deleted_model_is_registered_again() {
 }
 
 #[tokio::test]
-async fn a_version_whose_run_is_collected_says_so() {
+async fn version_whose_run_is_collected_says_so() {
     let (mlflow, work) = (Fake::default(), register_work("http://mlflow", "a"));
     register(mlflow.clone(), &work).await.unwrap();
     mlflow.state.lock().unwrap().runs.clear();
@@ -145,7 +145,7 @@ async fn a_version_whose_run_is_collected_says_so() {
 }
 
 #[tokio::test]
-async fn all_metrics_of_the_manifest_are_logged_under_their_own_keys() {
+async fn metrics_of_the_manifest_are_logged_under_their_own_keys() {
     let (mlflow, mut work) = (Fake::default(), register_work("http://mlflow", "a"));
     let mut metrics: Vec<Metric> =
         (0..1_500).map(|i| Metric::new(format!("m{i:04}"), f64::from(i))).collect();
@@ -169,7 +169,7 @@ async fn all_metrics_of_the_manifest_are_logged_under_their_own_keys() {
 }
 
 #[tokio::test]
-async fn the_source_is_the_directory_of_the_model() {
+async fn source_is_the_directory_of_the_model() {
     let (mlflow, work) = (Fake::default(), register_work("http://mlflow", "a"));
     let tree = TreeSummary { mlflow_model: Some("model".into()), ..TreeSummary::default() };
     register_tree(mlflow.clone(), &work, &tree).await.unwrap();

@@ -11,7 +11,7 @@ use super::crds::KEEP;
 use super::files::{Files, yaml};
 use super::rbac::{COMMON, OWN_RUNS, OWN_STATUS};
 
-/// What the policy of an operator's chart guards, as names of resources.
+/// Names of the resources that the policy of an operator's chart guards.
 #[derive(Serialize)]
 struct Guarded {
     runs: Vec<String>,

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_training_is_replaced() {
+    fn names_of_training_are_replaced() {
         let names = Names::new("demo-stage").unwrap();
         let text =
             "mlop_training::TrainingJob, TrainingRunSpec of mlop-training: TRAINING in training_run.rs";

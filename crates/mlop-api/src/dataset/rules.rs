@@ -1,10 +1,10 @@
-//! What the rows of a version as a whole must be.
+//! Rules for the rows of a version as a whole.
 
 use crate::duration::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the rows of a version as a whole must be. A version that breaks a rule fails, and the one in use stays.
+/// Rules for the rows of a version as a whole. A version that breaks a rule fails, and the one in use stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rules {

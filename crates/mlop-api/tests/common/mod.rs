@@ -1,5 +1,5 @@
 //! The objects that the tests of the kinds share: `accepted/` has one of each kind with as many fields as it has,
-//! `refused/` has what is wrong, as merge patches of these.
+//! `refused/` has wrong objects, as merge patches of these.
 #![allow(dead_code, reason = "each test uses a part")]
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -11,10 +11,10 @@ use std::{fs, path::Path, sync::LazyLock};
 
 /// An object that must be refused.
 pub struct Refused {
-    /// Kind and what is wrong with it.
+    /// Kind and defect.
     pub name: String,
     pub object: Value,
-    /// What the message must contain: the field and what is allowed.
+    /// Parts of the message: the field and its allowed values.
     pub says: Vec<String>,
     /// Whether a CEL rule refuses it, with the last of `says` as its message.
     pub rule: bool,

@@ -32,7 +32,7 @@ fn files_are_listed_sorted_and_open() {
 }
 
 #[test]
-fn links_inside_count_as_what_they_lead_to() {
+fn links_inside_count_as_their_targets() {
     let dir = tempfile::tempdir().unwrap();
     create_dir(dir.path().join("step-5")).unwrap();
     write(dir.path().join("step-5/weights"), "w").unwrap();
@@ -64,7 +64,7 @@ fn links_never_lead_out() {
 }
 
 #[test]
-fn a_directory_exchanged_for_a_link_is_not_followed() {
+fn directory_exchanged_for_a_link_is_not_followed() {
     let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     create_dir(dir.path().join("sub")).unwrap();
     write(dir.path().join("sub/file"), "mine").unwrap();
@@ -119,7 +119,7 @@ fn files_without_read_permission_are_kept() {
 }
 
 #[test]
-fn a_link_in_the_directory_s_own_path_is_refused() {
+fn link_in_the_path_of_the_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     create_dir(dir.path().join("real")).unwrap();
     symlink("real", dir.path().join("link")).unwrap();

@@ -22,7 +22,7 @@ const MLMODEL: &str = "MLmodel";
 /// Chunks of the manifest that wait to be read.
 const CHUNKS: usize = 4;
 
-/// What a tree's manifest says besides its files.
+/// A tree's manifest without its files.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TreeSummary {
@@ -61,7 +61,7 @@ async fn read_once(store: &ObjectStoreHandle, digest: &Digest) -> Result<TreeSum
     let parsing = spawn_blocking(move || {
         let mut reader = Chunks { waiting, chunk: Bytes::new(), hash: Sha256::new() };
         let parsed: Result<TreeSummary, _> = serde_json::from_reader(io::BufReader::new(&mut reader));
-        // What is behind the document belongs to the digest too.
+        // Bytes behind the document belong to the digest too.
         let _rest = io::copy(&mut reader, &mut io::sink());
         (parsed, Digest::from_hash(&reader.hash.finalize()))
     });
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_facts_are_those_of_the_manifest() {
+    async fn summary_has_the_facts_of_the_manifest() {
         let store = ObjectStoreHandle::in_memory("models");
         let rows = [
             (vec!["metrics.json"], None),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_changed_or_missing_manifest_is_refused() {
+    async fn changed_or_missing_manifest_is_refused() {
         let store = ObjectStoreHandle::in_memory("models");
         let (mut bytes, digest) = canonical(&tree(&["a"])).unwrap();
         bytes.push(b' ');

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_refused_with_the_key_and_its_flaw() {
+    fn secret_is_refused_with_the_key_and_its_flaw() {
         let rows: [(&[(&str, &str)], &str); 6] = [
             (&[], "has no key AWS_ACCESS_KEY_ID"),
             (&[("AWS_ACCESS_KEY_ID", "a")], "has no key AWS_SECRET_ACCESS_KEY"),
@@ -191,14 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_none_is_refused() {
+    fn unreadable_certificate_is_refused() {
         let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "s"), ("ca.crt", "-----BEGIN")];
         let opened = open_with_keys(&store(true), secret(&keys).path());
         assert!(opened.is_err_and(|failure| failure.message.contains("ca.crt")));
     }
 
     #[test]
-    fn the_bucket_is_part_of_the_host_when_asked_for() {
+    fn bucket_is_part_of_the_host_when_asked_for() {
         assert_eq!(
             hosted("https://s3.example.com:9000/gateway", "b"),
             "https://b.s3.example.com:9000/gateway"

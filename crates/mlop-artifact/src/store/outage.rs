@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_request_survives_an_outage() {
+    async fn requests_survive_an_outage() {
         let outage = Outage::default();
         let store = store(&outage);
         outage.leave_unanswered(3);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listing_that_breaks_off_goes_on_behind_its_last_object() {
+    async fn broken_listing_resumes_behind_its_last_object() {
         let outage = Outage::default();
         let store = store(&outage);
         for key in ["a/1", "a/2", "a/3", "b/1"] {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_is_told_at_once() {
+    async fn refusal_is_reported_at_once() {
         let outage = Outage::default();
         outage.refuse(1);
         let failure = store(&outage).create("a", "x").await.unwrap_err();

@@ -16,7 +16,7 @@ fn provenance(seed: i64) -> Provenance {
 }
 
 #[tokio::test]
-async fn a_tree_comes_back_file_by_file() {
+async fn tree_comes_back_file_by_file() {
     let store = ObjectStoreHandle::in_memory("models");
     let dir = directory(&[("model.bin", "weights"), ("meta/info.json", "{}"), ("empty", "")]);
     let tree = upload(&store, dir.path(), provenance(1)).await.unwrap();
@@ -40,7 +40,7 @@ async fn provenance_is_part_of_the_identity() {
 }
 
 #[tokio::test]
-async fn an_interrupted_upload_is_finished_by_its_retry() {
+async fn interrupted_upload_is_finished_by_its_retry() {
     let dir = directory(&[("a", "1"), ("b", "2")]);
     let whole = upload(&ObjectStoreHandle::in_memory("x"), dir.path(), provenance(1)).await.unwrap();
 
@@ -99,7 +99,7 @@ async fn names_of_unfinished_downloads_do_not_collide() {
 }
 
 #[tokio::test]
-async fn only_the_wanted_part_is_downloaded() {
+async fn download_takes_only_the_wanted_part() {
     let store = ObjectStoreHandle::in_memory("models");
     let dir = directory(&[("model/MLmodel", "m"), ("model-settings.json", "{}"), ("model/data/w", "w")]);
     let tree = upload(&store, dir.path(), provenance(1)).await.unwrap();

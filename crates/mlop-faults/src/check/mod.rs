@@ -1,4 +1,4 @@
-//! The oracles: conditions that hold whatever fault strikes.
+//! The oracles: conditions that hold under every fault.
 
 pub mod end_state;
 mod invariants;

@@ -25,7 +25,7 @@ pub struct Snapshot {
     pub fingerprint: Vec<Found>,
 }
 
-/// What a look at the directory has found.
+/// The checkpoints that a look at the directory has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     /// Oldest first.
@@ -34,7 +34,7 @@ pub struct Look {
     pub ignored: Vec<Skipped>,
 }
 
-/// Sorts what is in the directory into checkpoints.
+/// Sorts the directory's entries into checkpoints.
 pub fn look(contents: Contents) -> Look {
     let (mut steps, mut common): (BTreeMap<u64, Vec<Found>>, Vec<Found>) = Default::default();
     let mut ignored = contents.skipped;
@@ -77,7 +77,7 @@ pub fn entry_of(path: &str) -> &str {
     path.split_once('/').map_or(path, |(entry, _)| entry)
 }
 
-/// Whether frameworks give such names to what they have not finished.
+/// Whether frameworks give such names to unfinished files.
 fn is_unfinished(entry: &str) -> bool {
     let entry = entry.to_lowercase();
     let parts = entry.split(|c: char| !c.is_ascii_alphanumeric());

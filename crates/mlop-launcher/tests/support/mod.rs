@@ -85,7 +85,7 @@ impl Run {
         pod
     }
 
-    /// A whole attempt of a shell script: result and what the launcher's process left.
+    /// A whole attempt of a shell script: its result, and the output of the launcher's process.
     pub async fn attempt(&self, script: &str) -> (ResultDocument, Output) {
         let pod = self.pod().await;
         pod.attempt(&["sh", "-c", script]).await

@@ -1,4 +1,4 @@
-//! What the tests share: works, a line that can be cut, and an MLflow in memory.
+//! Shared by the tests: works, a connection that can be cut, and an MLflow in memory.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
