@@ -78,8 +78,8 @@ pub mod plan;
 pub mod resource;
 pub mod run;
 mod runtime;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use blocked::Blocked;
 pub use operator::main;

@@ -30,17 +30,18 @@ pub struct FeatureSnapshotRun {
 }
 
 /// The use of a snapshot.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Purpose {
     /// Whether its view is being deleted.
-    lost: bool,
-    consumer: Option<Consumer>,
+    pub lost: bool,
+    pub consumer: Option<Consumer>,
 }
 
 /// The view that wants the snapshot served, and the store that serves it.
-struct Consumer {
-    view: Arc<FeatureView>,
-    feature_store: Arc<FeatureStore>,
+#[derive(Clone)]
+pub struct Consumer {
+    pub view: Arc<FeatureView>,
+    pub feature_store: Arc<FeatureStore>,
 }
 
 impl Run for FeatureSnapshotRun {
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_may_use_a_share_of_the_memory() {
+    fn query_may_use_a_share_of_the_memory() {
         assert_eq!(query_memory("1000"), 600);
         assert_eq!(query_memory("1Gi"), 644_245_094);
         assert_eq!(query_memory("1.5G"), 900_000_000);

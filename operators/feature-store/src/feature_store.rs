@@ -49,11 +49,11 @@ pub struct FeatureStoreReconciler {
 }
 
 pub struct Observed {
-    object: Arc<FeatureStore>,
-    api: Option<Arc<ChildObject>>,
-    redis: Option<Arc<ChildObject>>,
-    operator: String,
-    worker_image: String,
+    pub object: Arc<FeatureStore>,
+    pub api: Option<Arc<ChildObject>>,
+    pub redis: Option<Arc<ChildObject>>,
+    pub operator: String,
+    pub worker_image: String,
 }
 
 /// Whether the Ready condition of `feature_store` is True.

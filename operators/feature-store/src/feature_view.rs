@@ -24,10 +24,11 @@ use mlop_core::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
+#[derive(Clone)]
 pub struct Connections {
-    feature_store: Option<Arc<FeatureStore>>,
+    pub feature_store: Option<Arc<FeatureStore>>,
     /// The ObjectStores of the snapshots by name.
-    stores: BTreeMap<String, Arc<ObjectStore>>,
+    pub stores: BTreeMap<String, Arc<ObjectStore>>,
 }
 
 pub struct FeatureViewIntent {

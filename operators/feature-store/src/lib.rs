@@ -5,6 +5,8 @@ mod feature_store;
 mod feature_view;
 mod feature_view_cleanup;
 mod online_store;
+#[cfg(test)]
+mod tests;
 
 use feature_snapshot::FeatureSnapshotRun;
 use feature_store::FeatureStoreReconciler;

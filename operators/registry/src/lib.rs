@@ -3,6 +3,8 @@
 mod mlflow;
 mod model;
 mod model_version;
+#[cfg(test)]
+mod tests;
 mod tracking_server;
 
 use k8s_openapi::api::{

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_has_room_and_names_what_failed() {
+    fn verdict_fits_and_names_the_failed_gates() {
         let mut judged = vec![(true, "x".repeat(200)); 15];
         judged.push((false, "gate last: auc is 0.1, want at least 0.7".to_owned()));
         let message = told(judged);

@@ -24,13 +24,13 @@ pub struct ModelVersionRun {
     pub models: Arc<Cache<Model>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Connections {
-    server: Option<Arc<TrackingServer>>,
+    pub server: Option<Arc<TrackingServer>>,
     /// The Model, if the alias is to move to this version.
-    model: Option<Arc<Model>>,
+    pub model: Option<Arc<Model>>,
     /// Metrics that the Model's gates ask for.
-    gates: Vec<String>,
+    pub gates: Vec<String>,
 }
 
 impl Run for ModelVersionRun {

@@ -1,5 +1,7 @@
 //! Training: a TrainingJob makes a TrainingRun for each new state of its inputs.
 
+#[cfg(test)]
+mod tests;
 mod training_job;
 mod training_run;
 

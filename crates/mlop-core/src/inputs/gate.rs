@@ -58,7 +58,7 @@ impl BlockedInput {
 /// spec. Anything missing means "not yet".
 ///
 /// # Errors
-/// What is missing, with the cause if the input reports one.
+/// The missing part, with the cause if the input reports one.
 #[expect(clippy::result_large_err, reason = "the one caller per reconcile takes both sides apart at once")]
 pub fn gate(state: &InputState) -> Result<ReadyInput, BlockedInput> {
     let label = format!("{} {}", state.from.kind, state.from.name);

@@ -118,7 +118,7 @@ fn path_leads_from_here_to_the_cause() {
 }
 
 #[test]
-fn signal_changes_with_what_dependents_decide_on() {
+fn signal_changes_with_the_facts_that_dependents_decide_on() {
     let signals = |edit: &dyn Fn(&mut Value)| {
         let (before, after) = (ready("flights").object.unwrap(), edited(edit).object.unwrap());
         signal(&before) != signal(&after)

@@ -87,7 +87,7 @@ fn follow_inputs<I: Intent>(
         return step;
     }
     let digest = input_digest::<I>(identity, inputs, I::SEMANTICS);
-    let name = format!("{}-{}", observed.key().name, digest.short(12));
+    let name = run_name(observed, &digest);
     if let Some(run) = observed.run_named(&name) {
         return match run_state(run.as_ref()) {
             RunState::Succeeded => use_result(observed, run, now),
@@ -209,6 +209,22 @@ fn is_run_requested<I: Intent>(observed: &Observed<I>) -> bool {
     let answers =
         |run: &Arc<I::Run>| run.annotations().get(labels::RUN_REQUESTED_AT).is_some_and(|at| at == request);
     !observed.runs.iter().any(answers)
+}
+
+/// Name of the run with this input digest.
+fn run_name<I: Intent>(observed: &Observed<I>, digest: &Digest) -> String {
+    format!("{}-{}", observed.key().name, digest.short(12))
+}
+
+/// The creation of the run of the present inputs, paused or not; none while it cannot start.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn present_run<I: Intent>(observed: &Observed<I>) -> Option<Create> {
+    let inputs: Result<Vec<_>, _> = observed.inputs.iter().map(inputs::gate).collect();
+    let inputs = inputs.ok().filter(|_| observed.cycle.is_none())?;
+    inputs::converged(&inputs, I::consistency(&observed.object)).ok()?;
+    let identity = I::identity(observed).ok()?;
+    let digest = input_digest::<I>(&identity, &inputs, I::SEMANTICS);
+    Some(start(observed, run_name(observed, &digest), digest, &identity, &inputs))
 }
 
 /// The creation of the run named `name` on `inputs`.

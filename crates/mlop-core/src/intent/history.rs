@@ -1,4 +1,4 @@
-//! What a status remembers of earlier runs: the last runs, verdicts and dead letters.
+//! The record of earlier runs in a status: the last runs, verdicts and dead letters.
 
 use crate::{condition, run::RunResource};
 use jiff::Timestamp;

@@ -152,6 +152,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub use activation::activation_digest;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use decide::present_run;
 pub use observed::Observed;
 pub use plan::plan;
 pub use reconciler::Intents;

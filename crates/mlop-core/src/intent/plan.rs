@@ -7,7 +7,7 @@ use crate::plan::Plan;
 use jiff::Timestamp;
 use mlop_api::status::IntentStatus;
 
-/// Decides what an intent does next.
+/// Decides the next step of an intent.
 ///
 /// 1. `decide` derives the step from the inputs, the runs and the pods.
 /// 2. `restore_published` may replace the step. It comes second because it applies to steps at rest only: an

@@ -115,7 +115,7 @@ pub(crate) fn project<R: RunResource>(run: &mut R) {
 /// The part of an intent's spec that determines the output of its runs of kind `R`.
 pub type Content<R> = <<R as HasSpec>::Spec as RunSpec>::Content;
 
-/// What a kind of run adds to the common course.
+/// A kind of run: its pods and their results. The course of attempts is common to all kinds.
 pub trait Run: Send + Sync + 'static {
     type Resource: RunResource;
     /// Related objects besides ObjectStores.

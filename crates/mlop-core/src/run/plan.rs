@@ -1,4 +1,4 @@
-//! What a run does next.
+//! The next step of a run.
 
 use super::{Observed, Run, RunResource};
 use crate::{
@@ -19,7 +19,7 @@ const POD_GONE: SignedDuration = SignedDuration::from_secs(300);
 /// Time after which a Job without a pod is suspicious.
 const POD_DELAY: SignedDuration = SignedDuration::from_secs(10);
 
-/// Decides what a run does next.
+/// Decides the next step of a run.
 pub fn plan<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
     if observed.object.meta().deletion_timestamp.is_some() {
         return Plan::idle();

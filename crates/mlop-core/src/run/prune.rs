@@ -1,4 +1,4 @@
-//! What a run that has ended leaves behind.
+//! Removal of the pods and Jobs of a run that has ended.
 
 use super::{Run, plan::Draft};
 use crate::plan::Plan;

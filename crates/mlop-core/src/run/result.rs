@@ -53,8 +53,8 @@ impl<R: Run> Draft<'_, R> {
         Plan::report(self.status).event(false, Reason::Succeeded, message).requeue_at(due)
     }
 
-    /// The attempt ended at `at` without a result. Only what the work did wrong counts against the budget: a disruption
-    /// and an external system that is away are repeated without limit, with delays that grow.
+    /// The attempt ended at `at` without a result. Only failures of the work itself count against the budget. After a
+    /// disruption or an outage of an external system attempts are repeated without limit, with delays that grow.
     pub(super) fn fail(mut self, ended: Ended, at: Timestamp) -> Plan<RunStatus> {
         self.status.attempts += 1;
         if ended.disrupted || is_outage(ended.failure.reason) {

@@ -2,13 +2,12 @@
 //!
 //! Every row is carried out and decided again: the second plan must be quiet.
 
-use super::{Observed, Run, plan};
+use super::{Observed, Run};
 use crate::{
-    Blocked, Plan,
-    condition::{self, ConditionStatus, Conditions},
+    Blocked,
+    condition::{ConditionStatus, Conditions},
     plan::Action,
-    resource::{JobView, PodView},
-    testing::{self, ForecastRun, ForecastRunSpec, NOW, NS, at, time},
+    testing::{self, ForecastRun, ForecastRunSpec, NOW, RunCase, Situation, at, check, time},
 };
 use k8s_openapi::{
     api::core::v1::{Pod, PodStatus},
@@ -18,15 +17,11 @@ use kube::ResourceExt;
 use mlop_api::{
     Digest, MEDIA_TREE, Reason,
     contract::condition_type,
-    dataset::ObjectStore,
     duration::Span,
-    labels,
     result::{Failure, ResultDocument},
-    status::RunStatus,
     task::Subject,
 };
 use serde_json::json;
-use std::sync::Arc;
 
 /// The kind under test. With `JOB`, an attempt is a Job.
 struct Runs<const JOB: bool>;
@@ -46,72 +41,27 @@ impl<const JOB: bool> Run for Runs<JOB> {
     }
 }
 
-#[derive(Clone)]
-struct Case {
-    job: bool,
-    now: i64,
-    object: ForecastRun,
-    pods: Vec<PodView>,
-    jobs: Vec<JobView>,
-    has_store: bool,
-}
+type Case<const JOB: bool> = RunCase<Runs<JOB>>;
 
 /// A run with a budget of three attempts, the second of which starts after 10 to 11 s.
-fn run() -> Case {
-    let mut object = ForecastRun::new("delay-1", ForecastRunSpec::default());
-    object.metadata.namespace = Some(NS.into());
-    object.metadata.uid = Some("run-uid".into());
-    object.metadata.generation = Some(1);
-    Case { job: false, now: NOW, object, pods: Vec::new(), jobs: Vec::new(), has_store: true }
+fn run() -> Case<false> {
+    RunCase::new("delay-1", &json!(ForecastRunSpec::default()))
 }
 
-impl Case {
-    fn job(mut self) -> Self {
-        self.job = true;
-        self
-    }
+/// As [`run`], with a Job per attempt.
+fn job() -> Case<true> {
+    RunCase::new("delay-1", &json!(ForecastRunSpec::default()))
+}
 
-    fn without_store(mut self) -> Self {
-        self.has_store = false;
-        self
-    }
-
+impl<const JOB: bool> Case<JOB> {
     fn impossible(mut self) -> Self {
         self.object.labels_mut().insert("impossible".into(), String::new());
         self
     }
 
-    fn being_deleted(mut self) -> Self {
-        self.object.metadata.deletion_timestamp = Some(time(NOW));
-        self
-    }
-
-    fn edited(mut self, edit: impl Fn(&mut ForecastRunSpec)) -> Self {
-        edit(&mut self.object.spec);
-        self.object.metadata.generation = self.object.metadata.generation.map(|generation| generation + 1);
-        self
-    }
-
-    fn at(mut self, seconds: i64) -> Self {
-        self.now = NOW + seconds;
-        self
-    }
-
-    /// Gives the newest pod a status.
-    fn pod(mut self, status: PodStatus) -> Self {
-        self.pods.last_mut().expect("a pod").status = status;
-        self
-    }
-
-    fn without_pods(mut self) -> Self {
-        self.pods.clear();
-        self
-    }
-
     /// Somebody deletes the newest pod. Its grace period ends `seconds` after [`NOW`].
     fn pod_deleted(mut self, seconds: i64) -> Self {
-        let time = serde_json::from_value(json!(time(NOW + seconds))).unwrap();
-        self.pods.last_mut().expect("a pod").metadata.deletion_timestamp = Some(time);
+        self.pods.last_mut().expect("a pod").metadata.deletion_timestamp = Some(time(NOW + seconds));
         self
     }
 
@@ -125,124 +75,11 @@ impl Case {
         self
     }
 
-    /// Carries out plans until one is quiet.
-    fn reconciled(self) -> Self {
-        let mut case = self;
-        for _ in 0..10 {
-            let plan = case.plan();
-            if plan.is_quiet() {
-                return case;
-            }
-            case = case.carried_out(&plan);
-        }
-        panic!("reconciling does not end: {:#?}", case.plan());
-    }
-
     /// Fails the next attempt `seconds` after [`NOW`].
     fn failed(self, failure: Failure, seconds: i64) -> Self {
         let case = self.at(seconds).reconciled();
         case.pod(testing::terminated(&ResultDocument::failed(failure), NOW + seconds)).reconciled()
     }
-
-    fn status(&self) -> RunStatus {
-        self.object.status.clone().unwrap_or_default()
-    }
-
-    /// The plan, without a status that the controller would not write.
-    fn plan(&self) -> Plan<RunStatus> {
-        let now = at(self.now);
-        let mut plan =
-            if self.job { plan(&self.observed::<true>(), now) } else { plan(&self.observed::<false>(), now) };
-        plan.status = plan.status.filter(|status| *status != self.status());
-        plan
-    }
-
-    fn observed<const JOB: bool>(&self) -> Observed<Runs<JOB>> {
-        let store: ObjectStore = serde_json::from_value(json!({
-            "apiVersion": "mlop.dev/v1alpha1", "kind": "ObjectStore", "metadata": {"name": "files", "namespace": NS},
-            "spec": {"endpoint": "http://s3", "bucket": "b"},
-        }))
-        .unwrap();
-        Observed {
-            object: Arc::new(self.object.clone()),
-            pods: self.pods.iter().cloned().map(Arc::new).collect(),
-            jobs: self.jobs.iter().cloned().map(Arc::new).collect(),
-            stores: self.has_store.then(|| ("files".to_owned(), Arc::new(store))).into_iter().collect(),
-            worker_image: "worker".into(),
-            operator: "mlop-test".into(),
-            related: (),
-        }
-    }
-
-    fn carried_out(&self, plan: &Plan<RunStatus>) -> Self {
-        let mut next = self.clone();
-        if let Some(status) = &plan.status {
-            next.object.status = Some(status.clone());
-        }
-        for create in &plan.creates {
-            let mut object = create.object.clone();
-            let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-            object["metadata"]["uid"] = json!(format!("{name}-uid"));
-            object["metadata"]["creationTimestamp"] = json!(time(self.now));
-            object["status"] = json!({});
-            match create.kind.kind.as_str() {
-                "Job" => next.jobs.push(serde_json::from_value(object).unwrap()),
-                _ => next.pods.push(serde_json::from_value(object).unwrap()),
-            }
-        }
-        for delete in &plan.deletes {
-            next.pods.retain(|pod| pod.uid().as_ref() != Some(&delete.uid));
-            next.jobs.retain(|job| job.uid().as_ref() != Some(&delete.uid));
-        }
-        next
-    }
-}
-
-/// The plan in one line: the condition after it, the writes, the Events, and the time of the next reconcile in seconds.
-fn summary(case: &Case, plan: &Plan<RunStatus>) -> String {
-    let mut words = Vec::new();
-    match &plan.status {
-        None => words.push("quiet".to_owned()),
-        Some(status) => {
-            if let Some(c) = condition::get(&status.conditions, condition_type::SUCCEEDED) {
-                words.push(format!("{}/{}", c.status, c.reason));
-            }
-            let is_stalled = condition::get(&status.conditions, condition_type::STALLED).is_some();
-            words.extend(is_stalled.then(|| "Stalled".to_owned()));
-            words.push(format!("{} attempts", status.attempts));
-        }
-    }
-    for create in &plan.creates {
-        words.push(format!(
-            "{} {} {}",
-            if create.dry_run { "try" } else { "create" },
-            create.kind.kind,
-            create.object["metadata"]["name"].as_str().unwrap()
-        ));
-    }
-    words.extend(plan.deletes.iter().map(|delete| format!("delete {}", delete.name)));
-    words.extend(plan.events.iter().map(|event| format!("event {}", event.reason)));
-    if let Action::RequeueAt(due) = plan.action {
-        words.push(format!("requeue {}", due.as_second() - case.now));
-    }
-    words.join(" ")
-}
-
-#[track_caller]
-fn check(rows: Vec<(&'static str, Case, &'static str)>) {
-    let mut wrong = String::new();
-    for (situation, case, want) in rows {
-        let plan = case.plan();
-        let got = summary(&case, &plan);
-        if got != want {
-            wrong.push_str(&format!("{situation}\n  want {want}\n  got  {got}\n"));
-        }
-        let second = case.carried_out(&plan).plan();
-        if !second.is_quiet() {
-            wrong.push_str(&format!("{situation}\n  the second reconcile writes: {second:#?}\n"));
-        }
-    }
-    assert!(wrong.is_empty(), "\n{wrong}");
 }
 
 fn user_error() -> Failure {
@@ -261,17 +98,17 @@ fn success() -> ResultDocument {
 fn attempt_starts_when_its_objects_exist() {
     check(vec![
         ("nothing holds it up", run(), "quiet create Pod delay-1-1"),
-        ("an attempt is a Job", run().job(), "quiet create Job delay-1-1"),
-        ("its ObjectStore does not exist", run().without_store(), "Unknown/ConnectionNotReady 0 attempts"),
+        ("its ObjectStore does not exist", run().without_stores(), "Unknown/ConnectionNotReady 0 attempts"),
         ("the spec can never work", run().impossible(), "Unknown/InvalidSpec Stalled 0 attempts"),
         ("the run is being deleted", run().being_deleted(), "quiet"),
     ]);
+    check(vec![("an attempt is a Job", job(), "quiet create Job delay-1-1")]);
 }
 
 #[test]
 fn blocked_run_recovers_when_its_objects_exist() {
-    let mut case = run().without_store().reconciled();
-    case.has_store = true;
+    let mut case = run().without_stores().reconciled();
+    case.stores = vec![testing::store("files")];
     check(vec![("the store is there", case, "Unknown/Running 0 attempts create Pod delay-1-1")]);
 }
 
@@ -324,7 +161,7 @@ fn pod_of_the_attempt_is_followed() {
         ),
         (
             "the ObjectStore is gone when it succeeds",
-            started().pod(testing::terminated(&success(), NOW)).without_store(),
+            started().pod(testing::terminated(&success(), NOW)).without_stores(),
             "Unknown/Retrying 1 attempts event ResultMissing requeue 10",
         ),
     ]);
@@ -338,7 +175,7 @@ fn unschedulable() -> PodStatus {
 
 #[test]
 fn job_without_a_pod_is_followed() {
-    let started = || run().job().reconciled();
+    let started = || job().reconciled();
     check(vec![
         ("the Job controller has not created the pod", started(), "quiet requeue 10"),
         (
@@ -435,15 +272,9 @@ fn pods_of_an_ended_run_are_pruned_after_their_time_to_live() {
 
 #[test]
 fn job_is_pruned_with_its_pod() {
-    let started = run().job().reconciled();
+    let started = job().reconciled();
     let mut done = started.clone();
-    let meta = ObjectMeta {
-        labels: Some([(labels::ATTEMPT.to_owned(), "1".to_owned())].into()),
-        name: Some("delay-1-1-x".into()),
-        uid: Some("pod-uid".into()),
-        ..Default::default()
-    };
-    done.pods.push(PodView { metadata: meta, status: testing::terminated(&success(), NOW) });
+    done.pods.push(testing::pod_of("delay-1-1-x", 1, testing::terminated(&success(), NOW)));
     let plan = done.reconciled().at(3600).plan();
     assert_eq!(plan.deletes.iter().map(|delete| delete.kind.kind.as_str()).collect::<Vec<_>>(), ["Job"]);
 }

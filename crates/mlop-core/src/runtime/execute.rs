@@ -50,7 +50,7 @@ pub(crate) async fn execute<S: Serialize>(
     if let Some(status) = &plan.status {
         report(cx, subject, status, Guard::Uid).await?;
     }
-    // Delete only after the status is written: the object may be the only record of what the status reports.
+    // Delete only after the status is written: the object may be the only record of a fact that the status reports.
     for step in &plan.deletes {
         delete(cx, subject, step).await?;
     }

@@ -5,12 +5,12 @@ use crate::{
     inputs::InputState,
     resource::{ApiKind, InputObject},
 };
-use mlop_api::{Digest, common::ObjectRef};
+use mlop_api::{Digest, MEDIA_TABLE, common::ObjectRef};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The input `name` of the Dataset `name`, whose object is `object`.
-pub(crate) fn input(name: &str, object: Option<Value>) -> InputState {
+pub fn input(name: &str, object: Option<Value>) -> InputState {
     let from = ObjectRef { api_group: "mlop.dev".into(), kind: "Dataset".into(), name: name.to_owned() };
     let kind = ApiKind {
         group: "mlop.dev".into(),
@@ -28,23 +28,30 @@ pub(crate) fn input(name: &str, object: Option<Value>) -> InputState {
     }
 }
 
+/// `state` as an input of this kind of mlop.
+pub fn of_kind(mut state: InputState, kind: &str) -> InputState {
+    kind.clone_into(&mut state.from.kind);
+    state.kind = Some(format!("{kind}.v1alpha1.mlop.dev").parse().unwrap());
+    state
+}
+
 /// An input that does not exist.
-pub(crate) fn missing(name: &str) -> InputState {
+pub fn missing(name: &str) -> InputState {
     input(name, None)
 }
 
 /// The first version of an input, published 100 s before [`NOW`].
-pub(crate) fn ready(name: &str) -> InputState {
+pub fn ready(name: &str) -> InputState {
     version(name, 1, -100)
 }
 
 /// Version `number` of an input, published `seconds` after [`NOW`].
-pub(crate) fn version(name: &str, number: u32, seconds: i64) -> InputState {
+pub fn version(name: &str, number: u32, seconds: i64) -> InputState {
     input(name, Some(dataset(name, number, seconds, json!([]), Value::Null)))
 }
 
 /// A ready input that descends from version `root` of the Dataset `root`.
-pub(crate) fn descendant(name: &str, root: u32) -> InputState {
+pub fn descendant(name: &str, root: u32) -> InputState {
     let digest = Digest::of_bytes(&root.to_be_bytes());
     let ancestors = json!([
         {"apiGroup": "mlop.dev", "kind": "Dataset", "name": "root", "digest": digest, "root": true},
@@ -53,12 +60,12 @@ pub(crate) fn descendant(name: &str, root: u32) -> InputState {
 }
 
 /// A ready input whose newer data has failed.
-pub(crate) fn outdated(name: &str) -> InputState {
+pub fn outdated(name: &str) -> InputState {
     input(name, Some(dataset(name, 1, -100, json!([]), cause(name))))
 }
 
 /// An input that has failed and has nothing to offer.
-pub(crate) fn failed(name: &str) -> InputState {
+pub fn failed(name: &str) -> InputState {
     let mut object = dataset(name, 1, -100, json!([]), cause(name));
     object["status"]["artifact"] = Value::Null;
     object["status"]["conditions"][0]["status"] = json!("False");
@@ -70,14 +77,14 @@ fn cause(name: &str) -> Value {
 }
 
 /// A Dataset with version `version` as its artifact, published `seconds` after [`NOW`].
-pub(crate) fn dataset(name: &str, version: u32, seconds: i64, ancestors: Value, cause: Value) -> Value {
+pub fn dataset(name: &str, version: u32, seconds: i64, ancestors: Value, cause: Value) -> Value {
     let digest = Digest::of_bytes(format!("{name} {version}").as_bytes());
     let at = super::at(NOW + seconds);
     json!({
         "metadata": {"name": name, "namespace": NS, "uid": format!("{name}-uid"), "generation": 1},
         "status": {
             "observedGeneration": 1,
-            "artifact": {"digest": digest, "store": "files", "uri": "s3://files", "mediaType": "table",
+            "artifact": {"digest": digest, "store": "files", "uri": "s3://files", "mediaType": MEDIA_TABLE,
                 "revision": version, "generation": 1, "inputDigest": digest, "run": "r", "inputs": [],
                 "ancestors": ancestors, "producedAt": format!("{at:.6}")},
             "cause": cause,

@@ -1,12 +1,25 @@
 //! Pod statuses as the kubelet reports them.
 
 use super::{NOW, time};
-use k8s_openapi::api::core::v1::PodStatus;
-use mlop_api::result::ResultDocument;
+use crate::resource::PodView;
+use k8s_openapi::{api::core::v1::PodStatus, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use mlop_api::{labels, result::ResultDocument};
 use serde_json::{Value, json};
 
+/// The pod of an attempt, with this status.
+pub fn pod_of(name: &str, attempt: u32, status: PodStatus) -> PodView {
+    let labels = [(labels::ATTEMPT.to_owned(), attempt.to_string())];
+    let metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        uid: Some(format!("{name}-uid")),
+        labels: Some(labels.into()),
+        ..Default::default()
+    };
+    PodView { metadata, status }
+}
+
 /// A pod whose worker has ended with `result` at `second`.
-pub(crate) fn terminated(result: &ResultDocument, second: i64) -> PodStatus {
+pub fn terminated(result: &ResultDocument, second: i64) -> PodStatus {
     let failed = result.error.is_some();
     let state = json!({"terminated": {"exitCode": i32::from(failed), "message": result.to_message(),
         "finishedAt": time(second)}});
@@ -14,17 +27,17 @@ pub(crate) fn terminated(result: &ResultDocument, second: i64) -> PodStatus {
 }
 
 /// A pod that runs.
-pub(crate) fn running() -> PodStatus {
+pub fn running() -> PodStatus {
     status("Running", json!({"running": {}}))
 }
 
 /// A pod that has a node since [`NOW`].
-pub(crate) fn scheduled() -> PodStatus {
+pub fn scheduled() -> PodStatus {
     status("Pending", json!({"waiting": {"reason": "ContainerCreating"}}))
 }
 
 /// A pod whose image cannot be pulled.
-pub(crate) fn held_up() -> PodStatus {
+pub fn held_up() -> PodStatus {
     status("Pending", json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}}))
 }
 

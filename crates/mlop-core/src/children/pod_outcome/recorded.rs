@@ -9,7 +9,7 @@ fn recorded() -> Recorded {
     serde_saphyr::from_str(include_str!("../../../tests/recorded/pods.yaml")).unwrap()
 }
 
-/// What a case expects: the variant, the reason and a part of the message.
+/// The outcome that a case expects: the variant, the reason and a part of the message.
 #[derive(Debug, PartialEq)]
 enum Want {
     Starting,

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The pin on the first of two versions, of which the second is published and active.
-fn rolled_back() -> Case {
+fn rolled_back() -> Case<true> {
     let first = intent("delay").activates().input(ready("flights")).its_run(activated).reconciled();
     let pin = first.run_name();
     let second = first.input(version("flights", 2, 10)).its_run(activated_at(11)).at(12).reconciled();
@@ -94,7 +94,7 @@ fn failed_activation_pod_is_deleted_after_its_backoff() {
 fn higher_external_revision_is_overtaken() {
     let case = rolled_back().reconciled().pods(pod_superseded(9)).at(30);
     let plan = case.plan();
-    assert_eq!(summary(&case, &plan), "quiet create pod 10 requeue 3");
+    assert_eq!(case.summary(&plan), "quiet create pod 10 requeue 3");
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn run_starts_after_the_late_result_is_published() {
 }
 
 #[test]
-fn activated_late_result_is_published_even_for_an_earlier_spec() {
+fn activated_late_result_of_an_earlier_spec_is_published() {
     let published =
         || intent("delay").activates().input(ready("flights")).its_run(activated).at(1).reconciled();
     let late = || published().input(version("flights", 2, 10)).its_run(activated_at(30));

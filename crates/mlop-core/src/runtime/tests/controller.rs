@@ -1,4 +1,4 @@
-//! When a controller reconciles an object again, and what it writes.
+//! When a controller reconciles an object again, and its writes.
 
 use super::server::{Server, accept, context, forecast, refuse};
 use crate::{
@@ -75,7 +75,7 @@ async fn reconciles(object: Forecast, outcomes: Vec<Outcome>) -> (Vec<u64>, Arc<
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_a_different_status_is_written() {
+async fn status_is_written_only_when_it_differs() {
     let object = Forecast { status: Some(ready()), ..forecast() };
     let (_, server) = reconciles(object.clone(), vec![Ok(Plan::report(ready()))]).await;
     assert_eq!(server.sent(), []);

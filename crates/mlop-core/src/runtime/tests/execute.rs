@@ -115,7 +115,7 @@ async fn created_object_is_cached_when_the_create_ends() {
 }
 
 #[tokio::test]
-async fn no_write_is_sent_without_the_lease() {
+async fn write_is_not_sent_without_the_lease() {
     let (server, client) = Server::start(accept);
     let (cx, leads) = context(client, BTreeMap::new());
     leads.send_replace(false);

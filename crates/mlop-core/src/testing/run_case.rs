@@ -1,0 +1,180 @@
+//! Situations of a run.
+
+use super::{
+    NOW, at, object,
+    situation::{Situation, created_of, requeue},
+    time,
+};
+use crate::{
+    condition,
+    plan::Plan,
+    resource::{JobView, PodView},
+    run::{Observed, Run, plan},
+};
+use k8s_openapi::api::core::v1::PodStatus;
+use kube::{
+    Resource, ResourceExt,
+    core::object::{HasSpec, HasStatus},
+};
+use mlop_api::{contract::condition_type, dataset::ObjectStore, status::RunStatus};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// A situation of a run: the objects that its decision depends on, and the time.
+pub struct RunCase<R: Run> {
+    pub object: R::Resource,
+    pub pods: Vec<PodView>,
+    pub jobs: Vec<JobView>,
+    pub stores: Vec<ObjectStore>,
+    pub related: R::Related,
+    /// Time of the decision in seconds since the epoch.
+    pub now: i64,
+}
+
+impl<R: Run<Related: Clone>> Clone for RunCase<R> {
+    fn clone(&self) -> Self {
+        Self {
+            object: self.object.clone(),
+            pods: self.pods.clone(),
+            jobs: self.jobs.clone(),
+            stores: self.stores.clone(),
+            related: self.related.clone(),
+            now: self.now,
+        }
+    }
+}
+
+impl<R: Run<Related: Clone>> RunCase<R> {
+    /// A run with this name and spec that was just created, in a namespace with the ObjectStore `files`.
+    pub fn new(name: &str, spec: &Value) -> Self {
+        Self::of(object(name, spec))
+    }
+
+    /// A run that was just created, in a namespace with the ObjectStore `files`.
+    pub fn of(object: R::Resource) -> Self {
+        Self {
+            object,
+            pods: Vec::new(),
+            jobs: Vec::new(),
+            stores: vec![store("files")],
+            related: R::Related::default(),
+            now: NOW,
+        }
+    }
+
+    /// Edits the spec: its generation grows.
+    #[must_use]
+    pub fn edited(mut self, edit: impl Fn(&mut <R::Resource as HasSpec>::Spec)) -> Self {
+        edit(self.object.spec_mut());
+        let generation = &mut self.object.meta_mut().generation;
+        *generation = generation.map(|generation| generation + 1);
+        self
+    }
+
+    #[must_use]
+    pub fn without_stores(mut self) -> Self {
+        self.stores.clear();
+        self
+    }
+
+    /// The time of the decision, in seconds after [`NOW`].
+    #[must_use]
+    pub fn at(mut self, seconds: i64) -> Self {
+        self.now = NOW + seconds;
+        self
+    }
+
+    /// Somebody deletes the run at [`NOW`].
+    #[must_use]
+    pub fn being_deleted(mut self) -> Self {
+        self.object.meta_mut().deletion_timestamp = Some(time(NOW));
+        self
+    }
+
+    /// Gives the newest pod a status.
+    ///
+    /// # Panics
+    /// Without a pod.
+    #[must_use]
+    pub fn pod(mut self, status: PodStatus) -> Self {
+        self.pods.last_mut().expect("a pod").status = status;
+        self
+    }
+
+    #[must_use]
+    pub fn without_pods(mut self) -> Self {
+        self.pods.clear();
+        self
+    }
+
+    pub fn status(&self) -> RunStatus {
+        self.object.status().cloned().unwrap_or_default()
+    }
+
+    /// The state as the operator observes it.
+    pub fn observed(&self) -> Observed<R> {
+        let stores = self.stores.iter().map(|store| (store.name_any(), Arc::new(store.clone())));
+        Observed {
+            object: Arc::new(self.object.clone()),
+            pods: self.pods.iter().cloned().map(Arc::new).collect(),
+            jobs: self.jobs.iter().cloned().map(Arc::new).collect(),
+            stores: stores.collect(),
+            worker_image: "worker".into(),
+            operator: "mlop-test".into(),
+            related: self.related.clone(),
+        }
+    }
+}
+
+impl<R: Run<Related: Clone>> Situation for RunCase<R> {
+    type Status = RunStatus;
+
+    fn plan(&self) -> Plan<RunStatus> {
+        let mut plan = plan(&self.observed(), at(self.now));
+        plan.status = plan.status.filter(|status| *status != self.status());
+        plan
+    }
+
+    fn carried_out(&self, plan: &Plan<RunStatus>) -> Self {
+        let mut next = self.clone();
+        if let Some(status) = &plan.status {
+            *next.object.status_mut() = Some(status.clone());
+        }
+        next.pods.extend(created_of(plan, Some("Pod"), at(self.now)));
+        next.jobs.extend(created_of(plan, Some("Job"), at(self.now)));
+        for delete in &plan.deletes {
+            next.pods.retain(|pod| pod.uid().as_ref() != Some(&delete.uid));
+            next.jobs.retain(|job| job.uid().as_ref() != Some(&delete.uid));
+        }
+        next
+    }
+
+    fn summary(&self, plan: &Plan<RunStatus>) -> String {
+        let mut words = Vec::new();
+        match &plan.status {
+            None => words.push("quiet".to_owned()),
+            Some(status) => {
+                if let Some(c) = condition::get(&status.conditions, condition_type::SUCCEEDED) {
+                    words.push(format!("{}/{}", c.status, c.reason));
+                }
+                let is_stalled = condition::get(&status.conditions, condition_type::STALLED).is_some();
+                words.extend(is_stalled.then(|| "Stalled".to_owned()));
+                words.push(format!("{} attempts", status.attempts));
+            }
+        }
+        for create in &plan.creates {
+            let verb = if create.dry_run { "try" } else { "create" };
+            let name = create.object["metadata"]["name"].as_str().unwrap_or_default();
+            words.push(format!("{verb} {} {name}", create.kind.kind));
+        }
+        words.extend(plan.deletes.iter().map(|delete| format!("delete {}", delete.name)));
+        words.extend(plan.events.iter().map(|event| format!("event {}", event.reason)));
+        words.extend(requeue(plan, self.now));
+        words.join(" ")
+    }
+}
+
+/// An ObjectStore of this name.
+pub fn store(name: &str) -> ObjectStore {
+    object(name, &json!({"endpoint": "http://s3", "bucket": "b"}))
+}

@@ -1,0 +1,272 @@
+//! Decisions on feature views and their store. One row is a situation, and the summary of its plan.
+
+use crate::{
+    feature_snapshot::{Consumer, FeatureSnapshotRun, Purpose},
+    feature_store::{FeatureStoreReconciler, Observed},
+    feature_view::{Connections, FeatureViewIntent},
+    feature_view_cleanup::FINALIZER,
+    online_store,
+};
+use expect_test::expect_file;
+use mlop_api::{
+    Reason,
+    duration::Span,
+    features::{FeatureContent, FeatureSnapshot, FeatureStore, FeatureView},
+    labels,
+    result::{Failure, ResultDocument},
+};
+use mlop_core::{
+    Reconciler,
+    resource::PodView,
+    testing::{
+        IntentCase, NOW, RunCase, Situation, at, check, connected, dead, golden, input, missing, object,
+        ready, running, store, succeeded, terminated, version,
+    },
+};
+use serde_json::json;
+use std::sync::Arc;
+
+/// A FeatureStore whose servers are ready.
+fn features() -> FeatureStore {
+    connected(starting_features(), "http://features-fs.default.svc:6566")
+}
+
+fn starting_features() -> FeatureStore {
+    let redis = json!({"managed": {"image": "redis:8", "secretName": "redis"}});
+    object("features", &json!({"store": "files", "redis": redis}))
+}
+
+fn connections(feature_store: Option<FeatureStore>) -> Connections {
+    Connections {
+        feature_store: feature_store.map(Arc::new),
+        stores: [("files".to_owned(), Arc::new(store("files")))].into(),
+    }
+}
+
+/// The FeatureView `delays` over a Dataset that is ready. It has its finalizer.
+fn view() -> IntentCase<FeatureViewIntent> {
+    let mut case = new_view();
+    case.object.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+    case
+}
+
+fn new_view() -> IntentCase<FeatureViewIntent> {
+    let spec = json!({
+        "inputs": [{"name": "flights", "from": {"kind": "Dataset", "name": "flights"}}],
+        "sql": "SELECT origin, time_hour, delay FROM flights",
+        "entities": ["origin"],
+        "timestamp": "time_hour",
+        "featureStore": "features",
+    });
+    IntentCase::new("delays", &spec, connections(Some(features()))).observes(ready("flights"))
+}
+
+fn with_features(
+    mut case: IntentCase<FeatureViewIntent>,
+    feature_store: Option<FeatureStore>,
+) -> IntentCase<FeatureViewIntent> {
+    case.related = connections(feature_store);
+    case
+}
+
+/// The snapshot is made, and its pod has loaded it into Redis.
+fn served(run: &mut FeatureSnapshot) {
+    succeeded(run);
+    let revision = run.metadata.labels.as_ref().unwrap()[labels::REVISION].parse().unwrap();
+    let view = view().object;
+    let online = online_store::online(&view, &features(), &FeatureContent::from(&view.spec), revision);
+    run.status.as_mut().unwrap().output.as_mut().unwrap().activated = Some(online.activation);
+}
+
+fn loaded(pod: &mut PodView) {
+    pod.status = terminated(&ResultDocument::default(), NOW);
+}
+
+fn unreachable(pod: &mut PodView) {
+    let failure = Failure::transient(Reason::OnlineStoreUnreachable, "no connection");
+    pod.status = terminated(&ResultDocument::failed(failure), NOW);
+}
+
+/// The FeatureSnapshot `delays-1`, which is to be served.
+fn snapshot() -> RunCase<FeatureSnapshotRun> {
+    let mut run = view().run();
+    run.metadata.name = Some("delays-1".into());
+    let consumer = Consumer { view: Arc::new(view().object), feature_store: Arc::new(features()) };
+    RunCase { related: Purpose { lost: false, consumer: Some(consumer) }, ..RunCase::of(run) }
+}
+
+#[test]
+fn snapshot_is_made_and_served() {
+    let starts =
+        "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling create run";
+    let mut tree = view();
+    let mut dataset = mlop_core::testing::dataset("flights", 1, 0, json!([]), json!(null));
+    dataset["status"]["artifact"]["mediaType"] = json!(mlop_api::MEDIA_TREE);
+    tree = tree.observes(input("flights", Some(dataset)));
+    check(vec![
+        ("the Dataset is ready", view(), starts),
+        (
+            "a new view gets its finalizer first",
+            new_view(),
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling create run hold",
+        ),
+        (
+            "the Dataset does not exist",
+            view().observes(missing("flights")),
+            "Ready=Unknown/WaitingForInputs InputsReady=Unknown/WaitingForInputs UpToDate=Unknown/WaitingForInputs",
+        ),
+        (
+            "its input is not a table",
+            tree,
+            "Ready=False/InvalidSpec InputsReady=True/InputsReady UpToDate=Unknown/InvalidSpec Stalled",
+        ),
+        (
+            "the FeatureStore does not exist",
+            with_features(view(), None),
+            "Ready=Unknown/ConnectionNotReady InputsReady=True/InputsReady UpToDate=Unknown/ConnectionNotReady",
+        ),
+        (
+            "the FeatureStore starts: the snapshot does not wait",
+            with_features(view(), Some(starting_features())),
+            starts,
+        ),
+        (
+            "its pod has made and loaded it",
+            view().its_run(served),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+        ),
+        (
+            "it is made and not loaded: a pod of its own does it",
+            view().its_run(succeeded),
+            "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=Unknown/Activating Reconciling \
+             create pod 2",
+        ),
+        (
+            "that pod has loaded it",
+            view().its_run(succeeded).reconciled().pods(loaded),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 2",
+        ),
+        (
+            "that pod has not reached Redis",
+            view().its_run(succeeded).reconciled().pods(unreachable),
+            "Ready=Unknown/OnlineStoreUnreachable InputsReady=True/InputsReady UpToDate=Unknown/OnlineStoreUnreachable \
+             Reconciling requeue 10",
+        ),
+        (
+            "it is made, and the FeatureStore is not ready",
+            with_features(view().its_run(succeeded), Some(starting_features())),
+            "Ready=Unknown/ConnectionNotReady InputsReady=True/InputsReady UpToDate=Unknown/ConnectionNotReady",
+        ),
+        (
+            "its run is dead",
+            view().its_run(dead),
+            "Ready=False/UserError InputsReady=True/InputsReady UpToDate=Unknown/UserError Stalled",
+        ),
+        (
+            "newer data",
+            view().its_run(served).reconciled().observes(version("flights", 2, 10)).at(11),
+            "quiet create run requeue 10",
+        ),
+    ]);
+}
+
+#[test]
+fn edit_makes_a_snapshot_again_only_if_its_content_changes() {
+    let used = || view().its_run(served).reconciled();
+    check(vec![
+        (
+            "the query",
+            used().edited(|spec| spec.sql.push_str(" WHERE delay > 0")),
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=False/Running Reconciling create run",
+        ),
+        (
+            "the time to live of its rows: it is loaded again",
+            used().edited(|spec| spec.ttl = Some(Span::minutes(9))),
+            "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=False/Activating Reconciling create pod 2",
+        ),
+        (
+            "the memory",
+            used().edited(|spec| spec.resources.memory = "9Gi".into()),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+        ),
+    ]);
+}
+
+#[test]
+fn deleted_view_is_released_when_its_rows_are_gone() {
+    let deleted = || view().its_run(served).reconciled().being_deleted();
+    let cleaning = || deleted().at(60).reconciled();
+    check(vec![
+        ("nothing of it was online", view().being_deleted(), "quiet release"),
+        ("the FeatureStore is gone", with_features(deleted(), None), "quiet release"),
+        ("its rows are online", deleted().at(60), "quiet create cleanup"),
+        ("the cleanup runs", cleaning().pods(|pod| pod.status = running()), "quiet requeue 540"),
+        ("the rows are gone", cleaning().pods(loaded), "quiet release"),
+        ("the cleanup has failed", cleaning().pods(unreachable).at(61), "quiet create cleanup"),
+        ("the cleanup has failed for ten minutes", cleaning().pods(unreachable).at(600), "quiet release"),
+        ("it has no finalizer any more", new_view().being_deleted(), "quiet"),
+    ]);
+}
+
+#[test]
+fn attempt_waits_for_its_stores() {
+    let lost = RunCase { related: Purpose { lost: true, consumer: None }, ..snapshot() };
+    check(vec![
+        ("nothing holds it up", snapshot(), "quiet create Pod delays-1-1"),
+        (
+            "its ObjectStore does not exist",
+            snapshot().without_stores(),
+            "Unknown/ConnectionNotReady 0 attempts",
+        ),
+        ("its view is being deleted", lost, "Unknown/WaitingForDeletion 0 attempts"),
+    ]);
+}
+
+#[test]
+fn snapshot_is_served_only_while_its_view_wants_it() {
+    let online = |case: RunCase<FeatureSnapshotRun>| {
+        let pod = &case.plan().creates[0].object;
+        let task = pod["metadata"]["annotations"][labels::TASK].as_str().unwrap().to_owned();
+        task.contains("\"online\"")
+    };
+    let with = |view: FeatureView, feature_store| {
+        let consumer = Consumer { view: Arc::new(view), feature_store: Arc::new(feature_store) };
+        RunCase { related: Purpose { lost: false, consumer: Some(consumer) }, ..snapshot() }
+    };
+    assert!(online(snapshot()));
+    assert!(!online(with(view().object, starting_features())), "the FeatureStore is not ready");
+    let edited = view().edited(|spec| spec.sql.push_str(" WHERE delay > 0")).object;
+    assert!(!online(with(edited, features())), "the view has another query by now");
+}
+
+#[test]
+fn pods_are_those_of_the_golden_files() {
+    let cleaning = view().its_run(served).reconciled().being_deleted().at(60).plan();
+    let loading = view().its_run(succeeded).plan();
+    let pods = [
+        ("golden/snapshot.yaml", snapshot().plan().creates),
+        ("golden/activation.yaml", loading.creates),
+        ("golden/cleanup.yaml", cleaning.creates),
+    ];
+    for (file, creates) in pods {
+        expect_file![file].assert_eq(&golden(&creates[0].object));
+    }
+}
+
+#[test]
+fn servers_are_those_of_the_golden_files() {
+    let observed = Observed {
+        object: Arc::new(starting_features()),
+        api: None,
+        redis: None,
+        operator: "mlop-test".into(),
+        worker_image: "worker".into(),
+    };
+    let plan = FeatureStoreReconciler::plan(&observed, at(NOW));
+    for apply in &plan.applies {
+        let name = apply.object["metadata"]["name"].as_str().unwrap();
+        let file = format!("golden/{name}-{}.yaml", apply.kind.kind.to_lowercase());
+        expect_file![file].assert_eq(&golden(&apply.object));
+    }
+    assert_eq!(plan.applies.len(), 5);
+}

@@ -1,0 +1,252 @@
+//! Decisions on registered models. One row is a situation, and the summary of its plan.
+
+use crate::{
+    mlflow, model,
+    model::ModelIntent,
+    model_version::{Connections, ModelVersionRun},
+};
+use expect_test::expect_file;
+use mlop_api::{
+    Reason,
+    common::Metric,
+    registry::{Gate, ManagedMlflow, ModelVersion, TrackingServer},
+    result::{Failure, Registered, ResultDocument},
+};
+use mlop_core::{
+    children::meta,
+    inputs::InputState,
+    resource::PodView,
+    testing::{
+        IntentCase, NOW, RunCase, Situation, check, connected, dead, golden, missing, object, of_kind, ready,
+        running, succeeded, terminated, version,
+    },
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const ADDRESS: &str = "http://mlflow-mlflow.default.svc:5000";
+
+/// A TrackingServer that is ready, and one that is not.
+fn server() -> TrackingServer {
+    connected(starting_server(), ADDRESS)
+}
+
+fn starting_server() -> TrackingServer {
+    object("mlflow", &json!({"managed": {"image": "mlflow:1"}}))
+}
+
+/// `state` as the TrainingJob `delay`.
+fn training(state: InputState) -> InputState {
+    let mut state = of_kind(state, "TrainingJob");
+    state.from.name = "delay".to_owned();
+    state
+}
+
+fn spec() -> Value {
+    json!({"from": {"kind": "TrainingJob", "name": "delay"}, "trackingServer": "mlflow"})
+}
+
+/// The Model `delay` of a TrainingJob that is ready.
+fn model() -> IntentCase<ModelIntent> {
+    IntentCase::new("delay", &spec(), Some(Arc::new(server()))).observes(training(ready("model")))
+}
+
+fn gated(min: &str) -> IntentCase<ModelIntent> {
+    let gate = Gate { name: "quality".into(), metric: "auc".into(), min: Some(min.into()), max: None };
+    model().with(|spec| spec.gates = vec![gate.clone()])
+}
+
+fn with_server(mut case: IntentCase<ModelIntent>, server: Option<TrackingServer>) -> IntentCase<ModelIntent> {
+    case.related = server.map(Arc::new);
+    case
+}
+
+/// The version is registered with an AUC of 0.7; its pod has not moved the alias.
+fn registered(run: &mut ModelVersion) {
+    succeeded(run);
+    let output = run.status.as_mut().unwrap().output.as_mut().unwrap();
+    output.metrics = vec![Metric::new("auc", 0.7)];
+    output.registered = Some(Registered {
+        registry: "mlflow".into(),
+        name: "default.delay".into(),
+        version: "1".into(),
+        reference: "models:/default.delay/1".into(),
+    });
+}
+
+/// As [`registered`], and the alias is moved.
+fn champion(run: &mut ModelVersion) {
+    registered(run);
+    let revision = run.metadata.labels.as_ref().unwrap()[mlop_api::labels::REVISION].parse().unwrap();
+    let alias = model::alias(&model().object, &server(), ADDRESS, revision);
+    run.status.as_mut().unwrap().output.as_mut().unwrap().activated = Some(alias.activation);
+}
+
+fn alias_moved(pod: &mut PodView) {
+    pod.status = terminated(&ResultDocument::default(), NOW);
+}
+
+/// The ModelVersion `delay-1`, whose version gets the alias.
+fn version_run() -> RunCase<ModelVersionRun> {
+    let mut run = model().run();
+    run.metadata.name = Some("delay-1".into());
+    let related = Connections {
+        server: Some(Arc::new(server())),
+        model: Some(Arc::new(model().object)),
+        gates: vec!["auc".into()],
+    };
+    RunCase { related, ..RunCase::of(run) }
+}
+
+#[test]
+fn version_is_registered_and_named_by_the_alias() {
+    check(vec![
+        (
+            "the training is ready",
+            model(),
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling create run",
+        ),
+        (
+            "the TrainingJob does not exist",
+            model().observes(training(missing("model"))),
+            "Ready=Unknown/WaitingForInputs InputsReady=Unknown/WaitingForInputs UpToDate=Unknown/WaitingForInputs",
+        ),
+        (
+            "its pod has registered the version and moved the alias",
+            model().its_run(champion),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+        ),
+        (
+            "the alias is not moved: a pod of its own does it",
+            model().its_run(registered),
+            "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=Unknown/Activating Reconciling \
+             create pod 2",
+        ),
+        (
+            "that pod runs",
+            model().its_run(registered).reconciled().pods(|pod| pod.status = running()),
+            "quiet requeue 3",
+        ),
+        (
+            "that pod has moved the alias",
+            model().its_run(registered).reconciled().pods(alias_moved),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 2",
+        ),
+        (
+            "the alias is to move, and the server is not ready",
+            with_server(model().its_run(registered), Some(starting_server())),
+            "Ready=Unknown/ConnectionNotReady InputsReady=True/InputsReady UpToDate=Unknown/ConnectionNotReady",
+        ),
+        (
+            "the alias is to move, and the server does not exist",
+            with_server(model().its_run(registered), None),
+            "Ready=Unknown/ConnectionNotReady InputsReady=True/InputsReady UpToDate=Unknown/ConnectionNotReady",
+        ),
+        (
+            "its run is dead",
+            model().its_run(dead),
+            "Ready=False/UserError InputsReady=True/InputsReady UpToDate=Unknown/UserError Stalled",
+        ),
+        (
+            "a newer training",
+            model().its_run(champion).reconciled().observes(training(version("model", 2, 10))).at(11),
+            "quiet create run requeue 10",
+        ),
+        ("the Model is being deleted", model().being_deleted(), "quiet"),
+    ]);
+}
+
+#[test]
+fn gates_decide_which_version_is_used() {
+    let used = || gated("0.5").its_run(champion).reconciled();
+    let gates = |min: &str| gated(min).object.spec.gates;
+    check(vec![
+        (
+            "good enough",
+            gated("0.7").its_run(champion),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+        ),
+        (
+            "not good enough",
+            gated("0.8").its_run(registered),
+            "Ready=False/GateFailed InputsReady=True/InputsReady UpToDate=Unknown/GateFailed",
+        ),
+        (
+            "a higher gate refuses the version in use",
+            used().edited(|spec| spec.gates = gates("0.8")),
+            "Ready=False/GateFailed InputsReady=True/InputsReady UpToDate=False/GateFailed",
+        ),
+        (
+            "a lower gate accepts a version that was refused: its alias is moved",
+            gated("0.8").its_run(registered).reconciled().edited(|spec| spec.gates = gates("0.6")),
+            "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=Unknown/Activating Reconciling create pod 2",
+        ),
+    ]);
+}
+
+#[test]
+fn edit_registers_again_only_under_another_name() {
+    let used = || model().its_run(champion).reconciled();
+    check(vec![
+        (
+            "another alias is moved by a pod of its own",
+            used().edited(|spec| spec.alias = "challenger".into()),
+            "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=False/Activating Reconciling create pod 2",
+        ),
+        (
+            "another registered model",
+            used().edited(|spec| spec.registered_model = Some("other".into())),
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=False/Running Reconciling create run",
+        ),
+        (
+            "the budget of attempts",
+            used().edited(|spec| spec.retry.limit = 9),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+        ),
+    ]);
+}
+
+#[test]
+fn attempt_waits_for_its_tracking_server() {
+    let with_server = |server: Option<TrackingServer>| {
+        let mut case = version_run();
+        case.related.server = server.map(Arc::new);
+        case
+    };
+    let refused = ResultDocument::failed(Failure::terminal(Reason::TrackingRefused, "no such experiment"));
+    check(vec![
+        ("nothing holds it up", version_run(), "quiet create Pod delay-1-1"),
+        ("the server does not exist", with_server(None), "Unknown/ConnectionNotReady 0 attempts"),
+        (
+            "the server is not ready",
+            with_server(Some(starting_server())),
+            "Unknown/ConnectionNotReady 0 attempts",
+        ),
+        (
+            "the ObjectStore does not exist",
+            version_run().without_stores(),
+            "Unknown/ConnectionNotReady 0 attempts",
+        ),
+        (
+            "MLflow refuses the version",
+            version_run().reconciled().pod(terminated(&refused, NOW)),
+            "False/TrackingRefused Stalled 1 attempts event TrackingRefused requeue 3600",
+        ),
+    ]);
+}
+
+#[test]
+fn pods_are_those_of_the_golden_files() {
+    expect_file!["golden/version.yaml"].assert_eq(&golden(&version_run().plan().creates[0].object));
+    let activation = model().its_run(registered).plan();
+    expect_file!["golden/alias.yaml"].assert_eq(&golden(&activation.creates[0].object));
+}
+
+#[test]
+fn mlflow_is_that_of_the_golden_files() {
+    let managed: ManagedMlflow = serde_json::from_value(json!({"image": "mlflow:1"})).unwrap();
+    let meta = || meta::child_meta(&server(), mlflow::name("mlflow"), []);
+    expect_file!["golden/mlflow.yaml"].assert_eq(&golden(&mlflow::deployment(meta(), &managed)));
+    expect_file!["golden/mlflow-service.yaml"].assert_eq(&golden(&mlflow::service(meta())));
+    expect_file!["golden/mlflow-volume.yaml"].assert_eq(&golden(&mlflow::claim(meta(), &managed)));
+}

@@ -1,0 +1,177 @@
+//! Decisions on trainings. One row is a situation, and the summary of its plan.
+
+use crate::{training_job::TrainingJobIntent, training_run::TrainingRunRun};
+use expect_test::expect_file;
+use mlop_api::{
+    Reason, labels,
+    result::{Failure, ResultDocument},
+    training::{EnvVar, TrainingJobSpec},
+};
+use mlop_core::testing::{
+    IntentCase, NOW, RunCase, Situation, active, check, dead, failed, golden, held_up, missing, pod_of,
+    ready, running, succeeded, terminated, version,
+};
+use serde_json::{Value, json};
+
+fn spec() -> Value {
+    json!({
+        "inputs": [{"name": "flights", "from": {"kind": "Dataset", "name": "flights"}}],
+        "image": "trainer:1",
+        "command": ["python", "train.py"],
+        "store": "files",
+    })
+}
+
+/// The TrainingJob `delay`, whose Dataset is ready.
+fn job() -> IntentCase<TrainingJobIntent> {
+    IntentCase::new("delay", &spec(), ()).observes(ready("flights"))
+}
+
+/// As [`job`], with a published model.
+fn trained() -> IntentCase<TrainingJobIntent> {
+    job().its_run(succeeded).reconciled()
+}
+
+/// The run `delay-1` of a TrainingJob.
+fn run_of(job: &IntentCase<TrainingJobIntent>) -> RunCase<TrainingRunRun> {
+    let mut run = job.run();
+    run.metadata.name = Some("delay-1".into());
+    RunCase::of(run)
+}
+
+fn run() -> RunCase<TrainingRunRun> {
+    run_of(&job())
+}
+
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.into(), value: Some(value.into()), secret: None }
+}
+
+#[test]
+fn training_starts_when_its_inputs_are_ready() {
+    let starts =
+        "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling create run";
+    check(vec![
+        ("the Dataset is ready", job(), starts),
+        (
+            "a job without inputs",
+            IntentCase::<TrainingJobIntent>::new("delay", &spec(), ()).with(|spec| spec.inputs.clear()),
+            "Ready=Unknown/Running UpToDate=Unknown/Running Reconciling create run",
+        ),
+        (
+            "the Dataset does not exist",
+            job().observes(missing("flights")),
+            "Ready=Unknown/WaitingForInputs InputsReady=Unknown/WaitingForInputs UpToDate=Unknown/WaitingForInputs",
+        ),
+        (
+            "the Dataset has failed",
+            job().observes(failed("flights")),
+            "Ready=False/UpstreamFailed InputsReady=False/UpstreamFailed UpToDate=Unknown/UpstreamFailed",
+        ),
+        (
+            "the job is suspended",
+            job().with(|spec| spec.suspend = true),
+            "Ready=Unknown/Suspended InputsReady=True/InputsReady UpToDate=Unknown/Suspended",
+        ),
+        ("the job is being deleted", job().being_deleted(), "quiet"),
+        (
+            "its run has succeeded",
+            job().its_run(succeeded),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+        ),
+        (
+            "its run is dead",
+            job().its_run(dead),
+            "Ready=False/UserError InputsReady=True/InputsReady UpToDate=Unknown/UserError Stalled",
+        ),
+        ("newer data", trained().observes(version("flights", 2, 10)).at(11), "quiet create run requeue 10"),
+    ]);
+}
+
+#[test]
+fn edit_of_the_content_trains_again() {
+    let again =
+        "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=False/Running Reconciling create run";
+    type Edit = fn(&mut TrainingJobSpec);
+    let edits: [(&str, Edit); 6] = [
+        ("the image", |spec| spec.image = "trainer:2".into()),
+        ("the command", |spec| spec.command.push("--fast".into())),
+        ("the code", |spec| spec.code.insert("train.py".into(), "pass".into()).map_or((), drop)),
+        ("a hyperparameter", |spec| spec.hyperparameters.insert("depth".into(), "3".into()).map_or((), drop)),
+        ("the seed", |spec| spec.seed = 7),
+        ("the store", |spec| spec.store = "models".into()),
+    ];
+    check(edits.into_iter().map(|(field, edit)| (field, trained().edited(edit), again)).collect());
+}
+
+#[test]
+fn edit_of_the_execution_trains_nothing_again() {
+    let kept = "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1";
+    check(vec![
+        ("the memory", trained().edited(|spec| spec.resources.memory = "9Gi".into()), kept),
+        ("the scratch size", trained().edited(|spec| spec.scratch = "9Gi".into()), kept),
+        ("a variable", trained().edited(|spec| spec.env.push(variable("A", "1"))), kept),
+        ("the budget of attempts", trained().edited(|spec| spec.retry.limit = 9), kept),
+    ]);
+}
+
+#[test]
+fn edit_of_the_execution_is_mirrored_into_the_active_run() {
+    let training = || job().its_run(active).reconciled();
+    let is_mirrored = |case: IntentCase<TrainingJobIntent>| case.summary(&case.plan()).contains("apply run");
+    assert!(!is_mirrored(training()));
+    assert!(is_mirrored(training().edited(|spec| spec.resources.memory = "9Gi".into())));
+    assert!(is_mirrored(training().edited(|spec| spec.env.push(variable("A", "1")))));
+    assert!(is_mirrored(training().edited(|spec| spec.shared_memory = Some("1Gi".into()))));
+    assert!(is_mirrored(training().annotated(labels::RETRY_REQUESTED_AT, "1")));
+    assert!(
+        !is_mirrored(trained().edited(|spec| spec.env.push(variable("A", "1")))),
+        "a run that has succeeded"
+    );
+}
+
+#[test]
+fn attempt_is_a_job_that_is_followed() {
+    let started = || run().reconciled();
+    let ended = |failure| terminated(&ResultDocument::failed(failure), NOW);
+    let with_pod = |status| {
+        let mut case = started();
+        case.pods.push(pod_of("delay-1-1", 1, status));
+        case
+    };
+    check(vec![
+        ("nothing holds it up", run(), "quiet create Job delay-1-1"),
+        ("its ObjectStore does not exist", run().without_stores(), "Unknown/ConnectionNotReady 0 attempts"),
+        ("it runs", with_pod(running()), "quiet"),
+        ("its image cannot be pulled", with_pod(held_up()), "Unknown/ImagePull 0 attempts requeue 600"),
+        (
+            "the command fails",
+            with_pod(ended(Failure::transient(Reason::UserError, "exit code 1"))),
+            "Unknown/Retrying 1 attempts event UserError requeue 10",
+        ),
+        (
+            "a failure that repeating cannot help",
+            with_pod(ended(Failure::terminal(Reason::InvalidSpec, "no such input"))),
+            "False/InvalidSpec Stalled 1 attempts event InvalidSpec requeue 3600",
+        ),
+    ]);
+    let stuck = with_pod(ended(Failure::terminal(Reason::InvalidSpec, "no such input"))).reconciled();
+    let edited = stuck.edited(|spec| spec.container.env.push(variable("A", "1"))).plan();
+    assert_eq!(edited.creates.len(), 1, "an edit of the container renews the budget: {edited:#?}");
+}
+
+#[test]
+fn pods_are_those_of_the_golden_files() {
+    let code = job().with(|spec| {
+        spec.code.insert("train.py".into(), "print(1)\n".into());
+        spec.hyperparameters.insert("depth".into(), "3".into());
+        spec.seed = 7;
+        spec.shared_memory = Some("1Gi".into());
+        spec.env.push(variable("A", "1"));
+        spec.pull_secrets.push("registry".into());
+        spec.resources.gpu = 1;
+    });
+    for (file, case) in [("golden/command.yaml", run()), ("golden/code.yaml", run_of(&code))] {
+        expect_file![file].assert_eq(&golden(&case.plan().creates[0].object));
+    }
+}
