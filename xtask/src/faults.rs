@@ -35,18 +35,23 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn real(arguments: &[String]) -> Result<()> {
-    tools::provide(&[&KUBE_ALL])?;
-    // The tests find the operators next to themselves.
-    let mut operators = build::cargo("build")?;
-    operators.arg("--quiet").args(operators::ALL.iter().flat_map(|operator| ["--bin", operator.name]));
-    process::show(&mut operators)?;
+    provide_programs()?;
     let mut tests = build::cargo("test")?;
     tests.args(["--quiet", "--test", "faults", "--"]).args(arguments).env("PATH", path()?);
     process::show(&mut tests)
 }
 
+/// Builds the operators and the control plane. Programs in the same target directory find the operators next to
+/// themselves.
+pub fn provide_programs() -> Result<()> {
+    tools::provide(&[&KUBE_ALL])?;
+    let mut operators = build::cargo("build")?;
+    operators.arg("--quiet").args(operators::ALL.iter().flat_map(|operator| ["--bin", operator.name]));
+    process::show(&mut operators)
+}
+
 /// The `PATH` with mlop's tools before those of the machine.
-fn path() -> Result<OsString> {
+pub fn path() -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
     Ok(env::join_paths(iter::once(paths::bin()?).chain(env::split_paths(&path)))?)
 }

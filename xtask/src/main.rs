@@ -1,5 +1,6 @@
 //! Developer tasks: `cargo xtask <task>`. Each task has a module; the other modules are shared by tasks.
 mod archive;
+mod bench_scale;
 mod build;
 mod cache;
 mod charts;
@@ -49,6 +50,8 @@ enum Task {
     Mutants(mutants::Args),
     /// Run the chain under faults at every write and notification, in virtual time or against a real API server.
     Faults(faults::Args),
+    /// Measure what the operators cost with many objects in one namespace, on a real API server.
+    BenchScale(bench_scale::Args),
     /// Write the files that the code determines: custom resource definitions, RBAC, the reference.
     Generate(generate::Args),
     /// Pack the charts and check the objects that they install.
@@ -79,6 +82,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Test(args) => test::run(args),
         Task::Mutants(args) => mutants::run(args),
         Task::Faults(args) => faults::run(args),
+        Task::BenchScale(args) => bench_scale::run(args),
         Task::Generate(args) => generate::run(args),
         Task::Charts => charts::run(),
         Task::NewOperator(args) => new_operator::run(args),

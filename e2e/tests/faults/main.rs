@@ -11,7 +11,6 @@
     reason = "a test bed fails as tests do"
 )]
 
-mod control_plane;
 mod kubelet;
 mod namespace;
 mod processes;
@@ -20,8 +19,8 @@ mod trial;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
-use control_plane::{ControlPlane, repository};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use mlop_e2e::control_plane::{ControlPlane, repository};
 use mlop_faults::{
     plan::{Fault, Injection, Plan, Scenario},
     report::Table,

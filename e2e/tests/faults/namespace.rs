@@ -1,7 +1,6 @@
 //! A namespace of the real API server with its own five operators, and the users of its pipeline.
 
 use crate::{
-    control_plane::{ControlPlane, KINDS},
     kubelet,
     processes::{self, Ended, Launch},
     proxy::{self, Real},
@@ -15,7 +14,11 @@ use kube::{
     core::ApiResource,
 };
 use mlop_api::{contract::condition_type, dataset::Dataset, deployment::ModelDeployment, labels};
-use mlop_e2e::{state::Kind as _, wait};
+use mlop_e2e::{
+    control_plane::{ControlPlane, KINDS},
+    state::Kind as _,
+    wait,
+};
 use mlop_faults::{
     check::end_state::Objects,
     cluster::{ExternalSystems, OPERATORS, work},

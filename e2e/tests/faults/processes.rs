@@ -1,7 +1,7 @@
 //! The processes of the operators, which a plan can kill and which then restart.
 
-use crate::control_plane::kubeconfig;
 use anyhow::{Context as _, Result, ensure};
+use mlop_e2e::control_plane::kubeconfig;
 use mlop_faults::cluster::{OPERATORS, Operator};
 use std::{
     fs::File,

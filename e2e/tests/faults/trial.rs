@@ -1,10 +1,8 @@
 //! Trials of fault plans on a real server: the plans, and the checks of their outcomes.
 
-use crate::{
-    control_plane::ControlPlane,
-    namespace::{OperatorNamespace, is_write},
-};
+use crate::namespace::{OperatorNamespace, is_write};
 use anyhow::{Context as _, Result, bail, ensure};
+use mlop_e2e::control_plane::ControlPlane;
 use mlop_faults::{
     check::{
         end_state::{difference, end_state, published_state},

@@ -1,6 +1,6 @@
-//! The control plane of the test: etcd, kube-apiserver and the controllers of a chain, as processes on loopback.
+//! A control plane without nodes: etcd, kube-apiserver and the controllers of a chain, as processes on loopback.
 //!
-//! There is no scheduler and no node: the harness' [`kubelet`](crate::kubelet) reports the statuses of pods.
+//! There is no scheduler and no kubelet: its users report the statuses of pods.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use http::{Request, StatusCode};
@@ -13,8 +13,10 @@ use kube::{
     api::{ObjectMeta, PostParams},
     client::Body,
 };
-use mlop_api::kinds;
-use mlop_faults::cluster::{OPERATORS, Operator};
+use mlop_api::{
+    kinds,
+    operators::{self, Operator},
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -75,6 +77,11 @@ impl ControlPlane {
         fs::write(at("admin.conf"), kubeconfig(&format!("https://127.0.0.1:{api}"), TOKEN))?;
         let controllers = start("kube-controller-manager", &flags::controllers(directory.path()))?;
         Ok(Self { client, _processes: vec![store, server, controllers], directory })
+    }
+
+    /// The kubeconfig of a client with all permissions.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.directory.path().join("admin.conf")
     }
 
     /// The directory of its files.
@@ -139,7 +146,7 @@ async fn create_kinds(client: &Client) -> Result<()> {
 
 /// Grants each operator the permissions of its chart.
 async fn grant_permissions(client: &Client) -> Result<()> {
-    for operator in &OPERATORS {
+    for operator in operators::ALL {
         let name = operator.name;
         let file = repository().join("charts").join(name).join("files/rights.yaml");
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
@@ -174,7 +181,7 @@ fn input_permissions(operator: &Operator) -> Option<PolicyRule> {
     let inputs = KINDS
         .iter()
         .map(|crd| &crd.spec.names)
-        .filter(|names| operator.input_kinds.contains(&names.kind.as_str()));
+        .filter(|names| operator.inputs.contains(&names.kind.as_str()));
     let resources: Vec<_> = inputs.map(|names| names.plural.clone()).collect();
     (!resources.is_empty()).then(|| PolicyRule {
         api_groups: Some(vec![mlop_api::GROUP.to_owned()]),
@@ -195,6 +202,7 @@ pub fn kubeconfig(server: &str, token: &str) -> String {
     .to_string()
 }
 
+/// The directory of the repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -204,7 +212,7 @@ fn program() -> Result<PathBuf> {
     let found =
         std::env::split_paths(&path).map(|directory| directory.join(KUBE_ALL)).find(|file| file.is_file());
     found.with_context(|| {
-        format!("`{KUBE_ALL}` is not on the PATH: `cargo xtask faults --real` builds it from Go modules and starts this test")
+        format!("`{KUBE_ALL}` is not on the PATH: `cargo xtask faults --real` builds it from Go modules")
     })
 }
 
@@ -272,8 +280,9 @@ async fn until_ready(client: &Client, parts: &mut [(&str, &mut Child)], director
     Ok(())
 }
 
+/// The last lines of a log.
 pub fn last_lines(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n")
 }
