@@ -195,11 +195,22 @@ impl Cached for PodView {
             annotations.remove(labels::TASK);
         }
         let status = &mut self.status;
+        (status.host_ip, status.host_ips, status.pod_ip, status.pod_ips) = (None, None, None, None);
+        let has_ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        if let Some(conditions) = status.conditions.as_mut().filter(|_| has_ended) {
+            conditions.retain(|condition| condition.type_ == "DisruptionTarget");
+            conditions.shrink_to_fit();
+        }
         let containers = [&mut status.init_container_statuses, &mut status.container_statuses];
         for container in containers.into_iter().flatten().flatten() {
+            container.image_id = String::new();
+            container.container_id = None;
             container.volume_mounts = None;
             container.allocated_resources = None;
             container.resources = None;
+            if let Some(ended) = container.state.as_mut().and_then(|state| state.terminated.as_mut()) {
+                ended.container_id = None;
+            }
         }
     }
 }

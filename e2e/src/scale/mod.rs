@@ -31,6 +31,8 @@ use tokio::time::{Instant, sleep, timeout};
 const NAMESPACE: &str = "scale";
 /// Creations at the same time.
 const CONCURRENCY: usize = 32;
+/// Edits of one object that an operator follows without a delay.
+const BURST: u32 = 10;
 /// Time in which an operator at rest is watched.
 const REST: Duration = Duration::from_secs(30);
 /// The time limit for all Datasets to be Ready.
@@ -57,7 +59,7 @@ pub async fn run(programs: &Path, datasets: u32, edits: u32) -> Result<()> {
         println!(
             "1 Dataset: {}; {}",
             memory(ingestion.usage()?),
-            events(&client, &ingestion, 1, 0..edits).await?
+            events(&client, &ingestion, 1, 0..edits.min(BURST)).await?
         );
 
         let (began, before) = (Instant::now(), ingestion.usage()?);

@@ -1,12 +1,16 @@
 //! Outcomes of statuses that a real kubelet reported: `tests/recorded/pods.yaml`.
 
 use super::*;
+use crate::resource::Cached;
 use std::collections::BTreeMap;
 
 type Recorded = BTreeMap<String, PodView>;
 
 fn recorded() -> Recorded {
-    serde_saphyr::from_str(include_str!("../../../tests/recorded/pods.yaml")).unwrap()
+    let mut pods: Recorded =
+        serde_saphyr::from_str(include_str!("../../../tests/recorded/pods.yaml")).unwrap();
+    pods.values_mut().for_each(Cached::project);
+    pods
 }
 
 /// The outcome that a case expects: the variant, the reason and a part of the message.
