@@ -75,6 +75,7 @@ pub async fn run(programs: &Path, datasets: u32, edits: u32) -> Result<()> {
             usage.cpu - before.cpu
         );
         println!("objects in the caches of {}: {:.0}", operators::INGESTION.name, cached(&ingestion).await?);
+        ingestion.settled(0.0).await?;
         println!("{}", events(&client, &ingestion, datasets, edits..2 * edits).await?);
         println!("{}", at_rest(&ingestion).await?);
         ingestion.kill().await?;
