@@ -77,7 +77,7 @@ impl Default for Metrics {
         registry.register("mlop_workqueue_depth", "Objects that wait for a reconcile", depth.clone());
         registry.register("mlop_events", "Events by reason", events.clone());
         registry.register("mlop_leading", "1 while this process holds the lease", leading.clone());
-        registry.register("mlop_cache_objects", "Objects in the cache of a kind", cached.clone());
+        registry.register("mlop_cache_objects", "Objects in the caches of a kind", cached.clone());
         registry.register(
             "mlop_watch_unavailable",
             "1 while a resource cannot be listed because it is not served or forbidden",

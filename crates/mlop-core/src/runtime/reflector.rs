@@ -61,6 +61,7 @@ where
     };
     let all = || -> BTreeSet<Option<String>> { scopes.iter().map(|(scope, _)| scope.clone()).collect() };
     let (mut streams, mut pending) = (start(), all());
+    let (label, mut counted) = (KindLabel { kind: kind.kind.clone() }, 0);
     loop {
         let (scope, event) = tokio::select! {
             biased;
@@ -87,10 +88,10 @@ where
                 cache.end_sync();
             }
         }
-        metrics
-            .cached
-            .get_or_create(&KindLabel { kind: kind.kind.clone() })
-            .set(i64::try_from(cache.len()).unwrap_or(i64::MAX));
+        // A kind may have two caches: its own, and that of inputs.
+        let objects = i64::try_from(cache.len()).unwrap_or(i64::MAX);
+        metrics.cached.get_or_create(&label).inc_by(objects - counted);
+        counted = objects;
     }
 }
 
