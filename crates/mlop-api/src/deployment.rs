@@ -24,6 +24,11 @@ use std::collections::BTreeMap;
     category = "mlop",
     category = "mlop-all",
     doc = "A prediction service that follows a Model: it serves the newest version that may be used, and keeps the old one until the new one is ready.",
+    scale(
+        spec_replicas_path = ".spec.target.deployment.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
@@ -114,15 +119,28 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeploymentTarget {
-    /// Number of pods.
+    /// Number of pods. Without it the Deployment begins with one pod, and mlop leaves its size to others, such as a HorizontalPodAutoscaler on the Deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
-    pub replicas: i32,
+    pub replicas: Option<i32>,
+    /// How pods are replaced.
+    pub strategy: Strategy,
     /// Longest time until a new version is ready; then it counts as failed and the old one keeps serving.
     pub progress_deadline: Span,
 }
 
 impl Default for DeploymentTarget {
     fn default() -> Self {
-        Self { replicas: 1, progress_deadline: Span::minutes(10) }
+        Self { replicas: None, strategy: Strategy::RollingUpdate, progress_deadline: Span::minutes(10) }
     }
+}
+
+/// How the pods of a version are replaced by those of the next one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Strategy {
+    /// A new pod is ready before an old one ends: no request fails, and the cluster needs room for one more pod.
+    #[default]
+    RollingUpdate,
+    /// All old pods end before new ones start: for clusters without room for one more pod. Nothing serves meanwhile.
+    Recreate,
 }

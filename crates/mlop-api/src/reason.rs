@@ -46,6 +46,8 @@ reasons! {
     Activating,
     /// The new version is being rolled out.
     RollingOut,
+    /// The Deployment of a ModelDeployment has no replicas.
+    ScaledToZero,
     /// The connection is being checked.
     Probing,
     /// Servers that were asked for are starting.
@@ -142,6 +144,10 @@ reasons! {
     TrackingRefused,
     /// The online store does not answer.
     OnlineStoreUnreachable,
+    /// Another Model has the alias of this registered model.
+    AliasTaken,
+    /// Somebody has changed or deleted an alias or a version in the registry, and it was put back.
+    Repaired,
     /// Activation lost against a higher revision.
     ActivationSuperseded,
     /// The new version did not become ready; the earlier one keeps serving.

@@ -118,7 +118,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
     plan
 }
 
-/// Whether the edit of the spec has left the Deployment of the served artifact as it is.
+/// Whether the edit of the spec has left the pods of the served artifact as they are. Their number may change.
 fn is_kept(observed: &Observed) -> bool {
     let artifact = observed.object.status.as_ref().and_then(|status| status.artifact.clone());
     let (Some(artifact), Some(child)) = (artifact, &observed.deployment) else { return false };
@@ -127,7 +127,7 @@ fn is_kept(observed: &Observed) -> bool {
     }
     let Some(Ok(wanted)) = find(observed, artifact) else { return false };
     let deployment = observed.server().deployment(wanted.target, &wanted.artifact, wanted.store);
-    server::is_applied(child, &deployment) && rollout::rollout(child) == Rollout::Done
+    server::has_template(child, &deployment) && rollout::rollout(child) == Rollout::Done
 }
 
 /// The artifact of the ready input, or without one the served artifact. None: there is nothing to apply.
@@ -165,7 +165,8 @@ fn serve(
     let is_applied = |child: &&ChildObject| server::is_applied(child, &deployment);
     let applied = observed.deployment.as_deref().filter(is_applied);
     match applied.map(|child| (rollout::rollout(child), rollout::ready_replicas(child))) {
-        Some((Rollout::Done, 1..)) => draft.served(&wanted.artifact, wanted.target.replicas, input),
+        Some((Rollout::Done, 1..)) => draft.served(&wanted.artifact, input),
+        Some((Rollout::Done, _)) => draft.scaled_to_zero(input),
         Some((Rollout::Failed(message), _)) => draft.failed(&wanted.artifact, &message),
         _ => draft.rolling(&wanted.artifact),
     }

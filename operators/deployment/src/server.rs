@@ -12,14 +12,14 @@ use mlop_api::{
     Artifact, Digest,
     common::Resources,
     dataset::ObjectStore,
-    deployment::{DeploymentTarget, ModelDeployment},
+    deployment::{DeploymentTarget, ModelDeployment, Strategy},
     labels,
     task::{Input, Subject, Task, Work},
 };
 use mlop_core::{
     children::{
         container::{self, mount, probe, variable, writable},
-        deployment, meta, pod, service,
+        deployment, meta, pod, rollout, service,
     },
     resource::ChildObject,
 };
@@ -34,6 +34,8 @@ const EMPTY: &str = "/mnt/empty";
 const DRAIN_SECONDS: i64 = 5;
 /// Time from the deletion of a pod to SIGKILL, in seconds: the drain, and then the rest for requests under way.
 const GRACE_SECONDS: i64 = 35;
+/// Digits of the model's digest that answers carry as its version.
+const VERSION_CHARS: usize = 12;
 /// Name of the init container that fetches the model.
 const FETCH: &str = "fetch";
 /// Time between two probes of a server that starts, in seconds.
@@ -85,8 +87,8 @@ impl Server<'_> {
         store: &ObjectStore,
     ) -> Deployment {
         let build = |image: &str| self.build(target, artifact, store, image);
-        let digest =
-            Digest::of(&serde_json::to_value(build("").spec).unwrap_or_default()).short(16).to_owned();
+        let template = build("").spec.map(|spec| spec.template);
+        let digest = Digest::of(&serde_json::to_value(template).unwrap_or_default()).short(16).to_owned();
         let kept = self.observed.filter(|child| template_digest(child) == Some(&digest));
         let image = kept.and_then(fetch_image).unwrap_or(self.launcher_image);
         let mut deployment = build(image);
@@ -121,12 +123,15 @@ impl Server<'_> {
             .scratch("empty", Some("1Mi"), false)
             .scratch("tmp", Some("1Gi"), false)
             .init(fetch(launcher_image, store))
-            .container(self.mlserver(target))
+            .container(self.mlserver(target, artifact))
             .placement(&object.spec.node_selector, &object.spec.tolerations, &runtime.pull_secrets)
             .grace(GRACE_SECONDS)
             .build();
         let deadline = i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX);
-        deployment::deployment(self.meta(), target.replicas, template, deadline, false)
+        // Without a number in the spec, the size is the one that others have given the Deployment.
+        let replicas = target.replicas.or_else(|| self.observed.and_then(rollout::wanted_replicas));
+        let recreate = target.strategy == Strategy::Recreate;
+        deployment::deployment(self.meta(), replicas, template, deadline, recreate)
     }
 
     fn meta(&self) -> ObjectMeta {
@@ -162,7 +167,7 @@ impl Server<'_> {
         Task { subject, work: Work::Serve { model, directory: MODELS.to_owned(), path } }
     }
 
-    fn mlserver(&self, target: &DeploymentTarget) -> Container {
+    fn mlserver(&self, target: &DeploymentTarget, artifact: &Artifact) -> Container {
         let runtime = &self.object.spec.runtime;
         let model = model_name(self.object);
         let ready = format!("/v2/models/{model}/ready");
@@ -176,6 +181,8 @@ impl Server<'_> {
             env: Some(vec![
                 variable("HOME", "/tmp"),
                 variable("MLSERVER_MODEL_NAME", &model),
+                // Answers carry it. The digest stays when the registry gives the version another number.
+                variable("MLSERVER_MODEL_VERSION", artifact.digest.short(VERSION_CHARS)),
                 variable("MLSERVER_MODEL_URI", &format!("{MODELS}/{}", runtime.path)),
                 variable("MLSERVER_MODEL_IMPLEMENTATION", &runtime.implementation),
                 // Its own worker processes do not start with current event loops.
@@ -208,13 +215,22 @@ impl Server<'_> {
 
 /// Whether the observed Deployment has the template and the size of `wanted`.
 pub fn is_applied(child: &ChildObject, wanted: &Deployment) -> bool {
-    let spec = wanted.spec.as_ref();
+    let replicas = wanted.spec.as_ref().and_then(|spec| spec.replicas);
+    has_template(child, wanted) && rollout::wanted_replicas(child) == replicas
+}
+
+/// Whether the observed Deployment has the template of `wanted`.
+pub fn has_template(child: &ChildObject, wanted: &Deployment) -> bool {
+    let template = wanted.spec.as_ref().map(|spec| &spec.template);
     let digest =
-        spec.and_then(|spec| spec.template.metadata.as_ref()?.annotations.as_ref()?.get(labels::TEMPLATE));
-    let replicas = child.body.get("spec").and_then(|spec| spec.get("replicas")?.as_i64());
-    digest.is_some()
-        && template_digest(child) == digest.map(String::as_str)
-        && replicas == spec.and_then(|spec| spec.replicas).map(i64::from)
+        template.and_then(|template| template.metadata.as_ref()?.annotations.as_ref()?.get(labels::TEMPLATE));
+    digest.is_some() && template_digest(child) == digest.map(String::as_str)
+}
+
+/// The label selector of the pods of `object`, as text.
+pub fn selector(object: &str) -> String {
+    let labels = service::selector(&name(object));
+    labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
 /// Digest of the model that the observed template serves, shortened.

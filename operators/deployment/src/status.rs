@@ -40,6 +40,8 @@ impl<'a> Draft<'a> {
         let status = object.status.clone().unwrap_or_default();
         let mut draft = Self { object, deployment, pods, status, events: Vec::new(), now };
         draft.status.observed_generation = Some(draft.generation());
+        draft.status.replicas = deployment.and_then(rollout::replicas_of_all);
+        draft.status.selector = deployment.map(|_| server::selector(&object.name_any()));
         draft
     }
 
@@ -97,7 +99,7 @@ impl<'a> Draft<'a> {
     }
 
     /// All pods serve `wanted`.
-    pub fn served(&mut self, wanted: &Artifact, replicas: i32, input: &Result<ReadyInput, BlockedInput>) {
+    pub fn served(&mut self, wanted: &Artifact, input: &Result<ReadyInput, BlockedInput>) {
         let generation = self.generation();
         let ready = self.ready_replicas();
         let before = self.status.artifact.take();
@@ -133,6 +135,7 @@ impl<'a> Draft<'a> {
         });
         let what =
             version.as_ref().map_or_else(|| model_version.clone(), |version| format!("version {version}"));
+        let replicas = self.deployment.and_then(rollout::wanted_replicas).unwrap_or(ready);
         self.status.summary = Some(format!("{what} on {ready} of {replicas} pods"));
         self.status.serving =
             vec![Serving { digest: wanted.digest.clone(), model_version, version, ready_replicas: ready }];
@@ -148,6 +151,15 @@ impl<'a> Draft<'a> {
             let message = format!("{what} is served ({})", wanted.digest);
             self.events.push(Event { warning: false, reason: Reason::Ready, message });
         }
+        self.up_to_date(input);
+    }
+
+    /// Others have given the Deployment no pods.
+    pub fn scaled_to_zero(&mut self, input: &Result<ReadyInput, BlockedInput>) {
+        let message = "the Deployment has no replicas; scale it up";
+        self.status.serving.clear();
+        self.conditions().set(condition_type::READY, ConditionStatus::False, Reason::ScaledToZero, message);
+        self.conditions().settled();
         self.up_to_date(input);
     }
 

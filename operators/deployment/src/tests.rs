@@ -6,7 +6,7 @@ use mlop_api::{
     Digest,
     common::ObjectRef,
     contract::condition_type::{READY, STALLED, UP_TO_DATE},
-    deployment::ModelDeployment,
+    deployment::{ModelDeployment, Strategy},
     status::DeploymentStatus,
 };
 use mlop_core::{Plan, condition, inputs::InputState, resource::ApiKind};
@@ -118,6 +118,22 @@ impl Case {
         self
     }
 
+    /// An autoscaler sets the size of the Deployment, and its pods become ready.
+    fn scaled(mut self, replicas: i32) -> Self {
+        let deployment = self.deployment.as_mut().expect("a Deployment");
+        deployment["spec"]["replicas"] = json!(replicas);
+        deployment["status"] = json!({"observedGeneration": deployment["metadata"]["generation"],
+            "replicas": replicas, "readyReplicas": replicas, "updatedReplicas": replicas});
+        self.reconciled()
+    }
+
+    /// The size of the Deployment that is applied.
+    fn applied_replicas(&self) -> Option<i64> {
+        let plan = self.plan();
+        let deployment = plan.applies.iter().find(|apply| apply.kind.kind == "Deployment")?;
+        deployment.object["spec"]["replicas"].as_i64()
+    }
+
     fn plan(&self) -> Plan<DeploymentStatus> {
         let store = json!({"apiVersion": "mlop.dev/v1alpha1", "kind": "ObjectStore",
             "metadata": {"name": "models", "namespace": NS}, "spec": {"endpoint": "http://s3", "bucket": "b"}});
@@ -155,6 +171,10 @@ impl Case {
             let before = next.deployment.clone().unwrap_or_default();
             let mut object = apply.object.clone();
             object["status"] = before["status"].clone();
+            if object["spec"]["replicas"].is_null() {
+                // The API server's default.
+                object["spec"]["replicas"] = json!(1);
+            }
             let generation = before["metadata"]["generation"].as_i64().unwrap_or_default();
             let changed = i64::from(before["spec"] != object["spec"]);
             object["metadata"]["generation"] = json!(generation + changed);
@@ -229,8 +249,8 @@ fn edit_is_ready_only_when_it_serves() {
         ),
         (
             "the replicas are edited",
-            served().edited(|object| object.spec.target.deployment.as_mut().unwrap().replicas = 3),
-            "Ready=Unknown/RollingOut UpToDate=False/RollingOut applies version 1",
+            served().edited(|object| object.spec.target.deployment.as_mut().unwrap().replicas = Some(3)),
+            "Ready=True/Ready UpToDate=False/RollingOut applies version 1",
         ),
         (
             "it is suspended: the same pods serve",
@@ -320,4 +340,56 @@ fn upgrade_of_the_operator_replaces_no_serving_pod() {
     let edited = served.clone().edited(|object| object.spec.runtime.image = "mlserver:2".into());
     assert_eq!(edited.applied_fetcher().as_deref(), Some("launcher:2"));
     assert_eq!(served.model(model(2)).applied_fetcher().as_deref(), Some("launcher:2"));
+}
+
+/// The size of the Deployment is left to others.
+fn autoscaled() -> Case {
+    let target = |object: &mut ModelDeployment| {
+        object.spec.target.deployment.as_mut().unwrap().replicas = None;
+    };
+    delay().edited(target)
+}
+
+#[test]
+fn size_is_left_to_others_when_the_spec_has_none() {
+    assert_eq!(autoscaled().applied_replicas(), None, "the API server sets one");
+    let scaled = autoscaled().rolled_out().scaled(5);
+    assert_eq!(scaled.applied_replicas(), Some(5));
+    assert_eq!(scaled.clone().model(model(2)).reconciled().applied_replicas(), Some(5), "also in a rollout");
+    assert_eq!(delay().rolled_out().scaled(5).applied_replicas(), Some(1), "a size in the spec wins");
+    let status = scaled.object.status.clone().unwrap();
+    assert_eq!((status.replicas, status.summary.as_deref()), (Some(5), Some("delay-1 on 5 of 5 pods")));
+    assert!(status.selector.is_some_and(|selector| selector.contains("=delay-mdep")));
+    check(vec![
+        ("scaled by others", scaled.clone(), "Ready=True/Ready UpToDate=True/UpToDate applies version 1"),
+        (
+            "scaled to zero",
+            scaled.clone().scaled(0),
+            "Ready=False/ScaledToZero UpToDate=True/UpToDate applies version 1",
+        ),
+        (
+            "back from zero",
+            scaled.scaled(0).scaled(1),
+            "Ready=True/Ready UpToDate=True/UpToDate applies version 1",
+        ),
+    ]);
+}
+
+#[test]
+fn answers_carry_the_digest_as_the_version() {
+    let plan = delay().plan();
+    let deployment = plan.applies.iter().find(|apply| apply.kind.kind == "Deployment").unwrap();
+    let env = deployment.object["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
+    let version = env.iter().find(|variable| variable["name"] == "MLSERVER_MODEL_VERSION").unwrap();
+    assert!(digest(1).starts_with(&format!("sha256:{}", version["value"].as_str().unwrap())));
+}
+
+#[test]
+fn recreate_ends_old_pods_first() {
+    let recreate = |object: &mut ModelDeployment| {
+        object.spec.target.deployment.as_mut().unwrap().strategy = Strategy::Recreate;
+    };
+    let plan = delay().edited(recreate).plan();
+    let deployment = plan.applies.iter().find(|apply| apply.kind.kind == "Deployment").unwrap();
+    assert_eq!(deployment.object["spec"]["strategy"], json!({"type": "Recreate"}));
 }

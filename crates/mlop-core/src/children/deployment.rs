@@ -13,10 +13,10 @@ use k8s_openapi::{
 };
 
 /// A Deployment of a pod built with [`Builder::service`](super::pod::Builder::service). A new pod is ready before an old
-/// one ends; with `recreate` the old one ends first.
+/// one ends; with `recreate` the old one ends first. Without `replicas` the API server sets one.
 pub fn deployment(
     meta: ObjectMeta,
-    replicas: i32,
+    replicas: impl Into<Option<i32>>,
     pod: Pod,
     progress_deadline_seconds: i32,
     recreate: bool,
@@ -34,7 +34,7 @@ pub fn deployment(
         DeploymentStrategy { type_: Some("RollingUpdate".to_owned()), rolling_update: Some(rolling) }
     };
     let spec = DeploymentSpec {
-        replicas: Some(replicas),
+        replicas: replicas.into(),
         selector: LabelSelector { match_labels: Some(selector(&name)), match_expressions: None },
         strategy: Some(strategy),
         progress_deadline_seconds: Some(progress_deadline_seconds),

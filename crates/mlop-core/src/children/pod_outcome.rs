@@ -117,7 +117,11 @@ fn last_end(status: &ContainerStatus) -> Option<(Reason, String)> {
     if let Some(failure) = ResultDocument::from_message(words).ok().and_then(|result| result.error) {
         return Some((failure.reason, failure.message));
     }
-    let words = last_characters(words, WORDS_MAX);
+    let words = match last_characters(words, WORDS_MAX) {
+        // The kubelet keeps the last lines of a program that has reported an error only.
+        "" => format!("`kubectl logs --previous -c {name}` of its pod has its last lines"),
+        words => words.to_owned(),
+    };
     let times = status.restart_count;
     let message =
         format!("container {name} ended with exit code {} ({times} restarts): {words}", state.exit_code);

@@ -41,6 +41,20 @@ pub fn ready_replicas(child: &ChildObject) -> i32 {
     i32::try_from(ready).unwrap_or(i32::MAX)
 }
 
+/// Number of pods that the Deployment asks for.
+pub fn wanted_replicas(child: &ChildObject) -> Option<i32> {
+    replicas(child, "/spec/replicas")
+}
+
+/// Number of pods of any template.
+pub fn replicas_of_all(child: &ChildObject) -> Option<i32> {
+    replicas(child, "/status/replicas")
+}
+
+fn replicas(child: &ChildObject, pointer: &str) -> Option<i32> {
+    i32::try_from(pointer_value(child, pointer)?.as_i64()?).ok()
+}
+
 fn progress_deadline(child: &ChildObject) -> Option<String> {
     let conditions = pointer_value(child, "/status/conditions")?.as_array()?;
     let is = |c: &&Value| {
