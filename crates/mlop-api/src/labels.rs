@@ -24,6 +24,8 @@ pub const MADE_FOR: &str = "mlop.dev/made-for";
 pub const TASK: &str = "mlop.dev/task";
 /// Annotation of a pod that serves: digest of its template without the images of our own containers.
 pub const TEMPLATE: &str = "mlop.dev/template";
+/// Label of a user's pods, with the value `true`: they may connect to the managed MLflow servers of their namespace.
+pub const TRACKING_CLIENT: &str = "mlop.dev/tracking-client";
 /// Annotation of a user: try again what failed (any new value; RFC 3339 by convention).
 pub const RETRY_REQUESTED_AT: &str = "mlop.dev/retry-requested-at";
 /// Annotation of a user: look at the source again now.

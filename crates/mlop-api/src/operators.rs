@@ -74,6 +74,7 @@ pub const REGISTRY: Operator = Operator {
     rbac: &[
         Rule { group: "apps", resources: &["deployments"], verbs: KEEP },
         Rule { group: "", resources: &["persistentvolumeclaims", "services"], verbs: KEEP },
+        Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: KEEP },
     ],
 };
 

@@ -181,7 +181,7 @@ pub struct ModelSpec {
     /// When newer inputs start new work.
     #[serde(default)]
     pub trigger: Trigger,
-    /// Use the run of this name instead of the newest one.
+    /// Use this version instead of the newest one: the name of its ModelVersion, or `version 3` for its number in MLflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub pin: Option<String>,

@@ -41,6 +41,9 @@ pub struct ResultDocument {
     /// The pod's activation of its output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activated: Option<Activated>,
+    /// The changes by others in an external system that the pod has put right, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<String>,
 }
 
 /// An activation: the external system (online store, alias) shows the output, unless a higher revision came.
@@ -68,6 +71,10 @@ pub struct Registered {
     /// Address for the registry's clients, for example `models:/flights.delay/3` for MLflow.
     #[schemars(length(max = 300))]
     pub reference: String,
+    /// Alias that names it in the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub alias: Option<String>,
 }
 
 /// Why work failed.
@@ -150,13 +157,16 @@ impl ResultDocument {
     fn fitted(mut self) -> Self {
         let failure = self.error.iter_mut().map(|failure| &mut failure.message);
         let metrics = self.metrics.iter_mut().map(|metric| &mut metric.name);
-        failure.chain(metrics).chain(&mut self.summary).for_each(make_printable);
+        let texts = failure.chain(metrics).chain(&mut self.summary).chain(&mut self.repaired);
+        texts.for_each(make_printable);
         self.metrics.retain(|metric| {
             (1..=METRIC_NAME_CHARS_MAX).contains(&metric.name.chars().count())
                 && (1..=METRIC_VALUE_CHARS_MAX).contains(&metric.value.chars().count())
         });
         self.metrics.truncate(METRICS_MAX);
-        self.summary = self.summary.map(|text| text.chars().take(SUMMARY_CHARS_MAX).collect());
+        let cut = |text: String| text.chars().take(SUMMARY_CHARS_MAX).collect();
+        self.summary = self.summary.map(cut);
+        self.repaired = self.repaired.map(cut);
         self
     }
 }

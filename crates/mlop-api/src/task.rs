@@ -48,9 +48,17 @@ pub enum Work {
     Deactivate { view: ViewKey, redis: Redis },
     /// `mlop-launcher`: fetch inputs, run the user's command, upload its output.
     Train(TrainWork),
+    /// `mlop-registrar`: does the tracking server answer, and accept us?
+    #[serde(rename_all = "camelCase")]
+    ProbeTracking {
+        /// Base URL of the tracking server.
+        tracking: String,
+        /// Whether the tracking server's Secret is mounted in `TRACKING_DIR`.
+        credentials: bool,
+    },
     /// `mlop-registrar`: record a version in the tracking server, and move an alias to it if asked to.
     Register(RegisterWork),
-    /// `mlop-registrar`: move an alias.
+    /// `mlop-registrar`: move an alias, or check it. Registers the version again if MLflow has lost it.
     Alias(AliasWork),
     /// `mlop-launcher`: put a tree, or only the part of it at `path`, into a directory for a server to load.
     Serve {
@@ -262,9 +270,19 @@ pub struct AliasWork {
     /// Whether the tracking server's Secret is mounted in `TRACKING_DIR`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub credentials: bool,
+    /// Name of the registered model.
     pub registered_model: String,
+    /// Number of the version as its ModelVersion reports it.
     pub version: String,
+    /// Name of the ModelVersion.
+    pub run: String,
     pub alias: Alias,
+    /// Only look whether the alias is as it was set, and put it back. An alias that another Model has claimed stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub check: bool,
+    /// How the version is registered again if MLflow has lost it; none: it cannot be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub register: Option<Box<RegisterWork>>,
 }
 
 /// An alias of a registered model.

@@ -7,6 +7,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt as _;
 use mlop_api::{
     Reason,
@@ -15,7 +16,7 @@ use mlop_api::{
     deployment::ModelDeployment,
     features::{FeatureStore, FeatureView},
     labels,
-    registry::{Model, ModelVersion},
+    registry::{Model, ModelVersion, TrackingServer},
     result::Failure,
     status::DeploymentStatus,
     training::{TrainingJob, TrainingRun},
@@ -23,7 +24,7 @@ use mlop_api::{
 use mlop_core::condition;
 use mlop_faults::{
     check::wrong_pointers,
-    cluster::{Cluster, NAMESPACE},
+    cluster::{Cluster, NAMESPACE, RegisteredModel},
     scenario::PIPELINE,
 };
 use std::time::Duration;
@@ -33,6 +34,9 @@ use tokio::time::{Instant, sleep};
 const SETTLE: Duration = Duration::from_secs(60);
 /// Virtual time in which a forbidden effect would happen.
 const LONG: Duration = Duration::from_secs(1_800);
+
+/// Virtual time between two checks of a published version.
+const CHECK_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Virtual time between two states of the data. A training takes longer.
 const DAY: Duration = Duration::from_secs(20);
@@ -473,6 +477,121 @@ async fn terminal_activation_failure_is_retried_on_request() {
     };
     cluster.sim.edit::<Model>(NAMESPACE, "delay", ask).unwrap();
     wait_for_version(&cluster, "1").await;
+}
+
+/// The Model's version in MLflow.
+fn registered(cluster: &Cluster, model: &str) -> Option<String> {
+    cluster.get::<Model>(model).status?.registered.map(|registered| registered.version)
+}
+
+/// The version that the alias `champion` of the Model `delay` names in MLflow.
+fn champion(cluster: &Cluster) -> Option<String> {
+    let name = cluster.get::<Model>("delay").status?.registered?.name;
+    let mut servers = cluster.external().mlflow.clone().into_values();
+    servers.find_map(|server| server.get(&name)?.aliases.get("champion").cloned())
+}
+
+/// Waits until the published version and its alias are in MLflow under the number `version`.
+async fn wait_for_registration(cluster: &Cluster, version: &str) {
+    let goal = format!("the alias names version {version}");
+    let holds = |cluster: &Cluster| {
+        champion(cluster).as_deref() == Some(version)
+            && registered(cluster, "delay").as_deref() == Some(version)
+    };
+    assert!(cluster.within(CHECK_INTERVAL * 2, holds).await, "{goal}");
+    sleep(SETTLE).await;
+    assert_eq!(wrong_pointers(&cluster.sim, &cluster.external()), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn version_is_registered_again_when_mlflow_has_lost_it() {
+    let cluster = Cluster::start();
+    serve_first_model(&cluster).await;
+    cluster.put_data("february");
+    wait_for_version(&cluster, "2").await;
+    cluster.external().registered_models().for_each(RegisteredModel::delete_versions);
+    wait_for_registration(&cluster, "3").await;
+    assert_eq!(served_version(&cluster).as_deref(), Some("3"));
+    cluster.external().mlflow.clear();
+    wait_for_registration(&cluster, "1").await;
+    assert_eq!((cluster.started("train"), cluster.started("register")), (2, 2), "nothing is made again");
+    let events = cluster.sim.list::<Event>();
+    assert!(events.iter().any(|event| event.reason.as_deref() == Some("Repaired")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn model_is_registered_in_the_server_that_it_moves_to() {
+    let cluster = Cluster::start();
+    serve_first_model(&cluster).await;
+    cluster.put_data("february");
+    wait_for_version(&cluster, "2").await;
+    let elsewhere = |server: &mut TrackingServer| {
+        server.spec.existing.as_mut().unwrap().service = Some("another".into());
+    };
+    cluster.sim.edit::<TrackingServer>(NAMESPACE, "mlflow", elsewhere).unwrap();
+    cluster
+        .until("it has a number there", |cluster| registered(cluster, "delay").as_deref() == Some("1"))
+        .await;
+    sleep(SETTLE).await;
+    assert_eq!(wrong_pointers(&cluster.sim, &cluster.external()), [""; 0]);
+    assert!(is_ready(&cluster));
+    assert_eq!(cluster.started("train"), 2);
+    let earlier = |model: &mut Model| model.spec.pin = Some("version 2".into());
+    cluster.sim.edit::<Model>(NAMESPACE, "delay", earlier).unwrap();
+    sleep(SETTLE).await;
+    assert!(is_ready(&cluster), "its first number names it too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn alias_that_was_moved_by_hand_is_put_back() {
+    let cluster = Cluster::start();
+    serve_first_model(&cluster).await;
+    cluster.put_data("february");
+    wait_for_version(&cluster, "2").await;
+    let alias = |alias: Option<&str>| {
+        cluster.external().registered_models().for_each(|model| match alias {
+            Some(version) => drop(model.aliases.insert("champion".into(), version.into())),
+            None => drop(model.aliases.remove("champion")),
+        });
+    };
+    alias(Some("1"));
+    wait_for_registration(&cluster, "2").await;
+    alias(None);
+    let ask = |model: &mut Model| {
+        model.annotations_mut().insert(labels::RETRY_REQUESTED_AT.into(), "now".into());
+    };
+    cluster.sim.edit::<Model>(NAMESPACE, "delay", ask).unwrap();
+    let is_back = |cluster: &Cluster| champion(cluster).as_deref() == Some("2");
+    assert!(cluster.within(SETTLE, is_back).await, "a request to retry checks at once");
+    cluster.sim.edit::<Model>(NAMESPACE, "delay", |model| model.spec.suspend = true).unwrap();
+    sleep(SETTLE).await;
+    alias(Some("1"));
+    sleep(LONG).await;
+    assert_eq!(champion(&cluster).as_deref(), Some("1"), "a suspended Model leaves it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn alias_of_another_model_is_not_taken() {
+    let cluster = Cluster::start();
+    let shared =
+        PIPELINE.replace("trackingServer: mlflow", "trackingServer: mlflow\n  registeredModel: shared");
+    cluster.apply(&shared);
+    wait_for_version(&cluster, "1").await;
+    let model = shared.split("\n---\n").find(|text| text.contains("kind: Model\n")).unwrap();
+    cluster.apply(&model.replace("metadata: {name: delay}", "metadata: {name: second}"));
+    let reason = |cluster: &Cluster| {
+        let conditions = cluster.get::<Model>("second").status.unwrap_or_default().conditions;
+        condition::get(&conditions, condition_type::READY).map(|ready| ready.reason.clone())
+    };
+    cluster.until("the second is told", |cluster| reason(cluster).as_deref() == Some("AliasTaken")).await;
+    sleep(LONG).await;
+    assert_eq!(wrong_pointers(&cluster.sim, &cluster.external()), [""; 0], "the first keeps it");
+    assert_eq!(cluster.started("alias"), 1);
+    let rename = |model: &mut Model| model.spec.alias = "best".into();
+    cluster.sim.edit::<Model>(NAMESPACE, "delay", rename).unwrap();
+    cluster.until("the second has it", |cluster| reason(cluster).as_deref() == Some("Ready")).await;
+    sleep(SETTLE).await;
+    assert_eq!(wrong_pointers(&cluster.sim, &cluster.external()), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]

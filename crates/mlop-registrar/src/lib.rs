@@ -14,12 +14,16 @@
 //! |---|---|
 //! | [`transport`] | one request and its answer |
 //! | [`mlflow`] | the calls of MLflow's REST API that are used here, and their errors |
+//! | [`probe`] | whether a server answers and accepts us |
 //! | [`register`] | a version, exactly once |
 //! | [`alias`] | an alias that only moves to higher revisions |
+//! | [`restore`] | the alias of a version that MLflow may have lost |
 
 pub mod alias;
 pub mod mlflow;
 mod names;
+pub mod probe;
 pub mod register;
+pub mod restore;
 pub mod tags;
 pub mod transport;

@@ -3,10 +3,10 @@
 use mlop_api::{
     Reason,
     result::{Failure, ResultDocument},
-    task::{AliasWork, Task, Work},
+    task::{AliasWork, Input, Task, Work},
 };
 use mlop_artifact::{environment, manifest, store, worker};
-use mlop_registrar::{alias, mlflow::Mlflow, register, transport::Http};
+use mlop_registrar::{alias, mlflow::Mlflow, probe, register, restore, transport::Http};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -31,11 +31,23 @@ async fn perform(task: Task) -> Result<ResultDocument, Failure> {
                 credentials: work.credentials,
                 registered_model: registered.name.clone(),
                 version: registered.version.clone(),
+                run: task.subject.name.clone(),
                 alias: alias.clone(),
+                check: false,
+                register: None,
             };
             Ok(worker::activated(result, &alias.activation, alias::activate(&mlflow, &move_it)).await)
         }
-        Work::Alias(work) => alias::activate(&connect(&work.tracking, work.credentials)?, work).await,
+        Work::Alias(work) => {
+            let mlflow = connect(&work.tracking, work.credentials)?;
+            let read = async |model: &Input| {
+                manifest::read_summary(&store::open(&model.store)?, &model.digest).await
+            };
+            restore::activate(&mlflow, &task.subject, work, read, milliseconds).await
+        }
+        Work::ProbeTracking { tracking, credentials } => {
+            probe::probe(&connect(tracking, *credentials)?).await
+        }
         other => {
             let message = format!("mlop-registrar does not do this work: {other:?}");
             Err(Failure::terminal(Reason::WorkerFailed, message))

@@ -56,6 +56,8 @@ pub struct Version {
     pub version: String,
     #[serde(default)]
     pub run_id: String,
+    #[serde(default)]
+    pub tags: Vec<Pair>,
 }
 
 impl Version {
@@ -246,6 +248,20 @@ impl<T: Transport> Mlflow<T> {
     pub async fn set_alias(&self, name: &str, alias: &str, version: &str) -> Result<(), Error> {
         let body = json!({"name": name, "alias": alias, "version": version});
         self.done(Method::Post, "registered-models/alias", body).await
+    }
+
+    pub async fn delete_alias(&self, name: &str, alias: &str) -> Result<(), Error> {
+        self.done(Method::Delete, "registered-models/alias", json!({"name": name, "alias": alias})).await
+    }
+
+    pub async fn version(&self, name: &str, version: &str) -> Result<Option<Version>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            model_version: Version,
+        }
+        let query = [("name", name), ("version", version)];
+        let found = self.get::<Answer>("model-versions/get", &query).await;
+        Ok(existing(found)?.map(|answer| answer.model_version))
     }
 
     /// Versions of the model that have the tag, lowest first.

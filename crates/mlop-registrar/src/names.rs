@@ -1,7 +1,7 @@
 //! Texts as MLflow accepts them.
 
 use mlop_api::Digest;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Characters of a digest that tell mended keys apart.
 const DIGEST_CHARS: usize = 8;
@@ -25,19 +25,23 @@ pub fn key(name: &str) -> String {
 }
 
 /// A key for each of `names`, no two of them equal. Names that MLflow accepts stay; a mended one that would be the key of
-/// another too carries a part of the name's SHA-256.
+/// another too carries a part of the name's SHA-256, as long as it must be.
 pub fn keys(names: &[&str]) -> Vec<String> {
     let mended: Vec<String> = names.iter().map(|name| key(name)).collect();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for key in &mended {
         *counts.entry(key).or_default() += 1;
     }
+    let mut taken: BTreeSet<String> = mended.iter().cloned().collect();
     let unique = names.iter().zip(&mended).map(|(name, key)| {
         if name == key || counts.get(key.as_str()) == Some(&1) {
             return key.clone();
         }
         let digest = Digest::of_bytes(name.as_bytes());
-        format!("{}_{}", cut(key, KEY_CHARS_MAX - DIGEST_CHARS - 1), digest.short(DIGEST_CHARS))
+        let with = |chars: usize| format!("{}_{}", cut(key, KEY_CHARS_MAX - chars - 1), digest.short(chars));
+        let key = (DIGEST_CHARS..64).map(with).find(|key| !taken.contains(key)).unwrap_or_else(|| with(64));
+        taken.insert(key.clone());
+        key
     });
     unique.collect()
 }
@@ -68,6 +72,9 @@ mod tests {
         assert!(keys[0].starts_with("MAP_k_") && keys[5].starts_with("a_b_"), "{keys:?}");
         let different: std::collections::BTreeSet<_> = keys.iter().collect();
         assert_eq!(different.len(), names.len());
+        let guessed = format!("MAP_k_{}", Digest::of_bytes(b"MAP@k").short(DIGEST_CHARS));
+        let keys = super::keys(&["MAP@k", "MAP_k", &guessed]);
+        assert_ne!(keys[0], guessed, "a name may be the key that another one would get");
         let long = ["x".repeat(300), "x".repeat(301)];
         let keys = super::keys(&[&long[0], &long[1]]);
         assert!(keys[0] != keys[1] && keys.iter().all(|key| key.len() <= KEY_CHARS_MAX));

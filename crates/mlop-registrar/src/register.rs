@@ -45,7 +45,7 @@ pub async fn register<T: Transport>(
         subject,
         work,
         source: source(&work.source_uri, tree.mlflow_model.as_deref()),
-        mark: Pair::new(tags::INPUT_DIGEST, work.input_digest.as_str()),
+        mark: mark(work),
         tags: describe(subject, work, &tree.provenance, &metrics),
         metrics: &metrics,
         params: params(&tree.provenance),
@@ -60,16 +60,35 @@ pub async fn register<T: Transport>(
         digest: Some(work.model.digest.clone()),
         metrics: wanted_first(&work.gates, &metrics),
         summary: Some(summary(&version, is_logged, &metrics, &registration.params)),
-        registered: Some(Registered {
-            registry: work.registry.clone(),
-            name: work.registered_model.clone(),
-            reference: format!("models:/{}/{}", work.registered_model, version.version),
-            version: version.version,
-        }),
+        registered: Some(registered(work, version)),
         ..ResultDocument::default()
     };
     document.metrics.truncate(document.fitting_metrics());
     Ok(document)
+}
+
+/// The version that counts, if MLflow has it.
+///
+/// # Errors
+/// When the server does not answer or refuses the search.
+pub async fn find<T: Transport>(mlflow: &Mlflow<T>, work: &RegisterWork) -> Result<Option<Version>, Failure> {
+    let found = mlflow.versions_tagged(&work.registered_model, &mark(work)).await?;
+    Ok(found.into_iter().next())
+}
+
+/// How MLflow knows `version`.
+pub fn registered(work: &RegisterWork, version: Version) -> Registered {
+    Registered {
+        registry: work.registry.clone(),
+        name: work.registered_model.clone(),
+        reference: format!("models:/{}/{}", work.registered_model, version.version),
+        version: version.version,
+        alias: None,
+    }
+}
+
+fn mark(work: &RegisterWork) -> Pair {
+    Pair::new(tags::INPUT_DIGEST, work.input_digest.as_str())
 }
 
 /// Where plain MLflow clients find the model: the directory with the file MLmodel, or the tree's root.

@@ -1,5 +1,10 @@
 //! Names of the tags that mlop sets in MLflow.
 
+use crate::mlflow::RegisteredModel;
+
+/// Beginning of the names of all claims on aliases.
+const CLAIM: &str = "mlop.alias.";
+
 /// On runs and versions: digest of everything that determined them. They are found again by it.
 pub const INPUT_DIGEST: &str = "mlop.input_digest";
 /// On runs and versions: digest of the registered tree.
@@ -31,10 +36,32 @@ pub fn metric(key: &str) -> String {
 /// On registered models: `revision` of `owner` claims `alias` for the version that is the tag's value. The highest
 /// revision has it.
 pub fn alias_claim(alias: &str, owner: &str, revision: i64) -> String {
-    format!("{}{owner}.{revision}", alias_claims(alias))
+    format!("{CLAIM}{alias}.{owner}.{revision}")
 }
 
-/// The prefix of the names of all claims of `alias`.
-pub fn alias_claims(alias: &str) -> String {
-    format!("mlop.alias.{alias}.")
+/// A claim on an alias of a registered model: see [`alias_claim`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub alias: String,
+    pub owner: String,
+    pub revision: i64,
+    /// Number of the version that the alias is to name.
+    pub version: String,
+}
+
+impl Claim {
+    /// Key of its tag.
+    pub fn key(&self) -> String {
+        alias_claim(&self.alias, &self.owner, self.revision)
+    }
+}
+
+/// All claims on aliases of a registered model. Aliases and uids contain no dots.
+pub fn claims(model: &RegisteredModel) -> impl Iterator<Item = Claim> {
+    model.tags.iter().filter_map(|tag| {
+        let mut parts = tag.key.strip_prefix(CLAIM)?.splitn(3, '.').map(str::to_owned);
+        let (alias, owner) = (parts.next()?, parts.next()?);
+        let revision = parts.next()?.parse().ok()?;
+        Some(Claim { alias, owner, revision, version: tag.value.clone() })
+    })
 }

@@ -79,6 +79,72 @@ async fn alias_moved_by_hand_is_put_back() {
     assert_eq!(mlflow.alias("m", "champion").unwrap(), "2");
 }
 
+/// The result of looking after the alias of version `version` for the Model `owner`.
+async fn check(mlflow: &Fake, owner: &str, version: &str, revision: i64) -> Result<Option<String>, Failure> {
+    let mut work = alias_work("m", version, revision);
+    work.alias.owner = owner.into();
+    work.check = true;
+    alias::activate(&Mlflow::new(mlflow.clone()), &work).await.map(|result| result.repaired)
+}
+
+#[tokio::test]
+async fn check_puts_the_alias_back_and_says_so() {
+    let mlflow = server(Fake::default()).await;
+    activate(&mlflow, "2", 1).await.unwrap();
+    assert_eq!(check(&mlflow, "uid", "2", 1).await.unwrap(), None);
+    let client = Mlflow::new(mlflow.clone());
+    client.set_alias("m", "champion", "4").await.unwrap();
+    client.set_alias("m", "theirs", "4").await.unwrap();
+    let moved = check(&mlflow, "uid", "2", 1).await.unwrap().unwrap();
+    assert_eq!(moved, "the alias champion had been moved to version 4");
+    client.delete_alias("m", "champion").await.unwrap();
+    let deleted = check(&mlflow, "uid", "2", 1).await.unwrap().unwrap();
+    assert_eq!(deleted, "the alias champion had been deleted");
+    assert_eq!(mlflow.alias("m", "champion").unwrap(), "2");
+    assert_eq!(mlflow.alias("m", "theirs").unwrap(), "4", "an alias of others stays");
+    assert_eq!(check(&mlflow, "uid", "2", 1).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn check_leaves_an_alias_that_another_model_claimed() {
+    let mlflow = server(Fake::default()).await;
+    activate(&mlflow, "2", 10).await.unwrap();
+    let mut other = alias_work("m", "3", 1);
+    other.alias.owner = "another".into();
+    alias::activate(&Mlflow::new(mlflow.clone()), &other).await.unwrap();
+    let failure = check(&mlflow, "uid", "2", 10).await.unwrap_err();
+    assert_eq!((failure.reason, failure.retryable), (Reason::AliasTaken, false));
+    assert!(failure.message.contains("to version 3"), "{}", failure.message);
+    assert_eq!(mlflow.alias("m", "champion").unwrap(), "3");
+    assert_eq!(check(&mlflow, "another", "3", 1).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn renamed_alias_removes_the_former_one() {
+    let mlflow = server(Fake::default()).await;
+    activate(&mlflow, "1", 1).await.unwrap();
+    let mut renamed = alias_work("m", "1", 2);
+    renamed.alias.name = "best".into();
+    alias::activate(&Mlflow::new(mlflow.clone()), &renamed).await.unwrap();
+    assert_eq!((mlflow.alias("m", "champion"), mlflow.alias("m", "best")), (None, Some("1".into())));
+    let late = activate(&mlflow, "2", 1).await.unwrap_err();
+    assert_eq!((late.reason, late.superseded_by), (Reason::ActivationSuperseded, Some(2)));
+    assert_eq!(mlflow.alias("m", "champion"), None, "a late pod does not bring it back");
+    let tags = mlflow.state.lock().unwrap().models["m"].tags.clone();
+    assert_eq!(tags.keys().collect::<Vec<_>>(), ["mlop.alias.best.uid.2"]);
+}
+
+#[tokio::test]
+async fn renamed_alias_leaves_what_others_have_made_of_it() {
+    let mlflow = server(Fake::default()).await;
+    activate(&mlflow, "1", 1).await.unwrap();
+    Mlflow::new(mlflow.clone()).set_alias("m", "champion", "4").await.unwrap();
+    let mut renamed = alias_work("m", "1", 2);
+    renamed.alias.name = "best".into();
+    alias::activate(&Mlflow::new(mlflow.clone()), &renamed).await.unwrap();
+    assert_eq!(mlflow.alias("m", "champion").unwrap(), "4");
+}
+
 #[tokio::test]
 async fn missing_model_or_version_is_refused() {
     let mlflow = server(Fake::default()).await;

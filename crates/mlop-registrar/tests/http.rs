@@ -11,8 +11,11 @@
 mod support;
 
 use mlop_api::{Reason, result::Failure};
-use mlop_registrar::{alias, mlflow::Mlflow, transport::Http};
-use support::{alias_work, register, register_work};
+use mlop_registrar::{alias, mlflow::Mlflow, probe, transport::Http};
+use support::{
+    alias_work, register, register_work,
+    tls::{self, CA, secret},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -131,6 +134,26 @@ async fn answers_that_are_not_mlflow_s_are_explained() {
 }
 
 #[tokio::test]
+async fn probe_succeeds_when_mlflow_answers() {
+    let rows = [
+        ("404 NOT FOUND", r#"{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "not found"}"#, None),
+        ("200 OK", r#"{"registered_model": {"name": "mlop.probe"}}"#, None),
+        ("403 FORBIDDEN", "Invalid Host header - possible DNS rebinding", Some("--allowed-hosts 127.0.0.1:")),
+        ("401 UNAUTHORIZED", "You are not authenticated.", Some("it wants a login")),
+        ("200 OK", "OK", Some("check the address")),
+        ("404 NOT FOUND", "<!doctype html>", Some("is this an MLflow server")),
+    ];
+    for (status, body, refusal) in rows {
+        let (address, _requests) = serve(vec![answer(status, body)]).await;
+        let outcome = probe::probe(&Mlflow::new(Http::new(&address, None).unwrap())).await;
+        match refusal {
+            None => drop(outcome.unwrap()),
+            Some(words) => check(&outcome.unwrap_err(), Reason::TrackingRefused, false, words),
+        }
+    }
+}
+
+#[tokio::test]
 async fn missing_answer_is_retryable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = format!("http://{}", listener.local_addr().unwrap());
@@ -156,14 +179,6 @@ fn addresses_that_cannot_be_used_are_refused() {
         let failure = Http::new(address, None).err().unwrap();
         check(&failure, Reason::InvalidSpec, false, words);
     }
-}
-
-fn secret(keys: &[(&str, &str)]) -> tempfile::TempDir {
-    let directory = tempfile::tempdir().unwrap();
-    for (key, value) in keys {
-        std::fs::write(directory.path().join(key), value).unwrap();
-    }
-    directory
 }
 
 #[test]
@@ -207,21 +222,9 @@ async fn requests_carry_the_login_below_the_path() {
     }
 }
 
-const CA: &str = include_str!("tls/ca.crt");
-
 /// A server with the certificate of `tls/`, which gives one answer.
 async fn serve_tls(body: &'static str) -> String {
-    use tokio_rustls::rustls::{
-        ServerConfig,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    };
-    let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.crt")).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
-    let config = ServerConfig::builder_with_provider(ring::default_provider().into());
-    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let config = config.with_single_cert(vec![certificate], key).unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let acceptor = tls::acceptor();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     tokio::spawn(async move {

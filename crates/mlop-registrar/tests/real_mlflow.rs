@@ -16,15 +16,20 @@
 
 mod support;
 
-use mlop_api::Reason;
+use mlop_api::{Reason, result::ResultDocument, task::AliasWork};
+use mlop_artifact::manifest::TreeSummary;
 use mlop_registrar::{
     alias,
     mlflow::Mlflow,
+    restore,
     transport::{Http, Method, Request, Transport},
 };
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
-use support::{At, Cut, alias_work, provenance, register, register_work};
+use support::{
+    At, Cut, alias_work, provenance, register, register_work, subject,
+    tls::{self, CA},
+};
 
 /// The server's address, unless there is none to test with.
 fn server() -> Option<String> {
@@ -172,4 +177,76 @@ async fn alias_moves_only_up() {
     let query = [("name", model.as_str()), ("alias", "champion")];
     let named = ask(&http, Method::Get, "registered-models/alias", &query, Value::Null).await;
     assert_eq!(named["model_version"]["version"], "2");
+}
+
+/// Checks the alias of a version that was registered as version 1.
+async fn check(http: Http, work: &mlop_api::task::RegisterWork) -> ResultDocument {
+    let work = AliasWork {
+        check: true,
+        register: Some(Box::new(work.clone())),
+        ..alias_work(&work.registered_model, "1", 1)
+    };
+    let tree = TreeSummary { provenance: provenance(), ..TreeSummary::default() };
+    let now = || 1_795_234_596_176;
+    restore::activate(&Mlflow::new(http), &subject(), &work, async |_| Ok(tree), now).await.unwrap()
+}
+
+#[tokio::test]
+async fn lost_versions_and_aliases_come_back() {
+    let Some(server) = server() else { return };
+    let http = || Http::new(&server, None).unwrap();
+    let work = register_work(&server, &unique("lost"));
+    let model = work.registered_model.clone();
+    register(http(), &work).await.unwrap();
+    assert_eq!(check(http(), &work).await.registered.unwrap().version, "1");
+    let named = async || {
+        let query = [("name", model.as_str()), ("alias", "champion")];
+        let named = ask(&http(), Method::Get, "registered-models/alias", &query, Value::Null).await;
+        named["model_version"]["version"].as_str().unwrap().to_owned()
+    };
+    let version = json!({"name": model, "version": "1"});
+    ask(&http(), Method::Delete, "model-versions/delete", &[], version).await;
+    let restored = check(http(), &work).await;
+    assert_eq!(restored.registered.unwrap().version, "2");
+    assert!(restored.repaired.unwrap().contains("registered again"));
+    assert_eq!(named().await, "2");
+    let client = Mlflow::new(http());
+    client.delete_alias(&model, "champion").await.unwrap();
+    assert!(check(http(), &work).await.repaired.unwrap().contains("had been deleted"));
+    assert_eq!(named().await, "2");
+    ask(&http(), Method::Delete, "registered-models/delete", &[], json!({"name": model})).await;
+    assert_eq!(check(http(), &work).await.registered.unwrap().version, "1");
+    assert_eq!(named().await, "1");
+    let renamed = AliasWork {
+        alias: mlop_api::task::Alias { name: "best".into(), ..alias_work(&model, "1", 2).alias },
+        ..alias_work(&model, "1", 2)
+    };
+    alias::activate(&client, &renamed).await.unwrap();
+    let found = client.registered_model(&model).await.unwrap().unwrap();
+    let aliases: Vec<_> = found.aliases.iter().map(|set| set.alias.as_str()).collect();
+    assert_eq!(aliases, ["best"], "the former alias is removed");
+}
+
+#[tokio::test]
+async fn gateway_with_tls_login_and_path_is_used() {
+    let Some(server) = server() else { return };
+    let address = tls::gateway(&server, &["Bearer t0ken", "Basic dTpw"]).await;
+    let rows: [&[(&str, &str)]; 2] =
+        [&[("ca.crt", CA), ("token", "t0ken")], &[("ca.crt", CA), ("username", "u"), ("password", "p")]];
+    for keys in rows {
+        let secret = tls::secret(keys);
+        let http = || Http::new(&address, Some(secret.path())).unwrap();
+        let work = register_work(&address, &unique("gateway"));
+        register(http(), &work).await.unwrap();
+        check(http(), &work).await;
+        let direct = Http::new(&server, None).unwrap();
+        let (runs, versions) = recorded(&direct, &work.experiment, &work.registered_model).await;
+        assert_eq!((runs.len(), versions.len()), (1, 1));
+        check_run(&runs[0]);
+    }
+    let wrong = tls::secret(&[("ca.crt", CA), ("token", "another")]);
+    let http = Http::new(&address, Some(wrong.path())).unwrap();
+    let failure = register(http, &register_work(&address, "refused")).await.unwrap_err();
+    assert_eq!(failure.reason, Reason::TrackingRefused, "{}", failure.message);
+    assert!(failure.message.contains("it wants a login"), "{}", failure.message);
 }

@@ -115,7 +115,7 @@ impl Intent for FeatureViewIntent {
 
     fn activation(observed: &Observed<Self>, run: &FeatureSnapshot) -> Activation {
         let Ok(feature_store) = feature_store(observed) else {
-            return Activation::Waiting(format!(
+            return Activation::waiting(format!(
                 "FeatureStore {} does not exist",
                 observed.object.spec.feature_store
             ));
@@ -123,7 +123,7 @@ impl Intent for FeatureViewIntent {
         let output = run.status().and_then(|status| status.output.clone());
         let store = output.as_ref().and_then(|output| observed.related.stores.get(&output.store));
         let (Some(output), Some(store)) = (output, store) else {
-            return Activation::Waiting(format!("the ObjectStore of {} does not exist", run.name_any()));
+            return Activation::waiting(format!("the ObjectStore of {} does not exist", run.name_any()));
         };
         let label = format!("FeatureStore {}", feature_store.name_any());
         let waits_for = connection::waits_for(&label, feature_store.status.as_ref());

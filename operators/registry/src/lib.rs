@@ -1,5 +1,8 @@
 //! Registry: Models record each new training result in MLflow, judge it, and give it an alias.
 
+mod alias;
+mod check;
+mod gates;
 mod mlflow;
 mod model;
 mod model_version;
@@ -10,9 +13,13 @@ mod tracking_server;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{PersistentVolumeClaim, Service},
+    networking::v1::NetworkPolicy,
 };
-use mlop_api::registry::{Model, TrackingServer};
-use mlop_core::{Setup, resource::PodView};
+use mlop_api::{
+    dataset::ObjectStore,
+    registry::{Model, TrackingServer},
+};
+use mlop_core::{Index, Setup, resource::PodView};
 use model::ModelIntent;
 use model_version::ModelVersionRun;
 use std::sync::Arc;
@@ -28,15 +35,20 @@ pub fn install(setup: &mut Setup) {
     let pods = setup.watch_own::<PodView>();
     let deployments = setup.watch_children::<Deployment>();
     let services = setup.watch_children::<Service>();
+    let policies = setup.watch_children::<NetworkPolicy>();
     let claims = setup.watch_children::<PersistentVolumeClaim>();
 
     let reconciler = TrackingServerReconciler { deployments: Arc::clone(&deployments) };
-    setup.control(reconciler, &servers).owns(&deployments).owns(&services).owns(&claims);
+    setup.control(reconciler, &servers).owns(&deployments).owns(&services).owns(&policies).owns(&claims);
+    let stores = setup.watch::<ObjectStore>();
+    let by_place = Arc::new(Index::new(&models, alias::places));
+    let (rivals, places) = (Arc::clone(&by_place), Arc::clone(&by_place));
     setup
-        .intent(ModelIntent { servers: Arc::clone(&servers) })
+        .intent(ModelIntent { by_place, servers: Arc::clone(&servers), stores })
         .owns(&pods)
-        .enqueue_on(&servers, model::servers_of);
+        .enqueue_on(&servers, model::servers_of)
+        .enqueue_keys(&models, move |model| alias::rivals(&rivals, model));
     setup
-        .runs(ModelVersionRun { servers: Arc::clone(&servers), models })
+        .runs(ModelVersionRun { servers: Arc::clone(&servers), models, by_place: places })
         .enqueue_on(&servers, model_version::servers_of);
 }

@@ -7,13 +7,17 @@ use k8s_openapi::{
             Container, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource,
             Service, Volume, VolumeResourceRequirements,
         },
+        networking::v1::NetworkPolicy,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
-use mlop_api::registry::{ManagedMlflow, Reclaim};
+use mlop_api::{
+    labels,
+    registry::{ManagedMlflow, Reclaim},
+};
 use mlop_core::children::{
     container::{self, probe, variable, writable},
-    deployment, pod, service,
+    deployment, network, pod, service,
 };
 use std::collections::BTreeMap;
 
@@ -46,6 +50,15 @@ pub fn claim(mut metadata: ObjectMeta, managed: &ManagedMlflow) -> PersistentVol
 
 pub fn service(meta: ObjectMeta) -> Service {
     service::service(meta, &[("http", PORT)])
+}
+
+/// Admits to MLflow, which has no authentication, the pods that record versions for any namespace, and the pods of this
+/// namespace that their owner has labelled. User code of trainings stays outside.
+pub fn policy(meta: ObjectMeta) -> NetworkPolicy {
+    let clients = network::pods_with(labels::TRACKING_CLIENT, "true");
+    let registrars = ["Model", "TrackingServer"];
+    let registrars = registrars.map(|kind| network::pods_anywhere_with(labels::INTENT_KIND, kind));
+    network::policy(meta, PORT, registrars.into_iter().chain([clients]).collect())
 }
 
 /// The Deployment of MLflow with the metadata of a child of the server.

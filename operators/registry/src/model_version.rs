@@ -1,6 +1,9 @@
 //! `ModelVersion`: one pod records the version in the tracking server and moves the alias to it.
 
-use crate::model::{self, ModelIntent};
+use crate::{
+    alias,
+    model::{self, ModelIntent},
+};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
 use mlop_api::{
@@ -8,10 +11,10 @@ use mlop_api::{
     contract::condition_type,
     labels,
     registry::{Model, ModelVersion, TrackingServer},
-    task::{RegisterWork, Subject, Task, Work},
+    task::{Input, RegisterWork, Store, Subject, Task, Work},
 };
 use mlop_core::{
-    Blocked, Cache, Key,
+    Blocked, Cache, Index, Key,
     children::{container, pod},
     condition,
     intent::{Revision, wants_active},
@@ -22,6 +25,8 @@ use std::sync::Arc;
 pub struct ModelVersionRun {
     pub servers: Arc<Cache<TrackingServer>>,
     pub models: Arc<Cache<Model>>,
+    /// Models by the alias that they ask for.
+    pub by_place: Arc<Index<Model>>,
 }
 
 #[derive(Clone, Default)]
@@ -45,12 +50,9 @@ impl Run for ModelVersionRun {
             intent.and_then(|name| self.models.get(&Key::new(object.namespace().unwrap_or_default(), name)));
         Connections {
             server: self.servers.get(&key),
-            model: wants_active::<ModelIntent>(&self.models, object),
-            gates: intent
-                .iter()
-                .flat_map(|model| &model.spec.gates)
-                .map(|gate| gate.metric.clone())
-                .collect(),
+            model: wants_active::<ModelIntent>(&self.models, object)
+                .filter(|model| alias::holder(&self.by_place, model).is_none()),
+            gates: intent.as_deref().map(gated_metrics).unwrap_or_default(),
         }
     }
 
@@ -67,26 +69,15 @@ impl Run for ModelVersionRun {
             address(server).ok_or_else(|| not_ready(format!("TrackingServer {name} is not ready")))?;
         let revision = Revision::of(observed.object.as_ref()).map_or(0, Revision::get);
         let model = observed.related.model.as_ref().filter(|model| model::is_for(&spec.content, model));
-        let alias = model.map(|model| model::alias(model, server, &tracking, revision));
-        let model = observed
-            .inputs()?
-            .into_iter()
-            .next()
+        let alias = model.map(|model| alias::alias(model, server, &tracking, revision));
+        let input = spec.lineage.inputs.first().map_or("", |input| &input.store);
+        let store = observed.store(input)?;
+        let gates = observed.related.gates.clone();
+        let registration = Registration { version: &observed.object, server, tracking: &tracking, gates };
+        let work = registration
+            .work(pod::store(store))
             .ok_or_else(|| Blocked::stalled(Reason::InvalidSpec, "the version has no input"))?;
-        let store = observed.store(&model.store.name)?;
-        let work = Work::Register(RegisterWork {
-            registry: name.clone(),
-            tracking,
-            source_uri: model.store.uri(&format!("trees/{}", model.digest.hex())),
-            registered_model: spec.content.registered_model.clone(),
-            experiment: spec.content.registered_model.clone(),
-            metrics: spec.metrics.clone(),
-            gates: observed.related.gates.clone(),
-            credentials: server.secret_name().is_some(),
-            input_digest: spec.lineage.input_digest.clone(),
-            alias,
-            model,
-        });
+        let work = Work::Register(RegisterWork { alias, ..work });
         let execution = observed.object.execution();
         let mut worker = container::worker(&observed.worker_image, &[], &[store], &execution.resources);
         worker.volume_mounts.get_or_insert_default().extend(container::tracking_mount(server.secret_name()));
@@ -99,6 +90,47 @@ impl Run for ModelVersionRun {
             .execution(execution)
             .build())
     }
+}
+
+/// The registration of a version.
+pub struct Registration<'a> {
+    pub version: &'a ModelVersion,
+    pub server: &'a TrackingServer,
+    /// Address of the server.
+    pub tracking: &'a str,
+    /// Metrics that gates ask for.
+    pub gates: Vec<String>,
+}
+
+impl Registration<'_> {
+    /// The work of the registrar on an artifact that lies in `store`; none for a version without input.
+    pub fn work(self, store: Store) -> Option<RegisterWork> {
+        let spec = &self.version.spec;
+        let input = spec.lineage.inputs.first()?;
+        Some(RegisterWork {
+            registry: spec.content.tracking_server.clone(),
+            tracking: self.tracking.to_owned(),
+            source_uri: store.uri(&format!("trees/{}", input.record.digest.hex())),
+            registered_model: spec.content.registered_model.clone(),
+            experiment: spec.content.registered_model.clone(),
+            metrics: spec.metrics.clone(),
+            gates: self.gates,
+            credentials: self.server.secret_name().is_some(),
+            input_digest: spec.lineage.input_digest.clone(),
+            alias: None,
+            model: Input {
+                name: input.record.name.clone(),
+                digest: input.record.digest.clone(),
+                media_type: input.media_type.clone(),
+                store,
+            },
+        })
+    }
+}
+
+/// The metrics that the gates of `model` ask for.
+pub fn gated_metrics(model: &Model) -> Vec<String> {
+    model.spec.gates.iter().map(|gate| gate.metric.clone()).collect()
 }
 
 /// The TrackingServer that `version` is registered in.

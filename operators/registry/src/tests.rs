@@ -1,14 +1,15 @@
 //! Decisions on registered models. One row is a situation, and the summary of its plan.
 
 use crate::{
-    mlflow, model,
-    model::ModelIntent,
+    alias, mlflow,
+    model::{ModelIntent, Related},
     model_version::{Connections, ModelVersionRun},
 };
 use expect_test::expect_file;
 use mlop_api::{
     Reason,
     common::Metric,
+    labels,
     registry::{Gate, ManagedMlflow, ModelVersion, TrackingServer},
     result::{Failure, Registered, ResultDocument},
 };
@@ -18,7 +19,7 @@ use mlop_core::{
     resource::PodView,
     testing::{
         IntentCase, NOW, RunCase, Situation, check, connected, dead, golden, missing, object, of_kind, ready,
-        running, succeeded, terminated, version,
+        running, store, succeeded, terminated, version,
     },
 };
 use serde_json::{Value, json};
@@ -48,7 +49,18 @@ fn spec() -> Value {
 
 /// The Model `delay` of a TrainingJob that is ready.
 fn model() -> IntentCase<ModelIntent> {
-    IntentCase::new("delay", &spec(), Some(Arc::new(server()))).observes(training(ready("model")))
+    let related = Related {
+        server: Some(Arc::new(server())),
+        stores: [("files".to_owned(), Arc::new(store("files")))].into(),
+        holder: None,
+    };
+    IntentCase::new("delay", &spec(), related).observes(training(ready("model")))
+}
+
+/// Another Model has the alias.
+fn with_holder(mut case: IntentCase<ModelIntent>) -> IntentCase<ModelIntent> {
+    case.related.holder = Some("first".into());
+    case
 }
 
 fn gated(min: &str) -> IntentCase<ModelIntent> {
@@ -57,7 +69,7 @@ fn gated(min: &str) -> IntentCase<ModelIntent> {
 }
 
 fn with_server(mut case: IntentCase<ModelIntent>, server: Option<TrackingServer>) -> IntentCase<ModelIntent> {
-    case.related = server.map(Arc::new);
+    case.related.server = server.map(Arc::new);
     case
 }
 
@@ -71,6 +83,7 @@ fn registered(run: &mut ModelVersion) {
         name: "default.delay".into(),
         version: "1".into(),
         reference: "models:/default.delay/1".into(),
+        alias: None,
     });
 }
 
@@ -78,8 +91,27 @@ fn registered(run: &mut ModelVersion) {
 fn champion(run: &mut ModelVersion) {
     registered(run);
     let revision = run.metadata.labels.as_ref().unwrap()[mlop_api::labels::REVISION].parse().unwrap();
-    let alias = model::alias(&model().object, &server(), ADDRESS, revision);
+    let alias = alias::alias(&model().object, &server(), ADDRESS, revision);
     run.status.as_mut().unwrap().output.as_mut().unwrap().activated = Some(alias.activation);
+}
+
+/// The check has succeeded, and has put this right.
+fn checked(repaired: Option<&str>) -> impl Fn(&mut PodView) {
+    let registered = Registered {
+        registry: "mlflow".into(),
+        name: "default.delay".into(),
+        version: if repaired.is_some() { "7" } else { "1" }.into(),
+        reference: String::new(),
+        alias: None,
+    };
+    let repaired = repaired.map(str::to_owned);
+    let result = ResultDocument { registered: Some(registered), repaired, ..ResultDocument::default() };
+    move |pod| pod.status = terminated(&result, NOW + 600)
+}
+
+fn check_failed(reason: Reason, retryable: bool) -> impl Fn(&mut PodView) {
+    let failure = Failure { retryable, ..Failure::terminal(reason, "words") };
+    move |pod| pod.status = terminated(&ResultDocument::failed(failure.clone()), NOW + 600)
 }
 
 fn alias_moved(pod: &mut PodView) {
@@ -114,7 +146,7 @@ fn version_is_registered_and_named_by_the_alias() {
         (
             "its pod has registered the version and moved the alias",
             model().its_run(champion),
-            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1 requeue 600",
         ),
         (
             "the alias is not moved: a pod of its own does it",
@@ -130,7 +162,7 @@ fn version_is_registered_and_named_by_the_alias() {
         (
             "that pod has moved the alias",
             model().its_run(registered).reconciled().pods(alias_moved),
-            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 2",
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 2 requeue 600",
         ),
         (
             "the alias is to move, and the server is not ready",
@@ -164,7 +196,7 @@ fn gates_decide_which_version_is_used() {
         (
             "good enough",
             gated("0.7").its_run(champion),
-            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1 requeue 600",
         ),
         (
             "not good enough",
@@ -174,7 +206,7 @@ fn gates_decide_which_version_is_used() {
         (
             "a higher gate refuses the version in use",
             used().edited(|spec| spec.gates = gates("0.8")),
-            "Ready=False/GateFailed InputsReady=True/InputsReady UpToDate=False/GateFailed",
+            "Ready=False/GateFailed InputsReady=True/InputsReady UpToDate=False/GateFailed requeue 600",
         ),
         (
             "a lower gate accepts a version that was refused: its alias is moved",
@@ -196,14 +228,71 @@ fn edit_registers_again_only_under_another_name() {
         (
             "another registered model",
             used().edited(|spec| spec.registered_model = Some("other".into())),
-            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=False/Running Reconciling create run",
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=False/Running Reconciling create run requeue 600",
         ),
         (
             "the budget of attempts",
             used().edited(|spec| spec.retry.limit = 9),
-            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1 requeue 600",
         ),
     ]);
+}
+
+#[test]
+fn published_version_is_checked() {
+    let used = || model().its_run(champion).reconciled();
+    let due = || used().at(600);
+    let asked = |case: IntentCase<ModelIntent>| case.annotated(labels::RETRY_REQUESTED_AT, "now");
+    let suspended = || used().with(|spec| spec.suspend = true).at(600);
+    check(vec![
+        ("it was activated just now", used(), "quiet requeue 600"),
+        ("an interval has passed", due(), "quiet create check requeue 600"),
+        ("a retry is requested", asked(used()), "quiet create check requeue 600"),
+        ("the Model is suspended", suspended(), "quiet requeue 600"),
+        (
+            "the server has no address",
+            with_server(due(), Some(starting_server())),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/ConnectionNotReady",
+        ),
+        (
+            "another Model has the alias",
+            with_holder(due()),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/AliasTaken Stalled",
+        ),
+        ("all is as it was", due().reconciled().pods(checked(None)), "quiet requeue 600"),
+        (
+            "the version was registered again",
+            due().reconciled().pods(checked(Some("it was gone"))),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate delete check requeue 600 then quiet \
+             create check requeue 600",
+        ),
+        (
+            "a Model elsewhere has claimed the alias",
+            due().reconciled().pods(check_failed(Reason::AliasTaken, false)),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/AliasTaken requeue 600",
+        ),
+        (
+            "MLflow was away",
+            due().reconciled().pods(check_failed(Reason::TrackingUnreachable, true)),
+            "quiet requeue 60",
+        ),
+    ]);
+}
+
+#[test]
+fn check_adopts_the_present_number() {
+    let case = model().its_run(champion).reconciled().at(600).reconciled();
+    let registered = case.pods(checked(Some("it was gone"))).reconciled().status().registered.unwrap();
+    assert_eq!((registered.version.as_str(), registered.alias.as_deref()), ("7", Some("champion")));
+}
+
+#[test]
+fn second_model_registers_but_takes_no_alias() {
+    check(vec![(
+        "another Model has the alias",
+        with_holder(model().its_run(registered)),
+        "Ready=False/AliasTaken InputsReady=True/InputsReady UpToDate=Unknown/AliasTaken Stalled",
+    )]);
 }
 
 #[test]
@@ -247,6 +336,7 @@ fn mlflow_is_that_of_the_golden_files() {
     let managed: ManagedMlflow = serde_json::from_value(json!({"image": "mlflow:1"})).unwrap();
     let meta = || meta::child_meta(&server(), mlflow::name("mlflow"), []);
     expect_file!["golden/mlflow.yaml"].assert_eq(&golden(&mlflow::deployment(meta(), &managed)));
+    expect_file!["golden/mlflow-policy.yaml"].assert_eq(&golden(&mlflow::policy(meta())));
     expect_file!["golden/mlflow-service.yaml"].assert_eq(&golden(&mlflow::service(meta())));
     expect_file!["golden/mlflow-volume.yaml"].assert_eq(&golden(&mlflow::claim(meta(), &managed)));
 }

@@ -51,6 +51,7 @@ impl Reconciler for TrackingServerReconciler {
                 let plan = Plan::idle()
                     .apply(&mlflow::claim(observed.meta(), managed), why)
                     .apply(&mlflow::service(observed.meta()), why)
+                    .apply(&mlflow::policy(observed.meta()), why)
                     .apply(&mlflow::deployment(observed.meta(), managed), why);
                 let rollout = observed.deployment.as_deref().map(rollout::rollout);
                 let address = mlflow::address(&key.name, &key.namespace);

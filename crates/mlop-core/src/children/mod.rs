@@ -4,6 +4,7 @@ pub mod connection;
 pub mod container;
 pub mod deployment;
 pub mod meta;
+pub mod network;
 pub mod pod;
 pub mod pod_outcome;
 pub mod rollout;

@@ -158,6 +158,7 @@ pub struct Signal<'a> {
     artifact: Option<&'a Artifact>,
     conditions: Vec<(&'a str, &'a str, &'a str)>,
     cause: Option<&'a Cause>,
+    registered: Option<&'a Registered>,
     unreadable: Option<&'a str>,
 }
 
@@ -171,6 +172,7 @@ pub fn signal(object: &InputObject) -> Signal<'_> {
         generation: object.metadata.generation,
         observed: object.status.observed_generation,
         artifact: object.status.artifact.as_ref(),
+        registered: object.status.registered.as_ref(),
         conditions: conditions.map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect(),
         cause: object.status.cause.as_ref(),
         unreadable: object.unreadable.as_deref(),

@@ -123,12 +123,20 @@ fn signal_changes_with_the_facts_that_dependents_decide_on() {
         let (before, after) = (ready("flights").object.unwrap(), edited(edit).object.unwrap());
         signal(&before) != signal(&after)
     };
-    let rows: [(&str, Edit<'_>, bool); 9] = [
+    let rows: [(&str, Edit<'_>, bool); 10] = [
         ("nothing", &|_| {}, false),
         ("a label", &|object| object["metadata"]["labels"] = json!({"a": "b"}), false),
         ("a metric", &|object| object["status"]["metrics"] = json!([{"name": "rows", "value": "1"}]), false),
         ("a message", &|object| object["status"]["conditions"][0]["message"] = json!("m"), false),
         ("a digest", &|object| object["status"]["artifact"]["digest"] = json!(Digest::of_bytes(b"x")), true),
+        (
+            "a number in the registry",
+            &|object| {
+                object["status"]["registered"] =
+                    json!({"registry": "r", "name": "n", "version": "2", "reference": "n/2"})
+            },
+            true,
+        ),
         ("a condition", &|object| object["status"]["conditions"][0]["status"] = json!("False"), true),
         ("a deletion", &|object| object["metadata"]["deletionTimestamp"] = json!(time(1)), true),
         ("an unreadable status", &|object| object["status"] = json!("done"), true),

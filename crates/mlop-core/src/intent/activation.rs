@@ -87,7 +87,7 @@ impl<'a, I: Intent> Activator<'a, I> {
     pub(super) fn step(&self, verdict: Option<Verdict>, build: &BuildActivation) -> Step<I> {
         let others = self.observed.highest_other_revision(self.run);
         if let Some((revision, active)) = self.active_above(others) {
-            return self.publish(verdict, revision, active);
+            return self.publish(verdict, revision, active, self.known_registration());
         }
         let published = self.observed.published_revision();
         let stem = format!("{}-{}-a", self.observed.key().name, self.target.short(8));
@@ -119,10 +119,24 @@ impl<'a, I: Intent> Activator<'a, I> {
         Some((recorded.is_none().then_some(revision), revision))
     }
 
-    fn publish(&self, verdict: Option<Verdict>, revision: Option<Revision>, active: Revision) -> Step<I> {
+    /// How the registry knows the run in use, as its activation has reported it.
+    fn known_registration(&self) -> Option<Registered> {
+        let status = self.observed.status()?;
+        let is_recorded = status.activation.as_ref()?.digest == self.target;
+        let is_in_use = status.artifact.as_ref()?.run == self.run.name_any();
+        status.registered.clone().filter(|_| is_recorded && is_in_use)
+    }
+
+    fn publish(
+        &self,
+        verdict: Option<Verdict>,
+        revision: Option<Revision>,
+        active: Revision,
+        registered: Option<Registered>,
+    ) -> Step<I> {
         let activation = ActivationRecord { digest: self.target.clone(), revision: active.get() };
         let run = Arc::clone(self.run);
-        Step::Publish(Publication { run, verdict, revision, activation: Some(activation) })
+        Step::Publish(Publication { run, verdict, revision, activation: Some(activation), registered })
     }
 
     /// Creates the activation pod.
@@ -156,7 +170,9 @@ impl<'a, I: Intent> Activator<'a, I> {
     /// Follows the activation pod of `revision`.
     fn follow(&self, pod: &PodView, revision: Revision, verdict: Option<Verdict>) -> Step<I> {
         let ended = match pod_outcome::of(pod) {
-            Outcome::Succeeded(_) => return self.publish(verdict, Some(revision), revision),
+            Outcome::Succeeded(result) => {
+                return self.publish(verdict, Some(revision), revision, result.registered);
+            }
             Outcome::Running | Outcome::Starting(None) => {
                 return self.wait(pod, Reason::Activating, format!("activating revision {revision}"));
             }

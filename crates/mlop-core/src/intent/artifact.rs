@@ -32,7 +32,7 @@ impl<I: Intent> Draft<'_, I> {
     /// Makes the run's result the artifact. An equal digest keeps its revision and time, unless it is activated again.
     /// Its parents are `inputs`, or the run's own.
     pub(super) fn publish(&mut self, publication: Publication<I>, inputs: Option<&[ReadyInput]>) {
-        let Publication { run, verdict, revision, activation } = publication;
+        let Publication { run, verdict, revision, activation, registered } = publication;
         if let Some(verdict) = verdict {
             history::record_verdict(&mut self.status, verdict);
         }
@@ -54,7 +54,7 @@ impl<I: Intent> Draft<'_, I> {
         self.status.artifact = Some(artifact);
         self.status.summary = output.summary;
         self.status.metrics = output.metrics;
-        self.status.registered = output.registered;
+        self.status.registered = registered.or(output.registered);
         self.status.dead_letters.retain(|dead| dead.input_digest != lineage.input_digest);
         if is_new_run {
             history::remember(&mut self.status, run.as_ref(), Reason::Succeeded);

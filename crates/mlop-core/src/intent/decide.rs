@@ -5,6 +5,7 @@ use super::{
     activation::Activator,
     digest::{input_digest, is_run_of},
     gates::{is_accepted, judge},
+    pin::{not_found, pinned_run},
     step::{Findings, Publication, Step},
 };
 use crate::{
@@ -61,18 +62,12 @@ pub(super) fn decide<I: Intent>(observed: &Observed<I>, now: Timestamp) -> (Step
 }
 
 fn use_pinned<I: Intent>(observed: &Observed<I>, pin: &str, now: Timestamp) -> Step<I> {
-    match observed.run_named(pin).map(|run| (run, run_state(run.as_ref()))) {
+    match pinned_run(observed, pin).map(|run| (run, run_state(run.as_ref()))) {
         Some((run, RunState::Succeeded)) => use_result(observed, run, now),
         Some((run, RunState::Active(held_up))) => {
             Step::Running { run: Arc::clone(run), held_up, newer_waits: false }
         }
-        _ => Step::blocked(Blocked::stalled(
-            Reason::PinnedRunNotFound,
-            format!(
-                "spec.pin: {} has no run {pin} that has succeeded; `kubectl get` its runs for their names",
-                observed.label()
-            ),
-        )),
+        _ => Step::blocked(not_found(observed, pin)),
     }
 }
 
@@ -160,9 +155,10 @@ pub(super) fn use_result<I: Intent>(observed: &Observed<I>, run: &Arc<I::Run>, n
     }
     match I::activation(observed, run) {
         Activation::None => {
-            Step::Publish(Publication { run: Arc::clone(run), verdict, revision: None, activation: None })
+            let run = Arc::clone(run);
+            Step::Publish(Publication { run, verdict, revision: None, activation: None, registered: None })
         }
-        Activation::Waiting(message) => Step::blocked(Blocked::waiting(Reason::ConnectionNotReady, message)),
+        Activation::Blocked(blocked) => Step::blocked(blocked),
         Activation::Pod { parameters, build, waits_for } => match super::activation::output(run.as_ref()) {
             Some(output) => {
                 let activator = Activator::new(observed, run, output, &parameters, now);

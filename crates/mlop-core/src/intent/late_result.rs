@@ -56,7 +56,7 @@ pub(super) fn find_late_result<I: Intent>(
     let newer_came_meanwhile = newest.is_some_and(|newest| newest < ended_at);
     let usable = if I::ACTIVATES { activation.is_some() } else { of_this_spec && newer_came_meanwhile };
     let revision = activation.as_ref().and_then(|active| Revision::new(active.revision));
-    let publication = Publication { run: Arc::clone(run), verdict, revision, activation };
+    let publication = Publication { run: Arc::clone(run), verdict, revision, activation, registered: None };
     usable.then_some(LateResult { publication, of_this_spec })
 }
 

@@ -118,6 +118,7 @@ mod gates;
 mod history;
 mod late_result;
 mod observed;
+mod pin;
 mod plan;
 mod reconciler;
 mod retention;
@@ -142,7 +143,7 @@ use kube::{
     core::{NamespaceResourceScope, object::HasStatus},
 };
 use mlop_api::{
-    Digest,
+    Digest, Reason,
     common::{Consistency, Flow, NamedInput},
     run::{Execution, Lineage},
     status::{IntentStatus, Verdict},
@@ -268,8 +269,15 @@ pub enum Activation {
     /// depends on besides the artifact: a change activates again. While `waits_for` names a connection that is not
     /// ready, no pod starts.
     Pod { parameters: Digest, build: Box<BuildActivation>, waits_for: Option<String> },
+    /// It cannot begin: an object that it needs is missing, or another intent has the place.
+    Blocked(Blocked),
+}
+
+impl Activation {
     /// An object that the activation needs is missing or not ready.
-    Waiting(String),
+    pub fn waiting(message: impl Into<String>) -> Self {
+        Self::Blocked(Blocked::waiting(Reason::ConnectionNotReady, message))
+    }
 }
 
 /// The intent of `run`, if it wants the result of an attempt that starts now to be activated by the attempt's pod.

@@ -1,6 +1,6 @@
 //! The runs and pods that an intent keeps, and the execution that its runs mirror.
 
-use super::{Intent, Observed, decide::execution, revision::Revision};
+use super::{Intent, Observed, decide::execution, pin::pinned_run, revision::Revision};
 use crate::{
     plan::{Apply, Delete},
     resource::ApiKind,
@@ -45,11 +45,12 @@ pub(super) fn prune<I: Intent>(observed: &Observed<I>, status: &IntentStatus) ->
     finished.sort_by_key(|run| Reverse((run.meta().creation_timestamp.clone(), run.name_any())));
     // The newest one may wait for its activation, and a rejected one would be started again.
     let newest = finished.first().map(|run| run.name_any());
+    let pinned = flow.pin().and_then(|pin| pinned_run(observed, pin)).map(|run| run.name_any());
     let is_needed = |run: &Arc<I::Run>| {
         let name = run.name_any();
         newest.as_ref() == Some(&name)
             || status.artifact.as_ref().is_some_and(|artifact| artifact.run == name)
-            || flow.pin() == Some(&name)
+            || pinned.as_ref() == Some(&name)
             || status.dead_letters.first().is_some_and(|dead| dead.run == name)
             || run.meta().deletion_timestamp.is_some()
     };

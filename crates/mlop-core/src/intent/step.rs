@@ -9,6 +9,7 @@ use crate::{
 use jiff::Timestamp;
 use mlop_api::{
     Reason,
+    result::Registered,
     status::{ActivationRecord, Verdict},
 };
 use std::sync::Arc;
@@ -57,6 +58,8 @@ pub(super) struct Publication<I: Intent> {
     /// The artifact's new revision. None keeps the revision of an equal digest and counts on for another one.
     pub revision: Option<Revision>,
     pub activation: Option<ActivationRecord>,
+    /// How the registry knows it, if the activation has found that out. None: as the run has reported it.
+    pub registered: Option<Registered>,
 }
 
 /// Facts learnt on the way to the step.

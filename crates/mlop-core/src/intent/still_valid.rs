@@ -5,8 +5,8 @@ use super::{
     activation::{activation_digest, output},
     digest::is_run_of,
     gates::{is_accepted, judge},
+    pin::is_pinned,
 };
-use kube::ResourceExt;
 
 /// Whether the published artifact still matches the spec: same input digest, gates passed, same activation target.
 /// Other edits do not affect it.
@@ -14,10 +14,10 @@ pub(super) fn is_still_valid<I: Intent>(observed: &Observed<I>) -> bool {
     let valid = || {
         let status = observed.status()?;
         let run = observed.run_named(&status.artifact.as_ref()?.run)?;
-        let pinned = I::flow(&observed.object).pin().is_none_or(|pin| pin == run.name_any());
+        let pinned = I::flow(&observed.object).pin().is_none_or(|pin| is_pinned(observed, run, pin));
         let active = match I::activation(observed, run) {
             Activation::None => true,
-            Activation::Waiting(_) => false,
+            Activation::Blocked(_) => false,
             Activation::Pod { parameters, .. } => {
                 let output = output(run.as_ref())?;
                 let target = activation_digest(&output.digest, output.registered.as_ref(), &parameters);

@@ -134,7 +134,7 @@ impl Intent for Stage {
 
     fn activation(observed: &Observed<Self>, _: &FeatureSnapshot) -> Activation {
         let waits = observed.object.annotations().contains_key(WAITS);
-        if waits { Activation::Waiting("not there yet".to_owned()) } else { Activation::None }
+        if waits { Activation::waiting("not there yet") } else { Activation::None }
     }
 }
 

@@ -3,7 +3,11 @@
 use super::end_state::Objects;
 use crate::cluster::{Cluster, ExternalSystems, Pointer};
 use k8s_openapi::api::core::v1::Pod;
-use mlop_api::{features::FeatureView, labels, registry::Model};
+use mlop_api::{
+    features::FeatureView,
+    labels,
+    registry::{Model, TrackingServer},
+};
 use mlop_sim::Write;
 use std::collections::BTreeMap;
 
@@ -17,21 +21,38 @@ pub fn violations(cluster: &Cluster) -> Vec<String> {
 
 /// Pointers of the external systems that differ from the published activations, once everything has settled.
 pub fn wrong_pointers(objects: &impl Objects, external: &ExternalSystems) -> Vec<String> {
-    let (views, models) = (objects.list::<FeatureView>(), objects.list::<Model>());
+    let views = objects.list::<FeatureView>();
     let views = views.iter().filter_map(|view| {
         let status = view.status.as_ref()?;
-        let pointer = format!("view {}", view.metadata.name.as_ref()?);
-        Some((pointer, status.artifact.as_ref()?.digest.to_string(), status.activation.as_ref()?.revision))
-    });
-    let models = models.iter().filter_map(|model| {
-        let status = model.status.as_ref()?;
-        let pointer = format!("alias {} {}", model.spec.alias, model.metadata.uid.as_ref()?);
-        Some((pointer, status.registered.as_ref()?.version.clone(), status.activation.as_ref()?.revision))
-    });
-    let wrong = views.chain(models).filter_map(|(name, content, revision)| {
-        let wanted = Pointer { revision, content };
+        let name = format!("view {}", view.metadata.name.as_ref()?);
+        let (content, revision) =
+            (status.artifact.as_ref()?.digest.to_string(), status.activation.as_ref()?.revision);
         let found = external.pointers.get(&name).cloned().unwrap_or_default();
-        (found != wanted).then(|| format!("outside: {name} is {found:?} instead of {wanted:?}"))
+        Some((name, found, Pointer { revision, content }))
+    });
+    let wrong = views.filter(|(_, found, wanted)| found != wanted);
+    let wrong =
+        wrong.map(|(name, found, wanted)| format!("outside: {name} is {found:?} instead of {wanted:?}"));
+    wrong.chain(wrong_aliases(objects, external)).collect()
+}
+
+/// Aliases in MLflow that differ from the published activations of Models.
+fn wrong_aliases(objects: &impl Objects, external: &ExternalSystems) -> Vec<String> {
+    let (models, servers) = (objects.list::<Model>(), objects.list::<TrackingServer>());
+    let wrong = models.iter().filter_map(|model| {
+        let status = model.status.as_ref()?;
+        let (registered, activation) = (status.registered.as_ref()?, status.activation.as_ref()?);
+        let server =
+            servers.iter().find(|it| it.metadata.name.as_ref() == Some(&model.spec.tracking_server))?;
+        let address = server.status.as_ref()?.address.as_ref()?;
+        let alias = registered.alias.clone()?;
+        let wanted = Pointer { revision: activation.revision, content: registered.version.clone() };
+        let found = external.mlflow.get(address).and_then(|server| server.get(&registered.name));
+        let claim = found.and_then(|it| it.claims.get(&(alias.clone(), model.metadata.uid.clone()?)));
+        let shown = found.and_then(|it| it.aliases.get(&alias));
+        let is_right = claim == Some(&wanted) && shown == Some(&wanted.content);
+        (!is_right)
+            .then(|| format!("outside: alias {alias} is {claim:?} and {shown:?} instead of {wanted:?}"))
     });
     wrong.collect()
 }
@@ -80,8 +101,9 @@ pub fn unusual_creation(
     Some(format!("creations: {object:?} {times} times instead of {usual}"))
 }
 
-/// Whether the object is a pod that only activates. It is created when an external system is away while the run's pod
-/// starts.
+/// Whether the object is a pod that only activates, which is created when an external system is away while the run's pod
+/// starts, or a pod that checks an activation from time to time.
 fn is_activation_pod((kind, name): &(String, String)) -> bool {
-    kind == "pods" && name.rsplit_once("-a").is_some_and(|(_, number)| number.parse::<u32>().is_ok())
+    let is_numbered = || name.rsplit_once("-a").is_some_and(|(_, number)| number.parse::<u32>().is_ok());
+    kind == "pods" && (name.contains("-check-") || is_numbered())
 }

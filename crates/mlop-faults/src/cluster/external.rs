@@ -1,8 +1,9 @@
 //! The external systems: the bucket, Redis and MLflow, as far as pods and checks need them.
 
+use super::mlflow::{self, Mlflow, RegisteredModel};
 use mlop_api::{
-    Digest,
     result::{Activated, Failure, ResultDocument},
+    task::AliasWork,
 };
 use mlop_sim::kubelet::PodOutcome;
 use std::collections::BTreeMap;
@@ -20,11 +21,11 @@ pub struct ExternalSystems {
     pub failures: BTreeMap<&'static str, Vec<Failure>>,
     /// Changes of the courses of the next pods by kind of work, first one first.
     pub courses: BTreeMap<&'static str, Vec<CourseChange>>,
-    /// Registered versions in the order of their registration.
-    pub versions: Vec<Digest>,
+    /// The MLflow servers by address.
+    pub mlflow: BTreeMap<String, Mlflow>,
     /// Number of pods that began by kind of work.
     pub started: BTreeMap<&'static str, u32>,
-    /// The pointers of Redis and MLflow by kind and owner.
+    /// The pointers of Redis by kind and owner.
     pub pointers: BTreeMap<String, Pointer>,
     /// Number of moves by pointer.
     pub moves: BTreeMap<String, u32>,
@@ -34,7 +35,7 @@ pub struct ExternalSystems {
     pub broken_rollout: bool,
 }
 
-/// The active revision of a feature table or of an alias.
+/// The active revision of a feature table, or the claim on an alias.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pointer {
     pub revision: i64,
@@ -49,7 +50,7 @@ impl Default for ExternalSystems {
             auc: 0.75,
             failures: BTreeMap::new(),
             courses: BTreeMap::new(),
-            versions: Vec::new(),
+            mlflow: BTreeMap::new(),
             started: BTreeMap::new(),
             pointers: BTreeMap::new(),
             moves: BTreeMap::new(),
@@ -75,13 +76,24 @@ impl ExternalSystems {
         ResultDocument::default()
     }
 
-    /// The number of a model version, registered unless it is known.
-    pub fn register(&mut self, version: &Digest) -> usize {
-        let known = self.versions.iter().position(|digest| digest == version);
-        let index = known.unwrap_or_else(|| {
-            self.versions.push(version.clone());
-            self.versions.len() - 1
-        });
-        index + 1
+    /// Gives an alias to a version, or checks it.
+    pub fn give_alias(&mut self, work: &AliasWork) -> ResultDocument {
+        let server = self.mlflow.entry(work.tracking.clone()).or_default();
+        let (result, is_new) = mlflow::activate(server, work);
+        if is_new {
+            let name = format!("alias {} {}", work.alias.name, work.alias.owner);
+            *self.moves.entry(name).or_default() += 1;
+        }
+        result
+    }
+
+    /// All registered models of all servers.
+    pub fn registered_models(&mut self) -> impl Iterator<Item = &mut RegisteredModel> {
+        self.mlflow.values_mut().flat_map(|server| server.values_mut())
+    }
+
+    /// A registered model of a server.
+    pub fn registered_model(&mut self, tracking: &str, name: &str) -> &mut RegisteredModel {
+        self.mlflow.entry(tracking.to_owned()).or_default().entry(name.to_owned()).or_default()
     }
 }

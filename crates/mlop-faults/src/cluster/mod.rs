@@ -2,12 +2,14 @@
 //! compute digests in place of data.
 
 mod external;
+mod mlflow;
 mod objects;
 mod processes;
 mod supervisor;
 mod workers;
 
 pub use external::{ExternalSystems, Pointer};
+pub use mlflow::RegisteredModel;
 pub use objects::{NAMESPACE, apply, create, documents, refresh, retry};
 pub use processes::{OPERATORS, Operator};
 pub use workers::work;

@@ -1,13 +1,13 @@
 //! Workers that compute digests in place of data.
 
-use super::external::ExternalSystems;
+use super::{external::ExternalSystems, mlflow};
 use crate::{inject::Injector, plan::Fault};
 use k8s_openapi::api::core::v1::Pod;
 use mlop_api::{
     Digest, Reason,
     common::Metric,
     labels,
-    result::{Activated, Failure, Registered, ResultDocument},
+    result::{Activated, Failure, ResultDocument},
     task::{ActivateWork, AliasWork, Input, Provenance, Task, Work},
 };
 use mlop_sim::kubelet::PodOutcome;
@@ -20,7 +20,7 @@ pub fn work(pod: &Pod, external: &mut ExternalSystems, injector: &Injector) -> P
         return PodOutcome::run_forever();
     };
     let (name, seconds) = match &task.work {
-        Work::Probe { .. } => ("probe", 1),
+        Work::Probe { .. } | Work::ProbeTracking { .. } => ("probe", 1),
         Work::Scan(_) => ("scan", 1),
         Work::Version(_) => ("version", 2),
         Work::Snapshot(_) => ("snapshot", 2),
@@ -28,6 +28,7 @@ pub fn work(pod: &Pod, external: &mut ExternalSystems, injector: &Injector) -> P
         Work::Deactivate { .. } => ("deactivate", 1),
         Work::Train(_) => ("train", 30),
         Work::Register(_) => ("register", 1),
+        Work::Alias(work) if work.check => ("check", 1),
         Work::Alias(_) => ("alias", 1),
         Work::Serve { .. } => return PodOutcome::run_forever(),
     };
@@ -114,7 +115,10 @@ fn activation(work: &Work, made: &ResultDocument) -> Option<(&'static str, Work,
                 credentials: work.credentials,
                 registered_model: registered.name,
                 version,
+                run: String::new(),
                 alias,
+                check: false,
+                register: None,
             };
             Some(("alias", Work::Alias(work), activation))
         }
@@ -150,17 +154,13 @@ fn result(work: &Work, external: &mut ExternalSystems) -> ResultDocument {
             ..Default::default()
         },
         Work::Register(work) => {
-            let number = external.register(&work.input_digest);
+            let model = external.registered_model(&work.tracking, &work.registered_model);
+            let number = model.register(&work.input_digest);
             ResultDocument {
                 digest: Some(work.model.digest.clone()),
                 metrics: work.metrics.clone(),
                 summary: Some(format!("version {number}")),
-                registered: Some(Registered {
-                    registry: work.registry.clone(),
-                    name: work.registered_model.clone(),
-                    version: number.to_string(),
-                    reference: format!("models:/{}/{number}", work.registered_model),
-                }),
+                registered: Some(mlflow::registered(work, number)),
                 ..Default::default()
             }
         }
@@ -169,11 +169,7 @@ fn result(work: &Work, external: &mut ExternalSystems) -> ResultDocument {
             &online.activation,
             table.digest.to_string(),
         ),
-        Work::Alias(AliasWork { alias, version, .. }) => external.activate(
-            format!("alias {} {}", alias.name, alias.owner),
-            &alias.activation,
-            version.clone(),
-        ),
+        Work::Alias(work) => external.give_alias(work),
         Work::Deactivate { view, .. } => {
             external.pointers.remove(&format!("view {}", view.name));
             ResultDocument::default()

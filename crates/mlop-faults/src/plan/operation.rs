@@ -40,6 +40,10 @@ pub enum Action {
     Delete(Stage),
     /// The next pod of this work fails. `true`: a retry cannot succeed.
     Break(Work, bool),
+    /// Points all aliases in MLflow to version 1.
+    MoveAliases,
+    /// Deletes all model versions in MLflow, and their aliases.
+    DeleteVersions,
 }
 
 /// The kind of an intent of the pipeline.
@@ -82,13 +86,15 @@ impl Scenario {
 impl Action {
     pub fn random(random: &mut fastrand::Rng) -> Self {
         let stage = Stage::ALL[random.usize(..Stage::ALL.len())];
-        match random.u8(..8) {
+        match random.u8(..10) {
             0 | 1 => Self::Data(random.u8(..3)),
             2 => Self::Edit(stage),
             3 => Self::Apply(stage),
             4 => Self::Suspend(stage),
             5 => Self::Pin,
             6 => Self::Delete(stage),
+            7 => Self::MoveAliases,
+            8 => Self::DeleteVersions,
             _ => Self::Break(Work::ALL[random.usize(..Work::ALL.len())], random.bool()),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::pipeline::PIPELINE;
 use crate::{
-    cluster::{self, Cluster, NAMESPACE, documents},
+    cluster::{self, Cluster, NAMESPACE, RegisteredModel, documents},
     plan::{Action, Operation, Stage},
 };
 use mlop_api::{
@@ -80,6 +80,15 @@ fn carry_out(cluster: &Cluster, action: &Action) {
                 Failure::transient(Reason::StoreUnreachable, "the store does not answer")
             };
             cluster.external().failures.entry(work.name()).or_default().push(failure);
+        }
+        Action::MoveAliases => {
+            let move_aliases = |model: &mut RegisteredModel| {
+                model.aliases.values_mut().for_each(|version| *version = "1".to_owned());
+            };
+            cluster.external().registered_models().for_each(move_aliases);
+        }
+        Action::DeleteVersions => {
+            cluster.external().registered_models().for_each(RegisteredModel::delete_versions);
         }
     }
 }

@@ -150,6 +150,16 @@ impl State {
                 model.aliases.insert(alias, version);
                 Ok(json!({}))
             }
+            (Method::Delete, "registered-models/alias") => {
+                let removed = self.model(&text("name"))?.aliases.remove(&text("alias"));
+                removed.map(|_| json!({})).ok_or_else(|| missing("Registered model alias not found".into()))
+            }
+            (Method::Get, "model-versions/get") => {
+                let (name, version) = (query("name"), query("version"));
+                let model = self.model(&name)?;
+                let number = version_of(model, &version)?;
+                Ok(json!({"model_version": model.versions[&number]}))
+            }
             (Method::Get, "model-versions/search") => Ok(self.search_versions(&query("filter"))),
             (Method::Post, "model-versions/create") => {
                 let model = self.model(&text("name"))?;
@@ -163,6 +173,7 @@ impl State {
                 let model = self.model(&text("name"))?;
                 let version = version_of(model, &text("version"))?;
                 model.versions.remove(&version);
+                model.aliases.retain(|_, named| *named != version.to_string());
                 Ok(json!({}))
             }
             other => panic!("not an endpoint of MLflow that is known here: {other:?}"),

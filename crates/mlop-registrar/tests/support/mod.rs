@@ -3,9 +3,10 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 mod fake;
+pub mod tls;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
-pub use fake::Fake;
+pub use fake::{Fake, State};
 
 use mlop_api::{
     Digest, MEDIA_TREE,
@@ -159,6 +160,9 @@ pub fn alias_work(model: &str, version: &str, revision: i64) -> AliasWork {
         credentials: false,
         registered_model: model.into(),
         version: version.into(),
+        run: "delay-0123456789ab".into(),
+        check: false,
+        register: None,
         alias: Alias {
             name: "champion".into(),
             owner: "uid".into(),

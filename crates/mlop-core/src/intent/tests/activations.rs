@@ -82,6 +82,15 @@ fn activation_pod_is_followed() {
 }
 
 #[test]
+fn activation_tells_how_the_registry_knows_the_result() {
+    let number = |case: &Case<true>| case.status().registered.map(|registered| registered.version);
+    let pinned = rolled_back().reconciled().pods(pod_registered("7")).reconciled();
+    assert_eq!(number(&pinned).as_deref(), Some("7"));
+    let edited = pinned.edited(|spec| spec.history_limit = 9).reconciled();
+    assert_eq!(number(&edited).as_deref(), Some("7"), "an edit that activates nothing keeps it");
+}
+
+#[test]
 fn failed_activation_pod_is_deleted_after_its_backoff() {
     let case = rolled_back().reconciled().pods(pod_failed(12)).at(22);
     let plan = case.plan();

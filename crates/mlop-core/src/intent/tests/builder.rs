@@ -20,7 +20,7 @@ use mlop_api::{
     common::{Consistency, Flow, NamedInput, TriggerMode},
     duration::Span,
     labels,
-    result::{Activated, Failure, ResultDocument},
+    result::{Activated, Failure, Registered, ResultDocument},
     run::{Execution, Lineage},
     status::Verdict,
 };
@@ -171,6 +171,25 @@ pub(super) fn succeeded_at(seconds: i64) -> impl Fn(&mut ForecastRun) {
     move |run| finish(run, "5", NOW + seconds)
 }
 
+/// The run has succeeded, and a registry has given its result this number.
+pub(super) fn registered(number: &str) -> impl Fn(&mut ForecastRun) {
+    move |run| {
+        finish(run, "5", NOW);
+        let output = run.status.as_mut().unwrap().output.as_mut().unwrap();
+        output.registered = Some(registration(number));
+    }
+}
+
+fn registration(number: &str) -> Registered {
+    Registered {
+        registry: "mlflow".into(),
+        name: "delay".into(),
+        version: number.to_owned(),
+        reference: format!("models:/delay/{number}"),
+        alias: None,
+    }
+}
+
 /// The run has succeeded with this score.
 pub(super) fn scored(score: u32) -> impl Fn(&mut ForecastRun) {
     move |run| finish(run, &score.to_string(), NOW)
@@ -196,6 +215,12 @@ pub(super) fn activated_at(seconds: i64) -> impl Fn(&mut ForecastRun) {
 /// The pod has succeeded.
 pub(super) fn pod_succeeded(pod: &mut PodView) {
     pod.status = testing::terminated(&ResultDocument::default(), NOW);
+}
+
+/// The pod has succeeded, and says that the registry knows the result by this number.
+pub(super) fn pod_registered(number: &str) -> impl Fn(&mut PodView) {
+    let result = ResultDocument { registered: Some(registration(number)), ..ResultDocument::default() };
+    move |pod| pod.status = testing::terminated(&result, NOW)
 }
 
 /// The pod has failed `seconds` after [`NOW`] for a reason that may pass.

@@ -1,6 +1,7 @@
 //! Decisions on inputs and runs.
 
 use super::*;
+use crate::condition;
 use mlop_api::{common::Consistency, labels};
 
 #[test]
@@ -294,6 +295,51 @@ fn pin_selects_a_run() {
              Stalled",
         ),
     ]);
+}
+
+#[test]
+fn pin_selects_a_version_by_its_number() {
+    let case = |pin: &str| {
+        let first = intent("delay").input(ready("flights")).its_run(registered("1")).reconciled();
+        let second = first.input(version("flights", 2, 10)).its_run(registered("2")).reconciled();
+        second.edited(|spec| spec.pin = Some(pin.to_owned()))
+    };
+    let first = intent("delay").input(ready("flights")).run_name();
+    let pinned = case("version 1").reconciled();
+    assert_eq!(pinned.status().artifact.map(|artifact| artifact.run), Some(first.clone()));
+    let kept = case("version 1").with(|spec| spec.history_limit = 0).reconciled();
+    assert!(kept.has_run(&first), "a pinned run is kept");
+    check(vec![
+        (
+            "the pin names the number of the run in use",
+            case("version 2"),
+            "Ready=True/Ready InputsReady=True/Pinned UpToDate=True/Pinned artifact 2",
+        ),
+        (
+            "no version has the number",
+            case("version 3"),
+            "Ready=False/PinnedRunNotFound InputsReady=Unknown/PinnedRunNotFound UpToDate=False/PinnedRunNotFound \
+             Stalled",
+        ),
+    ]);
+}
+
+#[test]
+fn wrong_pin_lists_the_runs_that_can_be_pinned() {
+    let message = |case: Case| {
+        let status = case.edited(|spec| spec.pin = Some("version 7".into())).plan().status.unwrap();
+        condition::get(&status.conditions, "Ready").unwrap().message.clone()
+    };
+    let none = intent("delay").input(ready("flights")).its_run(dead);
+    assert!(message(none).contains("none has succeeded yet"));
+    let mut case = intent("delay").input(ready("flights")).its_run(registered("1"));
+    let first = case.run_name();
+    assert!(message(case.clone()).ends_with(&format!("choose one of {first} (version 1)")));
+    for n in 2..8 {
+        case = case.at(n.into()).input(version("flights", n, n.into())).its_run(registered("2"));
+    }
+    let message = message(case);
+    assert!(message.ends_with("(version 2) and 2 more") && !message.contains(&first), "{message}");
 }
 
 #[test]

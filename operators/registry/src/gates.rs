@@ -1,0 +1,102 @@
+//! Gates: whether a version's metrics are good enough.
+
+use kube::ResourceExt;
+use mlop_api::{
+    Digest,
+    common::Metric,
+    registry::{Gate, Model, ModelVersion},
+    status::Verdict,
+};
+use mlop_core::condition;
+
+/// The verdict of the gates of `model` on `version`; none without gates.
+pub fn judge(model: &Model, version: &ModelVersion) -> Option<Verdict> {
+    if model.spec.gates.is_empty() {
+        return None;
+    }
+    let metrics = measured(version);
+    let judged: Vec<(bool, String)> = model.spec.gates.iter().map(|gate| judge_one(gate, &metrics)).collect();
+    Some(Verdict {
+        run: version.name_any(),
+        gates_digest: Digest::of_json(&model.spec.gates).unwrap_or_else(|_| Digest::of_bytes(b"")),
+        passed: judged.iter().all(|(passed, _)| *passed),
+        message: told(judged),
+    })
+}
+
+/// The message on all gates, the failed ones first: a status may have no room for all.
+fn told(mut judged: Vec<(bool, String)>) -> String {
+    judged.sort_by_key(|(passed, _)| *passed);
+    let texts: Vec<_> = judged.into_iter().map(|(_, text)| text).collect();
+    condition::truncated(&texts.join("; "), condition::MESSAGE_BYTES_MAX)
+}
+
+/// The metrics of a version: those that its worker has read from the manifest, gates' own first, and those that its
+/// producer published. A status has room for some of them only.
+fn measured(version: &ModelVersion) -> Vec<Metric> {
+    let output = version.status.as_ref().and_then(|status| status.output.as_ref());
+    let read = output.map(|output| output.metrics.as_slice()).unwrap_or_default();
+    read.iter().chain(&version.spec.metrics).cloned().collect()
+}
+
+/// A metric that is missing or not a number fails its gate.
+fn judge_one(gate: &Gate, metrics: &[Metric]) -> (bool, String) {
+    let bound = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<f64>().ok());
+    let Some(metric) = metrics.iter().find(|metric| metric.name == gate.metric) else {
+        return (false, format!("gate {}: there is no metric {}", gate.name, gate.metric));
+    };
+    let value = metric.number();
+    let wanted = match (&gate.min, &gate.max) {
+        (Some(min), Some(max)) => format!("want {min} to {max}"),
+        (Some(min), None) => format!("want at least {min}"),
+        (None, Some(max)) => format!("want at most {max}"),
+        (None, None) => String::new(),
+    };
+    let passed = !value.is_nan()
+        && bound(&gate.min).is_none_or(|min| value >= min)
+        && bound(&gate.max).is_none_or(|max| value <= max);
+    (passed, format!("gate {}: {} is {}, {wanted}", gate.name, gate.metric, metric.value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(min: Option<&str>, max: Option<&str>) -> Gate {
+        Gate {
+            name: "quality".into(),
+            metric: "auc".into(),
+            min: min.map(Into::into),
+            max: max.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn gates_are_inclusive_bounds_and_fail_without_a_number() {
+        let rows: [(Gate, f64, bool); 7] = [
+            (gate(Some("0.7"), None), 0.7, true),
+            (gate(Some("0.7"), None), 0.699, false),
+            (gate(None, Some("0.7")), 0.7, true),
+            (gate(None, Some("0.7")), 0.701, false),
+            (gate(Some("0.5"), Some("0.7")), 0.6, true),
+            (gate(Some("0.5"), None), f64::NAN, false),
+            (gate(Some("0.5"), None), f64::INFINITY, true),
+        ];
+        for (gate, value, passes) in rows {
+            assert_eq!(judge_one(&gate, &[Metric::new("auc", value)]).0, passes, "{gate:?} {value}");
+        }
+        let (passed, message) = judge_one(&gate(Some("0.5"), None), &[Metric::new("f1", 1.0)]);
+        assert!(!passed && message.contains("no metric auc"), "{message}");
+    }
+
+    #[test]
+    fn verdict_fits_and_names_the_failed_gates() {
+        let mut judged = vec![(true, "x".repeat(200)); 15];
+        judged.push((false, "gate last: auc is 0.1, want at least 0.7".to_owned()));
+        let message = told(judged);
+        assert!(
+            message.len() <= condition::MESSAGE_BYTES_MAX && message.starts_with("gate last"),
+            "{message}"
+        );
+    }
+}
