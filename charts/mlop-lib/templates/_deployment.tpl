@@ -3,7 +3,7 @@
 {{- $namespaces := include "mlop.setting" (list . "watchNamespaces") | fromJsonArray -}}
 {{- $kinds := list -}}
 {{- range .Values.inputKinds -}}
-{{- $kinds = append $kinds (printf "%s.%s.%s" .kind .version .group) -}}
+{{- $kinds = append $kinds (printf "%s.%s.%s/%s" .kind .version .group .plural) -}}
 {{- end -}}
 apiVersion: apps/v1
 kind: Deployment

@@ -18,7 +18,7 @@ struct Args {
     /// Namespaces to watch, separated by commas. All if empty.
     #[arg(long, env = "MLOP_NAMESPACES", value_delimiter = ',')]
     namespaces: Vec<String>,
-    /// Kinds that may be inputs, as Kind.version.group, separated by commas.
+    /// Kinds that may be inputs, as Kind.version.group or Kind.version.group/plural, separated by commas.
     #[arg(long, env = "MLOP_INPUT_KINDS", value_delimiter = ',')]
     input_kinds: Vec<String>,
     /// Image of this operator's worker.

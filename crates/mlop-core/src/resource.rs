@@ -52,23 +52,27 @@ impl fmt::Display for ApiKind {
     }
 }
 
-/// Parses `Kind.version.group`, kubectl's way to name a kind, for example `Dataset.v1alpha1.mlop.dev`.
+/// Parses `Kind.version.group`, kubectl's way to name a kind, for example `Dataset.v1alpha1.mlop.dev`. The plural may
+/// follow: `Dataset.v1alpha1.mlop.dev/datasets`. Without it, the usual plural of the kind is assumed.
 impl std::str::FromStr for ApiKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.splitn(3, '.');
+        let (name, plural) = text.split_once('/').map_or((text, None), |(name, plural)| (name, Some(plural)));
+        let mut parts = name.splitn(3, '.');
         match (parts.next(), parts.next(), parts.next()) {
             (Some(kind), Some(version), Some(group))
-                if !kind.is_empty() && version.starts_with('v') && !group.is_empty() =>
+                if !kind.is_empty()
+                    && version.starts_with('v')
+                    && !group.is_empty()
+                    && plural != Some("") =>
             {
-                let resource =
-                    ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(group, version, kind));
+                let gvk = kube::core::GroupVersionKind::gvk(group, version, kind);
                 Ok(Self {
                     group: group.to_owned(),
                     version: version.to_owned(),
                     kind: kind.to_owned(),
-                    plural: resource.plural,
+                    plural: plural.map_or_else(|| ApiResource::from_gvk(&gvk).plural, str::to_owned),
                 })
             }
             _ => Err(format!(
@@ -388,7 +392,8 @@ mod tests {
     fn kind_parses_as_kubectl_writes_it() {
         let kind: ApiKind = "FeatureView.v1alpha1.mlop.dev".parse().unwrap();
         assert_eq!(kind, ApiKind::of::<mlop_api::features::FeatureView>());
-        for bad in ["", "Dataset", "Dataset.mlop.dev", "Dataset.v1", ".v1.x"] {
+        assert_eq!("Equus.v1.example.com/equi".parse::<ApiKind>().unwrap().plural, "equi");
+        for bad in ["", "Dataset", "Dataset.mlop.dev", "Dataset.v1", ".v1.x", "A.v1.x/"] {
             assert!(bad.parse::<ApiKind>().is_err(), "{bad}");
         }
     }
