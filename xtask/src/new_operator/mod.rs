@@ -16,15 +16,16 @@ use names::Names;
 
 /// The test of the new stage in a chain, with the names of [`Names::fill`].
 const CHAIN: &str = include_str!("chain.rs.template");
-/// Directories of the operator from which others are made.
-const COPIED: [&str; 2] = ["operators/training", "charts/mlop-training"];
+/// Directories and files of the operator from which others are made.
+const COPIED: [&str; 3] = ["operators/training", "charts/mlop-training", "docs/kinds/trainingjob.md"];
 const API: &str = "crates/mlop-api/src";
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "It writes the kind and its run into crates/mlop-api, the operator with a test into operators, and a chart. \\
-                  Then it generates definitions, RBAC and reference, and tests the operator. The work is that of a \\
-                  TrainingJob until you change it: docs/guides/add-a-stage.md"
+    after_help = "It writes the kind and its run into crates/mlop-api, the operator with its tests into operators, \
+                  a chart, and a page of documentation. Then it generates definitions, RBAC and reference, and \
+                  tests the operator. The work is that of a TrainingJob until you change it: \
+                  docs/guides/add-a-stage.md"
 )]
 pub struct Args {
     /// Name of the operator in lower case with dashes, as in `drift-monitor`. Its kinds are DriftMonitor and
@@ -57,7 +58,8 @@ pub fn run(args: &Args) -> Result<()> {
     let steps: [&[&str]; 3] = [&["fmt", "--all"], &["xtask", "generate"], &["test", "--package", &package]];
     for step in steps {
         eprintln!("cargo {}", step.join(" "));
-        process::show(process::cargo().args(step).current_dir(root))?;
+        // The copied golden files have digests of a TrainingJob.
+        process::show(process::cargo().args(step).env("UPDATE_EXPECT", "1").current_dir(root))?;
     }
     println!("next: say what determines the output, in {API}/{}.rs: {}Content", names.snake, names.kind);
     Ok(())
@@ -127,6 +129,11 @@ mod tests {
         assert!(text("crates/mlop-api/src/demo_stage.rs").contains("kind = \"DemoStageRun\""));
         assert!(text("operators/demo-stage/src/lib.rs").contains("operators::DEMO_STAGE.name"));
         assert!(text("charts/mlop-demo-stage/Chart.yaml").contains("name: mlop-demo-stage"));
+        assert!(
+            text("docs/kinds/demostage.md").contains("Short\nname `dstage`; the runs are `DemoStageRun`s")
+        );
+        assert!(text("docs/README.md").contains("[DemoStage](kinds/demostage.md) | `dstage` |"));
+        assert!(text("crates/mlop-faults/src/cluster/processes.rs").contains("mlop_demo_stage::install"));
         assert!(text("charts/mlop/Chart.yaml").contains("file://../mlop-demo-stage"));
         for (path, text) in &files {
             let own = path.to_string_lossy().contains("demo");

@@ -74,10 +74,10 @@ impl Names {
             ("training::", format!("{}::", self.snake)),
             ("operators::TRAINING", format!("operators::{}", self.constant)),
             ("TRAINING", self.constant.clone()),
-            ("\"tjob\"", format!("\"{}\"", self.short)),
-            ("\"trun\"", format!("\"{}\"", self.short_run)),
         ];
-        pairs.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+        let text = pairs.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+        let short_names = [("tjob", &self.short), ("trun", &self.short_run)];
+        short_names.iter().fold(text, |text, (from, to)| replaced_words(&text, from, to))
     }
 
     /// The path of a copied file.
@@ -90,6 +90,20 @@ impl Names {
         let pairs = [("@kind@", &self.kind), ("@snake@", &self.snake), ("@dashed@", &self.dashed)];
         pairs.iter().fold(template.to_owned(), |text, (from, to)| text.replace(from, to))
     }
+}
+
+/// `text` with `to` in place of the word `from`.
+fn replaced_words(text: &str, from: &str, to: &str) -> String {
+    let is_letter = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(from) {
+        result.push_str(before);
+        let is_word = !is_letter(result.chars().next_back()) && !is_letter(after.chars().next());
+        result.push_str(if is_word { to } else { from });
+        rest = after;
+    }
+    result + rest
 }
 
 fn capitalized(word: &str) -> String {
@@ -106,6 +120,12 @@ fn without_vowels(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_names_are_replaced_as_words() {
+        let names = Names::new("demo-stage").unwrap();
+        assert_eq!(names.rename("get tjob,trun; `tjob` truncated"), "get dstage,dsrun; `dstage` truncated");
+    }
 
     #[test]
     fn names_follow_from_the_words() {

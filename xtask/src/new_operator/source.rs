@@ -3,8 +3,8 @@ use anyhow::{Context as _, Result};
 
 use super::names::Names;
 
-/// Appended to the manifest of the operator.
-pub const TEST_DEPENDENCIES: &str = "\n[dev-dependencies]\nmlop-sim.workspace = true\nmlop-training.workspace = true\n\
+/// Appended to the development dependencies of the operator, which end its manifest.
+pub const TEST_DEPENDENCIES: &str = "mlop-sim.workspace = true\nmlop-training.workspace = true\n\
                                      tokio = { workspace = true, features = [\"time\", \"test-util\"] }\n";
 /// How the training operator hands its content to the launcher.
 pub const CONTENT: &str = "content: content.clone(),";
@@ -18,8 +18,11 @@ const SHARED: [&str; 2] = ["EnvVar", "SecretKey"];
 type Edit = fn(&str, &Names) -> Result<String>;
 
 /// The lists that name every operator and kind.
-pub const EDITS: [(&str, Edit); 6] = [
+pub const EDITS: [(&str, Edit); 9] = [
     ("Cargo.toml", workspace),
+    ("crates/mlop-faults/Cargo.toml", fault_dependencies),
+    ("crates/mlop-faults/src/cluster/processes.rs", faulty_operators),
+    ("docs/README.md", index),
     ("crates/mlop-api/src/lib.rs", library),
     ("crates/mlop-api/src/kinds.rs", kinds),
     ("crates/mlop-api/src/operators.rs", operators),
@@ -102,6 +105,23 @@ fn operators(text: &str, names: &Names) -> Result<String> {
     let (number, rest) = length.split_once(']').context("no length of the list")?;
     let number: usize = number.parse().context("the length of the list")?;
     Ok(format!("{before}[&Operator; {}]{rest}", number + 1))
+}
+
+fn fault_dependencies(text: &str, names: &Names) -> Result<String> {
+    let line = "mlop-training.workspace = true\n";
+    after(text, line, &names.rename(line))
+}
+
+fn faulty_operators(text: &str, names: &Names) -> Result<String> {
+    let line = "    Operator::new(&operators::TRAINING, mlop_training::install),\n";
+    after(text, line, &names.rename(line))
+}
+
+fn index(text: &str, names: &Names) -> Result<String> {
+    let line =
+        text.lines().find(|line| line.starts_with("| [TrainingJob]")).context("no row of TrainingJob")?;
+    let line = format!("{line}\n");
+    after(text, &line, &names.rename(&line))
 }
 
 fn chart(text: &str, names: &Names) -> Result<String> {

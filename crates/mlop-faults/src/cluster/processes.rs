@@ -47,7 +47,8 @@ impl Operator {
     }
 }
 
-pub const OPERATORS: [Operator; 5] = [
+/// Every operator. A new one joins here and in the manifest of this crate.
+pub const OPERATORS: &[Operator] = &[
     Operator::new(&operators::INGESTION, mlop_ingestion::install),
     Operator::new(&operators::FEATURE_STORE, mlop_feature_store::install),
     Operator::new(&operators::TRAINING, mlop_training::install),
