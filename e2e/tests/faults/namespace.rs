@@ -100,7 +100,7 @@ impl OperatorNamespace {
         mut orders: mpsc::UnboundedReceiver<Command>,
     ) -> Result<()> {
         let mut kills = BTreeMap::new();
-        for operator in &OPERATORS {
+        for operator in OPERATORS {
             let injector = Arc::clone(&self.injector);
             let (operator_name, namespace) = (operator.name.to_owned(), self.name.clone());
             let connection = Connection { operator: operator_name, namespace, injector };

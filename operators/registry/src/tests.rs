@@ -10,7 +10,7 @@ use mlop_api::{
     Reason,
     common::Metric,
     labels,
-    registry::{Gate, ManagedMlflow, ModelVersion, TrackingServer},
+    registry::{Gate, ManagedMlflow, Model, ModelVersion, TrackingServer},
     result::{Failure, Registered, ResultDocument},
 };
 use mlop_core::{
@@ -322,6 +322,24 @@ fn attempt_waits_for_its_tracking_server() {
             "False/TrackingRefused Stalled 1 attempts event TrackingRefused requeue 3600",
         ),
     ]);
+}
+
+#[test]
+fn attempt_moves_the_alias_only_while_the_model_wants_it() {
+    let moves_alias = |case: RunCase<ModelVersionRun>| {
+        let plan = case.plan();
+        let task = &plan.creates[0].object["metadata"]["annotations"][mlop_api::labels::TASK];
+        task.as_str().unwrap().contains("champion")
+    };
+    let of = |model: Option<Model>| {
+        let mut case = version_run();
+        case.related.model = model.map(Arc::new);
+        case
+    };
+    assert!(moves_alias(version_run()));
+    assert!(!moves_alias(of(None)), "the Model is pinned to another version");
+    let edited = model().edited(|spec| spec.registered_model = Some("other".into())).object;
+    assert!(!moves_alias(of(Some(edited))), "the Model has another registered model by now");
 }
 
 #[test]
