@@ -2,6 +2,7 @@
 
 mod model_deployment;
 mod server;
+mod serving;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -112,6 +112,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
         }
         _ => draft.idle(&input),
     }
+    draft.list_serving(&input);
     plan.events.extend(draft.events);
     let before = object.status.clone().unwrap_or_default();
     plan.status = (draft.status != before).then_some(draft.status);

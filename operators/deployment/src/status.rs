@@ -1,6 +1,6 @@
 //! The status of a ModelDeployment.
 
-use crate::server;
+use crate::{server, serving::serving};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use mlop_api::{
@@ -163,6 +163,19 @@ impl<'a> Draft<'a> {
         self.up_to_date(input);
     }
 
+    /// Lists the versions that ready pods serve: the published one, and during a rollout the newest one too.
+    pub fn list_serving(&mut self, input: &Result<ReadyInput, BlockedInput>) {
+        let newest = input.as_ref().ok().map(|usable| Serving {
+            digest: usable.artifact.digest.clone(),
+            model_version: usable.artifact.run.clone(),
+            version: usable.registered.as_ref().map(|registered| registered.version.clone()),
+            ready_replicas: 0,
+        });
+        let known = std::mem::take(&mut self.status.serving);
+        let published = self.status.artifact.as_ref().map(|artifact| &artifact.digest);
+        self.status.serving = serving(known, newest, published, self.ready_replicas(), self.pods);
+    }
+
     /// Reports whether the served version is the newest.
     fn up_to_date(&mut self, input: &Result<ReadyInput, BlockedInput>) {
         let upstream = match input {
@@ -210,9 +223,6 @@ impl<'a> Draft<'a> {
                 self.conditions().set(condition_type::READY, ConditionStatus::True, Reason::Ready, &message);
             }
             None => self.conditions().set(condition_type::READY, is, reason, message),
-        }
-        for serving in &mut self.status.serving {
-            serving.ready_replicas = ready;
         }
     }
 

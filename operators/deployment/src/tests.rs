@@ -285,6 +285,15 @@ fn rollout_is_neither_undone_nor_hurried_by_its_input() {
             "Ready=True/Ready UpToDate=True/UpToDate applies version 2",
         ),
     ]);
+    let mut half = rolling();
+    let labels = json!({mlop_api::labels::DIGEST: digest(2).replace("sha256:", "")[..63]});
+    let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    half.pods = vec![json!({"metadata": {"name": "p", "labels": labels}, "status": {"conditions": [ready]}})];
+    half.deployment.as_mut().unwrap()["status"]["readyReplicas"] = json!(3);
+    let serving = half.plan().status.unwrap().serving;
+    let versions: Vec<_> =
+        serving.iter().map(|version| (&*version.model_version, version.ready_replicas)).collect();
+    assert_eq!(versions, [("delay-1", 2), ("delay-2", 1)]);
 }
 
 #[test]
