@@ -3,7 +3,7 @@
 //! A cache takes in events of a watch and the API server's answers to our own writes. An answer is in the cache before
 //! the reconcile ends, so no controller acts on a state older than its own last write.
 
-use super::{index::Entries, workqueue::Key};
+use super::{index_entries::Entries, workqueue::Key};
 use crate::resource::{Cached, Unavailable};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;

@@ -9,6 +9,7 @@ pub(crate) mod error;
 pub(crate) mod execute;
 pub(crate) mod health;
 pub(crate) mod index;
+mod index_entries;
 pub mod leader_election;
 pub(crate) mod logging;
 pub(crate) mod metrics;
