@@ -3,6 +3,8 @@
 mod dataset;
 mod dataset_scan;
 mod dataset_version;
+#[cfg(test)]
+mod golden_pods;
 mod object_store;
 
 use dataset::{DatasetIntent, store_names};

@@ -1,7 +1,7 @@
 //! Situations of an intent.
 
 use super::{
-    NOW, at, created, object,
+    NOW, at, count_edit, created, object,
     situation::{Situation, created_of, requeue},
     time,
 };
@@ -87,8 +87,7 @@ impl<I: Intent<Related: Clone>> IntentCase<I> {
         I::Resource: HasSpec,
     {
         let mut next = self.with(edit);
-        let generation = &mut next.object.meta_mut().generation;
-        *generation = generation.map(|generation| generation + 1);
+        count_edit(next.object.meta_mut());
         next
     }
 

@@ -38,7 +38,7 @@ pub use situation::{Situation, check};
 
 use crate::condition::{ConditionStatus, Conditions};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::{Resource, core::object::HasStatus};
 use mlop_api::{Reason, contract::condition_type, status::ConnectionStatus};
 use serde::de::DeserializeOwned;
@@ -78,6 +78,11 @@ pub fn connected<K: HasStatus<Status = ConnectionStatus>>(mut object: K, address
     let mut conditions = Conditions::new(&mut status.conditions, 1, at(NOW));
     conditions.set(condition_type::READY, ConditionStatus::True, Reason::Ready, "ready");
     object
+}
+
+/// Counts an edit of the spec, as the API server does.
+pub(crate) fn count_edit(meta: &mut ObjectMeta) {
+    meta.generation = meta.generation.map(|generation| generation + 1);
 }
 
 /// `object` as the API server returns it after its creation at `now`.

@@ -1,7 +1,7 @@
 //! Situations of a run.
 
 use super::{
-    NOW, at, object,
+    NOW, at, count_edit, object,
     situation::{Situation, created_of, requeue},
     time,
 };
@@ -66,8 +66,7 @@ impl<R: Run<Related: Clone>> RunCase<R> {
     #[must_use]
     pub fn edited(mut self, edit: impl Fn(&mut <R::Resource as HasSpec>::Spec)) -> Self {
         edit(self.object.spec_mut());
-        let generation = &mut self.object.meta_mut().generation;
-        *generation = generation.map(|generation| generation + 1);
+        count_edit(self.object.meta_mut());
         self
     }
 
