@@ -66,8 +66,9 @@ pub fn writes(cluster: &Cluster) -> usize {
 pub fn write_since(cluster: &Cluster, before: usize) -> Option<String> {
     let is_operators =
         |write: &&Write| write.field_manager != "somebody" && !write.resource.starts_with("leases");
+    let is_expected = |write: &&Write| !is_check(&write.resource, &write.name);
     let writes = cluster.sim.writes();
-    let write = writes.iter().skip(before).find(is_operators)?;
+    let write = writes.iter().skip(before).filter(is_expected).find(is_operators)?;
     Some(format!("{} of {} {} {}", write.verb, write.resource, write.name, write.subresource))
 }
 
@@ -101,9 +102,14 @@ pub fn unusual_creation(
     Some(format!("creations: {object:?} {times} times instead of {usual}"))
 }
 
+/// Whether the object is a pod that checks an activation. The number of checks depends on the time that a plan takes.
+fn is_check(resource: &str, name: &str) -> bool {
+    resource.starts_with("pods") && name.contains("-check-")
+}
+
 /// Whether the object is a pod that only activates, which is created when an external system is away while the run's pod
-/// starts, or a pod that checks an activation from time to time.
+/// starts, or a pod that checks an activation.
 fn is_activation_pod((kind, name): &(String, String)) -> bool {
     let is_numbered = || name.rsplit_once("-a").is_some_and(|(_, number)| number.parse::<u32>().is_ok());
-    kind == "pods" && (name.contains("-check-") || is_numbered())
+    is_check(kind, name) || (kind == "pods" && is_numbered())
 }
