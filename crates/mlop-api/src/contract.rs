@@ -139,6 +139,8 @@ pub mod condition_type {
     pub const INPUTS_READY: &str = "InputsReady";
     pub const UP_TO_DATE: &str = "UpToDate";
     pub const SUCCEEDED: &str = "Succeeded";
+    /// Whether the gates of its intent let the result of a run be used. Present once they have refused it.
+    pub const ACCEPTED: &str = "Accepted";
     /// kstatus: present and True while the controller is working towards the spec.
     pub const RECONCILING: &str = "Reconciling";
     /// kstatus: present and True while nothing but a change by someone will help.

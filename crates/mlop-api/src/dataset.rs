@@ -36,9 +36,10 @@ use serde::{Deserialize, Serialize};
     doc = "An S3-compatible bucket and the keys to it. Datasets, features and models are read from and written to ObjectStores.",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.headline.reason"),
     printcolumn(name = "Summary", type_ = "string", json_path = ".spec.bucket"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.headline.message")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectStoreSpec {
@@ -88,13 +89,13 @@ fn default_region() -> String {
     doc = "A table that is kept up to date from files. Each version is validated, immutable and has a digest.",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "UpToDate", type_ = "string", json_path = ".status.conditions[?(@.type=='UpToDate')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.headline.reason"),
     printcolumn(name = "Summary", type_ = "string", json_path = ".status.summary"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "UpToDate", type_ = "string", json_path = ".status.conditions[?(@.type=='UpToDate')].status", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.headline.message"),
     printcolumn(name = "Revision", type_ = "integer", json_path = ".status.artifact.revision", priority = 1),
-    printcolumn(name = "Digest", type_ = "string", json_path = ".status.artifact.digest", priority = 1),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.artifact.digest", priority = 1)
 )]
 #[x_kube(
     validation = ("!has(self.unique) || self.unique.all(u, self.columns.exists(c, c.name == u))", "unique must name columns"),
@@ -137,7 +138,7 @@ pub struct DatasetSpec {
     /// Longest time of one attempt.
     #[serde(default = "default_deadline")]
     pub deadline: Span,
-    /// Use the version of this name instead of the newest one.
+    /// Use the DatasetVersion of this name (`kubectl get dver`) instead of the newest one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub pin: Option<String>,
@@ -186,7 +187,7 @@ pub struct Objects {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Quarantine {
-    /// Largest share of rejected rows (a decimal number from 0 to 1).
+    /// Largest share of rejected rows: a decimal number from 0 to 1 in quotes, as in maxRatio: "0.01".
     #[schemars(length(max = 16), regex(pattern = r"^(0(\.[0-9]+)?|1(\.0+)?)$"))]
     pub max_ratio: String,
 }
@@ -285,13 +286,10 @@ impl From<&DatasetSpec> for DatasetContent {
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Succeeded')].status"
     ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Succeeded')].reason"
-    ),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.headline.reason"),
     printcolumn(name = "Summary", type_ = "string", json_path = ".status.output.summary"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.headline.message"),
     printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", priority = 1),
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.output.digest", priority = 1)
 )]

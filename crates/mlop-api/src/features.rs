@@ -26,9 +26,10 @@ use serde::{Deserialize, Serialize};
     doc = "Where features are served from: Redis and the online API, and the ObjectStore for their files.",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.headline.reason"),
     printcolumn(name = "Summary", type_ = "string", json_path = ".status.address"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.headline.message")
 )]
 pub struct FeatureStoreSpec {
     /// Name of the ObjectStore that holds the snapshots.
@@ -126,13 +127,13 @@ impl Default for OnlineApi {
     doc = "Features computed by SQL from Datasets (or other tables), kept as files for training and online for serving.",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "UpToDate", type_ = "string", json_path = ".status.conditions[?(@.type=='UpToDate')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.headline.reason"),
     printcolumn(name = "Summary", type_ = "string", json_path = ".status.summary"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "UpToDate", type_ = "string", json_path = ".status.conditions[?(@.type=='UpToDate')].status", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.headline.message"),
     printcolumn(name = "Revision", type_ = "integer", json_path = ".status.artifact.revision", priority = 1),
-    printcolumn(name = "Digest", type_ = "string", json_path = ".status.artifact.digest", priority = 1),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.artifact.digest", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FeatureViewSpec {
@@ -171,7 +172,7 @@ pub struct FeatureViewSpec {
     /// When newer inputs start new work.
     #[serde(default)]
     pub trigger: Trigger,
-    /// Use the run of this name instead of the newest one.
+    /// Use the FeatureSnapshot of this name (`kubectl get fsnap`) instead of the newest one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub pin: Option<String>,
@@ -265,13 +266,10 @@ impl From<&FeatureViewSpec> for FeatureContent {
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Succeeded')].status"
     ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Succeeded')].reason"
-    ),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.headline.reason"),
     printcolumn(name = "Summary", type_ = "string", json_path = ".status.output.summary"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.headline.message"),
     printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", priority = 1),
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.output.digest", priority = 1)
 )]

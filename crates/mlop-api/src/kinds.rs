@@ -148,15 +148,20 @@ fn schemas(definitions: &mut [CustomResourceDefinition]) -> impl Iterator<Item =
     versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
 }
 
-/// A status whose `condition` is Unknown, so that nothing looks done before a controller has seen it.
+/// A status whose `condition` is Unknown, so that nothing looks done before a controller has seen it. Nobody owns its
+/// fields: one that a controller leaves out would stay, so it has only those that every status has.
 fn unseen(condition: &str) -> JSON {
-    JSON(json!({"conditions": [{
-        "type": condition,
-        "status": "Unknown",
-        "reason": "Pending",
-        "message": "Waiting for the controller",
-        "lastTransitionTime": "1970-01-01T00:00:00Z",
-    }]}))
+    let message = "Waiting for the controller";
+    JSON(json!({
+        "headline": {"reason": "Pending"},
+        "conditions": [{
+            "type": condition,
+            "status": "Unknown",
+            "reason": "Pending",
+            "message": message,
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }],
+    }))
 }
 
 /// The API server drops a null in a field that is not nullable before it looks at defaults and rules. So a null

@@ -30,7 +30,8 @@ pub const TRACKING_CLIENT: &str = "mlop.dev/tracking-client";
 pub const RETRY_REQUESTED_AT: &str = "mlop.dev/retry-requested-at";
 /// Annotation of a user: look at the source again now.
 pub const REFRESH_REQUESTED_AT: &str = "mlop.dev/refresh-requested-at";
-/// Annotation of a user on an intent with `trigger.mode: manual`: start with the present inputs.
+/// Set by users on an intent, to any new value (RFC 3339 by convention): start a run on the present inputs, also with
+/// `trigger.mode: manual`. An Event answers if there is nothing to do.
 pub const RUN_REQUESTED_AT: &str = "mlop.dev/run-requested-at";
 
 /// Directory in our containers with `task.json`.

@@ -15,6 +15,7 @@ pub mod digest;
 pub mod duration;
 mod exact;
 pub mod features;
+pub mod headline;
 pub mod kinds;
 pub mod labels;
 pub mod operators;

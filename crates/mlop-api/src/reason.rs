@@ -92,7 +92,7 @@ reasons! {
     RuleViolated,
     /// No object of the source matches.
     SourceEmpty,
-    /// An object changed while it was read.
+    /// An object changed after it was listed. The source is scanned again at once.
     SourceChanged,
     /// Looking at the source failed; the newest successful look is still in use.
     ScanFailing,

@@ -25,9 +25,10 @@ use serde::{Deserialize, Serialize};
     doc = "An MLflow tracking server: one that mlop runs, or one that exists.",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.headline.reason"),
     printcolumn(name = "Summary", type_ = "string", json_path = ".status.address"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.headline.message")
 )]
 #[x_kube(validation = ("has(self.managed) != has(self.existing)", "a TrackingServer needs exactly one of: managed, existing"))]
 pub struct TrackingServerSpec {
@@ -146,13 +147,13 @@ fn default_port() -> i32 {
     doc = "A registered model that follows a TrainingJob: each version is recorded in MLflow, judged by gates, and given an alias.",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "UpToDate", type_ = "string", json_path = ".status.conditions[?(@.type=='UpToDate')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.headline.reason"),
     printcolumn(name = "Summary", type_ = "string", json_path = ".status.summary"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "UpToDate", type_ = "string", json_path = ".status.conditions[?(@.type=='UpToDate')].status", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.headline.message"),
     printcolumn(name = "Revision", type_ = "integer", json_path = ".status.artifact.revision", priority = 1),
-    printcolumn(name = "Digest", type_ = "string", json_path = ".status.artifact.digest", priority = 1),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.artifact.digest", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ModelSpec {
@@ -216,11 +217,11 @@ pub struct Gate {
     /// Name of the metric.
     #[schemars(length(min = 1, max = 100))]
     pub metric: String,
-    /// Least value that passes (a decimal number).
+    /// Least value that passes: a decimal number in quotes, as in min: "0.9".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
     pub min: Option<String>,
-    /// Greatest value that passes (a decimal number).
+    /// Greatest value that passes: a decimal number in quotes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
     pub max: Option<String>,
@@ -297,13 +298,10 @@ impl From<&Model> for ModelContent {
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Succeeded')].status"
     ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Succeeded')].reason"
-    ),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.headline.reason"),
     printcolumn(name = "Summary", type_ = "string", json_path = ".status.output.summary"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.headline.message"),
     printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", priority = 1),
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.output.digest", priority = 1)
 )]

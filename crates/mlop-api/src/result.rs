@@ -13,6 +13,8 @@ const METRICS_MAX: usize = 64;
 const METRIC_NAME_CHARS_MAX: usize = 100;
 const METRIC_VALUE_CHARS_MAX: usize = 32;
 const SUMMARY_CHARS_MAX: usize = 256;
+const NOTES_MAX: usize = 4;
+const NOTE_CHARS_MAX: usize = 256;
 
 /// How one piece of work ended: an `error`, or none and the facts of its success.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +34,9 @@ pub struct ResultDocument {
     /// One line for people: `336776 rows, 12 rejected`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// Remarks on a usable result, the most important first: rows that were rejected, files that were skipped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Name of the model version in the tracking server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registered: Option<Registered>,
@@ -112,7 +117,8 @@ impl ResultDocument {
         Self { error: Some(failure), ..Self::default() }
     }
 
-    /// The document as JSON of at most [`LIMIT`] bytes: drops metrics from the end, then shortens the message.
+    /// The document as JSON of at most [`LIMIT`] bytes: drops notes but the first from the end, then metrics, then
+    /// shortens the message.
     pub fn to_message(&self) -> String {
         let mut document = self.clone().fitted();
         loop {
@@ -120,7 +126,11 @@ impl ResultDocument {
             if json.len() <= LIMIT {
                 return json;
             }
-            if document.metrics.pop().is_some() {
+            if document.notes.len() > 1 {
+                document.notes.pop();
+                continue;
+            }
+            if document.metrics.pop().is_some() || document.notes.pop().is_some() {
                 continue;
             }
             let excess = json.len() - LIMIT;
@@ -158,7 +168,11 @@ impl ResultDocument {
         let failure = self.error.iter_mut().map(|failure| &mut failure.message);
         let metrics = self.metrics.iter_mut().map(|metric| &mut metric.name);
         let texts = failure.chain(metrics).chain(&mut self.summary).chain(&mut self.repaired);
-        texts.for_each(make_printable);
+        texts.chain(&mut self.notes).for_each(make_printable);
+        self.notes.truncate(NOTES_MAX);
+        for note in &mut self.notes {
+            *note = note.chars().take(NOTE_CHARS_MAX).collect();
+        }
         self.metrics.retain(|metric| {
             (1..=METRIC_NAME_CHARS_MAX).contains(&metric.name.chars().count())
                 && (1..=METRIC_VALUE_CHARS_MAX).contains(&metric.value.chars().count())

@@ -4,12 +4,16 @@ use crate::{
     Digest,
     common::Metric,
     contract::{Artifact, Cause},
-    kinds::Class,
+    headline::Headline,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+mod conditioned;
+
+pub use conditioned::Conditioned;
 
 /// Status of an intent that makes runs (Dataset, FeatureView, TrainingJob, Model).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -29,6 +33,10 @@ pub struct IntentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub metrics: Vec<Metric>,
+    /// Remarks on the usable artifact, such as rows that were rejected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(length(max = 256)))]
+    pub notes: Vec<String>,
     /// Result of the newest scan of the source (Dataset).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan: Option<Scan>,
@@ -45,6 +53,10 @@ pub struct IntentStatus {
     /// Where a problem began, here or upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
+    /// Value of the annotation mlop.dev/run-requested-at that was answered last: by a run, or by an Event that says why there was nothing to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub answered_request: Option<String>,
     /// The last runs, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
@@ -53,6 +65,9 @@ pub struct IntentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub dead_letters: Vec<DeadLetter>,
+    /// Reason and message of the columns REASON and MESSAGE of `kubectl get`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headline: Option<Headline>,
     /// Observations: Ready, InputsReady, UpToDate; Reconciling and Stalled while present.
     #[serde(default)]
     #[schemars(length(max = 16))]
@@ -135,7 +150,7 @@ pub struct DeadLetter {
     /// Failure class of the last attempt.
     #[schemars(length(max = 63))]
     pub reason: String,
-    /// Message of the last attempt, with the last lines of the user's output.
+    /// The beginning of the last attempt's message. The run's status has all of it.
     #[schemars(length(max = 1024))]
     pub message: String,
     /// Attempts that were made.
@@ -178,6 +193,9 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]
     pub finished_at: Option<String>,
+    /// Reason and message of the columns REASON and MESSAGE of `kubectl get`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headline: Option<Headline>,
     /// Observations: Succeeded; Reconciling and Stalled while present.
     #[serde(default)]
     #[schemars(length(max = 16))]
@@ -211,6 +229,10 @@ pub struct Output {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub summary: Option<String>,
+    /// Remarks on the usable output, such as rows that were rejected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(length(max = 256)))]
+    pub notes: Vec<String>,
     /// How the tracking server knows it (ModelVersion).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<crate::result::Registered>,
@@ -249,6 +271,9 @@ pub struct ConnectionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub address: Option<String>,
+    /// Reason and message of the columns REASON and MESSAGE of `kubectl get`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headline: Option<Headline>,
     /// Observations: Ready; Reconciling and Stalled while present.
     #[serde(default)]
     #[schemars(length(max = 16))]
@@ -288,6 +313,9 @@ pub struct DeploymentStatus {
     /// Where a problem began, here or upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
+    /// Reason and message of the columns REASON and MESSAGE of `kubectl get`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headline: Option<Headline>,
     /// Observations: Ready, InputsReady, UpToDate; Reconciling and Stalled while present.
     #[serde(default)]
     #[schemars(length(max = 16))]
@@ -315,64 +343,4 @@ pub struct Serving {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(value: &u32) -> bool {
     *value == 0
-}
-
-/// A status with conditions.
-pub trait Conditioned {
-    /// Class of the kinds that have such a status.
-    const CLASS: Class;
-
-    fn conditions(&self) -> &[Condition];
-    fn conditions_mut(&mut self) -> &mut Vec<Condition>;
-
-    /// Where a problem began, here or upstream.
-    fn cause(&self) -> Option<&Cause> {
-        None
-    }
-}
-
-impl Conditioned for ConnectionStatus {
-    const CLASS: Class = Class::Connection;
-    fn conditions(&self) -> &[Condition] {
-        &self.conditions
-    }
-    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-}
-
-impl Conditioned for IntentStatus {
-    const CLASS: Class = Class::Intent;
-    fn conditions(&self) -> &[Condition] {
-        &self.conditions
-    }
-    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-    fn cause(&self) -> Option<&Cause> {
-        self.cause.as_ref()
-    }
-}
-
-impl Conditioned for DeploymentStatus {
-    const CLASS: Class = Class::Intent;
-    fn conditions(&self) -> &[Condition] {
-        &self.conditions
-    }
-    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-    fn cause(&self) -> Option<&Cause> {
-        self.cause.as_ref()
-    }
-}
-
-impl Conditioned for RunStatus {
-    const CLASS: Class = Class::Run;
-    fn conditions(&self) -> &[Condition] {
-        &self.conditions
-    }
-    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
 }

@@ -31,6 +31,15 @@ pub fn make_printable(text: &mut String) {
     }
 }
 
+/// `text` in one line: its lines without indentation, separated by bars. Empty lines are dropped.
+pub fn single_line(text: &str) -> Cow<'_, str> {
+    if !text.contains('\n') {
+        return Cow::Borrowed(text);
+    }
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    Cow::Owned(lines.join(" | "))
+}
+
 /// Whether YAML takes `char` as it is, and a terminal shows it in place.
 const fn is_printable(char: char) -> bool {
     match char {
@@ -58,6 +67,13 @@ mod tests {
     fn ordinary_text_is_left_alone() {
         for text in ["", "a\tb\nc", "Tromsø €", "日本", "👍🏽", "\u{fffd}"] {
             assert!(matches!(printable(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
+    }
+
+    #[test]
+    fn single_line_joins_lines_by_bars() {
+        for (text, line) in [("a", "a"), ("a\n\n  b\n", "a | b"), ("\n", ""), ("a\r\nb", "a | b")] {
+            assert_eq!(single_line(text), line);
         }
     }
 

@@ -30,13 +30,13 @@ use std::collections::BTreeMap;
     doc = "A command that turns inputs into a model (or any directory of files). It runs again whenever its inputs change.",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "UpToDate", type_ = "string", json_path = ".status.conditions[?(@.type=='UpToDate')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.headline.reason"),
     printcolumn(name = "Summary", type_ = "string", json_path = ".status.summary"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "UpToDate", type_ = "string", json_path = ".status.conditions[?(@.type=='UpToDate')].status", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.headline.message"),
     printcolumn(name = "Revision", type_ = "integer", json_path = ".status.artifact.revision", priority = 1),
-    printcolumn(name = "Digest", type_ = "string", json_path = ".status.artifact.digest", priority = 1),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.artifact.digest", priority = 1)
 )]
 #[x_kube(
     validation = ("!has(self.code) || self.code.all(k, k.matches('^[A-Za-z0-9_][A-Za-z0-9_.-]*$'))", "code: file names must be letters, digits, '_', '.' and '-', and not start with a dot"),
@@ -66,7 +66,7 @@ pub struct TrainingJobSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = text(65536)))]
     pub code: BTreeMap<String, String>,
-    /// Named values for the command: $MLOP_HYPERPARAMETERS is a JSON file of them, and each is $MLOP_HP_<NAME>.
+    /// Named values for the command, texts all of them: quote numbers, as in c: "1.0". $MLOP_HYPERPARAMETERS is a JSON file of them, and each is $MLOP_HP_<NAME>.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64, "additionalProperties" = text(1024)))]
     pub hyperparameters: BTreeMap<String, String>,
@@ -89,6 +89,9 @@ pub struct TrainingJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = r"^[1-9][0-9]*(Mi|Gi)$"))]
     pub shared_memory: Option<String>,
+    /// Time that the command has after SIGTERM to save a checkpoint, when its pod must go or its deadline has passed. Default: 30s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_period: Option<Span>,
     /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = label_value()))]
@@ -123,7 +126,7 @@ pub struct TrainingJobSpec {
     /// When newer inputs start new work.
     #[serde(default)]
     pub trigger: Trigger,
-    /// Use the run of this name instead of the newest one.
+    /// Use the TrainingRun of this name (`kubectl get trun`) instead of the newest one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub pin: Option<String>,
@@ -181,6 +184,7 @@ impl From<&TrainingJobSpec> for TrainingContent {
             resources: _,
             scratch: _,
             shared_memory: _,
+            grace_period: _,
             node_selector: _,
             tolerations: _,
             pull_secrets: _,
@@ -276,13 +280,10 @@ impl Flow for TrainingJobSpec {
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Succeeded')].status"
     ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Succeeded')].reason"
-    ),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.headline.reason"),
     printcolumn(name = "Summary", type_ = "string", json_path = ".status.output.summary"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.headline.message"),
     printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", priority = 1),
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.output.digest", priority = 1)
 )]
@@ -344,4 +345,7 @@ pub struct TrainingContainer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub shared_memory: Option<String>,
+    /// Time between SIGTERM and SIGKILL of the command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_period: Option<Span>,
 }

@@ -146,8 +146,14 @@ fn names_columns_and_categories_follow_one_form() {
             .filter(|column| column.priority.unwrap_or(0) == 0)
             .map(|column| column.name.as_str())
             .collect();
-        let first = if is_run { "Succeeded" } else { "Ready" };
-        assert_eq!(columns, [first, "Reason", "Summary", "Age"], "{kind}");
+        let connections = ["ObjectStore", "FeatureStore", "TrackingServer"];
+        let follows_inputs = !connections.contains(&kind.as_str());
+        let first: &[&str] = match (is_run, follows_inputs) {
+            (true, _) => &["Succeeded"],
+            (false, true) => &["Ready", "UpToDate"],
+            (false, false) => &["Ready"],
+        };
+        assert_eq!(columns, [first, &["Reason", "Summary", "Age", "Message"]].concat(), "{kind}");
     }
 }
 

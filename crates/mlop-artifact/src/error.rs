@@ -8,6 +8,9 @@ use std::{error::Error as _, io, path::Path};
 /// Longest quotation of somebody else's error text, in bytes.
 const QUOTE_BYTES_MAX: usize = 400;
 
+/// The listed state does not come back: a further attempt would read everything up to this object in vain.
+const CHANGED: &str = "the object changed since it was listed; a new scan sees its present state";
+
 /// The failure behind `error`, met while `doing` something (`reading s3://bucket/key`) with the ObjectStore `store`.
 pub fn store_failure(store: &str, doing: &str, error: &Error) -> Failure {
     let text = chain(error);
@@ -26,10 +29,9 @@ pub fn store_failure(store: &str, doing: &str, error: &Error) -> Failure {
     }
     match error {
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => denied(terminal),
-        Error::NotFound { .. } => terminal(Reason::InputCorrupt, "the object does not exist"),
-        Error::Precondition { .. } => {
-            transient(Reason::SourceChanged, "the object changed since it was listed")
-        }
+        // An overloaded store may say so of an object that it has.
+        Error::NotFound { .. } => transient(Reason::InputCorrupt, "the object does not exist"),
+        Error::Precondition { .. } => terminal(Reason::SourceChanged, CHANGED),
         Error::InvalidPath { .. } => terminal(
             Reason::WorkerFailed,
             "a key has an empty segment, a '..' or control characters; rename the object or narrow the prefix",
@@ -40,7 +42,11 @@ pub fn store_failure(store: &str, doing: &str, error: &Error) -> Failure {
         }
         _ => match status(&text) {
             Some(401 | 403) => denied(terminal),
-            Some(412) => transient(Reason::SourceChanged, "the object changed since it was listed"),
+            Some(412) => terminal(Reason::SourceChanged, CHANGED),
+            Some(404) => transient(
+                Reason::StoreUnreachable,
+                "the store does not know the address; check endpoint and region",
+            ),
             // 409: another request for the same key is under way.
             Some(status @ 300..=499) if !matches!(status, 408 | 409 | 429) => terminal(
                 Reason::StoreDenied,
@@ -129,14 +135,15 @@ mod tests {
         check(&generic("non-2xx status code: 503 Slow Down: "), Reason::StoreUnreachable, true);
         check(&generic("non-2xx status code: 429 Too Many Requests: "), Reason::StoreUnreachable, true);
         check(&generic("non-2xx status code: 409 Conflict: "), Reason::StoreUnreachable, true);
-        check(&generic("status code: 412 Precondition Failed: "), Reason::SourceChanged, true);
+        check(&generic("status code: 412 Precondition Failed: "), Reason::SourceChanged, false);
         check(&generic("non-2xx status code: 403 Forbidden: <Error/>"), Reason::StoreDenied, false);
         check(&generic("non-2xx status code: 400 Bad Request: <Error/>"), Reason::StoreDenied, false);
+        check(&generic("non-2xx status code: 404 Not Found: <Error/>"), Reason::StoreUnreachable, true);
         check(&generic("Received redirect without LOCATION"), Reason::StoreDenied, false);
         check(&generic("status code: 404: <Code>NoSuchBucket</Code>"), Reason::BucketNotFound, false);
         check(&Error::PermissionDenied { path: "k".into(), source: source() }, Reason::StoreDenied, false);
-        check(&Error::NotFound { path: "k".into(), source: source() }, Reason::InputCorrupt, false);
-        check(&Error::Precondition { path: "k".into(), source: source() }, Reason::SourceChanged, true);
+        check(&Error::NotFound { path: "k".into(), source: source() }, Reason::InputCorrupt, true);
+        check(&Error::Precondition { path: "k".into(), source: source() }, Reason::SourceChanged, false);
     }
 
     #[test]

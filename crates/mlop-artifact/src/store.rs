@@ -138,7 +138,7 @@ impl ObjectStoreHandle {
     pub async fn get(&self, key: &str, bytes_max: u64) -> Result<Bytes, Failure> {
         self.find(key, bytes_max).await?.ok_or_else(|| {
             let message = format!("{} does not exist: it was deleted or never written", self.store.uri(key));
-            Failure::terminal(Reason::InputCorrupt, message)
+            Failure::transient(Reason::InputCorrupt, message)
         })
     }
 
@@ -153,7 +153,7 @@ impl ObjectStoreHandle {
     /// The content of `key` as a stream, if its etag is still `etag`.
     ///
     /// # Errors
-    /// [`Reason::SourceChanged`], retryable, when the object has changed or is gone.
+    /// [`Reason::SourceChanged`] when the object has changed, or, retryable, when the store does not find it.
     pub async fn read_unchanged(&self, key: &str, etag: &str) -> Result<Body, Failure> {
         let options = GetOptions { if_match: Some(etag.to_owned()), ..GetOptions::default() };
         self.stream(key, options).await.map_err(|failure| match failure.reason {

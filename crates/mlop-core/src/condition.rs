@@ -2,17 +2,22 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use mlop_api::{Reason, contract::condition_type, text::printable};
+use mlop_api::{
+    Reason,
+    contract::condition_type,
+    text::{printable, single_line},
+};
 
 /// Longest message of a condition in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// Order in which conditions are written, so that equal statuses are equal documents.
-const ORDER: [&str; 6] = [
+const ORDER: [&str; 7] = [
     condition_type::READY,
     condition_type::SUCCEEDED,
     condition_type::INPUTS_READY,
     condition_type::UP_TO_DATE,
+    condition_type::ACCEPTED,
     condition_type::RECONCILING,
     condition_type::STALLED,
 ];
@@ -51,7 +56,7 @@ impl<'a> Conditions<'a> {
     pub fn set(&mut self, kind: &str, status: ConditionStatus, reason: Reason, message: &str) {
         let before = self.list.iter().find(|c| c.type_ == kind);
         let since = match before {
-            Some(c) if c.status == status.as_str() => c.last_transition_time.clone(),
+            Some(c) if c.status == status.as_str() && has_time(c) => c.last_transition_time.clone(),
             _ => Time(whole_second(self.now)),
         };
         let condition = Condition {
@@ -106,9 +111,15 @@ pub fn is_false(conditions: &[Condition], kind: &str) -> bool {
     get(conditions, kind).is_some_and(|c| c.status == "False")
 }
 
-/// `text` with characters that a status can hold, cut to at most `bytes_max` bytes, with an ellipsis if it was longer.
+/// Whether a controller has written `condition`: the default status of a new object cannot know the time.
+pub fn has_time(condition: &Condition) -> bool {
+    condition.last_transition_time.0 != Timestamp::UNIX_EPOCH
+}
+
+/// `text` in one line of characters that a status can hold, cut to at most `bytes_max` bytes, with an ellipsis if it was longer.
 pub fn truncated(text: &str, bytes_max: usize) -> String {
-    let text = printable(text);
+    let line = single_line(text);
+    let text = printable(&line);
     if text.len() <= bytes_max {
         return text.into_owned();
     }
@@ -159,6 +170,21 @@ mod tests {
     }
 
     #[test]
+    fn time_is_set_when_no_controller_has_written_the_condition() {
+        let mut list = vec![Condition {
+            type_: condition_type::READY.to_owned(),
+            status: "Unknown".to_owned(),
+            reason: "Pending".to_owned(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        }];
+        let mut conditions = Conditions::new(&mut list, 1, at(7));
+        conditions.set(condition_type::READY, ConditionStatus::Unknown, Reason::Running, "");
+        assert_eq!(list[0].last_transition_time.0, at(7));
+    }
+
+    #[test]
     fn reconciling_and_stalled_are_exclusive() {
         let mut list = Vec::new();
         let mut conditions = Conditions::new(&mut list, 1, at(1));
@@ -173,6 +199,7 @@ mod tests {
     fn truncated_cuts_at_a_character() {
         assert_eq!(truncated("äöü", 6), "äöü");
         assert_eq!(truncated("äöüx", 6), "ä…");
+        assert_eq!(truncated("a:\n  b\n", 99), "a: | b");
         assert_eq!(truncated("del\u{7f}", 99), "del\\u{7f}");
     }
 }

@@ -127,6 +127,7 @@ fn beside(kind: &str) -> BTreeMap<&'static str, Beside> {
             ("resources", Execution),
             ("scratch", Execution),
             ("sharedMemory", Execution),
+            ("gracePeriod", Execution),
             ("nodeSelector", Execution),
             ("tolerations", Execution),
             ("pullSecrets", Execution),

@@ -9,7 +9,7 @@
 //! | `content`, `decompress`, `encoding` | recognition of compression and encoding, and text from the bytes |
 //! | `reader`, `csv`, `ndjson`, `parquet` | rows of cells: the seam for formats |
 //! | `column`, `reading`, `value` | how a value is read, and the rules that it must meet |
-//! | `numbers`, `time_format`, `civil` | how numbers and times are written |
+//! | `numbers`, `decimal`, `time_format`, `civil` | how numbers and times are written |
 //! | `unique` | whether a row's key was there before |
 //! | `quarantine` | rejected rows and their budget |
 //! | `volume` | the rules for all rows together |
@@ -19,6 +19,7 @@ mod civil;
 mod column;
 mod content;
 mod csv;
+mod decimal;
 mod decompress;
 mod encoding;
 mod ndjson;
@@ -68,7 +69,7 @@ const NULLS_SHOWN: usize = 16;
 /// Makes the version that `work` describes.
 ///
 /// # Errors
-/// [`Reason::SourceChanged`], retryable, when an object is not in its listed state any more;
+/// [`Reason::SourceChanged`] when an object is not in its listed state any more;
 /// [`Reason::SchemaMismatch`], [`Reason::QuarantineBudgetExceeded`] and [`Reason::RuleViolated`] when the data
 /// contradict the spec;
 /// otherwise as the stores say.
@@ -106,7 +107,6 @@ fn result(
     objects: u64,
 ) -> ResultDocument {
     let (rows, rejected) = (table.manifest.rows, verdict.rejected);
-    let reasons = verdict.reasons.map(|reasons| format!(": {reasons}")).unwrap_or_default();
     let bytes: u64 = table.manifest.parts.iter().map(|part| part.bytes).sum();
     let mut metrics = vec![
         Metric::new("rows", rows as f64),
@@ -120,11 +120,8 @@ fn result(
     ResultDocument {
         digest: Some(table.digest.clone()),
         schema_digest: Some(schema),
-        summary: Some(format!(
-            "{}, {} rejected{reasons}",
-            text::count(rows, "row"),
-            text::thousands(rejected)
-        )),
+        summary: Some(format!("{}, {} rejected", text::count(rows, "row"), text::thousands(rejected))),
+        notes: verdict.reasons.iter().map(|reason| format!("rejected {reason}")).collect(),
         metrics,
         ..ResultDocument::default()
     }
@@ -157,15 +154,16 @@ impl Pipeline {
         let quarantine = Quarantine::new(&self.work.content.quarantine, names, scratch.path())?;
         let table = table::Writer::new(&rules, scratch.path(), self.output.clone(), self.runtime.clone())?;
         let mut rows = Rows::new(rules, &self.work.content.unique, quarantine, table);
-        for object in &self.listing.objects {
+        let objects = self.listing.for_each(|object| {
             tracing::info!(key = object.key, bytes = object.size, "reading");
-            let body = source::open(&self.source, object, &self.runtime)?;
+            let body = source::open(&self.source, &object, &self.runtime)?;
             let mut reader = self.reader(&object.key, body, scratch.path())?;
             rows.begin(&object.key);
             while let Some(row) = reader.next()? {
                 rows.add(&object.key, &row)?;
             }
-        }
+            Ok(())
+        })?;
         let freshness = self.work.content.rules.freshness.as_ref();
         let newest = freshness.and_then(|freshness| rows.greatest(&freshness.column));
         let (manifest, quarantine) = rows.finish()?;
@@ -177,7 +175,7 @@ impl Pipeline {
         })?;
         let volume = Volume { rows: manifest.rows, previous: self.work.previous_rows, newest, now: self.now };
         volume.check(&self.work.content.rules)?;
-        Ok(Outcome { manifest, verdict, objects: self.listing.objects.len() as u64 })
+        Ok(Outcome { manifest, verdict, objects })
     }
 
     fn rules(&self) -> Result<Vec<Rule>, Failure> {

@@ -25,8 +25,6 @@ use tokio::{
 
 /// Time between two looks for new checkpoints.
 const LOOK: Duration = Duration::from_secs(5);
-/// Time to save for a command that has reached its deadline.
-const STOP_GRACE: Duration = Duration::from_secs(30);
 /// How much longer than the grace the launcher may take to report.
 const REPORT_WAIT: Duration = Duration::from_secs(10);
 /// Time between SIGTERM and SIGKILL of the pod, unless the task says otherwise.
@@ -185,8 +183,9 @@ impl Agent<'_> {
             }
             () = sleep_until(deadline) => {}
         }
-        stop(&mut to).await;
-        match timeout(STOP_GRACE + REPORT_WAIT, report).await {
+        let grace = self.grace().command;
+        stop(&mut to, grace).await;
+        match timeout(grace + REPORT_WAIT, report).await {
             Ok(Ended::Reported(report)) => Ok(Ended::TooLong(report.last_lines)),
             _ => Ok(Ended::TooLong(Vec::new())),
         }
@@ -283,9 +282,9 @@ async fn listen(mut from: impl AsyncBufRead + Unpin) -> Ended {
     }
 }
 
-async fn stop(launcher: &mut OwnedWriteHalf) {
+async fn stop(launcher: &mut OwnedWriteHalf, grace: Duration) {
     tracing::warn!("the deadline is reached; the command is told to end");
-    if let Err(error) = protocol::send(launcher, &Stop { grace_seconds: STOP_GRACE.as_secs() }).await {
+    if let Err(error) = protocol::send(launcher, &Stop { grace_seconds: grace.as_secs() }).await {
         tracing::warn!(%error, "the launcher is gone");
     }
 }

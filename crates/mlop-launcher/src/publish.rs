@@ -21,7 +21,7 @@ use tokio::time::sleep;
 const CHANGES_MAX: usize = 5;
 /// Longest time for somebody to mend a store that refuses: its keys, its bucket.
 const MENDING: Duration = Duration::from_secs(3_600);
-/// Left out entries that the summary names one by one.
+/// Skipped entries that a note names one by one.
 const NAMED_MAX: usize = 3;
 
 /// The output of a command.
@@ -80,17 +80,19 @@ impl Output<'_> {
 
 /// The result, with as many metrics as it has room for. The manifest has the others.
 fn document(digest: Digest, metrics: Vec<Metric>, summary: String, remarks: Vec<String>) -> ResultDocument {
-    let told = |remark: Option<String>| {
-        let parts = [summary.clone()].into_iter().chain(remark).chain(remarks.iter().cloned());
-        Some(parts.collect::<Vec<_>>().join("; "))
-    };
     let all = metrics.len();
     let more = |number: usize| (number > 0).then(|| format!("{number} more metrics in the manifest"));
-    let mut document = ResultDocument { digest: Some(digest), metrics, ..ResultDocument::default() };
-    document.summary = told(more(all));
+    let notes = |more: Option<String>| remarks.iter().cloned().chain(more).collect::<Vec<_>>();
+    let mut document = ResultDocument {
+        digest: Some(digest),
+        metrics,
+        summary: Some(summary),
+        notes: notes(more(all)),
+        ..ResultDocument::default()
+    };
     let fitting = document.fitting_metrics();
     document.metrics.truncate(fitting);
-    document.summary = told(more(all - fitting));
+    document.notes = notes(more(all - fitting));
     document
 }
 
@@ -115,7 +117,7 @@ fn left_out(contents: &Contents) -> Option<String> {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    (!named.is_empty()).then(|| format!("left out: {}{more}", named.join(", ")))
+    (!named.is_empty()).then(|| format!("skipped: {}{more}", named.join(", ")))
 }
 
 #[cfg(test)]
@@ -123,16 +125,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metrics_that_do_not_fit_are_counted_in_the_summary() {
+    fn metrics_that_do_not_fit_are_counted_in_a_note() {
         let metrics: Vec<Metric> =
             (0..100).map(|i| Metric::new(format!("accuracy_of_class_{i:03}"), 0.123_456)).collect();
-        let document =
-            document(Digest::of_bytes(b"x"), metrics, "3 files".into(), vec!["left out: x".into()]);
+        let document = document(Digest::of_bytes(b"x"), metrics, "3 files".into(), vec!["skipped: x".into()]);
         let read = ResultDocument::from_message(&document.to_message()).unwrap();
         assert_eq!(read, document, "nothing more is cut off");
         assert!(read.metrics.len() > 20, "{}", read.metrics.len());
-        let summary = read.summary.unwrap();
         let more = 100 - read.metrics.len();
-        assert_eq!(summary, format!("3 files; {more} more metrics in the manifest; left out: x"));
+        assert_eq!(read.notes, ["skipped: x".to_owned(), format!("{more} more metrics in the manifest")]);
     }
 }

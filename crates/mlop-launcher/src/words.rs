@@ -4,6 +4,8 @@ use mlop_api::{common::Metric, text::printable};
 
 /// Most bytes of the command's last lines in the result, as JSON. The other fields have the rest of 2,048.
 const QUOTE_BYTES_MAX: usize = 1_400;
+/// Longest list of metrics in a summary, in characters.
+const METRICS_CHARS_MAX: usize = 80;
 
 /// As many of the last lines as fit, the end rather than the beginning.
 pub fn quote(lines: &[String]) -> String {
@@ -25,10 +27,22 @@ pub fn cut(text: &str) -> String {
     printable(&text.chars().take(400).collect::<String>()).into_owned()
 }
 
-/// For example `auc=0.71, 3 files, 1.2 MB`.
+/// For example `auc=0.71, 3 files, 1.2 MB`: as many metrics as a line has room for, and the number of the others.
 pub fn summary(metrics: &[Metric], files: usize, bytes: u64) -> String {
-    let mut parts: Vec<String> =
-        metrics.iter().take(2).map(|metric| format!("{}={}", metric.name, short(metric.number()))).collect();
+    let (mut parts, mut chars) = (Vec::new(), 0);
+    for metric in metrics {
+        let text = format!("{}={}", metric.name, short(metric.number()));
+        chars += text.chars().count() + 2;
+        if chars > METRICS_CHARS_MAX {
+            break;
+        }
+        parts.push(text);
+    }
+    match metrics.len() - parts.len() {
+        0 => {}
+        1 => parts.push("1 more metric".to_owned()),
+        more => parts.push(format!("{more} more metrics")),
+    }
     parts.push(if files == 1 { "1 file".to_owned() } else { format!("{files} files") });
     parts.push(size(bytes));
     parts.join(", ")
@@ -69,8 +83,11 @@ mod tests {
     fn summary_is_one_short_line() {
         let metrics =
             [Metric::new("auc", 0.706_640_459), Metric::new("loss", 0.000_012_34), Metric::new("x", 1.0)];
-        assert_eq!(summary(&metrics, 3, 1_230_000), "auc=0.7066, loss=1.23e-5, 3 files, 1.2 MB");
+        assert_eq!(summary(&metrics, 3, 1_230_000), "auc=0.7066, loss=1.23e-5, x=1, 3 files, 1.2 MB");
         assert_eq!(summary(&[Metric::new("rows", 12.0)], 3, 10), "rows=12, 3 files, 10 B");
+        let long =
+            [Metric::new("a".repeat(70), 0.5), Metric::new("b".repeat(70), 0.5), Metric::new("c", 1.0)];
+        assert!(summary(&long, 1, 999).ends_with("a=0.5, 2 more metrics, 1 file, 999 B"));
         assert_eq!(summary(&[], 1, 999), "1 file, 999 B");
         assert_eq!(size(2_000_000_000_000), "2000.0 GB");
     }

@@ -160,8 +160,19 @@ impl Scans<'_> {
     fn name(&self, now: Timestamp) -> String {
         let slot = Slot::at(self.dataset, now).number;
         let request = self.dataset.annotations().get(labels::REFRESH_REQUESTED_AT);
-        let asked = Digest::of_bytes(json!([source_digest(self.dataset), request]).to_string().as_bytes());
+        let asked = match self.changed_meanwhile() {
+            None => json!([source_digest(self.dataset), request]),
+            Some(run) => json!([source_digest(self.dataset), request, run]),
+        };
+        let asked = Digest::of_bytes(asked.to_string().as_bytes());
         format!("{}-scan-{slot}-{}", self.dataset.name_any(), asked.short(6))
+    }
+
+    /// The newest version that could not be made because an object changed after the scan. It asks for another scan.
+    fn changed_meanwhile(&self) -> Option<&str> {
+        let dead = &self.dataset.status.as_ref()?.dead_letters;
+        let changed = dead.iter().find(|letter| letter.reason == Reason::SourceChanged.as_str())?;
+        Some(&changed.run)
     }
 
     fn create(&self, name: String) -> Option<Create> {

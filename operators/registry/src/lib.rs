@@ -49,6 +49,11 @@ pub fn install(setup: &mut Setup) {
         .enqueue_on(&servers, model::servers_of)
         .enqueue_keys(&models, move |model| alias::rivals(&rivals, model));
     setup
-        .runs(ModelVersionRun { servers: Arc::clone(&servers), models, by_place: places })
-        .enqueue_on(&servers, model_version::servers_of);
+        .runs(ModelVersionRun {
+            servers: Arc::clone(&servers),
+            models: Arc::clone(&models),
+            by_place: places,
+        })
+        .enqueue_on(&servers, model_version::servers_of)
+        .enqueue_on(&models, model_version::models_of);
 }

@@ -36,6 +36,8 @@ pub struct Connections {
     pub model: Option<Arc<Model>>,
     /// Metrics that the Model's gates ask for.
     pub gates: Vec<String>,
+    /// Whether the Model's gates let this version be used, in words.
+    pub verdict: Option<(bool, String)>,
 }
 
 impl Run for ModelVersionRun {
@@ -53,7 +55,12 @@ impl Run for ModelVersionRun {
             model: wants_active::<ModelIntent>(&self.models, object)
                 .filter(|model| alias::holder(&self.by_place, model).is_none()),
             gates: intent.as_deref().map(gated_metrics).unwrap_or_default(),
+            verdict: intent.as_deref().and_then(|model| acceptance(model, object)),
         }
+    }
+
+    fn verdict(observed: &Observed<Self>) -> Option<(bool, String)> {
+        observed.related.verdict.clone()
     }
 
     fn attempt(observed: &Observed<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, Blocked> {
@@ -136,6 +143,21 @@ pub fn gated_metrics(model: &Model) -> Vec<String> {
 /// The TrackingServer that `version` is registered in.
 pub fn servers_of(version: &ModelVersion) -> Vec<String> {
     vec![version.spec.content.tracking_server.clone()]
+}
+
+/// The Model whose gates judge `version`.
+pub fn models_of(version: &ModelVersion) -> Vec<String> {
+    version.labels().get(labels::INTENT).into_iter().cloned().collect()
+}
+
+/// Whether the gates of `model` let `version` be used, in words; none while they have not judged it.
+fn acceptance(model: &Model, version: &ModelVersion) -> Option<(bool, String)> {
+    if model.spec.gates.is_empty() {
+        return Some((true, "the Model has no gates".to_owned()));
+    }
+    let verdicts = model.status.as_ref().map(|status| status.verdicts.as_slice()).unwrap_or_default();
+    let verdict = verdicts.iter().find(|verdict| Some(&verdict.run) == version.metadata.name.as_ref())?;
+    Some((verdict.passed, verdict.message.clone()))
 }
 
 /// The address of the server, if it is ready.

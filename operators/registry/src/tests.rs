@@ -126,6 +126,7 @@ fn version_run() -> RunCase<ModelVersionRun> {
         server: Some(Arc::new(server())),
         model: Some(Arc::new(model().object)),
         gates: vec!["auc".into()],
+        verdict: None,
     };
     RunCase { related, ..RunCase::of(run) }
 }

@@ -93,5 +93,6 @@ fn container(object: &TrainingJob) -> TrainingContainer {
         env: spec.env.clone(),
         scratch: Some(spec.scratch.clone()),
         shared_memory: spec.shared_memory.clone(),
+        grace_period: spec.grace_period,
     }
 }

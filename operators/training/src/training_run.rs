@@ -10,6 +10,7 @@ use mlop_api::{
     MEDIA_TREE,
     common::Resources,
     dataset::ObjectStore,
+    duration::Span,
     labels,
     task::{Subject, Task, TrainWork, Work},
     training::{self, TrainingRun, TrainingRunSpec},
@@ -24,10 +25,11 @@ use mlop_core::{
 };
 use serde_json::Value;
 
-/// Time between SIGTERM and SIGKILL, for saving a checkpoint, in seconds.
-const GRACE_SECONDS: i64 = 60;
-
-/// Time between the agent's deadline and the pod's, in seconds. Images are pulled before the agent's time begins; after
+/// Time of the command between SIGTERM and SIGKILL, unless the run says otherwise.
+const GRACE: Span = Span::seconds(30);
+/// Longest time of the command between SIGTERM and SIGKILL, in seconds.
+const GRACE_SECONDS_MAX: u64 = 3_600;
+/// Least time between the agent's deadline and the pod's, in seconds. Images are pulled before the agent's time begins; after
 /// it the command saves a checkpoint, or the agent publishes the finished output.
 const DEADLINE_MARGIN_SECONDS: i64 = 900;
 
@@ -61,7 +63,7 @@ impl Run for TrainingRunRun {
             .container(user(run, attempt))
             .container(agent(observed, &stores))
             .execution(&run.spec.execution)
-            .grace(GRACE_SECONDS);
+            .grace(grace_seconds(run).cast_signed());
         let builder = stores.iter().fold(builder, |builder, store| builder.keys(store));
         let builder = match &run.spec.container.shared_memory {
             Some(size) => builder.scratch("shm", Some(size), true),
@@ -70,10 +72,20 @@ impl Run for TrainingRunRun {
         let mut pod = builder.build();
         if let Some(spec) = &mut pod.spec {
             spec.active_deadline_seconds =
-                spec.active_deadline_seconds.map(|deadline| deadline + DEADLINE_MARGIN_SECONDS);
+                spec.active_deadline_seconds.map(|deadline| deadline + deadline_margin(run));
         }
         Ok(pod)
     }
+}
+
+/// Time between SIGTERM and SIGKILL of the pod in seconds: after the command has saved a checkpoint, the agent uploads it.
+fn grace_seconds(run: &TrainingRun) -> u64 {
+    2 * run.spec.container.grace_period.unwrap_or(GRACE).as_secs().min(GRACE_SECONDS_MAX)
+}
+
+/// Time between the agent's deadline and the pod's, in seconds.
+fn deadline_margin(run: &TrainingRun) -> i64 {
+    DEADLINE_MARGIN_SECONDS.max(2 * grace_seconds(run).cast_signed())
 }
 
 fn work(observed: &Observed<TrainingRunRun>) -> Result<TrainWork, Blocked> {
@@ -85,7 +97,7 @@ fn work(observed: &Observed<TrainingRunRun>) -> Result<TrainWork, Blocked> {
         input_digest: lineage.input_digest.clone(),
         ancestors: lineage.ancestors.clone(),
         deadline_seconds: execution.deadline.map(|span| span.as_secs()),
-        grace_seconds: Some(GRACE_SECONDS.unsigned_abs()),
+        grace_seconds: Some(grace_seconds(&observed.object)),
     })
 }
 

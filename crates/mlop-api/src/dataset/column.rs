@@ -11,13 +11,15 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("!has(self.pattern) || self.type == 'string'", "pattern is for columns of type string"),
-    validation = ("!has(self.min) || self.type in ['int64', 'float64']", "min is for columns of type int64 or float64"),
-    validation = ("!has(self.max) || self.type in ['int64', 'float64']", "max is for columns of type int64 or float64"),
+    validation = ("!has(self.min) || self.type in ['int64', 'float64', 'decimal']", "min is for columns of type int64, float64 or decimal"),
+    validation = ("!has(self.max) || self.type in ['int64', 'float64', 'decimal']", "max is for columns of type int64, float64 or decimal"),
     validation = ("!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)", "min must not be greater than max"),
     validation = ("!has(self.formats) || self.type in ['timestamp', 'date']", "formats is for columns of type timestamp or date"),
     validation = ("has(self.trueValues) == has(self.falseValues)", "trueValues and falseValues go together"),
     validation = ("!has(self.trueValues) || self.type == 'bool'", "trueValues and falseValues are for columns of type bool"),
     validation = ("!has(self.zeroFraction) || self.type == 'int64'", "zeroFraction is for columns of type int64"),
+    validation = ("has(self.scale) == (self.type == 'decimal')", "columns of type decimal need scale, and no others have it"),
+    validation = ("!has(self.precision) || self.type == 'decimal' && self.scale <= self.precision", "precision is for columns of type decimal, and at least scale"),
     validation = ("!has(self.header) || !has(self.fromKey)", "a column has at most one of header and fromKey")
 )]
 pub struct Column {
@@ -35,6 +37,7 @@ pub struct Column {
     /// Type of its values, and the texts that are read. string: any text.
     /// int64: digits with an optional sign, -9223372036854775808 to 9223372036854775807.
     /// float64: decimal or exponent notation, finite.
+    /// decimal: decimal notation, exact: a value with more digits than precision and scale allow is rejected, never rounded. In SQL it is DECIMAL; features are CAST to DOUBLE.
     /// bool: true, True, TRUE, 1, false, False, FALSE, 0 (see trueValues).
     /// timestamp: `2026-03-01T10:00:00Z`; the T may be a space, the seconds and their fraction may be left out, the zone may be `Z`, `UTC`, `+02:00`, `+0200` or `+02`, and without a zone the time is UTC; a date alone is its midnight in UTC; years 0001 to 9999, cut to microseconds.
     /// date: `2026-03-01`, or a timestamp at midnight without a zone or in UTC.
@@ -69,11 +72,19 @@ pub struct Column {
     /// Read whole numbers with a fraction of zeros, as in 1950.0: what pandas writes for integers with missing values.
     #[serde(default, skip_serializing_if = "is_default")]
     pub zero_fraction: bool,
-    /// Least value (a decimal number), inclusive.
+    /// Digits behind the point of a column of type decimal: 2 for amounts of money in cents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 38))]
+    pub scale: Option<u8>,
+    /// Digits in all of a column of type decimal. Default: 38.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 38))]
+    pub precision: Option<u8>,
+    /// Least value, inclusive: a decimal number in quotes, as in min: "-10".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
     pub min: Option<String>,
-    /// Greatest value (a decimal number), inclusive.
+    /// Greatest value, inclusive: a decimal number in quotes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
     pub max: Option<String>,
@@ -109,6 +120,8 @@ impl Column {
             true_values: Vec::new(),
             false_values: Vec::new(),
             zero_fraction: false,
+            scale: None,
+            precision: None,
             min: None,
             max: None,
             pattern: None,
@@ -130,6 +143,7 @@ pub enum ColumnType {
     String,
     Int64,
     Float64,
+    Decimal,
     Bool,
     Timestamp,
     Date,

@@ -12,7 +12,7 @@ pub struct Rules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000_000_i64))]
     pub min_rows: Option<i64>,
-    /// Largest change of the number of rows against the version in use, as a share of its rows (a decimal number): "0.5" allows from half to one and a half times as many. Default: any.
+    /// Largest change of the number of rows against the version in use, as a share of its rows, a decimal number in quotes: "0.5" allows from half to one and a half times as many. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]+(\.[0-9]+)?$"))]
     pub max_row_change: Option<String>,

@@ -50,7 +50,11 @@ async fn read_once(store: &ObjectStoreHandle, digest: &Digest) -> Result<TreeSum
         Failure::terminal(Reason::InputCorrupt, format!("the manifest {} {what}", store.store().uri(&key)))
     };
     match store.size(&key).await? {
-        None => return Err(corrupt("does not exist: it was deleted or never written".to_owned())),
+        None => {
+            // An overloaded store may say so of an object that it has.
+            let missing = corrupt("does not exist: it was deleted or never written".to_owned());
+            return Err(Failure { retryable: true, ..missing });
+        }
         Some(bytes) if bytes > MANIFEST_BYTES_MAX => {
             return Err(corrupt(format!("has {bytes} bytes, more than {MANIFEST_BYTES_MAX}")));
         }

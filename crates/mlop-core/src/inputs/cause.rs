@@ -21,7 +21,8 @@ pub struct UpstreamFailure {
 pub(super) fn upstream_failure(from: &ObjectRef, object: &InputObject) -> Option<UpstreamFailure> {
     let cause = object.status.cause.clone()?;
     let here = format!("{} {}", from.kind, from.name);
-    let reported = [condition_type::UP_TO_DATE, condition_type::INPUTS_READY]
+    // A message that repeats another condition's is shortened: the first of these is whole.
+    let reported = [condition_type::READY, condition_type::INPUTS_READY, condition_type::UP_TO_DATE]
         .into_iter()
         .filter_map(|kind| condition::get(&object.status.conditions, kind))
         .find(|c| c.status != "True" && c.message.starts_with(&here))

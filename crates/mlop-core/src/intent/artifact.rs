@@ -53,6 +53,7 @@ impl<I: Intent> Draft<'_, I> {
         );
         self.status.artifact = Some(artifact);
         self.status.summary = output.summary;
+        self.status.notes = output.notes;
         self.status.metrics = output.metrics;
         self.status.registered = registered.or(output.registered);
         self.status.dead_letters.retain(|dead| dead.input_digest != lineage.input_digest);

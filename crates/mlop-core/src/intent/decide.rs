@@ -6,6 +6,7 @@ use super::{
     digest::{input_digest, is_run_of},
     gates::{is_accepted, judge},
     pin::{not_found, pinned_run},
+    request,
     step::{Findings, Publication, Step},
 };
 use crate::{
@@ -179,7 +180,7 @@ fn pause<I: Intent>(observed: &Observed<I>, inputs: &[ReadyInput], now: Timestam
         let message = "new inputs wait because spec.suspend is true".to_owned();
         return Some(Step::Paused { reason: Reason::Suspended, message, action: Action::AwaitChange });
     }
-    if flow.trigger().mode == TriggerMode::Manual && !is_run_requested(observed) {
+    if flow.trigger().mode == TriggerMode::Manual && request::open_request(observed).is_none() {
         let message = format!(
             "new inputs wait for the annotation {} (spec.trigger.mode is manual)",
             labels::RUN_REQUESTED_AT
@@ -197,14 +198,6 @@ fn pause<I: Intent>(observed: &Observed<I>, inputs: &[ReadyInput], now: Timestam
         crate::condition::whole_second(due)
     );
     Some(Step::Paused { reason: Reason::Stabilizing, message, action: Action::RequeueAt(due) })
-}
-
-/// Whether the user has requested a run that no run answers yet.
-fn is_run_requested<I: Intent>(observed: &Observed<I>) -> bool {
-    let Some(request) = observed.annotation(labels::RUN_REQUESTED_AT) else { return false };
-    let answers =
-        |run: &Arc<I::Run>| run.annotations().get(labels::RUN_REQUESTED_AT).is_some_and(|at| at == request);
-    !observed.runs.iter().any(answers)
 }
 
 /// Name of the run with this input digest.

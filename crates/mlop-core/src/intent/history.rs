@@ -11,6 +11,8 @@ use mlop_api::{
 const HISTORY_MAX: usize = 5;
 const DEAD_LETTERS_MAX: usize = 5;
 const VERDICTS_MAX: usize = 10;
+/// Longest message of a dead letter in bytes. The status of its run has the whole message.
+const DEAD_LETTER_BYTES_MAX: usize = 256;
 
 /// Adds `run` to the history.
 pub(super) fn remember<R: RunResource>(status: &mut IntentStatus, run: &R, outcome: Reason) {
@@ -62,7 +64,7 @@ pub(super) fn add_dead_letter<R: RunResource>(
         run: run.name_any(),
         input_digest,
         reason: reason.to_string(),
-        message: condition::truncated(message, condition::MESSAGE_BYTES_MAX),
+        message: condition::truncated(message, DEAD_LETTER_BYTES_MAX),
         attempts,
         at: failure.map_or_else(|| now.to_string(), |failure| failure.at.clone()),
     };

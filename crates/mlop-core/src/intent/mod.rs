@@ -121,6 +121,7 @@ mod observed;
 mod pin;
 mod plan;
 mod reconciler;
+mod request;
 mod retention;
 mod revision;
 mod status;

@@ -59,6 +59,7 @@ impl<'a, I: Intent> Draft<'a, I> {
             self.publish_late(late);
         }
         self.report_inputs(&step, &findings);
+        self.answer_request(&step);
         self.report_step(step, &findings);
         if has_late_result {
             // A new run's revision counts from its creation. The late result has a lower one and is published before.

@@ -24,6 +24,7 @@ impl<R: Run> Draft<'_, R> {
             self.status.budget_start = self.status.attempts;
             self.status.disruptions = 0;
             self.status.failure = None;
+            self.status.finished_at = None;
         }
         self.status.execution_digest = digest;
     }

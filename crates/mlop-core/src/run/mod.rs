@@ -137,6 +137,14 @@ pub trait Run: Send + Sync + 'static {
         Value::Null
     }
 
+    /// Whether the gates of its intent let its result be used, in words; none while they have not judged it.
+    fn verdict(_observed: &Observed<Self>) -> Option<(bool, String)>
+    where
+        Self: Sized,
+    {
+        None
+    }
+
     /// The pod of attempt `subject.attempt`. `meta` has its name, owner and labels.
     ///
     /// # Errors

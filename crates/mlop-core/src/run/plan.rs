@@ -26,7 +26,9 @@ pub fn plan<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
     }
     let mut draft = Draft::new(observed, now);
     if condition::is_true(&draft.status.conditions, condition_type::SUCCEEDED) {
-        return draft.prune();
+        draft.report_verdict();
+        let status = Some(draft.status.clone()).filter(|status| Some(status) != observed.object.status());
+        return Plan { status, ..draft.prune() };
     }
     draft.status.observed_generation = Some(draft.generation());
     draft.renew_budget();
@@ -182,6 +184,21 @@ impl<'a, R: Run> Draft<'a, R> {
         let message = format!("attempt {} is running", self.next_attempt());
         self.set_open(Reason::Running, &message);
         Plan::report(self.status)
+    }
+
+    /// Reports that the gates refuse the result, or no longer do. A result that they have never refused needs no word.
+    fn report_verdict(&mut self) {
+        let refused = condition::is_false(&self.status.conditions, condition_type::ACCEPTED);
+        let Some((passed, message)) = R::verdict(self.observed).filter(|(passed, _)| refused == *passed)
+        else {
+            return;
+        };
+        let (status, reason) = if passed {
+            (ConditionStatus::True, Reason::Succeeded)
+        } else {
+            (ConditionStatus::False, Reason::GateFailed)
+        };
+        self.conditions().set(condition_type::ACCEPTED, status, reason, &message);
     }
 
     fn report_blocked(mut self, blocked: &Blocked) -> Plan<RunStatus> {

@@ -37,6 +37,7 @@ impl<R: Run> Draft<'_, R> {
             schema_digest: result.schema_digest,
             metrics: result.metrics,
             summary: result.summary,
+            notes: result.notes,
             registered: result.registered,
             activated: result.activated,
             digest,

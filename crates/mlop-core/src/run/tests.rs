@@ -5,7 +5,7 @@
 use super::{Observed, Run};
 use crate::{
     Blocked,
-    condition::{ConditionStatus, Conditions},
+    condition::{self, ConditionStatus, Conditions},
     plan::Action,
     testing::{self, ForecastRun, ForecastRunSpec, NOW, RunCase, Situation, at, check, time},
 };
@@ -38,6 +38,11 @@ impl<const JOB: bool> Run for Runs<JOB> {
         }
         observed.all_stores()?;
         Ok(Pod { metadata, ..Default::default() })
+    }
+
+    fn verdict(observed: &Observed<Self>) -> Option<(bool, String)> {
+        let verdict = observed.object.labels().get("verdict")?;
+        Some((verdict == "passed", verdict.clone()))
     }
 }
 
@@ -341,4 +346,27 @@ fn run_is_cached_without_its_work_after_success() {
         super::project(&mut run);
         assert_eq!(run.spec.content.method, want, "{succeeded:?}");
     }
+}
+
+#[test]
+fn verdict_shows_once_the_gates_have_refused_the_result() {
+    let done = || run().reconciled().pod(testing::terminated(&success(), NOW)).reconciled();
+    let judged = |mut case: Case<false>, verdict: &str| {
+        case.object.labels_mut().insert("verdict".into(), verdict.into());
+        case
+    };
+    let accepted = |case: Case<false>| {
+        let conditions = case.plan().status?.conditions;
+        let accepted = condition::get(&conditions, condition_type::ACCEPTED)?;
+        Some(format!("{} {}", accepted.status, accepted.reason))
+    };
+    let refused = || judged(done(), "refused").reconciled();
+    assert_eq!(accepted(done()), None, "not judged");
+    assert_eq!(accepted(judged(done(), "passed")), None, "never refused");
+    assert_eq!(accepted(judged(done(), "refused")).as_deref(), Some("False GateFailed"));
+    assert_eq!(
+        accepted(judged(refused(), "passed")).as_deref(),
+        Some("True Succeeded"),
+        "the gates were relaxed"
+    );
 }

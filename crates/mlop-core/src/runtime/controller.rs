@@ -2,6 +2,7 @@
 
 use crate::{
     condition::Conditions,
+    headline,
     plan::{Action, Plan},
     resource::{ApiKind, Cached},
     runtime::{
@@ -157,12 +158,8 @@ impl<R: Reconciler> Controller<R> {
         };
         let observed = self.reconciler.observe(&self.cx, Arc::clone(&object)).await?;
         let mut plan = R::plan(&observed, self.cx.now());
-        if plan.status.is_none() {
-            plan.status = recovered::<R>(&object, self.cx.now());
-        }
-        if plan.status.as_ref() == object.status() {
-            plan.status = None;
-        }
+        let planned = plan.status.take().or_else(|| recovered::<R>(&object, self.cx.now()));
+        plan.status = self.presented(&object, planned);
         let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
         execute(&self.cx, &subject, &plan).await?;
         for event in &plan.events {
@@ -171,6 +168,18 @@ impl<R: Reconciler> Controller<R> {
             self.cx.metrics.events.get_or_create(&labels).inc();
         }
         Ok(plan.action)
+    }
+
+    /// The status to write, as its readers see it; none if it is written already.
+    fn presented(&self, object: &R::Resource, planned: Option<R::Status>) -> Option<R::Status> {
+        let mut status = planned.or_else(|| object.status().cloned())?;
+        let label = format!("{} {}", self.kind.kind, object.meta().name.as_deref().unwrap_or_default());
+        headline::present(&label, &mut status);
+        if Some(&status) == object.status() {
+            return None;
+        }
+        headline::date(status.conditions_mut(), self.cx.now());
+        Some(status)
     }
 
     async fn schedule(&self, key: &Key, began: Instant, outcome: Result<Action, Error>) {
@@ -244,9 +253,7 @@ impl<R: Reconciler> Controller<R> {
         let mut status = before.clone();
         let generation = object.meta().generation.unwrap_or_default();
         overlay(status.conditions_mut(), generation, self.cx.now(), reason, stalled, &error.to_string());
-        if &status == before {
-            return;
-        }
+        let Some(status) = self.presented(&object, Some(status)) else { return };
         let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
         if let Err(error) = report(&self.cx, &subject, &status, Guard::ResourceVersion).await {
             tracing::warn!(object = %key, %error, "cannot report the failure");

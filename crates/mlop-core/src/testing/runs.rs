@@ -28,6 +28,7 @@ pub fn finish<R: RunResource>(run: &mut R, summary: &str, second: i64) {
         schema_digest: None,
         metrics: Vec::new(),
         summary: Some(summary.to_owned()),
+        notes: Vec::new(),
         registered: None,
         activated: None,
     });

@@ -1,6 +1,7 @@
 //! The rules for the values of a column.
 
 use super::{
+    decimal::Digits,
     numbers::Numbers,
     reader::{Flaw, Given},
     reading::Reading,
@@ -23,6 +24,8 @@ const EXAMPLE_BYTES_MAX: usize = 80;
 pub struct Rule {
     pub name: String,
     pub kind: ColumnType,
+    /// Digits of a column of type decimal.
+    pub digits: Digits,
     pub nullable: bool,
     /// Its values appear in no message and no statistics.
     pub is_sensitive: bool,
@@ -116,19 +119,30 @@ struct Bound {
     /// The greatest integer that is not above it.
     floor: i128,
     number: f64,
+    /// The greatest decimal number of the column that is not above it and the least that is not below it, in units of
+    /// the last digit.
+    units: (i128, i128),
 }
 
 impl Bound {
-    fn new(text: &str) -> Option<Self> {
+    fn new(text: &str, digits: Digits) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-        let integer: i128 = whole.parse().ok()?;
-        let (broken, negative) = (fraction.bytes().any(|digit| digit != b'0'), whole.starts_with('-'));
-        Some(Self {
-            ceiling: integer + i128::from(broken && !negative),
-            floor: integer - i128::from(broken && negative),
-            number: text.parse().ok()?,
-        })
+        let (floor, ceiling) = around(whole, "", fraction)?;
+        let scale = usize::from(digits.scale);
+        let (kept, rest) = fraction.split_at_checked(scale).unwrap_or((fraction, ""));
+        // What does not fit is beyond all values.
+        let beyond = if whole.starts_with('-') { (i128::MIN, i128::MIN) } else { (i128::MAX, i128::MAX) };
+        let units = around(whole, &format!("{kept:0<scale$}"), rest).unwrap_or(beyond);
+        Some(Self { ceiling, floor, number: text.parse().ok()?, units })
     }
+}
+
+/// The greatest integer that is not above `whole` and `kept` written together, with the digits `rest` behind the point,
+/// and the least that is not below it.
+fn around(whole: &str, kept: &str, rest: &str) -> Option<(i128, i128)> {
+    let integer: i128 = format!("{whole}{kept}").parse().ok()?;
+    let (broken, negative) = (rest.bytes().any(|digit| digit != b'0'), whole.starts_with('-'));
+    Some((integer - i128::from(broken && negative), integer + i128::from(broken && !negative)))
 }
 
 impl Rule {
@@ -140,11 +154,12 @@ impl Rule {
         let invalid = |field: &str, what: String| {
             Failure::terminal(Reason::InvalidSpec, format!("columns[{}].{field}: {what}", column.name))
         };
+        let digits = Digits::of(column);
         let bound = |field: &str, text: &Option<String>| match text {
             None => Ok(None),
-            Some(text) => {
-                Bound::new(text).map(Some).ok_or_else(|| invalid(field, format!("{text:?} is no number")))
-            }
+            Some(text) => Bound::new(text, digits)
+                .map(Some)
+                .ok_or_else(|| invalid(field, format!("{text:?} is no number"))),
         };
         let pattern =
             column.pattern.as_ref().map(|pattern| Regex::new(&format!(r"\A(?:{pattern})\z"))).transpose();
@@ -154,6 +169,7 @@ impl Rule {
         Ok(Self {
             name: column.name.clone(),
             kind: column.kind,
+            digits,
             nullable: column.nullable,
             is_sensitive: column.sensitive,
             from_key: from_key.map_err(|what| invalid("fromKey", what))?,
@@ -218,7 +234,11 @@ impl Rule {
             return None;
         }
         let text = shown(cell);
-        let remedy = (breach == Breach::Type).then(|| self.reading.remedy(&text)).flatten();
+        let remedy = match breach {
+            Breach::Type => self.reading.remedy(&text),
+            Breach::Null => Some("nullTokens makes it a missing value"),
+            _ => None,
+        };
         let remedy = remedy.map(|remedy| format!(": {remedy}")).unwrap_or_default();
         Some(format!("{:?}{remedy}", text::cut(&text, EXAMPLE_BYTES_MAX)))
     }
@@ -237,6 +257,10 @@ impl Rule {
             Value::Float(value) => (
                 self.min.is_some_and(|min| value < min.number),
                 self.max.is_some_and(|max| value > max.number),
+            ),
+            Value::Decimal(value) => (
+                self.min.is_some_and(|min| value.units < min.units.1),
+                self.max.is_some_and(|max| value.units > max.units.0),
             ),
             _ => (false, false),
         };

@@ -80,8 +80,8 @@ struct Record<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub rejected: u64,
-    /// The rules that rejected most rows, with examples, if there are any.
-    pub reasons: Option<String>,
+    /// The rules that rejected most rows, with examples, the worst first.
+    pub reasons: Vec<String>,
 }
 
 impl Quarantine {
@@ -181,7 +181,7 @@ impl Quarantine {
     ) -> Result<Verdict, Failure> {
         let Self { max_ratio, path, file, total, rejected, tallies, .. } = self;
         if rejected == 0 {
-            return Ok(Verdict { rejected, reasons: None });
+            return Ok(Verdict { rejected, reasons: Vec::new() });
         }
         file.finish().and_then(|mut file| file.flush()).map_err(|error| unwritable(&error))?;
         let uri = upload(&path)?;
@@ -190,11 +190,12 @@ impl Quarantine {
         let budget = Budget { total, rejected, max_ratio };
         if let Some(message) = budget.exceeded().or_else(|| columns_exceeded(&tallies, columns, total)) {
             // The uri is what remains useful of a message that is too long.
-            let (message, end) = (format!("{message}: {reasons}"), format!(". All are in {uri}"));
+            let (message, end) =
+                (format!("{message}: {}", reasons.join("; ")), format!(". All are in {uri}"));
             let cut = text::cut(&message, MESSAGE_BYTES_MAX.saturating_sub(end.len()));
             return Err(Failure::terminal(Reason::QuarantineBudgetExceeded, format!("{cut}{end}")));
         }
-        Ok(Verdict { rejected, reasons: Some(reasons) })
+        Ok(Verdict { rejected, reasons })
     }
 }
 
@@ -236,7 +237,7 @@ fn columns_exceeded(
 }
 
 /// The rules that rejected most rows, with examples.
-fn worst(tallies: &BTreeMap<(Option<usize>, Breach), Tally>, columns: &[Column]) -> String {
+fn worst(tallies: &BTreeMap<(Option<usize>, Breach), Tally>, columns: &[Column]) -> Vec<String> {
     let mut worst: Vec<_> = tallies.iter().collect();
     worst.sort_by_key(|(_, tally)| std::cmp::Reverse(tally.rows));
     let shown = worst.iter().take(RULES_SHOWN).map(|((column, breach), tally)| {
@@ -250,11 +251,12 @@ fn worst(tallies: &BTreeMap<(Option<usize>, Breach), Tally>, columns: &[Column])
             None => format!("{rows} {} ({examples}){}", whole_row(*breach), hint(*breach)),
         }
     });
-    let shown: Vec<_> = shown.collect();
+    let mut shown: Vec<_> = shown.collect();
     let more = worst.len() - shown.len();
-    let more =
-        if more > 0 { format!("; and {} more", text::count(more as u64, "rule")) } else { String::new() };
-    shown.join("; ") + &more
+    if more > 0 {
+        shown.push(format!("and {} more", text::count(more as u64, "rule")));
+    }
+    shown
 }
 
 /// The rule as the spec has it.

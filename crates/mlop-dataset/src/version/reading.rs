@@ -2,6 +2,7 @@
 
 use super::{
     civil,
+    decimal::{Digits, PRECISION_MAX},
     numbers::Numbers,
     time_format::{TimeFormat, midnight},
     value::Value,
@@ -20,6 +21,7 @@ pub struct Reading {
     false_values: Vec<String>,
     formats: Vec<TimeFormat>,
     numbers: Numbers,
+    digits: Digits,
 }
 
 impl Reading {
@@ -37,6 +39,7 @@ impl Reading {
             false_values: column.false_values.clone(),
             formats: if formats.is_empty() { vec![TimeFormat::Default] } else { formats },
             numbers,
+            digits: Digits::of(column),
         })
     }
 
@@ -52,6 +55,7 @@ impl Reading {
                 .ok()
                 .filter(|number: &f64| number.is_finite())
                 .map(Value::Float),
+            ColumnType::Decimal => self.digits.read(&self.numbers.plain(text)?).map(Value::Decimal),
             ColumnType::Bool => self.bool(text).map(Value::Bool),
             ColumnType::Timestamp => {
                 self.formats.iter().find_map(|format| format.timestamp(text)).map(Value::Timestamp)
@@ -70,6 +74,7 @@ impl Reading {
             (ColumnType::Float64, Value::Int(value)) => {
                 (-EXACT_MAX..=EXACT_MAX).contains(&value).then_some(Value::Float(value as f64))
             }
+            (ColumnType::Decimal, Value::Int(value)) => self.digits.integer(value).map(Value::Decimal),
             (ColumnType::Float64, Value::Float(number)) => number.is_finite().then_some(value),
             (ColumnType::Timestamp, Value::Date(days)) => civil::micros(days, 0).map(Value::Timestamp),
             (ColumnType::Date, Value::Timestamp(micros)) => midnight(micros).map(Value::Date),
@@ -111,6 +116,7 @@ impl Reading {
             ColumnType::String => "any text",
             ColumnType::Int64 => "digits with an optional sign, up to 64 bits",
             ColumnType::Float64 => "finite decimal numbers",
+            ColumnType::Decimal => "decimal numbers with no more digits than precision and scale",
             ColumnType::Bool => "true, True, TRUE, 1, false, False, FALSE, 0, or trueValues and falseValues",
             ColumnType::Timestamp => {
                 "2026-03-01T10:00:00Z and the like (kubectl explain dataset.spec.columns.type), or formats"
@@ -126,8 +132,13 @@ impl Reading {
             ColumnType::Int64 if Self { zero_fraction: true, ..self.clone() }.text(text).is_some() => {
                 Some("set zeroFraction to read it as a whole number")
             }
-            ColumnType::Int64 if is_number(text) => Some("use type float64"),
-            ColumnType::Int64 | ColumnType::Float64
+            ColumnType::Int64 | ColumnType::Decimal if is_number(text) => Some("use type float64"),
+            ColumnType::Decimal
+                if Digits { precision: PRECISION_MAX, scale: PRECISION_MAX / 2 }.read(text).is_some() =>
+            {
+                Some("raise scale or precision")
+            }
+            ColumnType::Int64 | ColumnType::Float64 | ColumnType::Decimal
                 if is_number(&text.replace('.', "").replace(',', ".")) =>
             {
                 Some("set source.format.csv.decimalSeparator and thousandsSeparator")

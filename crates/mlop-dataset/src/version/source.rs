@@ -17,7 +17,7 @@ pub type Body = Box<dyn BufRead + Send>;
 /// Opens `object` if it is still in its listed state.
 ///
 /// # Errors
-/// [`Reason::SourceChanged`], retryable, when the object is in another state or gone.
+/// [`Reason::SourceChanged`] when the object is in another state, or, retryable, when the store does not find it.
 pub fn open(source: &ObjectStoreHandle, object: &Object, runtime: &Handle) -> Result<Body, Failure> {
     let stream = runtime.block_on(source.read_unchanged(&object.key, &object.etag))?;
     Ok(Box::new(Chunks { stream, chunk: Bytes::new(), runtime: runtime.clone() }))

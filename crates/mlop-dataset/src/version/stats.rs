@@ -91,6 +91,7 @@ fn number(value: Value) -> Option<f64> {
     match value {
         Value::Int(value) => Some(value as f64),
         Value::Float(value) => Some(value),
+        Value::Decimal(value) => Some(value.to_f64()),
         _ => None,
     }
 }
@@ -100,6 +101,7 @@ fn less(a: Value, b: Value) -> bool {
     match (a, b) {
         (Value::Int(a), Value::Int(b)) | (Value::Timestamp(a), Value::Timestamp(b)) => a < b,
         (Value::Float(a), Value::Float(b)) => a < b,
+        (Value::Decimal(a), Value::Decimal(b)) => a.units < b.units,
         (Value::Bool(a), Value::Bool(b)) => !a & b,
         (Value::Date(a), Value::Date(b)) => a < b,
         _ => false,

@@ -10,8 +10,8 @@ use super::{
 };
 use arrow::{
     array::{
-        ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, RecordBatch, StringBuilder,
-        TimestampMicrosecondBuilder,
+        ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder,
+        RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
     },
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
 };
@@ -94,10 +94,10 @@ impl Writer {
         output: ObjectStoreHandle,
         runtime: Handle,
     ) -> Result<Self, Failure> {
-        let fields = rules.iter().map(|rule| Field::new(&rule.name, data_type(rule.kind), rule.nullable));
+        let fields = rules.iter().map(|rule| Field::new(&rule.name, data_type(rule), rule.nullable));
         Ok(Self {
             schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
-            columns: rules.iter().map(|rule| Builder::new(rule.kind)).collect(),
+            columns: rules.iter().map(Builder::new).collect(),
             batch: Extent::default(),
             group: Extent::default(),
             part_bytes: PART_BYTES,
@@ -193,11 +193,12 @@ fn unwritable(error: &dyn Display) -> Failure {
     Failure::transient(Reason::WorkerFailed, format!("writing Parquet to the scratch disk: {error}"))
 }
 
-fn data_type(kind: ColumnType) -> DataType {
-    match kind {
+fn data_type(rule: &Rule) -> DataType {
+    match rule.kind {
         ColumnType::String => DataType::Utf8,
         ColumnType::Int64 => DataType::Int64,
         ColumnType::Float64 => DataType::Float64,
+        ColumnType::Decimal => DataType::Decimal128(rule.digits.precision, rule.digits.scale.cast_signed()),
         ColumnType::Bool => DataType::Boolean,
         ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         ColumnType::Date => DataType::Date32,
@@ -208,7 +209,10 @@ fn data_type(kind: ColumnType) -> DataType {
 pub fn schema(rules: &[Rule]) -> Vec<ColumnSchema> {
     let column = |rule: &Rule| ColumnSchema {
         name: rule.name.clone(),
-        kind: type_name(rule.kind).to_owned(),
+        kind: match rule.kind {
+            ColumnType::Decimal => format!("decimal({},{})", rule.digits.precision, rule.digits.scale),
+            kind => type_name(kind).to_owned(),
+        },
         nullable: rule.nullable,
     };
     rules.iter().map(column).collect()
@@ -219,20 +223,22 @@ enum Builder {
     Text(StringBuilder),
     Int(Int64Builder),
     Float(Float64Builder),
+    Decimal(Decimal128Builder),
     Bool(BooleanBuilder),
     Timestamp(TimestampMicrosecondBuilder),
     Date(Date32Builder),
 }
 
 impl Builder {
-    fn new(kind: ColumnType) -> Self {
-        match kind {
+    fn new(rule: &Rule) -> Self {
+        match rule.kind {
             ColumnType::String => Self::Text(StringBuilder::new()),
             ColumnType::Int64 => Self::Int(Int64Builder::new()),
             ColumnType::Float64 => Self::Float(Float64Builder::new()),
+            ColumnType::Decimal => Self::Decimal(Decimal128Builder::new().with_data_type(data_type(rule))),
             ColumnType::Bool => Self::Bool(BooleanBuilder::new()),
             ColumnType::Timestamp => {
-                Self::Timestamp(TimestampMicrosecondBuilder::new().with_data_type(data_type(kind)))
+                Self::Timestamp(TimestampMicrosecondBuilder::new().with_data_type(data_type(rule)))
             }
             ColumnType::Date => Self::Date(Date32Builder::new()),
         }
@@ -246,6 +252,8 @@ impl Builder {
             (Self::Int(builder), _) => builder.append_null(),
             (Self::Float(builder), Some(Value::Float(value))) => builder.append_value(value),
             (Self::Float(builder), _) => builder.append_null(),
+            (Self::Decimal(builder), Some(Value::Decimal(value))) => builder.append_value(value.units),
+            (Self::Decimal(builder), _) => builder.append_null(),
             (Self::Bool(builder), Some(Value::Bool(value))) => builder.append_value(value),
             (Self::Bool(builder), _) => builder.append_null(),
             (Self::Timestamp(builder), Some(Value::Timestamp(value))) => builder.append_value(value),
@@ -260,6 +268,7 @@ impl Builder {
             Self::Text(builder) => Arc::new(builder.finish()),
             Self::Int(builder) => Arc::new(builder.finish()),
             Self::Float(builder) => Arc::new(builder.finish()),
+            Self::Decimal(builder) => Arc::new(builder.finish()),
             Self::Bool(builder) => Arc::new(builder.finish()),
             Self::Timestamp(builder) => Arc::new(builder.finish()),
             Self::Date(builder) => Arc::new(builder.finish()),

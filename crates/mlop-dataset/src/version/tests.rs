@@ -74,8 +74,11 @@ impl World {
         self.work.content.format.csv.get_or_insert_default()
     }
 
+    /// The summary and the notes.
     async fn summary(&self) -> String {
-        self.version().await.unwrap().summary.unwrap()
+        let result = self.version().await.unwrap();
+        let told: Vec<_> = result.summary.into_iter().chain(result.notes).collect();
+        told.join("; ")
     }
 
     async fn version(&self) -> Result<ResultDocument, Failure> {
@@ -226,7 +229,7 @@ async fn version_refuses_an_object_that_changed_after_the_scan() {
     assert!(world.version().await.unwrap_err().retryable, "gone");
     world.source.create("b.csv", "a\n3\n").await.unwrap();
     let failure = world.version().await.unwrap_err();
-    assert_eq!((failure.reason, failure.retryable), (Reason::SourceChanged, true));
+    assert_eq!((failure.reason, failure.retryable), (Reason::SourceChanged, false));
     assert!(failure.message.contains("b.csv"), "{}", failure.message);
 }
 
@@ -255,7 +258,7 @@ async fn rejected_rows_within_the_budget_are_set_aside() {
     world.work.content.unique = vec!["a".into()];
     world.work.content.quarantine.max_ratio = "0.9".into();
     assert_eq!(world.table().await.1, ["1|x"]);
-    assert!(world.summary().await.starts_with("1 row, 6 rejected: "));
+    assert!(world.summary().await.starts_with("1 row, 6 rejected; rejected "));
     let rejects = world.rejects().await;
     let rejects: Vec<_> = rejects
         .iter()

@@ -57,6 +57,10 @@ impl Unique {
                     hash.update((text.len() as u64).to_le_bytes());
                     hash.update(text);
                 }
+                Some(Value::Decimal(value)) => {
+                    hash.update([3]);
+                    hash.update(value.units.to_le_bytes());
+                }
                 Some(value) => {
                     hash.update([2]);
                     hash.update(fixed(value));
@@ -78,13 +82,16 @@ fn insert_sorted(bucket: &mut Vec<u128>, key: u128) -> bool {
     true
 }
 
-/// Eight bytes that are equal for equal values of one column.
+/// Eight bytes that are equal for equal values of one column. Only decimal numbers that differ may share them.
 pub fn fixed(value: Value) -> [u8; 8] {
     match value {
         Value::Text => [0; 8],
         Value::Int(value) | Value::Timestamp(value) => value.to_le_bytes(),
         // -0.0 equals 0.0.
         Value::Float(value) => (value + 0.0).to_le_bytes(),
+        Value::Decimal(value) => {
+            ((value.units >> 64) ^ value.units).to_le_bytes().first_chunk().copied().unwrap_or_default()
+        }
         Value::Bool(value) => u64::from(value).to_le_bytes(),
         Value::Date(value) => i64::from(value).to_le_bytes(),
     }

@@ -1,6 +1,6 @@
 //! Values of a table, and their texts for people.
 
-use super::civil;
+use super::{civil, decimal::Decimal};
 use mlop_api::dataset::ColumnType;
 
 /// A value. A text stays in its row.
@@ -9,6 +9,7 @@ pub enum Value {
     Text,
     Int(i64),
     Float(f64),
+    Decimal(Decimal),
     Bool(bool),
     /// Microseconds since 1970 in UTC, of the years 1 to 9999.
     Timestamp(i64),
@@ -22,6 +23,7 @@ pub fn display(value: Value) -> String {
         Value::Text => String::new(),
         Value::Int(value) => value.to_string(),
         Value::Float(value) => format!("{value:?}"),
+        Value::Decimal(value) => value.to_string(),
         Value::Bool(value) => value.to_string(),
         Value::Timestamp(micros) => civil::display_timestamp(micros),
         Value::Date(days) => civil::display_date(days),
@@ -34,6 +36,7 @@ pub const fn type_name(kind: ColumnType) -> &'static str {
         ColumnType::String => "string",
         ColumnType::Int64 => "int64",
         ColumnType::Float64 => "float64",
+        ColumnType::Decimal => "decimal",
         ColumnType::Bool => "bool",
         ColumnType::Timestamp => "timestamp",
         ColumnType::Date => "date",

@@ -343,6 +343,50 @@ fn wrong_pin_lists_the_runs_that_can_be_pinned() {
 }
 
 #[test]
+fn request_that_finds_nothing_to_do_is_answered_once() {
+    let asked = |case: Case| case.manual().annotated(labels::RUN_REQUESTED_AT, "1");
+    let published = || intent("delay").input(ready("flights")).its_run(succeeded).reconciled();
+    let rows: [(&str, Case, Option<&str>); 6] = [
+        (
+            "everything is up to date",
+            asked(published()),
+            Some("is the result for these inputs; change the spec"),
+        ),
+        ("it was answered", asked(published()).reconciled(), None),
+        (
+            "newer inputs came after the answer",
+            asked(published()).reconciled().input(version("flights", 2, 10)),
+            None,
+        ),
+        ("a run starts", asked(intent("delay").input(ready("flights"))), None),
+        (
+            "the run has failed",
+            asked(intent("delay").input(ready("flights")).its_run(dead)),
+            Some("retry-requested-at"),
+        ),
+        (
+            "the gates refuse the result",
+            asked(
+                intent("delay").input(ready("flights")).with(|spec| spec.gate = Some(9)).its_run(succeeded),
+            ),
+            Some("the gates refuse"),
+        ),
+    ];
+    for (situation, case, answer) in rows {
+        let plan = case.plan();
+        let answers: Vec<_> =
+            plan.events.iter().filter(|event| event.message.contains("nothing to do")).collect();
+        assert_eq!(answers.len(), usize::from(answer.is_some()), "{situation}");
+        assert!(
+            answers.iter().all(|event| event.message.contains(answer.unwrap())),
+            "{situation}: {answers:?}"
+        );
+    }
+    let late = asked(published()).reconciled().input(version("flights", 2, 10));
+    assert!(late.plan().creates.is_empty(), "an answered request starts no run later");
+}
+
+#[test]
 fn gate_decides_whether_a_result_is_used() {
     let gated = |score| {
         intent("delay").input(ready("flights")).with(|spec| spec.gate = Some(5)).its_run(scored(score))

@@ -4,6 +4,7 @@ use super::server::{Server, accept, context, forecast, refuse};
 use crate::{
     Action, Cache, Error, Key, Plan, Reconciler,
     condition::{ConditionStatus, Conditions},
+    headline,
     runtime::{context::Context, controller::Controller, workqueue::Workqueue},
     testing::{Forecast, NOW, NS, at},
 };
@@ -56,6 +57,7 @@ impl Reconciler for Script {
 fn ready() -> IntentStatus {
     let mut status = IntentStatus::default();
     Conditions::new(&mut status.conditions, 1, at(NOW)).set(READY, ConditionStatus::True, Reason::Ready, "");
+    headline::present("Forecast a", &mut status);
     status
 }
 
@@ -82,6 +84,14 @@ async fn status_is_written_only_when_it_differs() {
     let other = IntentStatus { summary: Some("other".to_owned()), ..ready() };
     let (_, server) = reconciles(object, vec![Ok(Plan::report(other))]).await;
     assert_eq!(server.methods(), ["PATCH"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_without_its_headline_is_completed() {
+    let status = IntentStatus { headline: None, ..ready() };
+    let object = Forecast { status: Some(status), ..forecast() };
+    let (_, server) = reconciles(object, vec![Ok(Plan::idle())]).await;
+    assert_eq!(server.sent()[0].body["status"]["headline"]["reason"], "Ready");
 }
 
 #[tokio::test(start_paused = true)]

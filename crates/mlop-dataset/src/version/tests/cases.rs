@@ -72,7 +72,13 @@ async fn b03_na_is_a_country_where_its_column_says_so() {
     let mut world = of("b03.csv", case!("b03.csv"), columns, "0").await;
     world.csv().null_tokens = vec!["NA".into(), String::new()];
     world
-        .fails(Reason::QuarantineBudgetExceeded, &["country: 1 row against nullable false", "b03.csv:2"])
+        .fails(
+            Reason::QuarantineBudgetExceeded,
+            &[
+                "country: 1 row against nullable false",
+                "\"NA\": nullTokens makes it a missing value (b03.csv:2",
+            ],
+        )
         .await;
     world.work.content.columns[0].ignore_null_tokens = true;
     assert_eq!(world.table().await.1, ["NA|Windhoek|10", "NO|Oslo|", "NA|Walvis Bay|7"]);
@@ -91,9 +97,9 @@ async fn b04_whole_numbers_with_a_fraction_and_booleans_of_postgres() {
     assert_eq!(world.table().await.1, ["1|2|true|1.0", "2||false|2.0", "3|0|true|3.0"]);
     let world = of("b04-one.csv", case!("b04-one.csv"), columns, "0.01").await;
     let summary = world.summary().await;
-    assert!(
-        summary.starts_with("199 rows, 1 rejected: children: 1 row against type int64, for example \"2.0\"")
-    );
+    assert!(summary.starts_with(
+        "199 rows, 1 rejected; rejected children: 1 row against type int64, for example \"2.0\""
+    ));
     assert!(summary.contains("(b04-one.csv:"), "{summary}");
 }
 
@@ -120,7 +126,7 @@ async fn b05_delimiters_at_the_ends_of_lines() {
 #[tokio::test]
 async fn b06_text_that_is_not_utf_8() {
     let mut world = of("a.csv", case!("b06a-latin1.csv"), cities(), "0.9").await;
-    assert!(world.summary().await.starts_with("1 row, 2 rejected: 2 rows that are not UTF-8"));
+    assert!(world.summary().await.starts_with("1 row, 2 rejected; rejected 2 rows that are not UTF-8"));
     assert_eq!(world.rejects().await[0]["raw"], "2,Troms\u{fffd},20");
     world.csv().encoding = "latin1".into();
     assert_eq!(world.table().await.1[1], "2|Tromsø|20");

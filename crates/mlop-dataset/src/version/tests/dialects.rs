@@ -171,7 +171,7 @@ async fn one_bad_value_of_a_sparse_column_is_a_bad_row() {
     let summary = world.summary().await;
     assert_eq!(
         summary,
-        "1,000 rows, 1 rejected: b: 1 row against type int64, for example \"x\" (x.csv:1002)"
+        "1,000 rows, 1 rejected; rejected b: 1 row against type int64, for example \"x\" (x.csv:1002)"
     );
 }
 
@@ -187,4 +187,20 @@ async fn rejected_rows_are_set_aside_byte_for_byte() {
     assert_eq!(rejects[0]["raw"], " \"x\"y,\"1\"");
     assert_eq!(rejects[1]["rawHex"], "fffe2c32");
     assert_eq!((&rejects[2]["raw"], &rejects[2]["rule"]), (&"1,\"q\n".into(), &"quotes".into()));
+}
+
+#[tokio::test]
+async fn decimal_column_holds_its_digits_exactly() {
+    let price = Column { scale: Some(2), precision: Some(6), ..column("price", ColumnType::Decimal) };
+    let price = || Column { min: Some("-0.5".into()), max: Some("1000.005".into()), ..price.clone() };
+    let csv = b"price\n0.10\n-.5\n1000\n1e2\n0.005\n1000.01\n-0.51\n12345.67\n";
+    let mut world = world(&[("x.csv", csv)], vec![price()]).await;
+    world.work.content.quarantine.max_ratio = "1".into();
+    let (manifest, rows) = world.table().await;
+    assert_eq!(rows, ["0.10", "-0.50", "1000.00"]);
+    assert_eq!(manifest.schema[0].kind, "decimal(6,2)");
+    assert_eq!(manifest.columns[0].max.as_deref(), Some("1000.00"));
+    let summary = world.summary().await;
+    let typed = "price: 3 rows against type decimal, for example \"1e2\": use type float64";
+    assert!(summary.contains(typed), "{summary}");
 }

@@ -1,0 +1,89 @@
+//! The part of a status that code for all kinds reads and writes.
+
+use super::{ConnectionStatus, DeploymentStatus, IntentStatus, RunStatus};
+use crate::{contract::Cause, headline::Headline, kinds::Class};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// A status with conditions.
+pub trait Conditioned {
+    /// Class of the kinds that have such a status.
+    const CLASS: Class;
+
+    fn conditions(&self) -> &[Condition];
+    fn conditions_mut(&mut self) -> &mut Vec<Condition>;
+    fn headline_mut(&mut self) -> &mut Option<Headline>;
+
+    /// Where a problem began, here or upstream.
+    fn cause(&self) -> Option<&Cause> {
+        None
+    }
+
+    /// What is worth knowing of the result although it may be used.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
+}
+
+impl Conditioned for ConnectionStatus {
+    const CLASS: Class = Class::Connection;
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+    fn headline_mut(&mut self) -> &mut Option<Headline> {
+        &mut self.headline
+    }
+}
+
+impl Conditioned for IntentStatus {
+    const CLASS: Class = Class::Intent;
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+    fn headline_mut(&mut self) -> &mut Option<Headline> {
+        &mut self.headline
+    }
+    fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
+    }
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+impl Conditioned for DeploymentStatus {
+    const CLASS: Class = Class::Intent;
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+    fn headline_mut(&mut self) -> &mut Option<Headline> {
+        &mut self.headline
+    }
+    fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
+    }
+}
+
+impl Conditioned for RunStatus {
+    const CLASS: Class = Class::Run;
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+    fn headline_mut(&mut self) -> &mut Option<Headline> {
+        &mut self.headline
+    }
+    fn notes(&self) -> &[String] {
+        self.output.as_ref().map_or(&[], |output| &output.notes)
+    }
+}
