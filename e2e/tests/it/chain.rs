@@ -20,19 +20,13 @@ use mlop_api::{
     contract::condition_type::UP_TO_DATE,
     dataset::{Dataset, DatasetVersion},
     deployment::ModelDeployment,
-    features::{FeatureSnapshot, FeatureStore, FeatureView},
+    features::{FeatureSnapshot, FeatureView},
     registry::{Model, ModelVersion},
     training::{TrainingJob, TrainingRun},
 };
 use mlop_e2e::{
-    audit::AuditLog,
-    chain::ChainTracker,
-    latency, lineage,
-    namespace::TestNamespace,
-    predict::{self, Request},
-    prober::Prober,
-    state::Kind as _,
-    wait,
+    audit::AuditLog, chain::ChainTracker, latency, lineage, namespace::TestNamespace, predict::Request,
+    prober::Prober, state::Kind as _, wait,
 };
 use serde_json::json;
 use std::{pin::pin, time::Duration};
@@ -182,7 +176,7 @@ async fn check_still_serves_with_cause(
 async fn pin_restores_model_alias_and_features() -> Result<()> {
     TestNamespace::run("pin", async |ns| {
         let old = support::serve_chain(ns).await?;
-        let old = (support::served_digest(&old)?, registered(ns).await?, online(ns).await?);
+        let old = (support::served_digest(&old)?, support::registered(ns).await?, support::online(ns).await?);
         let version = support::runs::<DatasetVersion>(ns).await?.remove(0).name_any();
 
         ns.upload("points/1.csv", &support::points(0, 3.0)).await?;
@@ -192,7 +186,7 @@ async fn pin_restores_model_alias_and_features() -> Result<()> {
         };
         ns.until("slope", "serving the new model", support::CHAIN_SECONDS, new).await?;
         ensure!(
-            registered(ns).await? != old.1 && online(ns).await? != old.2,
+            support::registered(ns).await? != old.1 && support::online(ns).await? != old.2,
             "the new version does not differ"
         );
         let runs = number_of_runs(ns).await?;
@@ -202,41 +196,12 @@ async fn pin_restores_model_alias_and_features() -> Result<()> {
             d.is_ready() && support::served_digest(d).is_ok_and(|digest| digest == old.0)
         };
         ns.until("slope", "serving the earlier model", support::CHAIN_SECONDS, back).await?;
-        ensure!(registered(ns).await? == old.1, "the alias was not restored");
-        ensure!(online(ns).await? == old.2, "the features were not restored");
+        ensure!(support::registered(ns).await? == old.1, "the alias was not restored");
+        ensure!(support::online(ns).await? == old.2, "the features were not restored");
         ensure!(number_of_runs(ns).await? == runs, "the pin started a run");
         Ok(())
     })
     .await
-}
-
-/// The version to which MLflow's alias points.
-async fn registered(ns: &TestNamespace) -> Result<String> {
-    let model: Model = ns.until("slope", "ready", STAGE, Model::is_ready).await?;
-    let name = model.status.and_then(|status| status.registered).map(|registered| registered.name);
-    let mlflow: mlop_api::registry::TrackingServer = ns.api().get("mlflow").await?;
-    let address = mlflow.status.and_then(|status| status.address).unwrap_or_default();
-    let base = ns.cluster.external_url(&address).await?;
-    let url = format!(
-        "{base}/api/2.0/mlflow/registered-models/alias?name={}&alias=champion",
-        name.unwrap_or_default()
-    );
-    // MLflow accepts only the host names of its Service.
-    let host = address.trim_start_matches("http://").to_owned();
-    let answer = reqwest::Client::new().get(&url).header("Host", host).send().await?.error_for_status()?;
-    let answer: serde_json::Value = answer.json().await?;
-    Ok(answer.pointer("/model_version/version").and_then(|v| v.as_str()).unwrap_or_default().to_owned())
-}
-
-/// The newest mean of `v` on line `a`, from the online API.
-async fn online(ns: &TestNamespace) -> Result<String> {
-    let store: FeatureStore = ns.api().get("features").await?;
-    let address = store.status.and_then(|status| status.address).unwrap_or_default();
-    let base = ns.cluster.external_url(&address).await?;
-    let found = predict::features(&base, &["means:v".to_owned()], &[("line", "a")]).await?;
-    let feature = found.get("v").cloned();
-    ensure!(feature.as_ref().is_some_and(|feature| feature.status == "PRESENT"), "{found:?}");
-    Ok(feature.map(|feature| feature.value.to_string()).unwrap_or_default())
 }
 
 async fn number_of_runs(ns: &TestNamespace) -> Result<usize> {

@@ -6,6 +6,7 @@
 mod chain;
 mod data;
 mod flights;
+mod life;
 mod operators;
 mod real_life;
 mod recovery;

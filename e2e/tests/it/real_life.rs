@@ -1,44 +1,17 @@
 //! Everyday mistakes and troubles of a cluster. Each is reported soon and in words, and ends with its cause.
 
-use crate::support::{SCRIPT, STAGE, STORES};
-use anyhow::{Result, ensure};
-use mlop_api::{
-    Reason,
-    contract::condition_type::{READY, STALLED},
-    dataset::ObjectStore,
-    training::{TrainingJob, TrainingRun},
+use crate::support::{
+    SAVE, STAGE, STORES, TRAINER, published_run, says, script, stores_are_ready, with_spec,
 };
+use anyhow::{Result, ensure};
+use mlop_api::{Reason, contract::condition_type::STALLED, training::TrainingJob};
 use mlop_e2e::{
     namespace::TestNamespace,
     state::{Intent as _, Kind},
 };
-use serde_json::json;
 
-const SAVE: &str = r#"
-import os, pathlib
-pathlib.Path(os.environ["MLOP_OUTPUT"], "model.txt").write_text("42")
-"#;
 /// Longest time, in seconds, from a mistake to its words in the status.
 const TOLD: u64 = 30;
-const TRAINER: &str = "mlop.local/trainer:dev";
-
-/// The shared pipeline with this code.
-fn script(code: &str) -> String {
-    SCRIPT.replace("\"raise SystemExit('the test replaces this')\"", &json!(code).to_string())
-}
-
-/// Whether `Ready` has the reason and the words.
-fn says<K: Kind>(object: &K, reason: Reason, words: &str) -> bool {
-    object.current(READY).is_some_and(|c| c.reason == reason.as_str() && c.message.contains(words))
-}
-
-async fn stores_are_ready(ns: &TestNamespace) -> Result<()> {
-    ns.apply(&[STORES]).await?;
-    for store in ["raw", "mlop"] {
-        ns.until(store, "ready", STAGE, ObjectStore::is_ready).await?;
-    }
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_image_is_reported_and_its_correction_runs() -> Result<()> {
@@ -58,14 +31,12 @@ async fn wrong_image_is_reported_and_its_correction_runs() -> Result<()> {
 async fn missing_secret_is_named_and_its_arrival_suffices() -> Result<()> {
     TestNamespace::run("secret", async |ns| {
         stores_are_ready(ns).await?;
-        let env = "env: [{name: TOKEN, secret: {name: tokens, key: hub}}]\n  store: mlop";
-        ns.apply(&[&script(SAVE).replace("store: mlop", env)]).await?;
+        let env = "env: [{name: TOKEN, secret: {name: tokens, key: hub}}]";
+        ns.apply(&[&with_spec(&script(SAVE), env)]).await?;
         let told = |job: &TrainingJob| says(job, Reason::SecretMissing, "\"tokens\" not found");
         ns.until("script", "the missing Secret", TOLD, told).await?;
         ns.kubectl(&["create", "secret", "generic", "tokens", "--from-literal=hub=none"], "").await?;
-        let job: TrainingJob = ns.until("script", "ready", STAGE, TrainingJob::is_ready).await?;
-        let run: TrainingRun =
-            ns.api().get(&job.artifact().map(|a| a.run.clone()).unwrap_or_default()).await?;
+        let run = published_run(ns).await?;
         ensure!(run.status.as_ref().map(|status| status.attempts) == Some(1), "{}", run.describe());
         Ok(())
     })
@@ -91,18 +62,27 @@ async fn full_scratch_ends_the_run_and_names_the_field() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn quota_is_reported_and_the_run_goes_on_without_it() -> Result<()> {
-    TestNamespace::run("quota", async |ns| {
-        stores_are_ready(ns).await?;
-        ns.kubectl(&["create", "quota", "none", "--hard=limits.cpu=1"], "").await?;
-        ns.apply(&[&script(SAVE)]).await?;
-        let told = |job: &TrainingJob| says(job, Reason::QuotaExceeded, "must specify limits.cpu");
-        ns.until("script", "the quota", TOLD, told).await?;
-        ns.kubectl(&["delete", "quota", "none"], "").await?;
-        ns.until("script", "ready", STAGE, TrainingJob::is_ready).await?;
-        Ok(())
-    })
-    .await
+async fn quota_on_limits_is_reported_and_the_run_goes_on() -> Result<()> {
+    TestNamespace::run("quota-limits", async |ns| quota(ns, "limits.cpu=1", "must specify limits.cpu").await)
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quota_on_pods_is_reported_and_the_run_goes_on() -> Result<()> {
+    TestNamespace::run("quota-pods", async |ns| quota(ns, "pods=0", "exceeded quota: none").await).await
+}
+
+/// A training under a quota that admits no pod says so, and goes on by itself when the quota is gone.
+async fn quota(ns: &TestNamespace, hard: &str, words: &str) -> Result<()> {
+    stores_are_ready(ns).await?;
+    ns.kubectl(&["create", "quota", "none", &format!("--hard={hard}")], "").await?;
+    ns.apply(&[&script(SAVE)]).await?;
+    let told = |job: &TrainingJob| says(job, Reason::QuotaExceeded, words);
+    ns.until("script", "the quota", TOLD, told).await?;
+    ns.kubectl(&["delete", "quota", "none"], "").await?;
+    let run = published_run(ns).await?;
+    ensure!(run.status.as_ref().map(|status| status.attempts) == Some(1), "{}", run.describe());
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use mlop_api::{
 };
 use mlop_e2e::{namespace::TestNamespace, stage::OPERATORS, state::Kind};
 use serde_json::json;
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 use tokio::{
     time::{Instant, sleep},
     try_join,
@@ -92,9 +92,9 @@ async fn restart_operators(ns: &TestNamespace) -> Result<()> {
 /// Kills the operator of a kind, edits an object, and returns the time from the kill to the new status.
 async fn recovery_after_kill<K: Kind>(ns: &TestNamespace, name: &str) -> Result<Duration> {
     let operator = operators::of(&K::kind(&())).context("no operator has this kind")?;
-    let process = process(operator.name)?;
+    let process = support::process(operator.name)?;
     let start = Instant::now();
-    run("kill", &["-KILL", &process])?;
+    support::signal("KILL", &process)?;
     edit::<K>(ns, name, true).await?;
     until_reconciled::<K>(ns, name, RECOVERY_LIMIT).await?;
     Ok(start.elapsed())
@@ -135,22 +135,6 @@ async fn operators(ns: &TestNamespace) -> Result<Vec<Pod>> {
 
 fn restarts(pod: &Pod) -> Option<i32> {
     Some(pod.status.as_ref()?.container_statuses.as_ref()?.first()?.restart_count)
-}
-
-/// The newest process of an operator on this machine. An earlier one can still be ending.
-fn process(name: &str) -> Result<String> {
-    let is_it = |pid: &String| {
-        let program = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let program = program.split('\0').next().unwrap_or_default();
-        Path::new(program).file_name().is_some_and(|file| file == name)
-    };
-    let started =
-        |pid: &String| fs::metadata(format!("/proc/{pid}")).and_then(|directory| directory.modified()).ok();
-    let processes = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    processes
-        .filter(is_it)
-        .max_by_key(started)
-        .with_context(|| format!("no process {name} on this machine, which must be the node of the cluster"))
 }
 
 /// Firewall rules that drop the packets between pods and the API server. Dropping it removes them.

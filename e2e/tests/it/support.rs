@@ -1,15 +1,26 @@
 //! The small pipeline of the tests: points on two lines, their moving means, and a linear fit.
 
-use anyhow::{Context as _, Result};
-use kube::api::ListParams;
-use mlop_api::{Digest, deployment::ModelDeployment};
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use kube::{api::ListParams, runtime::watcher};
+use mlop_api::{
+    Digest, Reason,
+    contract::condition_type::READY,
+    dataset::ObjectStore,
+    deployment::ModelDeployment,
+    features::FeatureStore,
+    labels,
+    registry::{Model, TrackingServer},
+    training::{TrainingJob, TrainingRun},
+};
 use mlop_e2e::{
     namespace::TestNamespace,
     predict::{self, Request},
     stage::Stage,
     state::{Intent, Kind, Run},
 };
-use std::time::Duration;
+use serde_json::json;
+use std::{fs, path::Path, process::Command, time::Duration};
 use tokio::time::Instant;
 
 pub const STORES: &str = include_str!("../pipelines/stores.yaml");
@@ -26,6 +37,46 @@ pub const STAGE: u64 = 180;
 pub const CHAIN_SECONDS: u64 = 420;
 
 const ROWS: i64 = 40;
+
+/// The image that runs the code of tests.
+pub const TRAINER: &str = "mlop.local/trainer:dev";
+
+/// Code that leaves a file.
+pub const SAVE: &str = r#"
+import os, pathlib
+pathlib.Path(os.environ["MLOP_OUTPUT"], "model.txt").write_text("42")
+"#;
+
+/// The training `script` with this code.
+pub fn script(code: &str) -> String {
+    SCRIPT.replace("\"raise SystemExit('the test replaces this')\"", &json!(code).to_string())
+}
+
+/// Adds lines to the spec of the training `script`.
+pub fn with_spec(manifest: &str, lines: &str) -> String {
+    manifest.replace("  store: mlop\n", &format!("  {}\n  store: mlop\n", lines.trim().replace('\n', "\n  ")))
+}
+
+/// Whether `Ready` has the reason and the words.
+pub fn says<K: Kind>(object: &K, reason: Reason, words: &str) -> bool {
+    object.current(READY).is_some_and(|c| c.reason == reason.as_str() && c.message.contains(words))
+}
+
+/// Applies the ObjectStores, and waits until they are ready.
+pub async fn stores_are_ready(ns: &TestNamespace) -> Result<()> {
+    ns.apply(&[STORES]).await?;
+    for store in ["raw", "mlop"] {
+        ns.until(store, "ready", STAGE, ObjectStore::is_ready).await?;
+    }
+    Ok(())
+}
+
+/// The run whose result the training `script` publishes.
+pub async fn published_run(ns: &TestNamespace) -> Result<TrainingRun> {
+    let job: TrainingJob = ns.until("script", "ready", STAGE, TrainingJob::is_ready).await?;
+    let artifact = job.artifact().context("no artifact")?;
+    Ok(ns.api().get(&artifact.run).await?)
+}
 
 /// A source file with points on `v = slope * x` and ids from `first`.
 pub fn points(first: i64, slope: f64) -> String {
@@ -87,4 +138,73 @@ pub async fn runs<R: Run>(ns: &TestNamespace) -> Result<Vec<R>> {
     let mut runs = ns.api::<R>().list(&ListParams::default()).await?.items;
     runs.sort_by_key(kube::ResourceExt::name_any);
     Ok(runs)
+}
+
+/// The version to which MLflow's alias points.
+pub async fn registered(ns: &TestNamespace) -> Result<String> {
+    let model: Model = ns.until("slope", "ready", STAGE, Model::is_ready).await?;
+    let name = model.status.and_then(|status| status.registered).map(|registered| registered.name);
+    let mlflow: TrackingServer = ns.api().get("mlflow").await?;
+    let address = mlflow.status.and_then(|status| status.address).unwrap_or_default();
+    let base = ns.cluster.external_url(&address).await?;
+    let url = format!(
+        "{base}/api/2.0/mlflow/registered-models/alias?name={}&alias=champion",
+        name.unwrap_or_default()
+    );
+    // MLflow accepts only the host names of its Service.
+    let host = address.trim_start_matches("http://").to_owned();
+    let answer = reqwest::Client::new().get(&url).header("Host", host).send().await?.error_for_status()?;
+    let answer: serde_json::Value = answer.json().await?;
+    Ok(answer.pointer("/model_version/version").and_then(|v| v.as_str()).unwrap_or_default().to_owned())
+}
+
+/// The newest mean of `v` on line `a`, from the online API.
+pub async fn online(ns: &TestNamespace) -> Result<String> {
+    let store: FeatureStore = ns.api().get("features").await?;
+    let address = store.status.and_then(|status| status.address).unwrap_or_default();
+    let base = ns.cluster.external_url(&address).await?;
+    let found = predict::features(&base, &["means:v".to_owned()], &[("line", "a")]).await?;
+    let feature = found.get("v").cloned();
+    ensure!(feature.as_ref().is_some_and(|feature| feature.status == "PRESENT"), "{found:?}");
+    Ok(feature.map(|feature| feature.value.to_string()).unwrap_or_default())
+}
+
+/// The newest process of a program on this machine. An earlier one can still be ending.
+pub fn process(name: &str) -> Result<String> {
+    // Kubernetes is one program, and its first argument says which part it is.
+    let is_it = |pid: &String| {
+        let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let is_name = |word: &str| Path::new(word).file_name().is_some_and(|file| file == name);
+        command.split('\0').take(2).any(is_name)
+    };
+    let started =
+        |pid: &String| fs::metadata(format!("/proc/{pid}")).and_then(|directory| directory.modified()).ok();
+    let processes = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    processes
+        .filter(is_it)
+        .max_by_key(started)
+        .with_context(|| format!("no process {name} on this machine, which must be the node of the cluster"))
+}
+
+/// Sends a signal to a process of this machine.
+pub fn signal(name: &str, process: &str) -> Result<()> {
+    let status = Command::new("kill").args(["-s", name, process]).status().context("cannot start kill")?;
+    ensure!(status.success(), "kill -s {name} {process} failed ({status})");
+    Ok(())
+}
+
+/// The pods of trainings.
+pub fn of_runs() -> watcher::Config {
+    watcher::Config::default().labels(&format!("{}=TrainingRun", labels::RUN_KIND))
+}
+
+/// Whether the user's command runs in this pod.
+pub fn command_runs(pod: &Pod) -> bool {
+    user_container(pod).is_some_and(|state| state.running.is_some())
+}
+
+/// The state of the user's container.
+pub fn user_container(pod: &Pod) -> Option<&ContainerState> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.iter().find(|status| status.name == labels::USER_CONTAINER)?.state.as_ref()
 }

@@ -1,6 +1,6 @@
 //! Failures of user code and of its pods, and their handling by the training.
 
-use crate::support::{self, SCRIPT, STAGE, STORES};
+use crate::support::{self, SAVE, STAGE, STORES, script};
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _, api::DeleteParams, runtime::watcher};
@@ -14,16 +14,6 @@ use mlop_api::{
 use mlop_e2e::{namespace::TestNamespace, state::Kind as _, wait};
 use serde_json::json;
 use std::time::Duration;
-
-/// The shared pipeline with this script.
-fn script(code: &str) -> String {
-    SCRIPT.replace("\"raise SystemExit('the test replaces this')\"", &json!(code).to_string())
-}
-
-const SAVE: &str = r#"
-import os, pathlib
-pathlib.Path(os.environ["MLOP_OUTPUT"], "model.txt").write_text("42")
-"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn training_succeeds_at_the_third_attempt() -> Result<()> {
@@ -102,13 +92,14 @@ async fn deleted_training_pod_is_replaced() -> Result<()> {
         let pods: Api<Pod> = Api::namespaced(ns.cluster.client.clone(), &ns.name);
         let first = format!("{}=1,{}=TrainingRun", labels::ATTEMPT, labels::RUN_KIND);
         let config = watcher::Config::default().labels(&first);
-        let running = |pod: &Pod| {
-            let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref());
-            let user = statuses.and_then(|all| all.iter().find(|s| s.name == labels::USER_CONTAINER));
-            user.and_then(|s| s.state.as_ref()).is_some_and(|state| state.running.is_some())
-        };
-        let pod =
-            wait::until_any(&pods, config, "running training", Duration::from_secs(STAGE), running).await?;
+        let pod = wait::until_any(
+            &pods,
+            config,
+            "running training",
+            Duration::from_secs(STAGE),
+            support::command_runs,
+        )
+        .await?;
         pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
 
         let failure = failed_attempt(ns, 1).await?;

@@ -6,7 +6,7 @@ mod suite;
 use std::env;
 use std::fs;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -24,7 +24,8 @@ const CARGO_DENY: &str = "0.20.2";
 #[command(
     after_help = "Steps, in order: disk space, format, text, clippy, dependencies, generated files, build, unit and simulator tests, \
                         faults; then, on a cluster: cluster, faults on a real API server, conformance, charts, installation, \
-                        end-to-end tests.\n\n\
+                        end-to-end tests, life. The last one is left out when the steps before took long. Only by name: \
+                        busy cores (10 min).\n\n\
                         It needs what `cargo xtask demo` needs, and 24 GiB of disk the first time."
 )]
 pub struct Args {
@@ -59,7 +60,10 @@ struct Environment {
 const CLUSTER: &str = "cluster";
 const INSTALLATION: &str = "installation";
 
-const STEPS: [Step; 15] = [
+const LIFE: &str = "life";
+const BUSY: &str = "busy cores";
+
+const STEPS: [Step; 17] = [
     Step { name: "disk space", place: Place::Here, check: |_| disk_space::check() },
     Step { name: "format", place: Place::Here, check: |_| format() },
     Step { name: "text", place: Place::Here, check: |_| text() },
@@ -98,11 +102,27 @@ const STEPS: [Step; 15] = [
         name: "end-to-end tests",
         place: Place::Cluster {
             after: &[CLUSTER, INSTALLATION],
-            count: || Ok(suite::listed(&END_TO_END)? + suite::listed(&AUDIT)?),
+            count: || {
+                let shared = suite::listed(&END_TO_END)?.saturating_sub(suite::listed(&LIFE_TESTS)?);
+                Ok(shared + suite::listed(&AUDIT)?)
+            },
         },
         check: end_to_end,
     },
+    Step {
+        name: LIFE,
+        place: Place::Cluster { after: &[CLUSTER, INSTALLATION], count: || suite::listed(&LIFE_TESTS) },
+        check: life,
+    },
+    Step {
+        name: BUSY,
+        place: Place::Cluster { after: &[CLUSTER, INSTALLATION], count: || Ok(1) },
+        check: |environment| tests_of_life(environment, &[BUSY_CORES, "--exact"]),
+    },
 ];
+
+/// Time after which a check of everything leaves out [`LIFE`], so that a change lands soon on a slow machine too.
+const LIFE_UNTIL: Duration = Duration::from_mins(40);
 
 /// As many fault plans as two minutes allow on two cores; `cargo xtask faults` tries all.
 const FAULTS: [&str; 8] = ["faults", "--profile", build::PROFILE, "--", "--every", "6", "--seeds", "600"];
@@ -110,8 +130,12 @@ const FAULTS: [&str; 8] = ["faults", "--profile", build::PROFILE, "--", "--every
 const REAL_FAULTS: [&str; 5] = ["faults", "--real", "--", "--every", "6"];
 const CONFORMANCE: [&str; 4] = ["--test", "conformance_real", "--test", "admission"];
 const END_TO_END: [&str; 2] = ["--test", "it"];
-/// The end-to-end test that kills processes of the node and drops its packets: the node must be this machine.
+/// The end-to-end tests that stop processes of the node or drop its packets: the node must be this machine.
 const ON_THE_NODE: &str = "operators_recover_in_seconds_after_kill_or_partition";
+const NODE_LOSS: &str = "training_recovers_from_the_loss_of_its_node";
+/// Tests of troubles that last for minutes.
+const LIFE_TESTS: [&str; 3] = ["--test", "it", "life::"];
+const BUSY_CORES: &str = "life::alone::busy_cores_restart_no_operator";
 /// Checks of the audit log: the operators' requests during the end-to-end tests.
 const AUDIT: [&str; 2] = ["--test", "audit"];
 
@@ -130,6 +154,11 @@ pub fn run(args: &Args) -> Result<()> {
     let environment = Environment { cluster };
     let (mut total, mut problems) = (Report::default(), Vec::new());
     for step in STEPS.iter().filter(chosen) {
+        if args.only.is_empty() && (step.name == BUSY || (step.name == LIFE && begin.elapsed() > LIFE_UNTIL))
+        {
+            eprintln!("== {}: left out; `cargo xtask test --only {:?}` runs it", step.name, step.name);
+            continue;
+        }
         let failed: Vec<&str> = problems.iter().map(|(name, _)| *name).collect();
         let report = step.outcome(&environment, &failed);
         total.passed += report.passed;
@@ -239,13 +268,18 @@ fn unit_tests() -> Result<Report> {
 
 /// The online features are tested against a real Redis.
 fn redis() -> Result<()> {
-    if process::found("redis-server") {
+    provide("redis-server", "the tests of mlop-features start one")
+}
+
+/// Installs a program whose Debian package has its name.
+fn provide(program: &str, reason: &str) -> Result<()> {
+    if process::found(program) {
         return Ok(());
     }
     if !process::found("apt-get") {
-        bail!("`redis-server` is not on the PATH; the tests of mlop-features start one: install Redis");
+        bail!("`{program}` is not on the PATH: install it; {reason}");
     }
-    local::install(&["redis-server"]).map(drop)
+    local::install(&[program]).map(drop)
 }
 
 /// They start their own API server, built from Go modules for every provider.
@@ -277,7 +311,7 @@ fn end_to_end(environment: &Environment) -> Result<Report> {
     let length = |log| fs::metadata(log).map_or(0, |metadata| metadata.len());
     let begin = log.as_ref().map(length);
     // One at a time: they share the machine's cores, and some of them kill operators. Each is long enough for a line.
-    let mut harness = vec!["--test-threads=1", "--format=pretty"];
+    let mut harness = vec!["--test-threads=1", "--format=pretty", "--skip", "life::"];
     let mut skipped = 0;
     if cluster.provider() != Provider::Local {
         eprintln!("skipped: {ON_THE_NODE}, because the node is not this machine");
@@ -293,6 +327,26 @@ fn end_to_end(environment: &Environment) -> Result<Report> {
         cluster::environment(command.env("MLOP_AUDIT_FROM", begin.to_string()), cluster)
     })?;
     Ok(tests.and(audit))
+}
+
+/// The tests that share the cluster run side by side, then those that stop a part of it.
+fn life(environment: &Environment) -> Result<Report> {
+    provide("jq", "the documented backup uses it")?;
+    let shared = tests_of_life(environment, &["life::shared::", "--test-threads=4"])?;
+    let mut alone = vec!["life::", "--test-threads=1", "--skip", "life::shared::", "--skip", BUSY_CORES];
+    let mut skipped = 0;
+    if environment.cluster()?.provider() != Provider::Local {
+        eprintln!("skipped: {NODE_LOSS}, because the node is not this machine");
+        alone.extend(["--skip", NODE_LOSS]);
+        skipped = 1;
+    }
+    Ok(shared.and(tests_of_life(environment, &alone)?).and(Report { skipped, ..Report::default() }))
+}
+
+fn tests_of_life(environment: &Environment, harness: &[&str]) -> Result<Report> {
+    let cluster = environment.cluster()?;
+    let harness = [harness, &["--format=pretty"]].concat();
+    suite::run(&END_TO_END, &harness, |command| cluster::environment(command, cluster))
 }
 
 impl Environment {
