@@ -2,6 +2,7 @@
 
 use crate::{
     common::{ObjectRef, Resources, Toleration, label_value},
+    defaults::defaults,
     duration::Span,
     status::DeploymentStatus,
 };
@@ -84,7 +85,8 @@ pub struct Runtime {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub model_name: Option<String>,
     /// Computing resources of each pod.
-    #[serde(default = "default_resources")]
+    #[serde(default = "own_resources::value", deserialize_with = "own_resources::deserialize")]
+    #[schemars(schema_with = "own_resources::schema")]
     pub resources: Resources,
     /// Names of Secrets for pulling the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -99,11 +101,10 @@ pub struct Runtime {
 fn default_implementation() -> String {
     "mlserver_mlflow.MLflowRuntime".to_owned()
 }
+defaults!(own_resources: Resources = Resources { cpu: "250m".to_owned(), memory: "1Gi".to_owned(), gpu: 0 });
+
 fn default_path() -> String {
     "model".to_owned()
-}
-fn default_resources() -> Resources {
-    Resources { cpu: "250m".to_owned(), memory: "1Gi".to_owned(), gpu: 0 }
 }
 
 /// What serves the model. Exactly one is set.

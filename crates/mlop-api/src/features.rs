@@ -2,6 +2,7 @@
 
 use crate::{
     common::{Consistency, Flow, NamedInput, Resources, Retry, Trigger, default_history_limit},
+    defaults::defaults,
     duration::Span,
     run::{Execution, Lineage, RunSpec},
     status::{ConnectionStatus, IntentStatus, RunStatus},
@@ -99,15 +100,17 @@ pub struct OnlineApi {
     #[schemars(range(min = 0, max = 100))]
     pub replicas: i32,
     /// Computing resources of each pod.
+    #[serde(deserialize_with = "api_resources::deserialize")]
+    #[schemars(schema_with = "api_resources::schema")]
     pub resources: Resources,
 }
 
+defaults!(own_resources: Resources = Resources { cpu: "500m".to_owned(), memory: "1Gi".to_owned(), gpu: 0 });
+defaults!(api_resources: Resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 });
+
 impl Default for OnlineApi {
     fn default() -> Self {
-        Self {
-            replicas: 1,
-            resources: Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 },
-        }
+        Self { replicas: 1, resources: api_resources::value() }
     }
 }
 
@@ -161,7 +164,8 @@ pub struct FeatureViewSpec {
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub feature_store: String,
     /// Computing resources of the pods that compute and load.
-    #[serde(default = "default_resources")]
+    #[serde(default = "own_resources::value", deserialize_with = "own_resources::deserialize")]
+    #[schemars(schema_with = "own_resources::schema")]
     pub resources: Resources,
     /// Attempts and delays when computing fails.
     #[serde(default)]
@@ -183,10 +187,6 @@ pub struct FeatureViewSpec {
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 1000))]
     pub history_limit: u32,
-}
-
-fn default_resources() -> Resources {
-    Resources { cpu: "500m".to_owned(), memory: "1Gi".to_owned(), gpu: 0 }
 }
 
 fn default_deadline() -> Span {

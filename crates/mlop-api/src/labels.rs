@@ -28,6 +28,8 @@ pub const TEMPLATE: &str = "mlop.dev/template";
 pub const TRACKING_CLIENT: &str = "mlop.dev/tracking-client";
 /// Annotation of a user: try again what failed (any new value; RFC 3339 by convention).
 pub const RETRY_REQUESTED_AT: &str = "mlop.dev/retry-requested-at";
+/// Annotation of a user: end the active run (any new value; RFC 3339 by convention). On a run: the request before it.
+pub const CANCEL_REQUESTED_AT: &str = "mlop.dev/cancel-requested-at";
 /// Annotation of a user: look at the source again now.
 pub const REFRESH_REQUESTED_AT: &str = "mlop.dev/refresh-requested-at";
 /// Set by users on an intent, to any new value (RFC 3339 by convention): start a run on the present inputs, also with

@@ -10,6 +10,7 @@
 pub mod common;
 pub mod contract;
 pub mod dataset;
+mod defaults;
 pub mod deployment;
 pub mod digest;
 pub mod duration;

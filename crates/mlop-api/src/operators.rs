@@ -31,6 +31,8 @@ pub const READ: &[&str] = &["get", "list", "watch"];
 pub const WORK: &[&str] = &["get", "list", "watch", "create", "delete"];
 /// Verbs on children that are applied. Their owner's deletion removes them.
 const KEEP: &[&str] = &["get", "list", "watch", "create", "patch"];
+/// Verbs on children that are applied, and deleted when their owner's spec no longer asks for them.
+const OWN: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
 /// Keeps ObjectStores checked and Datasets up to date.
 pub const INGESTION: Operator = Operator {
@@ -50,9 +52,9 @@ pub const FEATURE_STORE: Operator = Operator {
     rbac: &[
         // The finalizer that cleans up the online store.
         Rule { group: crate::GROUP, resources: &["featureviews"], verbs: &["patch"] },
-        Rule { group: "apps", resources: &["deployments", "statefulsets"], verbs: KEEP },
-        Rule { group: "", resources: &["services"], verbs: KEEP },
-        Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: KEEP },
+        Rule { group: "apps", resources: &["deployments", "statefulsets"], verbs: OWN },
+        Rule { group: "", resources: &["services"], verbs: OWN },
+        Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: OWN },
     ],
 };
 
@@ -72,9 +74,9 @@ pub const REGISTRY: Operator = Operator {
     inputs: &["TrainingJob"],
     worker: "mlop-registrar",
     rbac: &[
-        Rule { group: "apps", resources: &["deployments"], verbs: KEEP },
-        Rule { group: "", resources: &["persistentvolumeclaims", "services"], verbs: KEEP },
-        Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: KEEP },
+        Rule { group: "apps", resources: &["deployments"], verbs: OWN },
+        Rule { group: "", resources: &["persistentvolumeclaims", "services"], verbs: OWN },
+        Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: OWN },
     ],
 };
 

@@ -66,6 +66,8 @@ reasons! {
     Unschedulable,
     /// The failed attempt is tried again after a delay.
     Retrying,
+    /// A user ended the run with mlop.dev/cancel-requested-at; mlop.dev/retry-requested-at goes on.
+    Cancelled,
     /// A metric did not pass the gate: the version is recorded but not used.
     GateFailed,
 
@@ -122,6 +124,8 @@ reasons! {
     QuotaExceeded,
     /// The API server or the node refused the pod (Pod Security, an admission policy, no room after all).
     PodRefused,
+    /// The API server refused an object that is not a pod, such as a Deployment or a Service; the message has its words.
+    ChildRefused,
     /// A Secret or key that the pod mounts does not exist.
     SecretMissing,
     /// The worker ended without a readable result.

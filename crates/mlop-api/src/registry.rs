@@ -2,6 +2,7 @@
 
 use crate::{
     common::{Flow, Metric, ObjectRef, Resources, Retry, Trigger, default_history_limit},
+    defaults::defaults,
     run::{Execution, Lineage, RunSpec},
     status::{ConnectionStatus, IntentStatus, RunStatus},
 };
@@ -56,7 +57,8 @@ pub struct ManagedMlflow {
     #[serde(default)]
     pub reclaim: Reclaim,
     /// Computing resources.
-    #[serde(default = "default_resources")]
+    #[serde(default = "own_resources::value", deserialize_with = "own_resources::deserialize")]
+    #[schemars(schema_with = "own_resources::schema")]
     pub resources: Resources,
 }
 
@@ -70,11 +72,10 @@ pub enum Reclaim {
     Delete,
 }
 
+defaults!(own_resources: Resources = Resources { cpu: "100m".to_owned(), memory: "1Gi".to_owned(), gpu: 0 });
+
 fn default_volume() -> String {
     "1Gi".to_owned()
-}
-fn default_resources() -> Resources {
-    Resources { cpu: "100m".to_owned(), memory: "1Gi".to_owned(), gpu: 0 }
 }
 
 /// An MLflow server that exists: a Service in the cluster, or any URL.
@@ -177,7 +178,8 @@ pub struct ModelSpec {
     #[x_kube(validation = ("self.lowerAscii() != 'latest' && !self.matches('^[vV][0-9]+$')", "MLflow reserves the aliases latest and v<number>"))]
     pub alias: String,
     /// Attempts and delays when recording fails.
-    #[serde(default = "default_retry")]
+    #[serde(default = "own_retry::value", deserialize_with = "own_retry::deserialize")]
+    #[schemars(schema_with = "own_retry::schema")]
     pub retry: Retry,
     /// When newer inputs start new work.
     #[serde(default)]
@@ -199,10 +201,8 @@ fn default_alias() -> String {
     "champion".to_owned()
 }
 
-/// Recording is cheap and a tracking server restarts now and then: be more patient than with training.
-fn default_retry() -> Retry {
-    Retry { limit: 10, ..Retry::default() }
-}
+// Recording is cheap and a tracking server restarts now and then: be more patient than with training.
+defaults!(own_retry: Retry = Retry { limit: 10, ..Retry::default() });
 
 /// A bound on one metric.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]

@@ -98,6 +98,13 @@ pub struct Execution {
     pub pull_secrets: Vec<String>,
     /// The request to try again that gave this budget of attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = REQUEST_CHARS_MAX))]
     pub retry_requested_at: Option<String>,
+    /// The request to end the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = REQUEST_CHARS_MAX))]
+    pub cancel_requested_at: Option<String>,
 }
+
+/// Longest request of a user in an [`Execution`], in characters.
+pub const REQUEST_CHARS_MAX: usize = 64;

@@ -186,6 +186,10 @@ pub struct RunStatus {
     /// The last failed attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<AttemptFailure>,
+    /// The answered request to end the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub cancel_requested_at: Option<String>,
     /// Sequence number of the newest complete checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<u64>,

@@ -5,6 +5,7 @@ use crate::{
         Consistency, Flow, NamedInput, Resources, Retry, Toleration, Trigger, default_history_limit,
         label_value, text,
     },
+    defaults::defaults,
     duration::Span,
     run::{Execution, Lineage, RunSpec},
     status::{IntentStatus, RunStatus},
@@ -79,7 +80,8 @@ pub struct TrainingJobSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
     /// Computing resources of the command.
-    #[serde(default = "default_resources")]
+    #[serde(default = "own_resources::value", deserialize_with = "own_resources::deserialize")]
+    #[schemars(schema_with = "own_resources::schema")]
     pub resources: Resources,
     /// Size of the scratch space for inputs, output and /tmp.
     #[serde(default = "default_scratch")]
@@ -230,10 +232,8 @@ pub struct SecretKey {
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._A-Za-z0-9]+$"))]
     pub key: String,
 }
+defaults!(own_resources: Resources = Resources { cpu: "1".to_owned(), memory: "2Gi".to_owned(), gpu: 0 });
 
-fn default_resources() -> Resources {
-    Resources { cpu: "1".to_owned(), memory: "2Gi".to_owned(), gpu: 0 }
-}
 fn default_scratch() -> String {
     "4Gi".to_owned()
 }

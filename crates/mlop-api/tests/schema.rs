@@ -165,3 +165,20 @@ fn unseen_object_is_unknown() {
         assert_eq!(condition["status"], "Unknown", "{}", crd.spec.names.kind);
     }
 }
+
+#[test]
+fn partial_object_has_the_defaults_of_the_whole_one() {
+    let mut differing = Vec::new();
+    each_field(&mut |path, field| {
+        let Some(whole) = field.default.as_ref().and_then(|default| default.0.as_object()) else { return };
+        // The default of a status is that of an object that nobody has seen.
+        for (name, value) in whole.iter().filter(|_| !path.ends_with(".status")) {
+            let nested = field.properties.iter().flatten().find(|(nested, _)| *nested == name);
+            let default = nested.and_then(|(_, nested)| nested.default.as_ref()).map(|default| &default.0);
+            if default != Some(value) {
+                differing.push(format!("{path}.{name}: {default:?}, and {value} in the default of {path}"));
+            }
+        }
+    });
+    assert_eq!(differing, Vec::<String>::new());
+}

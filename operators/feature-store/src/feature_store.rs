@@ -33,7 +33,9 @@ use mlop_core::{
     children::{
         connection::{self, Server},
         container::{self, probe, variable, writable},
-        deployment, meta, pod, rollout, service,
+        deployment, meta,
+        owned::{Child, ChildCaches},
+        pod, rollout, service,
     },
     condition,
     resource::ChildObject,
@@ -46,12 +48,14 @@ const API_PORT: i32 = 6566;
 pub struct FeatureStoreReconciler {
     pub deployments: Arc<Cache<ChildObject>>,
     pub sets: Arc<Cache<ChildObject>>,
+    pub children: ChildCaches,
 }
 
 pub struct Observed {
     pub object: Arc<FeatureStore>,
     pub api: Option<Arc<ChildObject>>,
     pub redis: Option<Arc<ChildObject>>,
+    pub children: Vec<Child>,
     pub operator: String,
     pub worker_image: String,
 }
@@ -76,6 +80,7 @@ impl Reconciler for FeatureStoreReconciler {
         Ok(Observed {
             api: self.deployments.get(&Key::new(&key.namespace, api_name(&key.name))),
             redis: self.sets.get(&Key::new(&key.namespace, redis_name(&key.name))),
+            children: self.children.of(&object.metadata),
             operator: cx.settings.operator.clone(),
             worker_image: cx.settings.worker_image.clone(),
             object,
@@ -104,7 +109,8 @@ impl Reconciler for FeatureStoreReconciler {
             .push(Server { name: "the online API", rollout: observed.api.as_deref().map(rollout::rollout) });
         let address =
             format!("http://{}.{}.svc:{API_PORT}", api_name(&name), object.namespace().unwrap_or_default());
-        connection::report(plan, &object.metadata, object.status.as_ref(), address, &servers, now)
+        let plan = connection::report(plan, &object.metadata, object.status.as_ref(), address, &servers, now);
+        connection::prune(plan, &observed.children)
     }
 }
 

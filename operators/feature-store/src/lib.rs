@@ -20,7 +20,7 @@ use mlop_api::{
     dataset::ObjectStore,
     features::{FeatureSnapshot, FeatureStore, FeatureView},
 };
-use mlop_core::{Index, Key, Setup, intent_key, resource::PodView};
+use mlop_core::{Index, Key, Setup, children::owned::ChildCaches, intent_key, resource::PodView};
 use std::sync::Arc;
 
 /// Name of the operator.
@@ -38,8 +38,13 @@ pub fn install(setup: &mut Setup) {
     let services = setup.watch_children::<Service>();
     let policies = setup.watch_children::<NetworkPolicy>();
 
+    let children = ChildCaches::default()
+        .with::<Deployment>(&deployments)
+        .with::<StatefulSet>(&sets)
+        .with::<Service>(&services)
+        .with::<NetworkPolicy>(&policies);
     let reconciler =
-        FeatureStoreReconciler { deployments: Arc::clone(&deployments), sets: Arc::clone(&sets) };
+        FeatureStoreReconciler { deployments: Arc::clone(&deployments), sets: Arc::clone(&sets), children };
     setup.control(reconciler, &feature_stores).owns(&deployments).owns(&sets).owns(&services).owns(&policies);
     let intent =
         FeatureViewIntent { feature_stores: Arc::clone(&feature_stores), stores: Arc::clone(&stores) };

@@ -259,6 +259,7 @@ fn servers_are_those_of_the_golden_files() {
         object: Arc::new(starting_features()),
         api: None,
         redis: None,
+        children: Vec::new(),
         operator: "mlop-test".into(),
         worker_image: "worker".into(),
     };

@@ -19,7 +19,7 @@ use mlop_api::{
     dataset::ObjectStore,
     registry::{Model, TrackingServer},
 };
-use mlop_core::{Index, Setup, resource::PodView};
+use mlop_core::{Index, Setup, children::owned::ChildCaches, resource::PodView};
 use model::ModelIntent;
 use model_version::ModelVersionRun;
 use std::sync::Arc;
@@ -38,7 +38,12 @@ pub fn install(setup: &mut Setup) {
     let policies = setup.watch_children::<NetworkPolicy>();
     let claims = setup.watch_children::<PersistentVolumeClaim>();
 
-    let reconciler = TrackingServerReconciler { deployments: Arc::clone(&deployments) };
+    let children = ChildCaches::default()
+        .with::<Deployment>(&deployments)
+        .with::<Service>(&services)
+        .with::<NetworkPolicy>(&policies)
+        .with::<PersistentVolumeClaim>(&claims);
+    let reconciler = TrackingServerReconciler { deployments: Arc::clone(&deployments), children };
     setup.control(reconciler, &servers).owns(&deployments).owns(&services).owns(&policies).owns(&claims);
     let stores = setup.watch::<ObjectStore>();
     let by_place = Arc::new(Index::new(&models, alias::places));

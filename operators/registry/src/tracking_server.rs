@@ -9,7 +9,9 @@ use mlop_core::{
     Cache, Context, Error, Key, Plan, Reconciler,
     children::{
         connection::{self, Server},
-        meta, rollout,
+        meta,
+        owned::{Child, ChildCaches},
+        rollout,
     },
     resource::ChildObject,
 };
@@ -17,11 +19,13 @@ use std::sync::Arc;
 
 pub struct TrackingServerReconciler {
     pub deployments: Arc<Cache<ChildObject>>,
+    pub children: ChildCaches,
 }
 
 pub struct Observed {
     object: Arc<TrackingServer>,
     deployment: Option<Arc<ChildObject>>,
+    children: Vec<Child>,
     operator: String,
 }
 
@@ -33,7 +37,8 @@ impl Reconciler for TrackingServerReconciler {
     async fn observe(&self, cx: &Context, object: Arc<TrackingServer>) -> Result<Observed, Error> {
         let key = Key::of(&object.metadata);
         let deployment = self.deployments.get(&Key::new(key.namespace, mlflow::name(&key.name)));
-        Ok(Observed { object, deployment, operator: cx.settings.operator.clone() })
+        let children = self.children.of(&object.metadata);
+        Ok(Observed { object, deployment, children, operator: cx.settings.operator.clone() })
     }
 
     fn plan(observed: &Observed, now: Timestamp) -> Plan<ConnectionStatus> {
@@ -43,7 +48,9 @@ impl Reconciler for TrackingServerReconciler {
         }
         let key = Key::of(&object.metadata);
         let report = |plan, address, servers: &[Server<'_>]| {
-            connection::report(plan, &object.metadata, object.status.as_ref(), address, servers, now)
+            let plan =
+                connection::report(plan, &object.metadata, object.status.as_ref(), address, servers, now);
+            connection::prune(plan, &observed.children)
         };
         match (&object.spec.managed, &object.spec.existing) {
             (Some(managed), _) => {

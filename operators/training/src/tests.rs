@@ -142,7 +142,7 @@ fn attempt_is_a_job_that_is_followed() {
     check(vec![
         ("nothing holds it up", run(), "quiet create Job delay-1-1"),
         ("its ObjectStore does not exist", run().without_stores(), "Unknown/ConnectionNotReady 0 attempts"),
-        ("it runs", with_pod(running()), "quiet"),
+        ("it runs", with_pod(running()), "quiet requeue 10"),
         ("its image cannot be pulled", with_pod(held_up()), "Unknown/ImagePull 0 attempts requeue 600"),
         (
             "the command fails",

@@ -57,6 +57,7 @@ impl Intent for TrainingJobIntent {
             tolerations: spec.tolerations.clone(),
             pull_secrets: spec.pull_secrets.clone(),
             retry_requested_at: None,
+            cancel_requested_at: None,
         }
     }
 

@@ -1,7 +1,10 @@
 //! The status of a connection that runs its own servers: ready when all servers are.
 
 use crate::{
-    children::rollout::Rollout,
+    children::{
+        owned::{self, Child},
+        rollout::Rollout,
+    },
     condition::{self, ConditionStatus, Conditions},
     plan::Plan,
 };
@@ -57,6 +60,12 @@ pub fn report(
         }
     }
     Plan { status: Some(status), ..plan }
+}
+
+/// Adds to `plan` the deletion of the `children` that the spec no longer asks for, once what it asks for is ready.
+pub fn prune(plan: Plan<ConnectionStatus>, children: &[Child]) -> Plan<ConnectionStatus> {
+    let conditions = plan.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    if condition::is_true(conditions, condition_type::READY) { owned::prune(plan, children) } else { plan }
 }
 
 /// Why work on the connection `label` must wait; none when it is ready.

@@ -5,6 +5,7 @@ pub mod container;
 pub mod deployment;
 pub mod meta;
 pub mod network;
+pub mod owned;
 pub mod pod;
 pub mod pod_outcome;
 pub mod rollout;

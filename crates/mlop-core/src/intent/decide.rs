@@ -22,7 +22,7 @@ use mlop_api::{
     Digest, Reason,
     common::TriggerMode,
     labels,
-    run::{Execution, Lineage},
+    run::{Execution, Lineage, REQUEST_CHARS_MAX},
 };
 use std::sync::Arc;
 
@@ -239,13 +239,19 @@ fn start<I: Intent>(
         let annotations = meta.annotations.get_or_insert_default();
         annotations.insert(labels::RUN_REQUESTED_AT.to_owned(), request.to_owned());
     }
+    let execution = execution(observed);
+    if let Some(request) = &execution.cancel_requested_at {
+        // It was meant for the run before.
+        let annotations = meta.annotations.get_or_insert_default();
+        annotations.insert(labels::CANCEL_REQUESTED_AT.to_owned(), request.clone());
+    }
     let lineage = Lineage {
         input_digest: digest,
         semantics_version: I::SEMANTICS,
         inputs: inputs.iter().map(|input| input.input.clone()).collect(),
         ancestors: inputs::ancestors(inputs),
     };
-    let run = I::run(observed, meta, identity, lineage, execution(observed), inputs);
+    let run = I::run(observed, meta, identity, lineage, execution, inputs);
     let requires = inputs.iter().map(|input| Precondition {
         kind: input.kind.clone(),
         name: input.input.record.object.clone(),
@@ -256,9 +262,19 @@ fn start<I: Intent>(
     Create { requires: requires.collect(), ..Create::of(&run, "its inputs are new") }
 }
 
-/// The execution that runs must have now, with the user's request to retry.
+/// The execution that runs must have now, with the user's requests.
 pub(super) fn execution<I: Intent>(observed: &Observed<I>) -> Execution {
     let mut execution = I::execution(&observed.object);
-    execution.retry_requested_at = observed.annotation(labels::RETRY_REQUESTED_AT).map(str::to_owned);
+    execution.retry_requested_at = observed.annotation(labels::RETRY_REQUESTED_AT).map(bounded);
+    execution.cancel_requested_at = observed.annotation(labels::CANCEL_REQUESTED_AT).map(bounded);
     execution
+}
+
+/// A user's annotation as a field of a run, or its digest if it is longer than the field may be.
+fn bounded(request: &str) -> String {
+    if request.chars().count() <= REQUEST_CHARS_MAX {
+        request.to_owned()
+    } else {
+        Digest::of_bytes(request.as_bytes()).short(REQUEST_CHARS_MAX).to_owned()
+    }
 }

@@ -4,8 +4,8 @@ use super::{Run, RunResource, plan::Draft};
 use crate::{condition, runtime::backoff};
 use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
-use mlop_api::{Digest, duration::Span, status::AttemptFailure};
-use serde_json::Value;
+use mlop_api::{Digest, Reason, duration::Span, status::AttemptFailure};
+use serde_json::{Value, json};
 
 /// Time the last attempt's pod stays for its logs, unless the run says otherwise.
 const POD_TTL: Span = Span::hours(1);
@@ -14,19 +14,30 @@ impl<R: Run> Draft<'_, R> {
     /// An edit of the execution or of another editable field, or a request to retry, gives a new budget. Attempts keep
     /// counting.
     pub(super) fn renew_budget(&mut self) {
-        // Fields at their default count as absent: one that a new release adds renews no budget.
-        let mut execution = serde_json::to_value(self.observed.object.execution()).unwrap_or_default();
-        if let Some(fields) = execution.as_object_mut() {
-            fields.insert("editable".to_owned(), R::editable(&self.observed.object));
-        }
-        let digest = Some(Digest::of(&significant(execution)));
-        if self.status.execution_digest.is_some() && self.status.execution_digest != digest {
+        if self.status.execution_digest.as_ref().is_some_and(|known| *known != self.budget_digest()) {
             self.status.budget_start = self.status.attempts;
             self.status.disruptions = 0;
             self.status.failure = None;
             self.status.finished_at = None;
         }
-        self.status.execution_digest = digest;
+        self.status.execution_digest = Some(self.budget_digest());
+    }
+
+    /// Digest of the settings that a budget belongs to. A cancelled run goes on at a request to retry only.
+    pub(super) fn budget_digest(&self) -> Digest {
+        let object = self.observed.object.as_ref();
+        let is_cancelled =
+            self.status.failure.as_ref().is_some_and(|f| f.reason == Reason::Cancelled.as_str());
+        if is_cancelled {
+            return Digest::of(&json!({"cancelled": object.execution().retry_requested_at}));
+        }
+        // Fields at their default count as absent: one that a new release adds renews no budget.
+        let mut execution = serde_json::to_value(object.execution()).unwrap_or_default();
+        if let Some(fields) = execution.as_object_mut() {
+            fields.remove("cancelRequestedAt");
+            fields.insert("editable".to_owned(), R::editable(object));
+        }
+        Digest::of(&significant(execution))
     }
 
     /// Whether no attempt follows `failure`.
@@ -57,7 +68,7 @@ impl<R: Run> Draft<'_, R> {
             failure.message,
             condition::whole_second(due)
         );
-        self.set_open(mlop_api::Reason::Retrying, &message);
+        self.set_open(Reason::Retrying, &message);
         message
     }
 

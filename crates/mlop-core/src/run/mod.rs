@@ -58,6 +58,7 @@
 
 mod attempt;
 mod budget;
+mod cancel;
 mod observed;
 mod plan;
 mod prune;

@@ -19,6 +19,9 @@ const POD_GONE: SignedDuration = SignedDuration::from_secs(300);
 /// Time after which a Job without a pod is suspicious.
 const POD_DELAY: SignedDuration = SignedDuration::from_secs(10);
 
+/// Time after which an attempt that goes on is worth a write of the status.
+const PROGRESS_DELAY: SignedDuration = SignedDuration::from_secs(10);
+
 /// Decides the next step of a run.
 pub fn plan<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
     if observed.object.meta().deletion_timestamp.is_some() {
@@ -33,7 +36,11 @@ pub fn plan<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
     draft.status.observed_generation = Some(draft.generation());
     draft.renew_budget();
     if let Some(failure) = draft.status.failure.clone().filter(|failure| draft.is_exhausted(failure)) {
+        draft.answer_cancellation();
         return draft.give_up(&failure);
+    }
+    if draft.is_cancelled() {
+        return draft.cancel();
     }
     let attempt = draft.next_attempt();
     match (observed.pod(attempt), observed.job(attempt)) {
@@ -67,7 +74,7 @@ impl<'a, R: Run> Draft<'a, R> {
     }
 
     /// Number of the attempt that is active or comes next.
-    fn next_attempt(&self) -> u32 {
+    pub(super) fn next_attempt(&self) -> u32 {
         self.status.attempts.saturating_add(1)
     }
 
@@ -83,7 +90,10 @@ impl<'a, R: Run> Draft<'a, R> {
         match super::attempt::create(self.observed, self.next_attempt()) {
             Ok(create) => {
                 let deletes = self.observed.earlier_attempts(self.next_attempt());
-                Plan { creates: vec![create], deletes, ..self.report_running() }
+                let now = self.now;
+                // The event of its creation reconciles the run again.
+                let action = Action::AwaitChange;
+                Plan { creates: vec![create], deletes, action, ..self.report_progress(now) }
             }
             Err(blocked) => self.report_blocked(&blocked),
         }
@@ -97,7 +107,10 @@ impl<'a, R: Run> Draft<'a, R> {
         }
         let action = lost_at.map_or(Action::AwaitChange, Action::RequeueAt);
         match pod_outcome::of(pod) {
-            Outcome::Running => self.report_running().with_action(action),
+            Outcome::Running => {
+                let begin = created(pod, self.now);
+                self.report_progress(begin).with_action(action)
+            }
             Outcome::Starting(held_up) => self.follow_start(pod, held_up).with_action(action),
             Outcome::Succeeded(result) => self.succeed(*result),
             Outcome::Failed(ended) => {
@@ -131,15 +144,15 @@ impl<'a, R: Run> Draft<'a, R> {
     /// Asks the API server whether it would admit the pod of a Job that has none. The Job controller reports a refusal
     /// in Events only.
     fn try_pod(self, job: &JobView) -> Plan<RunStatus> {
-        let created = job.metadata.creation_timestamp.as_ref().map_or(self.now, |at| at.0);
+        let created = created(job, self.now);
         let due = created.checked_add(POD_DELAY).unwrap_or(created);
         if self.now < due {
-            return self.report_running().requeue_at(due);
+            return self.report_progress(created).requeue_at(due);
         }
         match super::attempt::dry_run(self.observed, self.next_attempt()) {
             Ok(create) => {
                 let again = self.now.checked_add(POD_DELAY).unwrap_or(self.now);
-                Plan { creates: vec![create], ..Plan::idle() }.requeue_at(again)
+                Plan { creates: vec![create], ..self.report_progress(created) }.requeue_at(again)
             }
             Err(blocked) => self.report_blocked(&blocked),
         }
@@ -169,19 +182,26 @@ impl<'a, R: Run> Draft<'a, R> {
                 self.set_open(reason, &message);
                 Plan::report(self.status).with_action(action)
             }
-            None => Plan::idle().with_action(action),
+            None => {
+                let begin = created(pod, self.now);
+                self.report_progress(begin).with_action(action)
+            }
         }
     }
 
-    /// Reports that the attempt runs, if the status shows an earlier problem. Otherwise the write is not worth it: the
-    /// end of the attempt is reported anyway.
-    fn report_running(mut self) -> Plan<RunStatus> {
+    /// Reports that the attempt goes on: at once if the status shows an earlier problem, otherwise when it has lasted
+    /// since `begin` for a while. The end of a short attempt is reported anyway.
+    fn report_progress(mut self, begin: Timestamp) -> Plan<RunStatus> {
+        let message = format!("attempt {} is under way", self.next_attempt());
         let reported = condition::get(&self.status.conditions, condition_type::SUCCEEDED);
-        let usual = [None, Some(Reason::Pending.as_str()), Some(Reason::Running.as_str())];
-        if usual.contains(&reported.map(|succeeded| succeeded.reason.as_str())) {
+        let reason = reported.and_then(|succeeded| succeeded.reason.parse().ok());
+        if reason == Some(Reason::Running) && reported.is_some_and(|succeeded| succeeded.message == message) {
             return Plan::idle();
         }
-        let message = format!("attempt {} is running", self.next_attempt());
+        let due = begin.checked_add(PROGRESS_DELAY).unwrap_or(begin);
+        if matches!(reason, None | Some(Reason::Pending)) && self.now < due {
+            return Plan::idle().requeue_at(due);
+        }
         self.set_open(Reason::Running, &message);
         Plan::report(self.status)
     }
@@ -219,4 +239,9 @@ impl<'a, R: Run> Draft<'a, R> {
         conditions.set(condition_type::SUCCEEDED, ConditionStatus::Unknown, reason, message);
         conditions.reconciling(reason, message);
     }
+}
+
+/// When the API server created a child; now if it does not say.
+fn created<K: Resource>(child: &K, now: Timestamp) -> Timestamp {
+    child.meta().creation_timestamp.as_ref().map_or(now, |at| at.0)
 }

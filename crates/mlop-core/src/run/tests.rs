@@ -18,6 +18,7 @@ use mlop_api::{
     Digest, MEDIA_TREE, Reason,
     contract::condition_type,
     duration::Span,
+    labels,
     result::{Failure, ResultDocument},
     task::Subject,
 };
@@ -121,9 +122,17 @@ fn blocked_run_recovers_when_its_objects_exist() {
 fn pod_of_the_attempt_is_followed() {
     let started = || run().reconciled();
     check(vec![
-        ("it has no node yet", started().at(6_000), "quiet"),
-        ("it has a node", started().pod(testing::scheduled()), "quiet requeue 600"),
-        ("it runs", started().pod(testing::running()), "quiet"),
+        ("it has no node yet", started(), "quiet requeue 10"),
+        ("it has no node for a long time", started().at(6_000), "Unknown/Running 0 attempts"),
+        ("it has a node", started().pod(testing::scheduled()), "quiet requeue 10"),
+        (
+            "it has a node for a while",
+            started().pod(testing::scheduled()).at(10),
+            "Unknown/Running 0 attempts requeue 590",
+        ),
+        ("it runs", started().pod(testing::running()), "quiet requeue 10"),
+        ("it runs for a while", started().pod(testing::running()).at(10), "Unknown/Running 0 attempts"),
+        ("it runs for hours", started().pod(testing::running()).at(10).reconciled().at(6_000), "quiet"),
         (
             "its image cannot be pulled",
             started().pod(testing::held_up()),
@@ -146,7 +155,7 @@ fn pod_of_the_attempt_is_followed() {
         ),
         (
             "it is deleted, and its node may still report",
-            started().pod(testing::running()).pod_deleted(30).at(89),
+            started().pod(testing::running()).at(10).reconciled().pod_deleted(30).at(89),
             "quiet requeue 1",
         ),
         (
@@ -186,7 +195,7 @@ fn job_without_a_pod_is_followed() {
         (
             "nor after ten seconds: the API server is asked why",
             started().at(10),
-            "quiet try Pod delay-1-1 requeue 10",
+            "Unknown/Running 0 attempts try Pod delay-1-1 requeue 10",
         ),
         (
             "the Job has failed and its pod is gone: the attempt costs nothing",
@@ -257,6 +266,43 @@ fn edit_of_the_execution_renews_the_budget() {
             dead().edited(|spec| spec.execution.retry_requested_at = Some("1".into())),
             "Unknown/Running 1 attempts create Pod delay-1-2 delete delay-1-1",
         ),
+    ]);
+}
+
+#[test]
+fn cancelled_run_goes_on_only_at_a_retry() {
+    let cancel = |spec: &mut ForecastRunSpec| spec.execution.cancel_requested_at = Some("1".into());
+    let retry = |spec: &mut ForecastRunSpec| spec.execution.retry_requested_at = Some("2".into());
+    let running = || run().reconciled().pod(testing::running());
+    let cancelled = || running().edited(cancel).reconciled();
+    let mut later = run();
+    let request = (labels::CANCEL_REQUESTED_AT.to_owned(), "1".to_owned());
+    later.object.metadata.annotations = Some([request].into());
+    check(vec![
+        (
+            "it runs",
+            running().edited(cancel),
+            "False/Cancelled Stalled 1 attempts delete delay-1-1 event Cancelled requeue 3600",
+        ),
+        ("it has not begun", run().edited(cancel), "False/Cancelled Stalled 0 attempts event Cancelled"),
+        (
+            "it has ended",
+            run().reconciled().pod(testing::terminated(&success(), NOW)).edited(cancel),
+            "True/Succeeded 1 attempts event Succeeded requeue 3600",
+        ),
+        ("nothing follows", cancelled(), "quiet"),
+        (
+            "its settings are edited",
+            cancelled().edited(|spec| spec.execution.retry.limit = 5),
+            "False/Cancelled Stalled 1 attempts",
+        ),
+        (
+            "a retry is requested",
+            cancelled().edited(retry),
+            "Unknown/Running 1 attempts create Pod delay-1-2",
+        ),
+        ("the retry runs", cancelled().edited(retry).reconciled(), "quiet"),
+        ("the request was for the run before", later.edited(cancel), "quiet create Pod delay-1-1"),
     ]);
 }
 

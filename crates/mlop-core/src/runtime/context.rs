@@ -1,6 +1,6 @@
 //! The context of a reconcile: client, caches to write through to, clock, and leadership.
 
-use super::{cache::WriteThrough, metrics::Metrics, workqueue::Key};
+use super::{cache::WriteThrough, execute::Leftovers, metrics::Metrics, workqueue::Key};
 use crate::resource::ApiKind;
 use jiff::Timestamp;
 use kube::{Api, Client, core::DynamicObject};
@@ -32,6 +32,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     pub(crate) leading: watch::Receiver<bool>,
     pub(crate) stores: BTreeMap<ApiKind, Arc<dyn WriteThrough>>,
+    pub(crate) leftovers: Leftovers,
 }
 
 impl Context {

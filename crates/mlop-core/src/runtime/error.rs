@@ -57,6 +57,7 @@ impl Error {
             Reason::WaitingForDeletion,
             Reason::QuotaExceeded,
             Reason::PodRefused,
+            Reason::ChildRefused,
         ];
         all.iter().any(|known| known.as_str() == reason)
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     Blocked, condition,
-    plan::{Apply, Create, Delete, Event, Plan, Precondition},
+    plan::{Create, Delete, Event, Plan, Precondition},
     resource::{ApiKind, InputObject},
     runtime::{context::Context, error::Error, workqueue::Key},
 };
@@ -14,7 +14,7 @@ use kube::{
 };
 use mlop_api::{Digest, Reason, contract::condition_type, labels};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// The object that the plan is for.
 pub(crate) struct Subject<'a> {
@@ -45,7 +45,7 @@ pub(crate) async fn execute<S: Serialize>(
         create(cx, subject, step).await?;
     }
     for step in &plan.applies {
-        apply(cx, subject, step).await?;
+        apply::apply(cx, subject, step).await?;
     }
     if let Some(status) = &plan.status {
         report(cx, subject, status, Guard::Uid).await?;
@@ -147,10 +147,11 @@ fn refusal(kind: &ApiKind, name: &str, status: &Status) -> Option<Error> {
         403 if says("being terminated") => Some(Error::Gone(format!("the namespace of {kind} {name}"))),
         // A missing right of the operator is not a refusal of the object.
         403 if says("cannot create resource") || says("cannot patch resource") => None,
-        // Pod Security, LimitRange, admission policies.
-        403 | 422 => refused(Reason::PodRefused),
-        // A webhook chooses the code of its refusal.
-        _ if says("denied the request") => refused(Reason::PodRefused),
+        // Pod Security, LimitRange, admission policies. A webhook chooses the code of its refusal.
+        _ if matches!(status.code, 403 | 422) || says("denied the request") => {
+            let is_pod = matches!(kind.kind.as_str(), "Pod" | "Job");
+            refused(if is_pod { Reason::PodRefused } else { Reason::ChildRefused })
+        }
         _ => None,
     }
 }
@@ -173,106 +174,12 @@ async fn check(cx: &Context, namespace: &str, required: &Precondition) -> Result
     if holds { Ok(()) } else { Err(Error::Outdated(format!("{label} has changed"))) }
 }
 
-async fn apply(cx: &Context, subject: &Subject<'_>, step: &Apply) -> Result<(), Error> {
-    leads(cx, subject)?;
-    let namespace = subject.key().namespace;
-    let name = step.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let live = cx.live(&step.kind, &Key::new(&namespace, &name));
-    let Some(live) = live else {
-        // With a uid, it is an object that the plan has seen; without one, a child that does not exist yet.
-        if step.object.pointer("/metadata/uid").is_some() {
-            return patch(cx, subject, step, &name).await;
-        }
-        let object = step.object.clone();
-        return create(
-            cx,
-            subject,
-            &Create {
-                kind: step.kind.clone(),
-                object,
-                requires: Vec::new(),
-                dry_run: false,
-                why: step.why.clone(),
-            },
-        )
-        .await;
-    };
-    if is_applied(&live, &step.object) {
-        return Ok(());
-    }
-    let live: DynamicObject =
-        serde_json::from_value(live).map_err(|e| Error::api("read the cache", kube::Error::SerdeError(e)))?;
-    let wanted: DynamicObject = serde_json::from_value(step.object.clone())
-        .map_err(|e| Error::api(format!("build {}", step.kind), kube::Error::SerdeError(e)))?;
-    let same_owner = |o: &DynamicObject| o.owner_references().first().map(|r| r.uid.clone());
-    if same_owner(&live) != same_owner(&wanted) {
-        check_owner(&step.kind, &wanted, &live)?;
-    }
-    let mut object = step.object.clone();
-    if let Some(Value::Object(meta)) = object.get_mut("metadata") {
-        meta.insert("uid".to_owned(), json!(live.metadata.uid));
-    }
-    let step = Apply { object, ..step.clone() };
-    patch(cx, subject, &step, &name).await
-}
-
-async fn patch(cx: &Context, subject: &Subject<'_>, step: &Apply, name: &str) -> Result<(), Error> {
-    let api = cx.api(&step.kind, &subject.key().namespace);
-    let verb = format!("apply {} {name}", step.kind);
-    match api.patch(name, &PatchParams::apply(&subject.manager()).force(), &Patch::Apply(&step.object)).await
-    {
-        Ok(applied) => {
-            tracing::info!(object = %subject.key(), kind = %subject.kind, why = %step.why, "{verb}");
-            cx.write_through(&step.kind, &applied);
-            Ok(())
-        }
-        Err(kube::Error::Api(status)) if is_another(&status) => {
-            Err(Error::Outdated(format!("{} {name} has changed", step.kind)))
-        }
-        Err(kube::Error::Api(status)) => {
-            Err(refusal(&step.kind, name, &status)
-                .unwrap_or_else(|| Error::api(verb, kube::Error::Api(status))))
-        }
-        Err(error) => Err(Error::api(verb, error)),
-    }
-}
-
 /// Whether the object of an apply is gone or another one has its name. The API server reports it in three ways.
 fn is_another(status: &Status) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     status.is_not_found()
         || status.is_conflict()
         || causes.into_iter().any(|cause| cause.field == "metadata.uid")
-}
-
-/// Whether the object is as wanted. Kind and apiVersion do not count: items of a list do not repeat them.
-fn is_applied(live: &Value, wanted: &Value) -> bool {
-    let fields = wanted.as_object().into_iter().flatten();
-    fields
-        .filter(|(name, _)| !matches!(name.as_str(), "kind" | "apiVersion"))
-        .all(|(name, value)| live.get(name).map_or(is_empty(value), |present| contains(present, value)))
-}
-
-/// Whether `live` has every field of `wanted` with the same value. Fields that defaults or others added do not count.
-fn contains(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => wanted
-            .iter()
-            .all(|(key, value)| live.get(key).map_or(is_empty(value), |present| contains(present, value))),
-        (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| contains(l, w))
-        }
-        (live, wanted) => live == wanted,
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.values().all(is_empty),
-        _ => false,
-    }
 }
 
 async fn delete(cx: &Context, subject: &Subject<'_>, step: &Delete) -> Result<(), Error> {
@@ -382,5 +289,9 @@ async fn publish(cx: &Context, subject: &Subject<'_>, event: &Event) {
     }
 }
 
+mod apply;
+mod difference;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use apply::Leftovers;

@@ -25,6 +25,8 @@ pub const RENEW: Duration = Duration::from_secs(5);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Time between polls of a follower, and after a failed request.
 const POLL: Duration = Duration::from_secs(2);
+/// Failures for this long may have broken watches: packets of their connections may be lost. A shorter one breaks none.
+const OUTAGE: Duration = Duration::from_secs(10);
 /// A request that takes longer counts as failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -72,14 +74,15 @@ pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop:
     let api: Api<Lease> = Api::namespaced(client, &namespace);
     let mut seen = Seen::default();
     let mut renewed = Instant::now();
-    let mut away = false;
+    let mut away: Option<Instant> = None;
     loop {
         let (asked, deadline) = (Instant::now(), renewed + RENEW_DEADLINE);
         let patience = if *leading.borrow() { deadline - asked } else { REQUEST_TIMEOUT };
         let request = hold(&api, &name, &me, &clock, &mut seen);
         let (held, next) = match tokio::time::timeout(patience.min(REQUEST_TIMEOUT), request).await {
             Ok(Ok(held)) => {
-                if std::mem::take(&mut away) || std::mem::take(&mut seen.was_restored) {
+                let was_away = away.take().is_some_and(|since| since.elapsed() >= OUTAGE);
+                if std::mem::take(&mut seen.was_restored) || was_away {
                     tracing::warn!(
                         lease = name,
                         "the API server was unreachable or restored: listing everything again"
@@ -90,7 +93,7 @@ pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop:
                 (held, if held { asked + RENEW } else { Instant::now() + POLL })
             }
             failed => {
-                away = true;
+                away.get_or_insert(asked);
                 let why = match failed {
                     Ok(Err(error)) => error.to_string(),
                     _ => "no answer in time".to_owned(),
@@ -237,6 +240,12 @@ mod tests {
         Ok(http::Response::builder().status(status).body(Body::from(body.to_string().into_bytes()))?)
     }
 
+    fn candidate(client: Client, relist: watch::Sender<u64>) -> Candidate {
+        let clock: Clock = Arc::new(|| Timestamp::UNIX_EPOCH);
+        let (namespace, name, me) = ("ns".into(), "mlop-test".into(), "a".into());
+        Candidate { client, namespace, name, me, clock, relist }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn leader_stops_before_another_may_follow() {
         let lease = json!({"metadata": {"name": "mlop-test", "namespace": "ns", "resourceVersion": "1"}});
@@ -245,14 +254,7 @@ mod tests {
         let service = tower::service_fn(move |_: http::Request<Body>| answer(Arc::clone(&answers)));
         let (leading, mut is_leading) = watch::channel(false);
         let (_stop, stopping) = watch::channel(false);
-        let candidate = Candidate {
-            client: Client::new(service, "ns"),
-            namespace: "ns".into(),
-            name: "mlop-test".into(),
-            me: "a".into(),
-            clock: Arc::new(|| Timestamp::UNIX_EPOCH),
-            relist: watch::channel(0).0,
-        };
+        let candidate = candidate(Client::new(service, "ns"), watch::channel(0).0);
         let begin = Instant::now();
         let election = tokio::spawn(elect(candidate, leading, stopping));
         is_leading.wait_for(|leads| *leads).await.unwrap();
@@ -263,6 +265,39 @@ mod tests {
             begin.elapsed()
         );
         election.abort();
+    }
+
+    /// Times that everything is listed again after the lease could not be reached `failures` times in a row.
+    async fn relists_after(failures: usize) -> u64 {
+        let lease = json!({"metadata": {"name": "mlop-test", "namespace": "ns", "resourceVersion": "1"}});
+        let failed = json!({"kind": "Status", "status": "Failure", "reason": "InternalError", "code": 500});
+        let begin = [(200, lease.clone()), (200, lease.clone())];
+        let mut answers =
+            Vec::from_iter(begin.clone().into_iter().chain(vec![(500, failed); failures]).chain(begin));
+        answers.reverse();
+        let answers = Arc::new(Mutex::new(answers));
+        let service = tower::service_fn({
+            let answers = Arc::clone(&answers);
+            move |_: http::Request<Body>| answer(Arc::clone(&answers))
+        });
+        let (relist, relisted) = watch::channel(0);
+        let (stop, stopping) = watch::channel(false);
+        let candidate = candidate(Client::new(service, "ns"), relist);
+        let election = tokio::spawn(elect(candidate, watch::channel(false).0, stopping));
+        while !answers.lock().unwrap().is_empty() {
+            tokio::time::sleep(RENEW).await;
+        }
+        drop(stop);
+        let times = *relisted.borrow();
+        election.abort();
+        times
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_lasting_outage_lists_everything_again() {
+        for (failures, times) in [(0, 0), (1, 0), (3, 0), (8, 1)] {
+            assert_eq!(relists_after(failures).await, times, "after {failures} failed requests");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::{
     cache::{Cache, UnavailableScopes, WriteThrough},
     context::{Clock, Context, Settings},
     controller::{Controller, Reconciler},
+    execute::Leftovers,
     health::Readiness,
     metrics::Metrics,
     reflector::{Source, reflect},
@@ -246,6 +247,7 @@ impl Setup {
             metrics: self.metrics,
             leading,
             stores: self.write_through,
+            leftovers: Leftovers::default(),
         });
         let mut tasks = JoinSet::new();
         for reflector in self.reflectors {

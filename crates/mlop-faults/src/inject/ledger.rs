@@ -90,6 +90,12 @@ impl Ledger {
                 let object = format!("{} {} {}", request.kind, request.name, request.subresource);
                 self.add("identity", &format!("{object} was applied without its uid"));
             }
+            "patch" if body[0]["op"] != "test" || body[0]["path"] != "/metadata/uid" => {
+                self.add(
+                    "identity",
+                    &format!("{} {} was patched without its uid", request.kind, request.name),
+                );
+            }
             "apply" if request.subresource == "status" => self.check_status(request, &body),
             _ => {}
         }

@@ -59,6 +59,11 @@ pub(crate) fn service(service: &mut Value) {
     let spec = object_at(as_object(service), "spec");
     set(spec, "type", json!("ClusterIP"));
     set(spec, "sessionAffinity", json!("None"));
+    set(spec, "internalTrafficPolicy", json!("Cluster"));
+    set(spec, "ipFamilies", json!(["IPv4"]));
+    set(spec, "ipFamilyPolicy", json!("SingleStack"));
+    set(spec, "clusterIP", json!("10.96.0.1"));
+    set(spec, "clusterIPs", json!(["10.96.0.1"]));
     for port in items(spec, "ports") {
         let port = as_object(port);
         set(port, "protocol", json!("TCP"));
@@ -124,6 +129,9 @@ fn pod_spec(spec: &mut Map<String, Value>, restart_policy: &str) {
     set(spec, "schedulerName", json!("default-scheduler"));
     set(spec, "securityContext", json!({}));
     set(spec, "terminationGracePeriodSeconds", json!(30));
+    for found in items(spec, "volumes") {
+        volume(as_object(found));
+    }
     for list in ["initContainers", "containers"] {
         for container in items(spec, list) {
             let container = as_object(container);
@@ -135,6 +143,35 @@ fn pod_spec(spec: &mut Map<String, Value>, restart_policy: &str) {
             set(container, "resources", json!({}));
             for port in items(container, "ports") {
                 set(as_object(port), "protocol", json!("TCP"));
+            }
+            for name in ["startupProbe", "readinessProbe", "livenessProbe"] {
+                if let Some(found) = container.get_mut(name) {
+                    probe(as_object(found));
+                }
+            }
+        }
+    }
+}
+
+fn probe(probe: &mut Map<String, Value>) {
+    for (field, value) in
+        [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
+        set(probe, field, json!(value));
+    }
+    if let Some(get) = probe.get_mut("httpGet") {
+        set(as_object(get), "scheme", json!("HTTP"));
+    }
+}
+
+fn volume(volume: &mut Map<String, Value>) {
+    for source in ["projected", "secret", "configMap", "downwardAPI"] {
+        if let Some(found) = volume.get_mut(source) {
+            set(as_object(found), "defaultMode", json!(0o644));
+            for item in items(as_object(found), "items") {
+                if let Some(field) = item.get_mut("fieldRef") {
+                    set(as_object(field), "apiVersion", json!("v1"));
+                }
             }
         }
     }

@@ -2,30 +2,6 @@
 
 use super::*;
 
-#[test]
-fn defaults_of_the_server_do_not_differ() {
-    let wanted = json!({"spec": {"replicas": 1, "containers": [{"name": "a"}], "nodeSelector": {}}});
-    let rows = [
-        (
-            "added fields",
-            json!({"spec": {"replicas": 1, "containers": [{"name": "a", "pull": "Always"}], "x": 1}}),
-            true,
-        ),
-        ("another value", json!({"spec": {"replicas": 2, "containers": [{"name": "a"}]}}), false),
-        ("a missing value", json!({"spec": {"containers": [{"name": "a"}]}}), false),
-        (
-            "another item",
-            json!({"spec": {"replicas": 1, "containers": [{"name": "a"}, {"name": "b"}]}}),
-            false,
-        ),
-    ];
-    for (difference, live, want) in rows {
-        assert_eq!(is_applied(&live, &wanted), want, "{difference}");
-    }
-    let typed = json!({"kind": "A", "apiVersion": "v1", "spec": {"replicas": 1}});
-    assert!(is_applied(&json!({"spec": {"replicas": 1}}), &typed), "items of a list have no kind");
-}
-
 /// A run of the intent with this uid and digest.
 fn run(intent: &str, uid: &str, digest: &str) -> DynamicObject {
     let owner = json!({"apiVersion": "mlop.dev/v1alpha1", "kind": "Dataset", "name": intent, "uid": uid,
@@ -70,6 +46,7 @@ fn status(code: u16, message: &str) -> Status {
 #[test]
 fn refusal_names_the_reason_of_admission() {
     let kind: ApiKind = "Job.v1.batch".parse().unwrap();
+    let set: ApiKind = "StatefulSet.v1.apps".parse().unwrap();
     let rows = [
         (status(403, "pods \"a\" is forbidden: exceeded quota: q"), Some(Reason::QuotaExceeded)),
         (status(403, "violates PodSecurity \"restricted\""), Some(Reason::PodRefused)),
@@ -81,6 +58,10 @@ fn refusal_names_the_reason_of_admission() {
     for (status, want) in rows {
         let got = refusal(&kind, "a", &status).and_then(|error| error.report()).map(|(reason, _)| reason);
         assert_eq!(got, want, "{}", status.message);
+    }
+    for code in [403, 422] {
+        let refused = refusal(&set, "a", &status(code, "forbidden")).and_then(|error| error.report());
+        assert_eq!(refused, Some((Reason::ChildRefused, false)), "{code} of another kind than pods");
     }
     let ending = status(403, "namespace ns is being terminated");
     assert!(matches!(refusal(&kind, "a", &ending), Some(Error::Gone(_))));

@@ -3,16 +3,16 @@
 use super::server::{Answer, Sent, Server, accept, context, forecast, refuse};
 use crate::{
     Cache, Error, Key, Plan,
-    children::meta::child_meta,
-    plan::Delete,
-    resource::{ApiKind, PodView},
+    children::{meta::child_meta, service::service},
+    plan::{Apply, Delete},
+    resource::{ApiKind, ChildObject, PodView},
     runtime::{
         cache::WriteThrough,
         execute::{Subject, execute},
     },
     testing::NS,
 };
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use mlop_api::Reason;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
@@ -125,4 +125,87 @@ async fn write_is_not_sent_without_the_lease() {
         assert!(matches!(execute(&cx, &subject, &plan).await, Err(Error::Gone(_))));
     }
     assert_eq!(server.sent(), []);
+}
+
+/// The Service of the intent `a`, as the API server stores it with this selector.
+fn stored_service(selector: Value) -> Value {
+    let mut live = crate::resource::object_value(&service(child_meta(&forecast(), "a".to_owned(), []), &[]));
+    live["metadata"]["uid"] = json!("s-uid");
+    live["spec"] = json!({"selector": selector, "type": "ClusterIP", "clusterIP": "10.0.0.1"});
+    live
+}
+
+/// Carries out a plan with that Service three times, while the API server stores `live` and answers with `answer`.
+async fn apply_service(
+    live: &Value,
+    answer: impl Fn(&Sent) -> Answer + Send + Sync + 'static,
+) -> (Result<(), Error>, Arc<Server>) {
+    let services = Arc::new(Cache::<ChildObject>::default());
+    services.put_written(serde_json::from_value(live.clone()).unwrap());
+    let (server, client) = Server::start(answer);
+    let store = Arc::clone(&services) as Arc<dyn WriteThrough>;
+    let (cx, _leads) = context(client, BTreeMap::from([(ApiKind::of::<Service>(), store)]));
+    let intent = forecast();
+    let subject = Subject { kind: ApiKind::of::<crate::testing::Forecast>(), meta: &intent.metadata };
+    let wanted = service(child_meta(&forecast(), "a".to_owned(), []), &[]);
+    let plan: Plan<Value> = Plan::idle().apply(&wanted, "it is wanted");
+    let mut done = Ok(());
+    for _ in 0..3 {
+        done = execute(&cx, &subject, &plan).await;
+    }
+    (done, server)
+}
+
+#[tokio::test]
+async fn differing_child_is_patched_once_under_its_uid() {
+    let ours = json!({"app.kubernetes.io/instance": "a"});
+    let mut foreign = ours.clone();
+    foreign["x"] = json!("y");
+    let (live, mended) = (stored_service(foreign), stored_service(ours.clone()));
+    let (done, server) = apply_service(&live, move |_| (200, mended.clone())).await;
+    done.unwrap();
+    let [sent] = server.sent().try_into().unwrap();
+    assert_eq!(
+        (sent.method.as_str(), sent.path.as_str()),
+        ("PATCH", format!("/api/v1/namespaces/{NS}/services/a").as_str())
+    );
+    let test = json!({"op": "test", "path": "/metadata/uid", "value": "s-uid"});
+    assert_eq!(sent.body, json!([test, {"op": "add", "path": "/spec/selector", "value": ours}]));
+    let (_, server) =
+        apply_service(&stored_service(json!({"app.kubernetes.io/instance": "a"})), accept).await;
+    assert_eq!(server.methods(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn value_that_a_webhook_restores_is_patched_once() {
+    let live = stored_service(json!({"app.kubernetes.io/instance": "a", "injected": "true"}));
+    let restored = live.clone();
+    let (done, server) = apply_service(&live, move |_| (200, restored.clone())).await;
+    done.unwrap();
+    assert_eq!(server.methods(), ["PATCH"]);
+}
+
+#[tokio::test]
+async fn patch_of_another_object_is_decided_again() {
+    let live = stored_service(json!({}));
+    let words = "the server rejected our request due to an error in our request";
+    let (done, _) = apply_service(&live, move |_| refuse(422, "Invalid", words)).await;
+    assert!(matches!(done, Err(Error::Outdated(_))), "{done:?}");
+    let (done, _) = apply_service(&live, |_| refuse(422, "Invalid", "webhook w denied the request")).await;
+    assert_eq!(done.unwrap_err().report(), Some((Reason::ChildRefused, false)));
+}
+
+#[tokio::test]
+async fn mirrored_fields_are_replaced_as_a_whole() {
+    let execution = json!({"resources": {"cpu": "1"}});
+    let object = json!({"metadata": {"name": "a-1", "namespace": NS, "uid": "r-uid"}, "spec": {"execution": execution}});
+    let kind = ApiKind::of::<crate::testing::ForecastRun>();
+    let apply = Apply { kind, object, why: "it was edited".to_owned() };
+    let written = json!({"metadata": {"name": "a-1", "namespace": NS}});
+    let plan = Plan { applies: vec![apply], ..Plan::idle() };
+    let (done, server) = carry_out(&plan, move |_| (200, written.clone())).await;
+    done.unwrap();
+    let set = json!({"op": "add", "path": "/spec/execution", "value": execution});
+    let test = json!({"op": "test", "path": "/metadata/uid", "value": "r-uid"});
+    assert_eq!(server.sent()[0].body, json!([test, set]));
 }

@@ -5,6 +5,7 @@ use crate::{
     runtime::{
         cache::WriteThrough,
         context::{Clock, Context, Settings},
+        execute::Leftovers,
     },
     testing::{Forecast, NOW, NS, at},
 };
@@ -105,5 +106,6 @@ pub(super) fn context(
 ) -> (Arc<Context>, watch::Sender<bool>) {
     let (leads, leading) = watch::channel(true);
     let (settings, metrics) = (Settings::default(), Arc::default());
-    (Arc::new(Context { client, settings, clock: clock(), metrics, leading, stores }), leads)
+    let leftovers = Leftovers::default();
+    (Arc::new(Context { client, settings, clock: clock(), metrics, leading, stores, leftovers }), leads)
 }

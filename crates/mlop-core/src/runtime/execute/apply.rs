@@ -1,0 +1,169 @@
+//! Brings existing objects to the state of a plan.
+
+use super::{Subject, check_owner, difference, is_another, leads, refusal};
+use crate::{
+    plan::{Apply, Create},
+    runtime::{context::Context, error::Error, workqueue::Key},
+};
+use http::{Request, header::CONTENT_TYPE};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+    core::{DynamicObject, Status},
+};
+use mlop_api::labels;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+/// Differences that a write has left, by the child's uid: the API server or a webhook sets these fields. The same write
+/// would leave them again.
+#[derive(Default)]
+pub(crate) struct Leftovers(Mutex<BTreeMap<String, Vec<Value>>>);
+
+impl Leftovers {
+    fn has(&self, uid: &str, changes: &[Value]) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(uid).is_some_and(|left| left == changes)
+    }
+
+    fn set(&self, uid: &str, changes: Vec<Value>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes.is_empty() {
+            known.remove(uid);
+        } else {
+            known.insert(uid.to_owned(), changes);
+        }
+    }
+}
+
+/// Brings one object to the wanted state. What would change nothing is not written.
+pub(super) async fn apply(cx: &Context, subject: &Subject<'_>, step: &Apply) -> Result<(), Error> {
+    leads(cx, subject)?;
+    let namespace = subject.key().namespace;
+    let name = text(&step.object, "/metadata/name");
+    match cx.live(&step.kind, &Key::new(&namespace, &name)) {
+        Some(live) => overwrite(cx, subject, step, &live).await,
+        // With a uid, it is an object that the plan has seen; without one, a child that does not exist yet.
+        None if step.object.pointer("/metadata/uid").is_none() => {
+            let create = Create {
+                kind: step.kind.clone(),
+                object: step.object.clone(),
+                requires: Vec::new(),
+                dry_run: false,
+                why: step.why.clone(),
+            };
+            super::create(cx, subject, &create).await
+        }
+        None if step.object.get("spec").is_some() => {
+            let uid = text(&step.object, "/metadata/uid");
+            patch(cx, subject, step, &uid, difference::replacement(&step.object)).await.map(drop)
+        }
+        None => apply_fields(cx, subject, step, &name).await,
+    }
+}
+
+/// Removes every difference between a child and its wanted state.
+async fn overwrite(cx: &Context, subject: &Subject<'_>, step: &Apply, live: &Value) -> Result<(), Error> {
+    let changes = difference::changes(&step.kind.kind, live, &step.object);
+    let uid = text(live, "/metadata/uid");
+    if changes.is_empty() || cx.leftovers.has(&uid, &changes) {
+        return Ok(());
+    }
+    let decode = |value: &Value| {
+        serde_json::from_value::<DynamicObject>(value.clone())
+            .map_err(|e| Error::api(format!("build {}", step.kind), kube::Error::SerdeError(e)))
+    };
+    let (present, wanted) = (decode(live)?, decode(&step.object)?);
+    if !is_owned(&present, &wanted) {
+        check_owner(&step.kind, &wanted, &present)?;
+    }
+    let written = patch(cx, subject, step, &uid, changes).await?;
+    let left = difference::changes(&step.kind.kind, &written, &step.object);
+    if !left.is_empty() {
+        let fields: Vec<_> = left.iter().map(|change| text(change, "/path")).collect();
+        tracing::warn!(object = %subject.key(), kind = %step.kind, ?fields, "the API server sets other values");
+    }
+    cx.leftovers.set(&uid, left);
+    Ok(())
+}
+
+/// Whether the child has the wanted owner, or may get it. Data that outlived an earlier owner has none, and labels tell
+/// whose it is.
+fn is_owned(present: &DynamicObject, wanted: &DynamicObject) -> bool {
+    let owner = |object: &DynamicObject| {
+        let owners = object.owner_references().iter();
+        owners.filter(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone()).next()
+    };
+    let label = |object: &DynamicObject, name| object.labels().get(name).cloned();
+    let has_label = |name| label(wanted, name).is_some() && label(wanted, name) == label(present, name);
+    let is_labelled = has_label(labels::INTENT) && has_label(labels::INTENT_KIND);
+    let is_live = present.metadata.deletion_timestamp.is_none();
+    is_live && (owner(present) == owner(wanted) || owner(present).is_none() && is_labelled)
+}
+
+/// Sends a JSON patch that fails unless the object still has `uid`, and returns the written object.
+async fn patch(
+    cx: &Context,
+    subject: &Subject<'_>,
+    step: &Apply,
+    uid: &str,
+    changes: Vec<Value>,
+) -> Result<Value, Error> {
+    let name = text(&step.object, "/metadata/name");
+    let api = cx.api(&step.kind, &subject.key().namespace);
+    let verb = format!("patch {} {name}", step.kind);
+    let test = json!({"op": "test", "path": "/metadata/uid", "value": uid});
+    let body = Value::from_iter([test].into_iter().chain(changes)).to_string().into_bytes();
+    let uri = format!("{}/{name}?fieldManager={}", api.resource_url(), subject.manager());
+    let request = Request::patch(uri).header(CONTENT_TYPE, "application/json-patch+json").body(body);
+    let request = request.map_err(|e| Error::api(verb.clone(), kube::Error::HttpError(e)))?;
+    let sent = cx.client.request::<DynamicObject>(request).await;
+    let written = finish(cx, subject, step, &verb, sent)?;
+    serde_json::to_value(written).map_err(|e| Error::api(verb, kube::Error::SerdeError(e)))
+}
+
+/// Applies the fields of an object that others write too, such as its finalizers.
+async fn apply_fields(cx: &Context, subject: &Subject<'_>, step: &Apply, name: &str) -> Result<(), Error> {
+    let api: Api<DynamicObject> = cx.api(&step.kind, &subject.key().namespace);
+    let params = PatchParams::apply(&subject.manager()).force();
+    let sent = api.patch(name, &params, &Patch::Apply(&step.object)).await;
+    finish(cx, subject, step, &format!("apply {} {name}", step.kind), sent).map(drop)
+}
+
+/// Whether the test of a JSON patch failed, or one of its paths is gone. A refusal of the object names causes or a webhook.
+fn is_failed_test(status: &Status) -> bool {
+    let has_causes = status.details.iter().any(|details| !details.causes.is_empty());
+    status.code == 422 && !has_causes && !status.message.contains("denied the request")
+}
+
+/// Takes in the answer to a write.
+fn finish(
+    cx: &Context,
+    subject: &Subject<'_>,
+    step: &Apply,
+    verb: &str,
+    sent: Result<DynamicObject, kube::Error>,
+) -> Result<DynamicObject, Error> {
+    match sent {
+        Ok(written) => {
+            tracing::info!(object = %subject.key(), kind = %subject.kind, why = %step.why, "{verb}");
+            cx.write_through(&step.kind, &written);
+            Ok(written)
+        }
+        Err(kube::Error::Api(status)) if is_another(&status) || is_failed_test(&status) => Err(
+            Error::Outdated(format!("{} {} has changed", step.kind, text(&step.object, "/metadata/name"))),
+        ),
+        Err(kube::Error::Api(status)) => {
+            Err(refusal(&step.kind, &text(&step.object, "/metadata/name"), &status)
+                .unwrap_or_else(|| Error::api(verb, kube::Error::Api(status))))
+        }
+        Err(error) => Err(Error::api(verb, error)),
+    }
+}
+
+fn text(value: &Value, pointer: &str) -> String {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
