@@ -86,10 +86,17 @@ pub struct ExistingRedis {
     /// Host and port, for example redis.cache.svc:6379.
     #[schemars(length(max = 260), regex(pattern = r"^[A-Za-z0-9.-]+:[0-9]{1,5}$"))]
     pub address: String,
-    /// Name of a Secret in this namespace with the key `password`; without it no password is sent.
+    /// Name of a Secret in this namespace with the key `password`; without it no password is sent. It may also have ca.crt with the certificates (PEM) of the server's own authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub secret_name: Option<String>,
+    /// User (of Redis' ACL) that the password belongs to; without it the default user. It needs all commands on the keys mlop:*, and INFO.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[^\s]+$"))]
+    pub user: Option<String>,
+    /// Speak TLS. The server's certificate must be for the host of the address, and signed by a public authority or by that in the Secret's ca.crt.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
 }
 
 /// The online API.
@@ -106,7 +113,7 @@ pub struct OnlineApi {
 }
 
 defaults!(own_resources: Resources = Resources { cpu: "500m".to_owned(), memory: "1Gi".to_owned(), gpu: 0 });
-defaults!(api_resources: Resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 });
+defaults!(api_resources: Resources = Resources { cpu: "50m".to_owned(), memory: "256Mi".to_owned(), gpu: 0 });
 
 impl Default for OnlineApi {
     fn default() -> Self {
@@ -129,6 +136,7 @@ impl Default for OnlineApi {
     category = "mlop-all",
     doc = "Features computed by SQL from Datasets (or other tables), kept as files for training and online for serving.",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "metadata.name must be 1 to 40 of a-z, 0-9 and '-', start with a letter and end with a letter or digit"),
+    validation = ("has(self.spec.featureStore) != has(self.spec.store)", "spec needs exactly one of: featureStore, store"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "UpToDate", type_ = "string", json_path = ".status.conditions[?(@.type=='UpToDate')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.headline.reason"),
@@ -154,15 +162,20 @@ pub struct FeatureViewSpec {
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 128)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub entities: Vec<String>,
-    /// Column with the time since which a row is true. Online, the newest row of each entity counts.
+    /// Column with the time since which a row is true. Online, the newest row of each entity counts that is not dated later than the snapshot's creation.
     #[schemars(length(min = 1, max = 128))]
     pub timestamp: String,
     /// Age after which an online value counts as OUTSIDE_MAX_AGE; without it never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
-    /// Name of the FeatureStore. After a change the earlier one goes on serving the rows it has.
+    /// Name of the FeatureStore that holds the snapshots and serves them online. After a change the earlier one goes on serving the rows it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
-    pub feature_store: String,
+    pub feature_store: Option<String>,
+    /// Name of the ObjectStore that holds the snapshots of a view that only trainings read: nothing is online.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub store: Option<String>,
     /// Computing resources of the pods that compute and load.
     #[serde(default = "own_resources::value", deserialize_with = "own_resources::deserialize")]
     #[schemars(schema_with = "own_resources::schema")]
@@ -228,9 +241,10 @@ impl From<&FeatureViewSpec> for FeatureContent {
             sql,
             entities,
             timestamp,
-            // Enter the input digest beside the content: names and digests of the inputs, the FeatureStore's ObjectStore.
+            // Enter the input digest beside the content: names and digests of the inputs, the name of the ObjectStore.
             inputs: _,
             feature_store: _,
+            store: _,
             // How a snapshot is served.
             ttl: _,
             // When to start.

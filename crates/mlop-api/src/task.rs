@@ -8,6 +8,7 @@ use crate::{
     Digest, common::Metric, contract::Ancestor, dataset::DatasetContent, features::FeatureContent,
     result::Activated, training::TrainingContent,
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -138,6 +139,9 @@ pub struct SnapshotWork {
     pub output: Store,
     /// Memory the query may use in bytes before it spills to `/tmp`.
     pub memory_bytes: u64,
+    /// The data time: rows dated later are counted, since they are not served online.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Timestamp>,
     /// How the table is activated when it is written; none: not by this pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub online: Option<Online>,
@@ -159,6 +163,12 @@ pub struct Redis {
     /// `host:port`.
     pub address: String,
     pub password: bool,
+    /// The user; none: the default user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Whether TLS is spoken. The file `ca.crt` in `REDIS_DIR`, if there is one, has the certificates of its authority.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -177,6 +187,9 @@ pub struct Online {
     pub timestamp: String,
     /// Seconds after which a value counts as too old; none: never.
     pub ttl_seconds: Option<u64>,
+    /// The data time: rows dated later are left out; none: no row is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Timestamp>,
     pub redis: Redis,
     /// The pointer moves to this revision only if it is higher than the one it has.
     pub activation: Activated,

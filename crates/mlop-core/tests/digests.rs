@@ -113,6 +113,7 @@ fn beside(kind: &str) -> BTreeMap<&'static str, Beside> {
         "FeatureView" => &[
             ("inputs", Digest),
             ("featureStore", Digest),
+            ("store", Digest),
             ("consistency", Policy),
             // How a snapshot is served: it enters the digest of the activation.
             ("ttl", Policy),

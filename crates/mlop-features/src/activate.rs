@@ -13,6 +13,7 @@ use crate::{
         connection::Server,
         load::{Claim, Load, Row, View},
     },
+    served::{LeftOut, Servable},
     text::count,
 };
 use arrow::{
@@ -51,19 +52,24 @@ pub async fn run(
     scratch: &Path,
 ) -> Result<ResultDocument, Failure> {
     let mut view = View::open(server, online.view.clone()).await?;
+    view.check_keeps_rows().await?;
     let table: TableManifest = mlop_artifact::manifest::read(store, digest).await?;
     let schema = online_schema(online, &table.schema)?;
-    let entities = match view.claim(online.activation.revision, digest, &schema).await? {
-        Claim::Served { entities } => entities,
+    let (entities, left_out) = match view.claim(online.activation.revision, digest, &schema).await? {
+        Claim::Served { entities } => (entities, LeftOut::default()),
         Claim::Load(load) => {
             let directory = scratch.join("table");
             table::download(store, digest, &directory).await?;
             Activation::new(online, &schema, load).run(&directory, table.parts.len()).await?
         }
     };
+    let mut summary = format!("{} online", count(entities, "entity", "entities"));
+    if !left_out.is_empty() {
+        summary = format!("{summary}; {left_out}");
+    }
     Ok(ResultDocument {
         metrics: vec![Metric::new("entities", entities as f64)],
-        summary: Some(format!("{} online", count(entities, "entity", "entities"))),
+        summary: Some(summary),
         ..ResultDocument::default()
     })
 }
@@ -115,8 +121,7 @@ struct Activation<'a> {
     load: Load<'a>,
     /// Rows that are not sent yet.
     waiting: Vec<Row>,
-    /// Rows that nobody can ask for: a part of their entity or their time is missing.
-    nameless: u64,
+    left_out: LeftOut,
 }
 
 /// Where in the table the parts of a row lie.
@@ -128,38 +133,48 @@ struct Places {
 
 impl<'a> Activation<'a> {
     fn new(online: &'a Online, schema: &'a Schema, load: Load<'a>) -> Self {
-        Self { online, schema, load, waiting: Vec::with_capacity(BATCH_ENTITIES), nameless: 0 }
+        Self {
+            online,
+            schema,
+            load,
+            waiting: Vec::with_capacity(BATCH_ENTITIES),
+            left_out: LeftOut::default(),
+        }
     }
 
-    /// Loads all parts and moves the pointer; returns how many entities are online.
-    async fn run(mut self, directory: &Path, parts: usize) -> Result<u64, Failure> {
-        let mut state: Option<(Places, Newest)> = None;
+    /// Loads all parts and moves the pointer. Returns the number of entities online, and of rows that are not.
+    async fn run(mut self, directory: &Path, parts: usize) -> Result<(u64, LeftOut), Failure> {
+        let mut state: Option<(Places, Servable, Newest)> = None;
         for index in 0..parts {
             let reader = open(&table::part_file(directory, index))?;
-            let (places, newest) = match &mut state {
+            let (places, servable, newest) = match &mut state {
                 Some(state) => state,
                 None => state.insert(self.prepare(&reader.schema())?),
             };
             for batch in reader {
                 let batch = batch.map_err(|error| corrupt(format!("reading the table: {error}")))?;
+                let (batch, left_out) = servable
+                    .choose(&batch)
+                    .map_err(|error| corrupt(format!("reading the table: {error}")))?;
+                self.left_out += left_out;
                 for rows in newest.push(&batch)? {
                     self.add(places, &rows).await?;
                 }
             }
         }
-        if let Some((places, newest)) = state
+        if let Some((places, _, newest)) = state
             && let Some(last) = newest.finish()
         {
             self.add(&places, &last).await?;
         }
         self.send().await?;
-        if self.nameless > 0 {
-            tracing::warn!(rows = self.nameless, "left out: a part of the entity or the time is null");
+        if !self.left_out.is_empty() {
+            tracing::warn!("{}", self.left_out);
         }
-        self.load.finish().await
+        Ok((self.load.finish().await?, self.left_out))
     }
 
-    fn prepare(&self, schema: &SchemaRef) -> Result<(Places, Newest), Failure> {
+    fn prepare(&self, schema: &SchemaRef) -> Result<(Places, Servable, Newest), Failure> {
         let place = |name: &str| {
             schema.index_of(name).map_err(|_| corrupt(format!("the table has no column {name:?}")))
         };
@@ -174,15 +189,13 @@ impl<'a> Activation<'a> {
             .map(|feature| Ok((field(view, feature).to_vec(), place(feature)?)))
             .collect::<Result<_, Failure>>()?;
         let newest = Newest::new(schema, &sorted_by, timestamp)?;
-        Ok((Places { entities, timestamp, features }, newest))
+        let servable = Servable::new(sorted_by, timestamp, self.online.as_of);
+        Ok((Places { entities, timestamp, features }, servable, newest))
     }
 
     async fn add(&mut self, places: &Places, rows: &RecordBatch) -> Result<(), Failure> {
         for row in 0..rows.num_rows() {
-            match self.encode(places, rows, row)? {
-                Some(row) => self.waiting.push(row),
-                None => self.nameless += 1,
-            }
+            self.waiting.extend(self.encode(places, rows, row)?);
             if self.waiting.len() == BATCH_ENTITIES {
                 self.send().await?;
             }

@@ -9,7 +9,7 @@
 //! | [`snapshot`] | SQL over input tables, written as a table |
 //! | [`query`] | what the SQL may be, and running it the same way every time |
 //! | [`writer`], [`stats`] | deterministic Parquet, and statistics counted on the way |
-//! | [`activate`], [`newest`] | the newest row of each entity, loaded into Redis |
+//! | [`activate`], [`served`], [`newest`] | the newest row of each entity, loaded into Redis |
 //! | [`online`], [`feast`] | the layout of Redis, and the encoding of rows |
 //! | [`serve`] | the online API |
 
@@ -20,6 +20,7 @@ pub mod newest;
 pub mod online;
 pub mod query;
 pub mod serve;
+pub mod served;
 pub mod snapshot;
 pub mod stack;
 pub mod stats;

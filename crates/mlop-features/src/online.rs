@@ -24,6 +24,7 @@
 pub mod connection;
 mod keys;
 pub mod load;
+mod memory;
 pub mod read;
 mod script;
 

@@ -1,35 +1,44 @@
 //! The online API: Feast's `POST /get-online-features` over the rows in Redis.
 //!
 //! It knows neither Kubernetes nor the object store: everything about a view is stored next to its rows. Memory is bounded
-//! by what a request may hold times the requests that are answered at a time.
+//! by the [budget](budget::Budget) of all requests.
 
 mod answer;
+mod budget;
 mod error;
 mod features;
+mod listener;
 mod metrics;
+mod patience;
 mod request;
 
-use crate::online::{connection::Server, read::Reader};
+use crate::online::{
+    connection::{Server, Tls},
+    read::Reader,
+};
 use axum::{
     Router,
-    body::{Body, Bytes, to_bytes},
+    body::Body,
     extract::State,
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use budget::Budget;
 use error::ApiError;
-use http_body_util::LengthLimitError;
 use jiff::Timestamp;
 use metrics::Metrics;
-use std::{error::Error, io, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{net::TcpListener, time::Instant};
 
-/// Largest body of a request in bytes.
-const BODY_BYTES_MAX: usize = 4 << 20;
-/// Requests that are read and answered at a time; others wait.
-const CONCURRENCY: usize = 16;
-/// Longest time of one request, waiting included.
+/// Longest time to answer a request that has been received, waiting included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for Redis.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,6 +49,15 @@ pub struct Options {
     /// Address of Redis, host:port.
     #[arg(long, env = "MLOP_REDIS")]
     pub redis: String,
+    /// User of Redis; without it the default user.
+    #[arg(long, env = "MLOP_REDIS_USER")]
+    pub user: Option<String>,
+    /// Speak TLS with Redis.
+    #[arg(long, env = "MLOP_REDIS_TLS")]
+    pub tls: bool,
+    /// File with the certificates (PEM) of Redis' own authority; if it is not there, public authorities count.
+    #[arg(long, env = "MLOP_REDIS_CA_FILE")]
+    pub ca_file: Option<std::path::PathBuf>,
     /// File with the password of Redis; without it no password is sent.
     #[arg(long, env = "MLOP_REDIS_PASSWORD_FILE")]
     pub password_file: Option<std::path::PathBuf>,
@@ -49,6 +67,9 @@ pub struct Options {
     /// Address to listen on.
     #[arg(long, env = "MLOP_LISTEN", default_value = "0.0.0.0:6566")]
     pub listen: String,
+    /// Seconds in which requests are still accepted after SIGTERM, while clients learn that this server stops.
+    #[arg(long, env = "MLOP_DRAIN_SECONDS", default_value_t = 5)]
+    pub drain_seconds: u64,
 }
 
 /// Reads the time; a test brings its own.
@@ -57,36 +78,51 @@ pub type Clock = fn() -> Timestamp;
 struct Api {
     reader: Reader,
     metrics: Metrics,
-    slots: Semaphore,
+    budget: Budget,
     clock: Clock,
+    /// Set while the server drains: it answers, and is not ready for more.
+    stopping: Arc<AtomicBool>,
 }
 
-/// Serves until `stop`, then finishes the requests under way.
+/// Serves until `stop`, then drains: for some seconds it is not ready but answers, then it finishes the requests under
+/// way.
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub async fn run(
-    options: Options,
-    clock: Clock,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+pub async fn run(options: Options, clock: Clock, stop: impl Future<Output = ()> + Send) -> io::Result<()> {
     let listener = TcpListener::bind(&options.listen).await?;
     tracing::info!(address = %listener.local_addr()?, namespace = options.namespace, "listening");
-    axum::serve(listener, router(options, clock)).with_graceful_shutdown(stop).await
+    let drain = Duration::from_secs(options.drain_seconds);
+    let stopping = Arc::new(AtomicBool::new(false));
+    let router = routes(options, clock, Arc::clone(&stopping));
+    let drained = async move {
+        stop.await;
+        stopping.store(true, Ordering::Relaxed);
+        tokio::time::sleep(drain).await;
+    };
+    listener::serve(listener, router, drained).await;
+    Ok(())
 }
 
 /// The API's routes.
 pub fn router(options: Options, clock: Clock) -> Router {
+    routes(options, clock, Arc::default())
+}
+
+fn routes(options: Options, clock: Clock, stopping: Arc<AtomicBool>) -> Router {
     let server = Server {
         address: options.redis,
+        user: options.user,
         password_file: options.password_file,
+        tls: options.tls.then_some(Tls { ca_file: options.ca_file }),
         response_timeout: REDIS_TIMEOUT,
     };
     let api = Api {
         reader: Reader::new(server, options.namespace),
         metrics: Metrics::new(),
-        slots: Semaphore::new(CONCURRENCY),
+        budget: Budget::new(),
         clock,
+        stopping,
     };
     Router::new()
         .route("/get-online-features", post(get_online_features))
@@ -99,9 +135,7 @@ pub fn router(options: Options, clock: Clock) -> Router {
 
 async fn get_online_features(State(api): State<Arc<Api>>, body: Body) -> Response {
     let begin = Instant::now();
-    let answered = tokio::time::timeout(REQUEST_TIMEOUT, api.answer(body)).await;
-    let answered =
-        answered.unwrap_or_else(|_| Err(ApiError::unavailable("the server is too busy: try again")));
+    let answered = api.receive_and_answer(body).await;
     let response = match answered {
         Ok(json) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
         Err(error) => {
@@ -116,30 +150,27 @@ async fn get_online_features(State(api): State<Arc<Api>>, body: Body) -> Respons
 }
 
 impl Api {
-    async fn answer(&self, body: Body) -> Result<Vec<u8>, ApiError> {
-        let busy = |_| ApiError::unavailable("the server is stopping");
-        let _slot = self.slots.acquire().await.map_err(busy)?;
-        let body = read(body).await?;
-        let wanted = request::Request::parse(&body)?;
+    async fn receive_and_answer(&self, body: Body) -> Result<Vec<u8>, ApiError> {
+        let body = self.budget.receive(body).await?;
+        let wanted = request::Request::parse(&body.bytes)?;
         drop(body);
-        let answer = features::answer(&self.reader, &wanted, (self.clock)()).await?;
+        let answered = tokio::time::timeout(REQUEST_TIMEOUT, self.answer(&wanted)).await;
+        answered.unwrap_or_else(|_| Err(ApiError::unavailable("the server is too busy: try again")))
+    }
+
+    async fn answer(&self, wanted: &request::Wanted) -> Result<Vec<u8>, ApiError> {
+        let mut room = self.budget.room(wanted.values()).await?;
+        let answer = features::answer(&self.reader, wanted, (self.clock)(), &mut room).await?;
         self.metrics.answer(&answer, wanted.entities.len());
         serde_json::to_vec(&answer)
             .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, ApiError> {
-    to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
-        if error.source().is_some_and(|source| source.is::<LengthLimitError>()) {
-            let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
-            return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message);
-        }
-        ApiError::bad_request(format!("the body cannot be read: {error}"))
-    })
-}
-
 async fn health(State(api): State<Arc<Api>>) -> Result<&'static str, ApiError> {
+    if api.stopping.load(Ordering::Relaxed) {
+        return Err(ApiError::unavailable("the server is stopping"));
+    }
     api.reader.ping().await?;
     Ok("ok")
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     query::{Roles, Tables, execution_failed, planning_failed},
+    served::{LeftOut, Servable},
     text::count,
     writer,
 };
@@ -48,9 +49,18 @@ pub async fn run(
     let features = schema.fields().iter().filter(|field| !roles.contains(field.name())).count();
     let plan = frame.create_physical_plan().await.map_err(planning_failed)?;
     let rows = datafusion::physical_plan::execute_stream(plan, tables.context()).map_err(execution_failed)?;
-    let table = writer::write(output, scratch, &schema, rows.map_err(execution_failed)).await?;
+    let servable = Servable::of(&schema, &work.content.entities, &work.content.timestamp, work.as_of);
+    let servable = servable.map_err(|error| execution_failed(error.into()))?;
+    let mut left_out = LeftOut::default();
+    let rows = rows.map_err(execution_failed).inspect_ok(|batch| left_out += servable.count(batch));
+    let table = writer::write(output, scratch, &schema, rows).await?;
     let published = manifest::publish(output, table).await?;
-    result(&published.manifest, published.digest, features)
+    let mut result = result(&published.manifest, published.digest, features)?;
+    if !left_out.is_empty() {
+        result.summary = result.summary.map(|summary| format!("{summary}; {left_out}"));
+        result.metrics.push(Metric::new("rows_not_online", (left_out.nameless + left_out.later) as f64));
+    }
+    Ok(result)
 }
 
 fn result(

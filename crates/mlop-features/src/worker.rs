@@ -2,12 +2,15 @@
 
 use crate::{
     activate,
-    online::{connection::Server, load::View},
+    online::{
+        connection::{Server, Tls},
+        load::View,
+    },
     snapshot,
     stack::with_room,
 };
 use mlop_api::{
-    Reason,
+    Reason, labels,
     result::{Failure, ResultDocument},
     task::{Redis, Task, Work},
 };
@@ -78,7 +81,9 @@ fn scratch() -> Result<PathBuf, Failure> {
 fn server(redis: &Redis) -> Server {
     Server {
         address: redis.address.clone(),
+        user: redis.user.clone(),
         password_file: redis.password.then(|| environment::redis_dir().join("password")),
+        tls: redis.tls.then(|| Tls { ca_file: Some(environment::redis_dir().join(labels::CA_CERTIFICATE)) }),
         response_timeout: REDIS_TIMEOUT,
     }
 }

@@ -33,6 +33,16 @@ use std::{
 const BATCH_ROWS: usize = 8_192;
 /// Rows of a row group: what a reader holds in memory at least.
 const GROUP_ROWS: usize = 8 * BATCH_ROWS;
+/// When row groups and parts end before they have all their rows: wide rows must not fill memory or disk.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Encoded bytes of a row group, which the writer holds in memory.
+    group_bytes: usize,
+    /// Bytes of a part, which the worker has on disk.
+    part_bytes: usize,
+}
+
+const LIMITS: Limits = Limits { group_bytes: 64 << 20, part_bytes: 1 << 30 };
 /// Rows of a part: what the worker has on disk at most.
 const PART_ROWS: usize = 16 * GROUP_ROWS;
 
@@ -47,10 +57,21 @@ pub async fn write(
     schema: &SchemaRef,
     rows: impl Stream<Item = Result<RecordBatch, Failure>>,
 ) -> Result<TableManifest, Failure> {
+    write_within(LIMITS, store, scratch, schema, rows).await
+}
+
+async fn write_within(
+    limits: Limits,
+    store: &ObjectStoreHandle,
+    scratch: &Path,
+    schema: &SchemaRef,
+    rows: impl Stream<Item = Result<RecordBatch, Failure>>,
+) -> Result<TableManifest, Failure> {
     let schema = nullable(schema);
     let mut statistics = Statistics::new(&schema);
     let mut pieces = BatchCoalescer::new(schema.clone(), BATCH_ROWS);
-    let mut parts = Parts { store, path: scratch.join("part.parquet"), schema, open: None, written: vec![] };
+    let path = scratch.join("part.parquet");
+    let mut parts = Parts { limits, store, path, schema, open: None, written: vec![] };
     let mut rows = pin!(rows);
     loop {
         let batch = rows.next().await.transpose()?;
@@ -90,6 +111,7 @@ fn failed(error: ParquetError) -> Failure {
 
 /// The parts of one table, of which one at a time is on disk.
 struct Parts<'a> {
+    limits: Limits,
     store: &'a ObjectStoreHandle,
     path: PathBuf,
     schema: SchemaRef,
@@ -104,8 +126,12 @@ impl Parts<'_> {
             None => (self.create()?, 0),
         };
         writer.write(piece).map_err(failed)?;
+        // The sizes of pieces are fixed, so this is the same each time.
+        if writer.in_progress_size() >= self.limits.group_bytes {
+            writer.flush().map_err(failed)?;
+        }
         rows += piece.num_rows();
-        if rows < PART_ROWS {
+        if rows < PART_ROWS && writer.bytes_written() < self.limits.part_bytes {
             self.open = Some((writer, rows));
             return Ok(());
         }
@@ -139,5 +165,48 @@ impl Parts<'_> {
         writer.close().map_err(failed)?;
         self.written.push(table::put_part(self.store, &self.path, rows as u64).await?);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, Int64Array};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    /// Numbers that do not compress, in batches of this size.
+    fn numbers(batch: usize) -> Vec<Result<RecordBatch, Failure>> {
+        let all: Vec<_> = (0..3 * BATCH_ROWS as i64).map(|n| n.wrapping_mul(0x5851_f42d_4c95_7f2d)).collect();
+        let batches = all.chunks(batch).map(|some| {
+            let column: ArrayRef = Arc::new(Int64Array::from(some.to_vec()));
+            Ok(RecordBatch::try_from_iter([("n", column)]).unwrap())
+        });
+        batches.collect()
+    }
+
+    /// The rows of each part, and the row groups of the last.
+    async fn written(limits: Limits, batch: usize) -> (Vec<u64>, usize, TableManifest) {
+        let store = ObjectStoreHandle::in_memory("files");
+        let scratch = std::env::temp_dir().join(format!("mlop-writer-{}-{batch}", std::process::id()));
+        std::fs::create_dir_all(&scratch).unwrap();
+        let schema = numbers(batch)[0].as_ref().unwrap().schema();
+        let rows = futures::stream::iter(numbers(batch));
+        let table = write_within(limits, &store, &scratch, &schema, rows).await.unwrap();
+        let file = File::open(scratch.join("part.parquet")).unwrap();
+        let groups = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().metadata().num_row_groups();
+        std::fs::remove_dir_all(scratch).unwrap();
+        (table.parts.iter().map(|part| part.rows).collect(), groups, table)
+    }
+
+    #[tokio::test]
+    async fn groups_and_parts_end_when_their_bytes_are_full() {
+        let rows = BATCH_ROWS as u64;
+        let wide = Limits { group_bytes: 1, part_bytes: usize::MAX };
+        assert_eq!(written(LIMITS, 1_000).await.1, 1);
+        assert_eq!(written(wide, 1_001).await.1, 3);
+        let large = Limits { group_bytes: 1, part_bytes: 1 };
+        let (parts, _, table) = written(large, 1_002).await;
+        assert_eq!(parts, [rows, rows, rows]);
+        assert_eq!(written(large, 7).await.2, table, "whichever pieces the rows come in");
     }
 }

@@ -19,7 +19,7 @@ use common::{
 use mlop_api::{Digest, Reason, result::Failure, task::Online};
 use mlop_features::online::{
     Schema,
-    connection::Server,
+    connection::{Server, Tls},
     load::{Claim, Row, View},
     read::{Lookup, ReadError, Reader},
 };
@@ -40,7 +40,7 @@ async fn served_amount(reader: &Reader) -> f64 {
         let served = reader.view("user_stats").await.unwrap().expect("the view is online");
         let lookup =
             Lookup { served, features: vec!["amount_avg".to_owned()], entity_keys: vec![key.clone()] };
-        if let Some(rows) = reader.rows(&[lookup]).await.unwrap() {
+        if let Some(rows) = reader.rows(&[lookup], 0..1).await.unwrap() {
             let row = rows[0][0].clone().expect("the entity is there");
             let mlop_features::feast::Value::Double(amount) = row.values[0] else { panic!("{row:?}") };
             return amount;
@@ -104,7 +104,73 @@ async fn a_row_without_entity_is_left_out() {
     let Some(redis) = TestRedis::start().await else { return };
     let table = users(&[(None, EARLY, 1.0, None), (Some(1), EARLY, 2.0, None)]);
     let result = activate(&redis, &table, 1).await.unwrap();
-    assert_eq!(result.summary.as_deref(), Some("1 entity online"));
+    assert_eq!(result.summary.as_deref(), Some("1 entity online; not online: 1 row without entity or time"));
+}
+
+#[tokio::test]
+async fn row_of_the_future_does_not_hide_the_present_one() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let store = store();
+    let rows =
+        [(Some(1), EARLY, 10.0, None), (Some(1), EARLY + 60, 99.0, None), (Some(2), EARLY + 60, 7.0, None)];
+    let digest = table(&store, &users(&rows)).await;
+    let as_of = jiff::Timestamp::from_second(EARLY + 59).ok();
+    let result = run(&redis, &store, &digest, &Online { as_of, ..online(1) }).await.unwrap();
+    assert_eq!(result.summary.as_deref(), Some("1 entity online; not online: 2 rows of the future"));
+    assert_eq!(served_amount(&reader(&redis)).await, 10.0);
+}
+
+#[tokio::test]
+async fn view_is_loaded_over_tls_as_a_user() {
+    let Some(redis) = TestRedis::start_tls().await else { return };
+    redis::cmd("ACL")
+        .arg(&["SETUSER", "mlop", "on", ">secret", "~mlop:*", "+@all", "-@admin"])
+        .exec_async(&mut redis.connect().await)
+        .await
+        .unwrap();
+    let scratch = Scratch::new();
+    let password_file = scratch.path().join("password");
+    std::fs::write(&password_file, "secret").unwrap();
+    let server =
+        Server { user: Some("mlop".to_owned()), password_file: Some(password_file), ..redis.server() };
+    let store = store();
+    let digest = table(&store, &amount(3.0)).await;
+    let directory = Scratch::new();
+    mlop_features::activate::run(&online(1), &digest, &store, server.clone(), directory.path())
+        .await
+        .unwrap();
+    assert_eq!(served_amount(&Reader::new(server.clone(), NAMESPACE.to_owned())).await, 3.0);
+    let unknown = Server { tls: Some(Tls::default()), ..server.clone() };
+    let failure = View::open(unknown, user_stats()).await.err().expect("the authority is unknown");
+    assert_eq!((failure.reason, failure.retryable), (Reason::OnlineStoreUnreachable, true));
+    assert!(failure.message.contains("ertificate"), "{}", failure.message);
+    let plain = Server { tls: None, response_timeout: std::time::Duration::from_secs(1), ..server };
+    let failure = View::open(plain, user_stats()).await.err().expect("Redis speaks TLS only");
+    assert_eq!(failure.reason, Reason::OnlineStoreUnreachable, "{}", failure.message);
+}
+
+#[tokio::test]
+async fn a_redis_that_evicts_rows_is_refused() {
+    let settings = ["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"];
+    let Some(redis) = TestRedis::start_with(&settings).await else { return };
+    let failure = activate(&redis, &amount(1.0), 1).await.unwrap_err();
+    assert_eq!((failure.reason, failure.retryable), (Reason::OnlineStoreUnreachable, true));
+    assert!(failure.message.contains("from allkeys-lru to noeviction"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn full_redis_goes_on_serving_when_a_load_does_not_fit() {
+    let Some(redis) = TestRedis::start_with(&["--maxmemory", "8mb"]).await else { return };
+    activate(&redis, &amount(1.0), 1).await.unwrap();
+    let keys = redis.keys().await;
+    let many: Vec<_> = (1..100_000).map(|user| (Some(user), EARLY, 2.0, Some("RO"))).collect();
+    let failure = activate(&redis, &users(&many), 2).await.unwrap_err();
+    assert!(failure.retryable, "{}", failure.message);
+    for words in ["OOM", "give Redis more memory", "MiB are in use without this view, of 8.0 MiB"] {
+        assert!(failure.message.contains(words), "{words}: {}", failure.message);
+    }
+    assert_eq!(redis.keys().await, keys);
+    assert_eq!(served_amount(&reader(&redis)).await, 1.0);
 }
 
 #[tokio::test]

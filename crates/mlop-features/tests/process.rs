@@ -51,8 +51,10 @@ fn work(work: Work, redis_dir: &std::path::Path) -> (Option<i32>, ResultDocument
 async fn a_task_ends_with_its_result() {
     let Some(mut redis) = TestRedis::start().await else { return };
     let directory = redis.password_file().parent().unwrap().to_owned();
-    let remove =
-        Work::Deactivate { view: user_stats(), redis: Redis { address: redis.address(), password: true } };
+    let remove = Work::Deactivate {
+        view: user_stats(),
+        redis: Redis { address: redis.address(), password: true, user: None, tls: false },
+    };
     let (code, result) = work(remove.clone(), &directory);
     assert_eq!((code, result.summary.as_deref()), (Some(0), Some("removed")));
     redis.stop();
@@ -74,6 +76,7 @@ fn foreign_work_is_refused() {
 fn the_server_ends_when_asked_to() {
     let mut server = Command::new(BINARY)
         .args(["serve", "--redis", "127.0.0.1:1", "--namespace", "fraud", "--listen", "127.0.0.1:0"])
+        .args(["--drain-seconds", "0"])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();

@@ -32,9 +32,13 @@ fn then() -> Timestamp {
 fn api(redis: &TestRedis) -> Router {
     let options = Options {
         redis: redis.address(),
+        user: None,
+        tls: false,
+        ca_file: None,
         password_file: Some(redis.password_file()),
         namespace: NAMESPACE.to_owned(),
         listen: String::new(),
+        drain_seconds: 0,
     };
     router(options, then)
 }

@@ -75,6 +75,7 @@ async fn snapshot(
         },
         output: store.store().clone(),
         memory_bytes,
+        as_of: None,
         online: None,
         active: None,
     };
@@ -262,6 +263,7 @@ async fn an_input_that_is_not_there_is_corrupt() {
         },
         output: store.store().clone(),
         memory_bytes: MEMORY,
+        as_of: None,
         online: None,
         active: None,
     };

@@ -54,6 +54,7 @@ async fn run(store: &ObjectStoreHandle, batch: &RecordBatch, sql: &str) -> Resul
         },
         output: store.store().clone(),
         memory_bytes: 256 << 20,
+        as_of: None,
         online: None,
         active: None,
     };

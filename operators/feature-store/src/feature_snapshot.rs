@@ -3,6 +3,7 @@
 use crate::{
     feature_store::is_ready,
     feature_view::FeatureViewIntent,
+    memory,
     online_store::{self, redis_secret, with_password},
 };
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -54,7 +55,8 @@ impl Run for FeatureSnapshotRun {
         let view = intent_key::<FeatureView, _>(object).and_then(|key| self.views.get(&key));
         let lost = view.is_some_and(|view| view.metadata.deletion_timestamp.is_some());
         let consumer = wants_active::<FeatureViewIntent>(&self.views, object).and_then(|view| {
-            let feature_store = self.feature_stores.get(&Key::new(namespace, &view.spec.feature_store))?;
+            let feature_store =
+                self.feature_stores.get(&Key::new(namespace, view.spec.feature_store.as_ref()?))?;
             Some(Consumer { view, feature_store })
         });
         Purpose { lost, consumer }
@@ -76,7 +78,7 @@ impl Run for FeatureSnapshotRun {
             online_store::online(
                 &to.view,
                 &to.feature_store,
-                &spec.content,
+                &observed.object,
                 Revision::of(observed.object.as_ref()).map_or(0, Revision::get),
             )
         });
@@ -88,7 +90,8 @@ impl Run for FeatureSnapshotRun {
             inputs: observed.inputs()?,
             content: spec.content.clone(),
             output: pod::store(observed.store(&spec.store)?),
-            memory_bytes: query_memory(&execution.resources.memory),
+            memory_bytes: memory::share(&execution.resources.memory, QUERY_SHARE),
+            as_of: online_store::data_time(&observed.object),
             online,
             active,
         });
@@ -113,38 +116,4 @@ fn active(view: &FeatureView, online: &Online) -> Option<Digest> {
     let table = &status.artifact.as_ref()?.digest;
     let target = activation_digest(table, None, &online.activation.parameters);
     (status.activation.as_ref()?.digest == target).then(|| table.clone())
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn query_memory(quantity: &str) -> u64 {
-    (bytes(quantity) * QUERY_SHARE) as u64
-}
-
-/// The bytes that a quantity of memory names; the schema has checked its form.
-fn bytes(quantity: &str) -> f64 {
-    let split = quantity.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(quantity.len());
-    let (number, unit) = quantity.split_at(split);
-    let factor = match unit {
-        "Ki" => 1024.0,
-        "Mi" => 1024.0_f64.powi(2),
-        "Gi" => 1024.0_f64.powi(3),
-        "Ti" => 1024.0_f64.powi(4),
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        _ => 1.0,
-    };
-    number.parse::<f64>().unwrap_or_default() * factor
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn query_may_use_a_share_of_the_memory() {
-        assert_eq!(query_memory("1000"), 600);
-        assert_eq!(query_memory("1Gi"), 644_245_094);
-        assert_eq!(query_memory("1.5G"), 900_000_000);
-    }
 }

@@ -1,6 +1,9 @@
 //! `FeatureStore`: a Redis that only mlop's pods reach, and the online API in front of it.
 
-use crate::online_store::{self, redis, redis_name, redis_secret, with_password};
+use crate::{
+    memory,
+    online_store::{self, redis, redis_name, redis_secret, with_password},
+};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -133,15 +136,20 @@ impl Observed {
 
     fn api(&self) -> Deployment {
         let object = self.object.as_ref();
-        let secret = redis_secret(object);
+        let (secret, redis) = (redis_secret(object), redis(object));
         let mut args = vec![
             "serve".to_owned(),
-            format!("--redis={}", redis(object).address),
+            format!("--redis={}", redis.address),
             format!("--namespace={}", object.namespace().unwrap_or_default()),
             format!("--listen=0.0.0.0:{API_PORT}"),
         ];
         if secret.is_some() {
             args.push(format!("--password-file={}/password", labels::REDIS_DIR));
+        }
+        args.extend(redis.user.map(|user| format!("--user={user}")));
+        if redis.tls {
+            args.push("--tls".to_owned());
+            args.push(format!("--ca-file={}/{}", labels::REDIS_DIR, labels::CA_CERTIFICATE));
         }
         let mut container = Container {
             name: "api".to_owned(),
@@ -204,6 +212,10 @@ impl Observed {
     }
 }
 
+/// Share of the pod's memory for the data of Redis. The rest is for its buffers, and for pages that are copied while it
+/// rewrites its log.
+const DATA_SHARE: f64 = 0.6;
+
 /// Redis with append-only persistence: the online values survive a restart.
 fn redis_container(managed: &ManagedRedis) -> Container {
     let key =
@@ -213,6 +225,7 @@ fn redis_container(managed: &ManagedRedis) -> Container {
         value: None,
         value_from: Some(EnvVarSource { secret_key_ref: Some(key), ..Default::default() }),
     };
+    let max_memory = memory::share(&managed.resources.memory, DATA_SHARE).to_string();
     // The kubelet puts the password in for $(REDISCLI_AUTH).
     let command = [
         "redis-server",
@@ -228,6 +241,11 @@ fn redis_container(managed: &ManagedRedis) -> Container {
         "yes",
         "--save",
         "",
+        // A load that does not fit is refused with words. Without a limit the kernel would end Redis.
+        "--maxmemory",
+        &max_memory,
+        "--maxmemory-policy",
+        "noeviction",
         "--requirepass",
         "$(REDISCLI_AUTH)",
     ];

@@ -47,7 +47,11 @@ impl Intent for FeatureViewIntent {
         let stores = runs.iter().map(|run| run.spec.store.as_str());
         Connections {
             stores: self.stores.named(&namespace, stores),
-            feature_store: self.feature_stores.get(&Key::new(namespace, &object.spec.feature_store)),
+            feature_store: object
+                .spec
+                .feature_store
+                .as_ref()
+                .and_then(|name| self.feature_stores.get(&Key::new(namespace, name))),
         }
     }
 
@@ -80,7 +84,10 @@ impl Intent for FeatureViewIntent {
         }
         Ok(Identity {
             content: FeatureContent::from(spec),
-            store: Some(feature_store(observed)?.spec.store.clone()),
+            store: Some(match &spec.store {
+                Some(store) => store.clone(),
+                None => feature_store(observed)?.spec.store.clone(),
+            }),
             digests: Vec::new(),
             since: None,
         })
@@ -114,11 +121,12 @@ impl Intent for FeatureViewIntent {
     }
 
     fn activation(observed: &Observed<Self>, run: &FeatureSnapshot) -> Activation {
-        let Ok(feature_store) = feature_store(observed) else {
-            return Activation::waiting(format!(
-                "FeatureStore {} does not exist",
-                observed.object.spec.feature_store
-            ));
+        if observed.object.spec.feature_store.is_none() {
+            return Activation::None;
+        }
+        let feature_store = match feature_store(observed) {
+            Ok(feature_store) => feature_store,
+            Err(blocked) => return Activation::waiting(blocked.message),
         };
         let output = run.status().and_then(|status| status.output.clone());
         let store = output.as_ref().and_then(|output| observed.related.stores.get(&output.store));
@@ -136,7 +144,7 @@ impl Intent for FeatureViewIntent {
         };
         let (image, store) = (observed.worker_image.clone(), Arc::clone(store));
         let secret = redis_secret(feature_store).map(str::to_owned);
-        let online = online(&observed.object, feature_store, &run.spec.content, 0);
+        let online = online(&observed.object, feature_store, run, 0);
         let parameters = online.activation.parameters.clone();
         let build = move |meta, subject, revision: Revision| {
             let (table, mut online) = (table.clone(), online.clone());
@@ -182,7 +190,7 @@ fn cleanup(observed: &Observed<FeatureViewIntent>) -> Cleanup<'_> {
 }
 
 fn feature_store(observed: &Observed<FeatureViewIntent>) -> Result<&FeatureStore, Blocked> {
-    let name = &observed.object.spec.feature_store;
+    let name = observed.object.spec.feature_store.as_deref().unwrap_or_default();
     observed.related.feature_store.as_deref().ok_or_else(|| Blocked {
         reason: Reason::ConnectionNotReady,
         message: format!("FeatureStore {name} does not exist"),
@@ -192,5 +200,5 @@ fn feature_store(observed: &Observed<FeatureViewIntent>) -> Result<&FeatureStore
 
 /// The FeatureStore that serves `view`.
 pub fn feature_stores_of(view: &FeatureView) -> Vec<String> {
-    vec![view.spec.feature_store.clone()]
+    view.spec.feature_store.iter().cloned().collect()
 }

@@ -1,10 +1,11 @@
 //! The Redis of a FeatureStore, as pods of mlop reach it, and the online form of a FeatureView in it.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
 use kube::ResourceExt;
 use mlop_api::{
     Digest,
-    features::{FeatureContent, FeatureStore, FeatureView},
+    features::{FeatureContent, FeatureSnapshot, FeatureStore, FeatureView},
     labels,
     result::Activated,
     task::{Online, Redis, ViewKey},
@@ -31,7 +32,13 @@ pub fn redis(feature_store: &FeatureStore) -> Redis {
             feature_store.namespace().unwrap_or_default()
         ),
     };
-    Redis { address, password: redis_secret(feature_store).is_some() }
+    let existing = connection.existing.as_ref();
+    Redis {
+        address,
+        password: redis_secret(feature_store).is_some(),
+        user: existing.and_then(|existing| existing.user.clone()),
+        tls: existing.is_some_and(|existing| existing.tls),
+    }
 }
 
 /// Name of the Secret with the online store's password.
@@ -48,16 +55,16 @@ pub fn with_password(container: &mut Container, secret: Option<&str>) {
     }
 }
 
-/// The online form of a snapshot of `view` under `revision`.
+/// The online form of `snapshot` of `view` under `revision`. Its data time is its creation.
 ///
 /// Its parameters hold the uid of the FeatureStore: one that was created again is empty.
 pub fn online(
     view: &FeatureView,
     feature_store: &FeatureStore,
-    content: &FeatureContent,
+    snapshot: &FeatureSnapshot,
     revision: i64,
 ) -> Online {
-    let (FeatureContent { sql: _, entities, timestamp }, ttl) = (content, view.spec.ttl);
+    let (FeatureContent { sql: _, entities, timestamp }, ttl) = (&snapshot.spec.content, view.spec.ttl);
     let redis = redis(feature_store);
     let parameters = json!({
         "entities": entities,
@@ -71,9 +78,15 @@ pub fn online(
         entities: entities.clone(),
         timestamp: timestamp.clone(),
         ttl_seconds: ttl.map(|span| span.as_secs()),
+        as_of: data_time(snapshot),
         redis,
         activation: Activated { revision, parameters: Digest::of_bytes(parameters.to_string().as_bytes()) },
     }
+}
+
+/// The time after which rows of `snapshot` are in the future.
+pub fn data_time(snapshot: &FeatureSnapshot) -> Option<Timestamp> {
+    snapshot.metadata.creation_timestamp.as_ref().map(|at| at.0)
 }
 
 /// The key of `view` in the online store.

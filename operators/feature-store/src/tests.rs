@@ -11,7 +11,7 @@ use expect_test::expect_file;
 use mlop_api::{
     Reason,
     duration::Span,
-    features::{FeatureContent, FeatureSnapshot, FeatureStore, FeatureView},
+    features::{FeatureSnapshot, FeatureStore, FeatureView},
     labels,
     result::{Failure, ResultDocument},
 };
@@ -61,6 +61,11 @@ fn new_view() -> IntentCase<FeatureViewIntent> {
     IntentCase::new("delays", &spec, connections(Some(features()))).observes(ready("flights"))
 }
 
+/// `delays`, without an online store.
+fn for_trainings() -> IntentCase<FeatureViewIntent> {
+    view().edited(|spec| (spec.feature_store, spec.store) = (None, Some("files".into())))
+}
+
 fn with_features(
     mut case: IntentCase<FeatureViewIntent>,
     feature_store: Option<FeatureStore>,
@@ -74,7 +79,7 @@ fn served(run: &mut FeatureSnapshot) {
     succeeded(run);
     let revision = run.metadata.labels.as_ref().unwrap()[labels::REVISION].parse().unwrap();
     let view = view().object;
-    let online = online_store::online(&view, &features(), &FeatureContent::from(&view.spec), revision);
+    let online = online_store::online(&view, &features(), run, revision);
     run.status.as_mut().unwrap().output.as_mut().unwrap().activated = Some(online.activation);
 }
 
@@ -161,6 +166,11 @@ fn snapshot_is_made_and_served() {
             "its run is dead",
             view().its_run(dead),
             "Ready=False/UserError InputsReady=True/InputsReady UpToDate=Unknown/UserError Stalled",
+        ),
+        (
+            "only trainings read it: it is made, and nothing is loaded",
+            with_features(for_trainings(), None).its_run(succeeded),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
         ),
         (
             "newer data",
@@ -270,4 +280,27 @@ fn servers_are_those_of_the_golden_files() {
         expect_file![file].assert_eq(&golden(&apply.object));
     }
     assert_eq!(plan.applies.len(), 5);
+}
+
+#[test]
+fn servers_speak_tls_as_a_user_when_the_spec_says_so() {
+    let existing = json!({"address": "cache:6380", "secretName": "redis", "user": "mlop", "tls": true});
+    let object = object("features", &json!({"store": "files", "redis": {"existing": existing}}));
+    assert_eq!(
+        (online_store::redis(&object).user.as_deref(), online_store::redis(&object).tls),
+        (Some("mlop"), true)
+    );
+    let observed = Observed {
+        object: Arc::new(object),
+        api: None,
+        redis: None,
+        operator: "mlop-test".into(),
+        worker_image: "worker".into(),
+    };
+    let plan = FeatureStoreReconciler::plan(&observed, at(NOW));
+    let api = plan.applies.iter().find(|apply| apply.kind.kind == "Deployment").unwrap();
+    let arguments = api.object["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
+    for argument in ["--user=mlop", "--tls", "/ca.crt", "/password"] {
+        assert!(arguments.contains(argument), "{arguments}");
+    }
 }

@@ -88,7 +88,7 @@ impl Builder {
     /// Adds a file `password` from the Secret's key of that name.
     pub fn password(mut self, secret: Option<&str>) -> Self {
         if let Some(secret) = secret {
-            self.secret("redis".to_owned(), secret, &["password"], &[]);
+            self.secret("redis".to_owned(), secret, &["password"], &[labels::CA_CERTIFICATE]);
         }
         self
     }

@@ -32,6 +32,15 @@ pub enum Value {
 }
 
 impl Value {
+    /// Memory outside of the value itself in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::List(values) => values.iter().map(|value| size_of::<Self>() + value.heap_bytes()).sum(),
+            _ => 0,
+        }
+    }
+
     /// The bytes that Feast keeps; none for [`Value::Null`].
     ///
     /// # Errors

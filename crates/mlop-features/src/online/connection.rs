@@ -3,7 +3,7 @@
 use mlop_api::{Reason, result::Failure};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError,
-    RedisResult, aio::MultiplexedConnection,
+    RedisResult, TlsCertificates, aio::MultiplexedConnection,
 };
 use std::{io, path::PathBuf, time::Duration};
 
@@ -15,10 +15,35 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Server {
     /// `host:port`.
     pub address: String,
+    /// The user; none: the default user.
+    pub user: Option<String>,
+    /// How TLS is spoken; none: not at all.
+    pub tls: Option<Tls>,
     /// File with the password. Read at every connect, since a Secret's file follows the Secret.
     pub password_file: Option<PathBuf>,
     /// Longest time of one request.
     pub response_timeout: Duration,
+}
+
+/// TLS with Redis.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// File with the certificates (PEM) of Redis' own authority. If it is not there, public authorities count.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Tls {
+    fn root_certificates(&self) -> io::Result<Option<Vec<u8>>> {
+        let Some(file) = &self.ca_file else { return Ok(None) };
+        match std::fs::read(file) {
+            Ok(certificates) => Ok(Some(certificates)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let message = format!("reading the certificates {}: {error}", file.display());
+                Err(io::Error::new(error.kind(), message))
+            }
+        }
+    }
 }
 
 impl Server {
@@ -32,39 +57,73 @@ impl Server {
             })?;
             login = login.set_password(password.trim_end_matches(['\r', '\n']));
         }
-        let address = self.tcp_address()?.into_connection_info()?.set_redis_settings(login);
+        if let Some(user) = &self.user {
+            login = login.set_username(user);
+        }
+        let address = self.connection_address()?.into_connection_info()?.set_redis_settings(login);
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT.min(self.response_timeout)))
             .set_response_timeout(Some(self.response_timeout));
-        Client::open(address)?.get_multiplexed_async_connection_with_config(&config).await
+        let client = match &self.tls {
+            None => Client::open(address)?,
+            Some(tls) => {
+                let root_cert = tls.root_certificates()?;
+                Client::build_with_tls(address, TlsCertificates { client_tls: None, root_cert })?
+            }
+        };
+        client.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    fn tcp_address(&self) -> RedisResult<ConnectionAddr> {
+    fn connection_address(&self) -> RedisResult<ConnectionAddr> {
         let parts = self.address.rsplit_once(':');
         let parts = parts.and_then(|(host, port)| Some((host.trim_matches(['[', ']']), port.parse().ok()?)));
         let (host, port) = parts.ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{:?} is not host:port", self.address))
         })?;
-        Ok(ConnectionAddr::Tcp(host.to_owned(), port))
+        let host = host.to_owned();
+        Ok(match self.tls {
+            None => ConnectionAddr::Tcp(host, port),
+            Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+        })
     }
 
     /// What an error of Redis means for a worker.
     pub fn failure(&self, error: &RedisError) -> Failure {
-        let message = format!("Redis {}: {error}", self.address);
+        let told = first_of_pipeline(error);
+        let message = format!("Redis {}: {told}", self.address);
         if error.kind() == redis::ErrorKind::AuthenticationFailed {
             return Failure::transient(
                 Reason::OnlineStoreUnreachable,
-                format!("{message}; correct the password in the FeatureStore's Secret"),
+                format!("{message}; correct the user and the password in the FeatureStore and its Secret"),
             );
         }
-        match error.code() {
+        match code(error).as_deref() {
             // The server answers, and trying again may find it with more memory, or writable.
             Some("OOM") => Failure::transient(
                 Reason::WorkerFailed,
                 format!("{message}; a view needs room for two generations: give Redis more memory"),
             ),
+            Some("NOPERM") => Failure::transient(
+                Reason::WorkerFailed,
+                format!("{message}; allow the user all commands on the keys mlop:*"),
+            ),
             Some(_) => Failure::transient(Reason::WorkerFailed, message),
             None => Failure::transient(Reason::OnlineStoreUnreachable, message),
         }
+    }
+}
+
+/// The server's word for its error, of the first one in a pipeline.
+pub fn code(error: &RedisError) -> Option<String> {
+    let errors = error.clone().into_server_errors();
+    errors.and_then(|errors| Some(errors.first()?.1.code().to_owned()))
+}
+
+/// A pipeline in which all commands fail has a message for each: the first one says why.
+fn first_of_pipeline(error: &RedisError) -> String {
+    let errors = error.clone().into_server_errors();
+    match errors.as_deref() {
+        Some([(_, first), _, ..]) => first.to_string(),
+        _ => error.to_string(),
     }
 }

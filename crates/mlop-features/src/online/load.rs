@@ -2,12 +2,13 @@
 
 use super::{
     Schema,
-    connection::Server,
+    connection::{Server, code},
     keys::{Generation, ViewKeys},
+    memory::Memory,
     script::{self, Revision, Standing},
 };
 use mlop_api::{Digest, Reason, result::Failure, task::ViewKey};
-use redis::{RedisResult, aio::MultiplexedConnection};
+use redis::{RedisError, RedisResult, aio::MultiplexedConnection};
 
 /// Keys that are deleted with one command.
 const DELETED_AT_ONCE: usize = 1_000;
@@ -53,6 +54,34 @@ impl View {
         let redis = server.connect().await.map_err(|error| server.failure(&error))?;
         let keys = ViewKeys::new(&name);
         Ok(Self { server, redis, name, keys })
+    }
+
+    /// Refuses a Redis that may delete rows to make room: a reader would take them for entities that do not exist.
+    ///
+    /// # Errors
+    /// `OnlineStoreUnreachable` for such a Redis.
+    pub async fn check_keeps_rows(&mut self) -> Result<(), Failure> {
+        let memory = Memory::read(&mut self.redis).await;
+        if !memory.evicts() {
+            return Ok(());
+        }
+        Err(Failure::transient(
+            Reason::OnlineStoreUnreachable,
+            format!(
+                "Redis {} deletes rows when its memory is full: set its maxmemory-policy from {} to noeviction",
+                self.server.address, memory.policy
+            ),
+        ))
+    }
+
+    /// The failure of a load whose rows have no room. They are deleted, so that Redis can serve what it has.
+    async fn full(&mut self, generation: &Generation, error: &RedisError) -> Failure {
+        let failure = self.server.failure(error);
+        if let Err(error) = self.delete(generation).await {
+            tracing::warn!(%error, "deleting the rows of a load that has no room");
+        }
+        let memory = Memory::read(&mut self.redis).await;
+        Failure { message: format!("{}; {memory}", failure.message), ..failure }
     }
 
     /// Begins to load the table `digest` as `revision`, described by `schema`: from now on lower revisions lose, and loads of
@@ -202,8 +231,14 @@ impl Load<'_> {
             }
             pipeline.ignore();
         }
-        let ((claimed, claimant),): ((Option<String>, Option<String>),) =
-            pipeline.query_async(redis).await.map_err(|error| server.failure(&error))?;
+        let asked: RedisResult<((Option<String>, Option<String>),)> = pipeline.query_async(redis).await;
+        let ((claimed, claimant),) = match asked {
+            Ok(answer) => answer,
+            Err(error) if code(&error).as_deref() == Some("OOM") => {
+                return Err(self.view.full(&self.generation, &error).await);
+            }
+            Err(error) => return Err(server.failure(&error)),
+        };
         self.batches += 1;
         self.entities += rows.len() as u64;
         if claimant.as_ref() == Some(&self.generation.0) {

@@ -19,6 +19,7 @@ use mlop_api::task::ViewKey;
 use redis::{FromRedisValue, Pipeline, RedisError, aio::MultiplexedConnection};
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{Arc, PoisonError, RwLock},
 };
 use tokio::sync::Mutex;
@@ -123,14 +124,18 @@ impl Reader {
         Err(ReadError::Lost(name.to_owned()))
     }
 
-    /// The rows of all `lookups`, or none when another generation of a view is served by now: look the views up again.
+    /// The rows at `places` of all `lookups`, or none when another generation of a view is served by now: look the views up again.
     ///
     /// # Errors
     /// When Redis does not answer, or a value is not a row.
-    pub async fn rows(&self, lookups: &[Lookup]) -> Result<Option<Vec<Vec<Option<Found>>>>, ReadError> {
+    pub async fn rows(
+        &self,
+        lookups: &[Lookup],
+        places: Range<usize>,
+    ) -> Result<Option<Vec<Vec<Option<Found>>>>, ReadError> {
         let mut pipeline = redis::pipe();
         for lookup in lookups {
-            lookup.ask_rows(&mut pipeline);
+            lookup.ask_rows(&mut pipeline, places.clone());
         }
         for lookup in lookups {
             pipeline.cmd("HGET").arg(lookup.served.keys.pointer()).arg("generation");
@@ -149,7 +154,8 @@ impl Reader {
             return Ok(None);
         }
         let mut answers = answers.into_iter();
-        let found = lookups.iter().map(|lookup| lookup.found(answers.by_ref())).collect::<Result<_, _>>()?;
+        let found = lookups.iter().map(|lookup| lookup.found(answers.by_ref().take(places.len())));
+        let found = found.collect::<Result<_, _>>()?;
         Ok(Some(found))
     }
 
@@ -175,11 +181,11 @@ impl Reader {
 }
 
 impl Lookup {
-    fn ask_rows(&self, pipeline: &mut Pipeline) {
+    fn ask_rows(&self, pipeline: &mut Pipeline, places: Range<usize>) {
         let Served { view, keys, generation, .. } = &*self.served;
         let prefix = keys.rows(generation);
         let fields: Vec<_> = self.features.iter().map(|feature| field(view, feature)).collect();
-        for key in &self.entity_keys {
+        for key in self.entity_keys.get(places).unwrap_or_default() {
             let row = pipeline.cmd("HMGET").arg([prefix.as_slice(), key].concat()).arg(timestamp_field(view));
             for field in &fields {
                 row.arg(field);
@@ -188,7 +194,7 @@ impl Lookup {
     }
 
     fn found(&self, answers: impl Iterator<Item = redis::Value>) -> Result<Vec<Option<Found>>, ReadError> {
-        answers.take(self.entity_keys.len()).map(|answer| self.row(parse(answer)?)).collect()
+        answers.map(|answer| self.row(parse(answer)?)).collect()
     }
 
     fn row(&self, fields: Vec<Option<Vec<u8>>>) -> Result<Option<Found>, ReadError> {

@@ -1,7 +1,7 @@
 //! What clients get, in Feast's form: one result for each column.
 
 use super::request::{Key, Wanted};
-use crate::{feast::Value, online::read::Found};
+use crate::feast::Value;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -64,22 +64,11 @@ impl Column {
         }
     }
 
-    /// The feature at `place` of each row.
-    pub fn of_feature(
-        rows: &[Option<Found>],
-        place: usize,
-        ttl_seconds: Option<u64>,
-        now: Timestamp,
-    ) -> Self {
-        let mut column = Self::default();
-        for row in rows {
-            let value = row.as_ref().and_then(|row| row.values.get(place)).cloned().unwrap_or(Value::Null);
-            let time = row.as_ref().map(|row| row.time);
-            column.statuses.push(status(&value, time, ttl_seconds, now));
-            column.values.push(value);
-            column.event_timestamps.push(time.unwrap_or(Timestamp::UNIX_EPOCH));
-        }
-        column
+    /// Adds the value of one row; `time` is none if there is no such row.
+    pub fn push(&mut self, value: Value, time: Option<Timestamp>, ttl_seconds: Option<u64>, now: Timestamp) {
+        self.statuses.push(status(&value, time, ttl_seconds, now));
+        self.values.push(value);
+        self.event_timestamps.push(time.unwrap_or(Timestamp::UNIX_EPOCH));
     }
 }
 

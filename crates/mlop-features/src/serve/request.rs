@@ -4,7 +4,7 @@ use super::error::ApiError;
 use crate::feast::EntityValue;
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, SeqAccess, Visitor},
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
@@ -12,6 +12,8 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData};
 pub const ROWS_MAX: usize = 10_000;
 /// Largest number of features in a request.
 pub const FEATURES_MAX: usize = 1_000;
+/// Largest number of entity columns in a request.
+pub const COLUMNS_MAX: usize = 32;
 /// Largest number of values in an answer.
 pub const VALUES_MAX: usize = 200_000;
 
@@ -20,9 +22,9 @@ pub const VALUES_MAX: usize = 200_000;
 pub struct Request {
     #[serde(default)]
     features: Bounded<String, FEATURES_MAX>,
-    /// The values of each entity column; they have the same length.
+    /// The values of each entity column. They have the same length.
     #[serde(default)]
-    entities: BTreeMap<String, Bounded<Key, ROWS_MAX>>,
+    entities: Columns,
     /// Call features `view__feature` in the answer.
     #[serde(default)]
     full_feature_names: bool,
@@ -62,6 +64,13 @@ impl Key {
     }
 }
 
+impl Wanted {
+    /// Number of values in the answer: those of the features, and the entities that are repeated.
+    pub fn values(&self) -> usize {
+        (self.rows * self.features.len()).max(1)
+    }
+}
+
 impl Request {
     pub fn parse(body: &[u8]) -> Result<Wanted, ApiError> {
         let request: Self = serde_json::from_slice(body)
@@ -76,7 +85,7 @@ impl Request {
             );
             return Err(ApiError::bad_request(message));
         }
-        let entities: BTreeMap<_, _> = self.entities.into_iter().map(|(name, keys)| (name, keys.0)).collect();
+        let entities = self.entities.0;
         let lengths: BTreeMap<_, _> = entities.iter().map(|(name, keys)| (keys.len(), name)).collect();
         let rows = match (lengths.first_key_value(), lengths.last_key_value()) {
             (None, _) | (Some((0, _)), _) | (_, None) => {
@@ -134,31 +143,105 @@ fn ambiguous(name: &str) -> ApiError {
     ))
 }
 
-impl<'de> Deserialize<'de> for Key {
+/// The entity columns by their names. A value that is no key is refused with its place.
+#[derive(Debug, Default)]
+struct Columns(BTreeMap<String, Vec<Key>>);
+
+impl<'de> Deserialize<'de> for Columns {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OfKey;
-        impl Visitor<'_> for OfKey {
-            type Value = Key;
+        struct OfColumns;
+        impl<'de> Visitor<'de> for OfColumns {
+            type Value = Columns;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a 64-bit integer or a string")
+                f.write_str("an object with a list for each entity column")
             }
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Key, E> {
-                Ok(Key::Number(number))
-            }
-            fn visit_u64<E: Error>(self, number: u64) -> Result<Key, E> {
-                i64::try_from(number)
-                    .map(Key::Number)
-                    .map_err(|_| E::custom(format!("{number} exceeds 64 bits")))
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Key, E> {
-                Ok(Key::Text(text.to_owned()))
-            }
-            fn visit_string<E: Error>(self, text: String) -> Result<Key, E> {
-                Ok(Key::Text(text))
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
+                let mut columns = BTreeMap::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if columns.len() == COLUMNS_MAX {
+                        return Err(A::Error::custom(format!(
+                            "there are more than {COLUMNS_MAX} entity columns"
+                        )));
+                    }
+                    if columns.contains_key(&name) {
+                        return Err(A::Error::custom(format!("entity column {name:?} is there twice")));
+                    }
+                    let keys = map.next_value_seed(OfColumn(&name))?;
+                    columns.insert(name, keys);
+                }
+                Ok(Columns(columns))
             }
         }
-        deserializer.deserialize_any(OfKey)
+        deserializer.deserialize_map(OfColumns)
+    }
+}
+
+/// The keys of the entity column of this name.
+struct OfColumn<'a>(&'a str);
+
+impl<'de> DeserializeSeed<'de> for OfColumn<'_> {
+    type Value = Vec<Key>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Key>, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for OfColumn<'_> {
+    type Value = Vec<Key>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {ROWS_MAX} entities as entity column {:?}", self.0)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Key>, A::Error> {
+        let mut keys = Vec::new();
+        while let Some(key) = list.next_element_seed(OfKey { column: self.0, row: keys.len() })? {
+            if keys.len() == ROWS_MAX {
+                let message = format!("entity column {:?} has more than {ROWS_MAX} elements", self.0);
+                return Err(A::Error::custom(message));
+            }
+            keys.push(key);
+        }
+        Ok(keys)
+    }
+}
+
+/// The key at one place.
+struct OfKey<'a> {
+    column: &'a str,
+    row: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for OfKey<'_> {
+    type Value = Key;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for OfKey<'_> {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a 64-bit integer or a string in row {} of entity column {:?}", self.row, self.column)
+    }
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Key, E> {
+        Ok(Key::Number(number))
+    }
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Key, E> {
+        i64::try_from(number).map(Key::Number).map_err(|_| {
+            let Self { row, column } = self;
+            E::custom(format!("{number} in row {row} of entity column {column:?} exceeds 64 bits"))
+        })
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<Key, E> {
+        Ok(Key::Text(text.to_owned()))
+    }
+    fn visit_string<E: Error>(self, text: String) -> Result<Key, E> {
+        Ok(Key::Text(text))
     }
 }
 
@@ -220,6 +303,8 @@ mod tests {
             (0..100).map(|n| format!("\"v:{n}\",")).collect::<String>(),
             "0,".repeat(5_000)
         );
+        let columns = (0..33).map(|n| format!("\"c{n}\":[1]")).collect::<Vec<_>>().join(",");
+        let columns = format!(r#"{{"features":["v:a"],"entities":{{{columns}}}}}"#);
         for (body, words) in [
             ("", "no request"),
             ("7", "no request"),
@@ -232,9 +317,13 @@ mod tests {
             (r#"{"features":["v:a","w:a"],"entities":{"id":[1]}}"#, "two columns \"a\""),
             (r#"{"features":["v:id"],"entities":{"id":[1]}}"#, "two columns \"id\""),
             (r#"{"feature_service":"s","entities":{"id":[1]}}"#, "feature service"),
-            (r#"{"features":["v:a"],"entities":{"id":[1.5]}}"#, "64-bit integer or a string"),
-            (r#"{"features":["v:a"],"entities":{"id":[null]}}"#, "64-bit integer or a string"),
-            (r#"{"features":["v:a"],"entities":{"id":[18446744073709551615]}}"#, "64 bits"),
+            (r#"{"features":["v:a"],"entities":{"id":[7,1.5]}}"#, "string in row 1 of entity column \"id\""),
+            (r#"{"features":["v:a"],"entities":{"id":[null]}}"#, "string in row 0 of entity column \"id\""),
+            (r#"{"features":["v:a"],"entities":{"id":[1,true]}}"#, "string in row 1 of entity column \"id\""),
+            (r#"{"features":["v:a"],"entities":{"id":7}}"#, "entity column \"id\""),
+            (r#"{"features":["v:a"],"entities":{"id":[1],"id":[2]}}"#, "twice"),
+            (r#"{"features":["v:a"],"entities":{"id":[18446744073709551615]}}"#, "exceeds 64 bits"),
+            (&columns, "more than 32 entity columns"),
             (&many, "more than 10000 elements"),
             (&wide, "200000 values"),
         ] {

@@ -1,7 +1,7 @@
 //! A Redis of its own for one test.
 
 use super::Scratch;
-use mlop_features::online::connection::Server;
+use mlop_features::online::connection::{Server, Tls};
 use redis::aio::MultiplexedConnection;
 use std::{
     io::ErrorKind,
@@ -15,20 +15,48 @@ pub struct TestRedis {
     process: Child,
     port: u16,
     scratch: Scratch,
+    tls: Option<Tls>,
 }
 
 pub const PASSWORD: &str = "p@ss word";
 
 impl TestRedis {
+    /// As [`start`](Self::start), with further settings.
+    pub async fn start_with(settings: &[&str]) -> Option<Self> {
+        let scratch = Scratch::new();
+        Self::spawn(scratch, None, settings).await
+    }
+
+    /// Starts one that speaks TLS only, with a certificate of an authority of its own.
+    pub async fn start_tls() -> Option<Self> {
+        let scratch = Scratch::new();
+        certify(scratch.path())?;
+        let ca_file = Some(scratch.path().join("ca.crt"));
+        Self::spawn(scratch, Some(Tls { ca_file }), &[]).await
+    }
+
     /// Starts one, or reports that the test is skipped because there is no redis-server; in CI that is a failure.
     pub async fn start() -> Option<Self> {
-        let scratch = Scratch::new();
+        Self::start_with(&[]).await
+    }
+
+    async fn spawn(scratch: Scratch, tls: Option<Tls>, settings: &[&str]) -> Option<Self> {
         // Free when asked. If another process takes it meanwhile, the start fails.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let spawned = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        let mut command = Command::new("redis-server");
+        match &tls {
+            None => command.args(["--port", &port.to_string()]),
+            Some(_) => command
+                .args(["--port", "0", "--tls-port", &port.to_string(), "--tls-auth-clients", "no"])
+                .args(["--tls-cert-file", "server.crt", "--tls-key-file", "server.key"])
+                .args(["--tls-ca-cert-file", "ca.crt"])
+                .current_dir(scratch.path()),
+        };
+        let spawned = command
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .args(["--requirepass", PASSWORD, "--dir"])
             .arg(scratch.path())
+            .args(settings)
             .stdout(Stdio::null())
             .spawn();
         let process = match spawned {
@@ -44,7 +72,7 @@ impl TestRedis {
             Err(error) => panic!("starting redis-server: {error}"),
         };
         std::fs::write(scratch.path().join("password"), format!("{PASSWORD}\n")).unwrap();
-        let mut redis = Self { process, port, scratch };
+        let mut redis = Self { process, port, scratch, tls };
         redis.wait().await;
         Some(redis)
     }
@@ -61,13 +89,16 @@ impl TestRedis {
     pub fn server(&self) -> Server {
         Server {
             address: self.address(),
+            user: None,
+            tls: self.tls.clone(),
             password_file: Some(self.password_file()),
             response_timeout: Duration::from_secs(10),
         }
     }
 
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        let host = if self.tls.is_some() { "localhost" } else { "127.0.0.1" };
+        format!("{host}:{}", self.port)
     }
 
     pub fn password_file(&self) -> std::path::PathBuf {
@@ -97,4 +128,33 @@ impl Drop for TestRedis {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Puts an authority `ca.crt` and a certificate `server.crt` for localhost into `directory`.
+fn certify(directory: &std::path::Path) -> Option<()> {
+    let openssl = |arguments: &str| {
+        Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(directory)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    std::fs::write(directory.join("names"), "subjectAltName=DNS:localhost").unwrap();
+    for arguments in [
+        &format!("req -x509 {key} -keyout ca.key -out ca.crt -subj /CN=ca -days 2"),
+        &format!("req {key} -keyout server.key -out server.csr -subj /CN=localhost"),
+        "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 -extfile names",
+    ] {
+        match openssl(arguments) {
+            Ok(status) => assert!(status.success(), "openssl {arguments}"),
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "this test needs openssl: {error}");
+                eprintln!("skipped: no openssl here");
+                return None;
+            }
+        }
+    }
+    Some(())
 }

@@ -61,7 +61,8 @@ pub fn online(revision: i64) -> Online {
         entities: vec!["user_id".to_owned()],
         timestamp: "ts".to_owned(),
         ttl_seconds: Some(86_400),
-        redis: Redis { address: String::new(), password: true },
+        as_of: None,
+        redis: Redis { address: String::new(), password: true, user: None, tls: false },
         activation: Activated { revision, parameters: Digest::of_bytes(b"a day") },
     }
 }
