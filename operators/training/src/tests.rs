@@ -5,7 +5,7 @@ use expect_test::expect_file;
 use mlop_api::{
     Reason, labels,
     result::{Failure, ResultDocument},
-    training::{EnvVar, TrainingJobSpec},
+    training::{self, TrainingJobSpec},
 };
 use mlop_core::testing::{
     IntentCase, NOW, RunCase, Situation, active, check, dead, failed, golden, held_up, missing, pod_of,
@@ -43,8 +43,8 @@ fn run() -> RunCase<TrainingRunRun> {
     run_of(&job())
 }
 
-fn variable(name: &str, value: &str) -> EnvVar {
-    EnvVar { name: name.into(), value: Some(value.into()), secret: None }
+fn variable(name: &str, value: &str) -> training::EnvVar {
+    training::EnvVar { name: name.into(), value: Some(value.into()), secret: None }
 }
 
 #[test]
