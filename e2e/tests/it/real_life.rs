@@ -1,10 +1,16 @@
 //! Everyday mistakes and troubles of a cluster. Each is reported soon and in words, and ends with its cause.
 
 use crate::support::{
-    SAVE, STAGE, STORES, TRAINER, published_run, says, script, stores_are_ready, with_spec,
+    self, SAVE, STAGE, STORES, TRAINER, published_run, says, script, stores_are_ready, with_spec,
 };
 use anyhow::{Result, ensure};
-use mlop_api::{Reason, contract::condition_type::STALLED, training::TrainingJob};
+use mlop_api::{
+    Reason,
+    contract::condition_type::{READY, STALLED},
+    deployment::ModelDeployment,
+    registry::Model,
+    training::TrainingJob,
+};
 use mlop_e2e::{
     namespace::TestNamespace,
     state::{Intent as _, Kind},
@@ -12,19 +18,37 @@ use mlop_e2e::{
 
 /// Longest time, in seconds, from a mistake to its words in the status.
 const TOLD: u64 = 30;
-
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_image_is_reported_and_its_correction_runs() -> Result<()> {
+async fn wrong_image_is_reported_downstream_until_corrected() -> Result<()> {
     TestNamespace::run("image", async |ns| {
         stores_are_ready(ns).await?;
-        ns.apply(&[&script(SAVE).replace(TRAINER, "mlop.local/trian:dev")]).await?;
+        ns.apply(&[&script(SAVE).replace(TRAINER, "mlop.local/trian:dev"), &downstream()]).await?;
         let told = |job: &TrainingJob| says(job, Reason::ImagePull, "mlop.local/trian:dev of container user");
-        ns.until("script", "the wrong image", TOLD, told).await?;
+        let (job, model, deployment) = tokio::join!(
+            ns.until("script", "the wrong image", TOLD, told),
+            ns.until("slope", "the wrong image upstream", TOLD, blames_image::<Model>),
+            ns.until("slope", "the wrong image upstream", TOLD, blames_image::<ModelDeployment>),
+        );
+        job.and(model.map(drop)).and(deployment.map(drop))?;
         ns.apply(&[&script(SAVE)]).await?;
         ns.until("script", "ready", STAGE, TrainingJob::is_ready).await?;
+        let is_healed = |deployment: &ModelDeployment| deployment.cause().is_none();
+        ns.until("slope", "without the cause", TOLD, is_healed).await?;
         Ok(())
     })
     .await
+}
+
+/// The Model and the ModelDeployment behind the training `script`.
+fn downstream() -> String {
+    support::SERVE.replace("name: fit}", "name: script}")
+}
+
+/// Whether the object names the image of the training `script` as the cause, and is not ready.
+fn blames_image<K: Kind>(object: &K) -> bool {
+    let cause = object.cause().map(|cause| (cause.kind.as_str(), cause.name.as_str(), cause.reason.as_str()));
+    cause == Some(("TrainingJob", "script", Reason::ImagePull.as_str()))
+        && object.current(READY).is_some_and(|ready| ready.message.contains("mlop.local/trian:dev"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

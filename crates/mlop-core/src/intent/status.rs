@@ -167,7 +167,8 @@ impl<'a, I: Intent> Draft<'a, I> {
     }
 
     fn report_running(&mut self, run: &Arc<I::Run>, held_up: Option<(Reason, String)>, newer_waits: bool) {
-        self.status.cause = None;
+        self.status.cause =
+            held_up.as_ref().and_then(|(reason, message)| self.hold_up_cause(*reason, message));
         let name = run.name_any();
         match held_up {
             Some((reason, message)) => self.show_progress(reason, &format!("{name}: {message}")),
@@ -181,7 +182,7 @@ impl<'a, I: Intent> Draft<'a, I> {
 
     fn report_activating(&mut self, activating: Activating) {
         let Activating { create, delete, reason, message, since, action } = activating;
-        self.status.cause = None;
+        self.status.cause = self.hold_up_cause(reason, &message);
         self.plan.creates.extend(create);
         self.plan.deletes.extend(delete);
         self.plan.action = action;
@@ -287,6 +288,19 @@ impl<'a, I: Intent> Draft<'a, I> {
 
     pub(super) fn publish_event(&mut self, warning: bool, reason: Reason, message: &str) {
         self.plan.events.push(Event { warning, reason, message: message.to_owned() });
+    }
+
+    /// The cause that everything downstream tells, of work that waits until a person acts.
+    fn hold_up_cause(&self, reason: Reason, message: &str) -> Option<Cause> {
+        let is_a_persons = matches!(
+            reason,
+            Reason::ImagePull
+                | Reason::SecretMissing
+                | Reason::QuotaExceeded
+                | Reason::PodRefused
+                | Reason::Unschedulable
+        );
+        is_a_persons.then(|| self.own_cause(reason, message))
     }
 
     fn own_cause(&self, reason: Reason, message: &str) -> Cause {

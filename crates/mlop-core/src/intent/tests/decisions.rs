@@ -236,6 +236,23 @@ fn artifact_in_use_names_the_cause_upstream() {
 }
 
 #[test]
+fn work_that_waits_for_a_person_is_a_cause() {
+    let delay = || intent("delay").input(ready("flights"));
+    for (work, wanted) in [
+        (delay().its_run(held_up), Some("ImagePull")),
+        (delay().its_run(retrying), None),
+        (delay().its_run(active).at(3), None),
+    ] {
+        let cause = work.plan().status.unwrap().cause;
+        assert_eq!(cause.as_ref().map(|cause| cause.reason.as_str()), wanted);
+        assert_eq!(
+            cause.map(|cause| (cause.kind, cause.name)),
+            wanted.map(|_| ("Forecast".to_owned(), "delay".to_owned()))
+        );
+    }
+}
+
+#[test]
 fn edit_keeps_ready_only_if_the_artifact_is_still_valid() {
     let published = || intent("delay").input(ready("flights")).its_run(succeeded).reconciled();
     check(vec![
