@@ -295,6 +295,7 @@ fn servers_speak_tls_as_a_user_when_the_spec_says_so() {
         object: Arc::new(object),
         api: None,
         redis: None,
+        children: Vec::new(),
         operator: "mlop-test".into(),
         worker_image: "worker".into(),
     };
