@@ -173,8 +173,12 @@ async fn child_of_an_earlier_backend_is_deleted() {
     let cluster = settled().await;
     edit::<FeatureStore>(&cluster, "shop", |store| {
         store.spec.redis.managed = None;
-        store.spec.redis.existing =
-            Some(ExistingRedis { address: "redis:6379".to_owned(), secret_name: None });
+        store.spec.redis.existing = Some(ExistingRedis {
+            address: "redis:6379".to_owned(),
+            secret_name: None,
+            user: None,
+            tls: false,
+        });
     });
     edit::<TrackingServer>(&cluster, "history", |server| {
         server.spec.managed = None;

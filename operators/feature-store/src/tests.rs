@@ -291,7 +291,6 @@ fn servers_speak_tls_as_a_user_when_the_spec_says_so() {
         (Some("mlop"), true)
     );
     let observed = Observed {
-        children: Vec::new(),
         object: Arc::new(object),
         api: None,
         redis: None,
