@@ -134,7 +134,7 @@ fn micros(times: &ArrayRef, row: usize) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{TimestampMicrosecondArray, create_array};
+    use arrow::array::{Date32Array, TimestampMicrosecondArray, create_array};
     use std::sync::Arc;
 
     fn chosen(times: ArrayRef, as_of: Option<&str>) -> (usize, LeftOut) {
@@ -150,7 +150,7 @@ mod tests {
     fn rows_are_left_out_without_name_or_in_the_future() {
         let times = TimestampMicrosecondArray::from(vec![Some(0), Some(1), None, Some(1_000_001)]);
         let times: ArrayRef = Arc::new(times.with_timezone("UTC"));
-        let days = create_array!(Date32, vec![Some(0), Some(9), None, Some(1)]) as ArrayRef;
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![Some(0), Some(9), None, Some(1)]));
         let left_out = |nameless, later| LeftOut { nameless, later };
         for (times, as_of, expected) in [
             (&times, None, (2, left_out(2, 0))),
