@@ -18,14 +18,17 @@ pub const REVISION: &str = "mlop.dev/revision";
 pub const OPERATOR: &str = "mlop.dev/operator";
 /// Label: 63 characters at most of the hexadecimal digest that the object is for.
 pub const DIGEST: &str = "mlop.dev/digest";
-/// Annotation of an activation pod: generation and retry request of the intent that it was made for.
+/// Annotation of a small pod: the requests that it answers, such as a time slot or the value of an annotation.
 pub const MADE_FOR: &str = "mlop.dev/made-for";
 /// Annotation of a pod: the [task](crate::task::Task) as JSON, mounted as a file.
 pub const TASK: &str = "mlop.dev/task";
-/// Annotation of a pod that serves: digest of its template without the images of our own containers.
+/// Annotation of a pod that serves: digest of its template without the images of our own containers. Of a small pod: digest
+/// of its template.
 pub const TEMPLATE: &str = "mlop.dev/template";
 /// Label of a user's pods, with the value `true`: they may connect to the managed MLflow servers of their namespace.
 pub const TRACKING_CLIENT: &str = "mlop.dev/tracking-client";
+/// Annotation of a small pod: the failure of the attempt before it as JSON.
+pub const LAST_FAILURE: &str = "mlop.dev/last-failure";
 /// Annotation of a user: try again what failed (any new value; RFC 3339 by convention).
 pub const RETRY_REQUESTED_AT: &str = "mlop.dev/retry-requested-at";
 /// Annotation of a user: end the active run (any new value; RFC 3339 by convention). On a run: the request before it.

@@ -278,6 +278,10 @@ pub struct ConnectionStatus {
     /// Reason and message of the columns REASON and MESSAGE of `kubectl get`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headline: Option<Headline>,
+    /// Identity of the online store's data (FeatureStore). It changes when the store comes back empty: every view is then
+    /// loaded again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Digest>,
     /// Observations: Ready; Reconciling and Stalled while present.
     #[serde(default)]
     #[schemars(length(max = 16))]

@@ -45,6 +45,9 @@ pub enum Work {
     Snapshot(SnapshotWork),
     /// `mlop-features`: load a table into Redis and move the view's pointer to it.
     Activate(ActivateWork),
+    /// `mlop-features`: does the online store of a FeatureStore answer, and which mark has it? A store without a mark
+    /// gets a fresh one. The result's digest is that of the mark.
+    ProbeOnline { namespace: String, name: String, redis: Redis },
     /// `mlop-features`: remove a view from Redis.
     Deactivate { view: ViewKey, redis: Redis },
     /// `mlop-launcher`: fetch inputs, run the user's command, upload its output.

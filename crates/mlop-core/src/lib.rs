@@ -71,6 +71,7 @@
 mod blocked;
 pub mod children;
 pub mod condition;
+pub mod errand;
 mod headline;
 pub mod inputs;
 pub mod intent;

@@ -20,10 +20,13 @@
 //! begins with deleting rows that are neither served nor its own; so there are never more than two generations, and the
 //! previous one stays for readers that are on their way. Batches are numbered and a table's rows are ordered, so a load
 //! that was interrupted is repeated over itself.
+//!
+//! Besides the views, each FeatureStore has a [mark](mark).
 
 pub mod connection;
 mod keys;
 pub mod load;
+pub mod mark;
 mod memory;
 pub mod read;
 mod script;

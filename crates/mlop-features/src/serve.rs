@@ -14,6 +14,7 @@ mod request;
 
 use crate::online::{
     connection::{Server, Tls},
+    mark::mark_key,
     read::Reader,
 };
 use axum::{
@@ -64,6 +65,10 @@ pub struct Options {
     /// Namespace whose views are served.
     #[arg(long, env = "MLOP_NAMESPACE")]
     pub namespace: String,
+    /// Name of the FeatureStore. With it, `GET /health` fails while the online store lacks the store's mark: it came back
+    /// empty, and is not filled again yet.
+    #[arg(long, env = "MLOP_FEATURE_STORE")]
+    pub feature_store: Option<String>,
     /// Address to listen on.
     #[arg(long, env = "MLOP_LISTEN", default_value = "0.0.0.0:6566")]
     pub listen: String,
@@ -82,6 +87,8 @@ struct Api {
     clock: Clock,
     /// Set while the server drains: it answers, and is not ready for more.
     stopping: Arc<AtomicBool>,
+    /// Key of the store's mark.
+    mark: Option<String>,
 }
 
 /// Serves until `stop`, then drains: for some seconds it is not ready but answers, then it finishes the requests under
@@ -110,6 +117,7 @@ pub fn router(options: Options, clock: Clock) -> Router {
 }
 
 fn routes(options: Options, clock: Clock, stopping: Arc<AtomicBool>) -> Router {
+    let mark = options.feature_store.as_ref().map(|name| mark_key(&options.namespace, name));
     let server = Server {
         address: options.redis,
         user: options.user,
@@ -123,6 +131,7 @@ fn routes(options: Options, clock: Clock, stopping: Arc<AtomicBool>) -> Router {
         budget: Budget::new(),
         clock,
         stopping,
+        mark,
     };
     Router::new()
         .route("/get-online-features", post(get_online_features))
@@ -171,8 +180,16 @@ async fn health(State(api): State<Arc<Api>>) -> Result<&'static str, ApiError> {
     if api.stopping.load(Ordering::Relaxed) {
         return Err(ApiError::unavailable("the server is stopping"));
     }
-    api.reader.ping().await?;
-    Ok("ok")
+    match &api.mark {
+        Some(mark) if !api.reader.has(mark).await? => {
+            Err(ApiError::unavailable("the online store has lost its data: it is filled again"))
+        }
+        Some(_) => Ok("ok"),
+        None => {
+            api.reader.ping().await?;
+            Ok("ok")
+        }
+    }
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {

@@ -5,20 +5,29 @@ use crate::{
     online::{
         connection::{Server, Tls},
         load::View,
+        mark::{mark_key, probe},
     },
     snapshot,
     stack::with_room,
 };
 use mlop_api::{
-    Reason, labels,
+    Digest, Reason, labels,
     result::{Failure, ResultDocument},
     task::{Redis, Task, Work},
 };
 use mlop_artifact::{
-    environment, store,
+    environment,
+    secret::MountedSecret,
+    store,
     worker::{activated, once},
 };
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    hash::{BuildHasher, RandomState},
+    io,
+    path::PathBuf,
+    time::Duration,
+};
 
 /// Longest wait for Redis: deleting a view's rows may take it a while.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,6 +66,17 @@ pub async fn work(task: Task) -> Result<ResultDocument, Failure> {
         Work::Deactivate { view, redis } => {
             View::open(server(&redis), view).await?.remove().await?;
             Ok(ResultDocument { summary: Some("removed".to_owned()), ..ResultDocument::default() })
+        }
+        Work::ProbeOnline { namespace, name, redis } => {
+            if redis.password {
+                // A password with white space at its ends would be refused with words that do not name it.
+                MountedSecret::new(format!("FeatureStore {name}"), environment::redis_dir())
+                    .required("password")?;
+            }
+            // Random, so that a store that came back empty does not get the mark that it had.
+            let random = RandomState::new().hash_one(task.subject.attempt);
+            let fresh = Digest::of_bytes(format!("{} {random}", task.subject.uid).as_bytes());
+            probe(&server(&redis), &mark_key(&namespace, &name), &fresh).await
         }
         _ => Err(Failure::terminal(
             Reason::WorkerFailed,

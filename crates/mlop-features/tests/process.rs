@@ -9,7 +9,11 @@
 
 mod common;
 
-use common::{Scratch, redis::TestRedis, view::user_stats};
+use common::{
+    Scratch,
+    redis::{PASSWORD, TestRedis},
+    view::user_stats,
+};
 use mlop_api::{
     Reason,
     result::ResultDocument,
@@ -61,6 +65,44 @@ async fn a_task_ends_with_its_result() {
     let (code, result) = work(remove, &directory);
     let failure = result.error.unwrap();
     assert_eq!((code, failure.reason, failure.retryable), (Some(1), Reason::OnlineStoreUnreachable, true));
+}
+
+#[tokio::test]
+async fn mark_changes_when_the_store_has_lost_its_data() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let secret = Scratch::new();
+    fs::write(secret.path().join("password"), PASSWORD).unwrap();
+    let probe = || {
+        let redis = Redis { address: redis.address(), password: true, user: None, tls: false };
+        let (namespace, name) = ("fraud".to_owned(), "features".to_owned());
+        let (code, result) = work(Work::ProbeOnline { namespace, name, redis }, secret.path());
+        assert_eq!(code, Some(0), "{result:?}");
+        result.digest.unwrap()
+    };
+    let first = probe();
+    assert_eq!(probe(), first, "the mark stays with the data");
+    redis.run(&["FLUSHALL"]).await;
+    assert_ne!(probe(), first);
+}
+
+#[test]
+fn unusable_password_is_refused_by_name() {
+    let scratch = Scratch::new();
+    let probe = || {
+        let redis = Redis { address: "127.0.0.1:1".to_owned(), password: true, user: None, tls: false };
+        let (namespace, name) = ("fraud".to_owned(), "features".to_owned());
+        work(Work::ProbeOnline { namespace, name, redis }, scratch.path()).1.error.unwrap()
+    };
+    let missing = probe();
+    assert_eq!(missing.reason, Reason::SecretMissing);
+    assert!(
+        missing.message.contains("FeatureStore features: the Secret that it names has no key password"),
+        "{missing:?}"
+    );
+    fs::write(scratch.path().join("password"), "secret\n").unwrap();
+    let flawed = probe();
+    assert_eq!(flawed.reason, Reason::SecretMissing);
+    assert!(flawed.message.contains("ends with a line end"), "{flawed:?}");
 }
 
 #[test]

@@ -30,7 +30,12 @@ fn then() -> Timestamp {
 }
 
 fn api(redis: &TestRedis) -> Router {
+    api_of(redis, None)
+}
+
+fn api_of(redis: &TestRedis, feature_store: Option<&str>) -> Router {
     let options = Options {
+        feature_store: feature_store.map(str::to_owned),
         redis: redis.address(),
         user: None,
         tls: false,
@@ -106,6 +111,20 @@ async fn answers_are_those_of_feast_with_true_statuses() {
     let expected: BTreeMap<_, _> =
         expected.into_iter().map(|(name, column)| (name.to_owned(), column)).collect();
     assert_eq!(by_name(&answer), expected);
+}
+
+#[tokio::test]
+async fn api_is_unhealthy_while_the_store_has_no_mark() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let api = api_of(&redis, Some("features"));
+    let (status, body) = get(&api, "/health").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+    assert!(body.contains("has lost its data"), "{body}");
+    let mark = format!("mlop:store:{{{NAMESPACE}/features}}:mark");
+    redis.run(&["SET", &mark, "m"]).await;
+    assert_eq!(get(&api, "/health").await.0, StatusCode::OK);
+    redis.run(&["FLUSHALL"]).await;
+    assert_eq!(get(&api, "/health").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]

@@ -4,15 +4,15 @@ use crate::{
     memory,
     online_store::{self, redis, redis_name, redis_secret, with_password},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
         apps::v1::{
             Deployment, StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
         },
         core::v1::{
-            Container, EnvVar, EnvVarSource, ExecAction, PersistentVolumeClaim, PersistentVolumeClaimSpec,
-            PodTemplateSpec, Probe, SecretKeySelector, Service, VolumeResourceRequirements,
+            Container, ExecAction, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodTemplateSpec, Probe,
+            Service, TCPSocketAction, VolumeResourceRequirements,
         },
         networking::v1::{
             NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
@@ -26,29 +26,45 @@ use k8s_openapi::{
 };
 use kube::{Resource, ResourceExt};
 use mlop_api::{
+    Digest, Reason,
+    common::Resources,
     contract::condition_type,
     features::{FeatureStore, ManagedRedis},
     labels,
     status::ConnectionStatus,
+    task::Work,
 };
 use mlop_core::{
-    Cache, Context, Error, Key, Plan, Reconciler,
+    Cache, Context, Error, Index, Key, Plan, Reconciler,
     children::{
         connection::{self, Server},
         container::{self, probe, variable, writable},
         deployment, meta,
         owned::{Child, ChildCaches},
-        pod, rollout, service,
+        pod,
+        rollout::{self, Rollout},
+        service,
     },
     condition,
-    resource::ChildObject,
+    errand::{Decision, Errand, Limits, report_connection},
+    resource::{ChildObject, PodView},
 };
+use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Feast's port.
 const API_PORT: i32 = 6566;
 
+/// Time from one probe of an online store to the next.
+const INTERVAL: SignedDuration = SignedDuration::from_mins(10);
+const LIMITS: Limits =
+    Limits { deadline: SignedDuration::from_mins(2), deadline_field: None, memory_field: None };
+/// The password of Redis in its own pod.
+const PASSWORD: &str = "/run/mlop/redis/password";
+
 pub struct FeatureStoreReconciler {
+    /// By the name of the FeatureStore.
+    pub pods: Index<PodView>,
     pub deployments: Arc<Cache<ChildObject>>,
     pub sets: Arc<Cache<ChildObject>>,
     pub children: ChildCaches,
@@ -59,6 +75,7 @@ pub struct Observed {
     pub api: Option<Arc<ChildObject>>,
     pub redis: Option<Arc<ChildObject>>,
     pub children: Vec<Child>,
+    pub pods: Vec<Arc<PodView>>,
     pub operator: String,
     pub worker_image: String,
 }
@@ -81,6 +98,7 @@ impl Reconciler for FeatureStoreReconciler {
     async fn observe(&self, cx: &Context, object: Arc<FeatureStore>) -> Result<Observed, Error> {
         let key = Key::of(&object.metadata);
         Ok(Observed {
+            pods: self.pods.get(&key.namespace, &key.name),
             api: self.deployments.get(&Key::new(&key.namespace, api_name(&key.name))),
             redis: self.sets.get(&Key::new(&key.namespace, redis_name(&key.name))),
             children: self.children.of(&object.metadata),
@@ -112,12 +130,74 @@ impl Reconciler for FeatureStoreReconciler {
             .push(Server { name: "the online API", rollout: observed.api.as_deref().map(rollout::rollout) });
         let address =
             format!("http://{}.{}.svc:{API_PORT}", api_name(&name), object.namespace().unwrap_or_default());
-        let plan = connection::report(plan, &object.metadata, object.status.as_ref(), address, &servers, now);
-        connection::prune(plan, &observed.children)
+        let probe = observed.probe(now);
+        let plan = observed.report(plan, address, &servers, &probe, now);
+        probe.carry_out(connection::prune(plan, &observed.children))
     }
 }
 
 impl Observed {
+    /// The status: ready when all servers are and the online store has answered the newest probe.
+    fn report(
+        &self,
+        plan: Plan<ConnectionStatus>,
+        address: String,
+        servers: &[Server<'_>],
+        probe: &Decision,
+        now: Timestamp,
+    ) -> Plan<ConnectionStatus> {
+        let store = self.object.as_ref();
+        let mut before = store.status.clone().unwrap_or_default();
+        if let Some(answer) = &probe.answer {
+            before.mark = answer.result.digest.clone();
+        }
+        let failure = probe.trouble().filter(|trouble| trouble.failed).map(|trouble| trouble.reason);
+        let is_open = servers.iter().any(|server| server.rollout != Some(Rollout::Done));
+        // A server that is starting does not answer yet. Any other failure says more than the state of the servers.
+        let is_expected = failure.is_none_or(|reason| reason == Reason::OnlineStoreUnreachable);
+        if is_open && is_expected {
+            return connection::report(plan, &store.metadata, Some(&before), address, servers, now);
+        }
+        let ready = "all servers are ready, and the online store answers";
+        let report = report_connection(store, Some(&before), address, probe, ready, now);
+        Plan { status: report.status, ..plan }
+    }
+
+    /// Asks the online store for its mark. It is asked again when a server starts, stops being available, or is back: the
+    /// online API is not ready while the mark is gone.
+    fn probe(&self, now: Timestamp) -> Decision {
+        let store = self.object.as_ref();
+        let redis_starts = store.spec.redis.managed.is_some()
+            && self.redis.as_deref().map(rollout::rollout) != Some(Rollout::Done);
+        let states = [
+            store.annotations().get(labels::RETRY_REQUESTED_AT).cloned(),
+            redis_starts.then(|| "Redis starts".to_owned()),
+            self.api.as_deref().and_then(unavailable_since),
+        ];
+        let secret = redis_secret(store);
+        let redis = redis(store);
+        let errand = Errand {
+            owner: store,
+            role: "probe",
+            operator: &self.operator,
+            pods: &self.pods,
+            question: Digest::of(&json!([redis.address, secret, redis.user, redis.tls])),
+            request: Some(states.into_iter().flatten().collect::<Vec<_>>().join(" ")),
+            interval: Some(INTERVAL),
+            limits: LIMITS,
+            waits_for: None,
+        };
+        let key = Key::of(&store.metadata);
+        let work = Work::ProbeOnline { namespace: key.namespace, name: key.name, redis };
+        let resources = Resources { cpu: "50m".to_owned(), memory: "128Mi".to_owned(), gpu: 0 };
+        let build = |builder: pod::Builder| {
+            let mut container = container::worker(&self.worker_image, &[], &[], &resources);
+            with_password(&mut container, secret);
+            builder.password(secret).scratch("tmp", Some("64Mi"), false).container(container)
+        };
+        errand.decide(work, build, now)
+    }
+
     fn meta(&self, name: String) -> ObjectMeta {
         meta::child_meta(
             self.object.as_ref(),
@@ -142,6 +222,7 @@ impl Observed {
             format!("--redis={}", redis.address),
             format!("--namespace={}", object.namespace().unwrap_or_default()),
             format!("--listen=0.0.0.0:{API_PORT}"),
+            format!("--feature-store={}", object.name_any()),
         ];
         if secret.is_some() {
             args.push(format!("--password-file={}/password", labels::REDIS_DIR));
@@ -182,6 +263,7 @@ impl Observed {
             labels: Some(service::selector(&name)),
             ..Default::default()
         })
+        .password(Some(&managed.secret_name))
         .scratch("tmp", Some("64Mi"), false)
         .container(redis_container(managed))
         .build();
@@ -217,55 +299,59 @@ impl Observed {
 const DATA_SHARE: f64 = 0.6;
 
 /// Redis with append-only persistence: the online values survive a restart.
+///
+/// The password is a file that follows its Secret. Redis reads it when it starts, and is started again when the file and the
+/// server differ. Startup and liveness run a client; readiness is asked often, so it only connects.
 fn redis_container(managed: &ManagedRedis) -> Container {
-    let key =
-        SecretKeySelector { name: managed.secret_name.clone(), key: "password".to_owned(), optional: None };
-    let password = EnvVar {
-        name: "REDISCLI_AUTH".to_owned(),
-        value: None,
-        value_from: Some(EnvVarSource { secret_key_ref: Some(key), ..Default::default() }),
-    };
-    let max_memory = memory::share(&managed.resources.memory, DATA_SHARE).to_string();
-    // The kubelet puts the password in for $(REDISCLI_AUTH).
-    let command = [
-        "redis-server",
-        "--protected-mode",
-        "no",
-        "--bind",
-        "0.0.0.0",
-        "--port",
-        "6379",
-        "--dir",
-        "/data",
-        "--appendonly",
-        "yes",
-        "--save",
-        "",
-        // A load that does not fit is refused with words. Without a limit the kernel would end Redis.
-        "--maxmemory",
-        &max_memory,
-        "--maxmemory-policy",
-        "noeviction",
-        "--requirepass",
-        "$(REDISCLI_AUTH)",
-    ];
-    let ping = ["sh", "-c", "redis-cli ping | grep -q PONG"].map(str::to_owned).to_vec();
+    // A load that does not fit is refused with words. Without a limit the kernel would end Redis.
+    let start = format!(
+        "exec redis-server --protected-mode no --bind 0.0.0.0 --port {} --dir /data --appendonly yes --save '' \
+         --maxmemory {} --maxmemory-policy noeviction --requirepass \"`cat {PASSWORD}`\"",
+        online_store::PORT,
+        memory::share(&managed.resources.memory, DATA_SHARE)
+    );
+    let ping = format!("REDISCLI_AUTH=\"`cat {PASSWORD}`\" redis-cli ping 2>&1");
+    let shell = |script: &str| ["sh", "-c", &container::literal(script)].map(str::to_owned).to_vec();
+    let run = |script: String| ExecAction { command: Some(shell(&script)) };
     Container {
         name: "redis".to_owned(),
         image: Some(managed.image.clone()),
-        command: Some(command.map(str::to_owned).to_vec()),
-        env: Some(vec![password, variable("HOME", "/tmp")]),
+        command: Some(shell(&start)),
+        env: Some(vec![variable("HOME", "/tmp")]),
         ports: Some(vec![container::port("redis", online_store::PORT)]),
-        volume_mounts: Some(vec![writable("data", "/data"), writable("tmp", "/tmp")]),
+        volume_mounts: Some(vec![
+            container::mount("redis", labels::REDIS_DIR),
+            writable("data", "/data"),
+            writable("tmp", "/tmp"),
+        ]),
         resources: Some(container::requirements(&managed.resources)),
-        readiness_probe: Some(Probe {
-            exec: Some(ExecAction { command: Some(ping) }),
+        startup_probe: Some(Probe {
+            exec: Some(run(format!("{ping} | grep -q PONG"))),
             period_seconds: Some(2),
-            timeout_seconds: Some(2),
+            timeout_seconds: Some(5),
+            failure_threshold: Some(900),
+            ..Default::default()
+        }),
+        readiness_probe: Some(Probe {
+            tcp_socket: Some(TCPSocketAction { port: IntOrString::String("redis".to_owned()), host: None }),
+            period_seconds: Some(5),
+            ..Default::default()
+        }),
+        liveness_probe: Some(Probe {
+            exec: Some(run(format!("! {ping} | grep -qE 'WRONGPASS|NOAUTH'"))),
+            period_seconds: Some(20),
+            timeout_seconds: Some(15),
             ..Default::default()
         }),
         ..Default::default()
     }
+}
+
+/// Since when the Deployment has had too few available pods.
+fn unavailable_since(deployment: &ChildObject) -> Option<String> {
+    let conditions = deployment.body.get("status")?.get("conditions")?.as_array()?;
+    let unavailable = conditions.iter().find(|c| c["type"] == "Available" && c["status"] == "False")?;
+    Some(unavailable["lastTransitionTime"].as_str()?.to_owned())
 }
 
 /// Admits only pods of mlop to Redis.
@@ -292,3 +378,6 @@ fn policy(meta: ObjectMeta) -> NetworkPolicy {
     };
     NetworkPolicy { metadata: meta, spec: Some(spec) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,23 +2,24 @@
 
 use crate::online_store::{redis, redis_secret, view_key, with_password};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use mlop_api::{
-    Reason,
+    Digest, Reason,
     common::Resources,
     features::{FeatureStore, FeatureView},
     labels,
     status::IntentStatus,
-    task::{Subject, Task, Work},
+    task::Work,
 };
 use mlop_core::{
-    Key, Plan,
+    Blocked, Plan,
     children::{
-        container, meta, pod,
+        connection, container, pod,
         pod_outcome::{self, Outcome},
     },
-    plan::{Apply, Create},
+    condition::{self, Conditions},
+    errand::{Decision, Errand, Limits, State},
+    plan::Apply,
     resource::{ApiKind, PodView},
 };
 use serde_json::json;
@@ -27,13 +28,14 @@ use std::sync::Arc;
 /// Keeps a deleted view until its online rows are deleted.
 pub const FINALIZER: &str = "mlop.dev/online-cleanup";
 /// Attempts to clean up before the operator gives up.
-const ATTEMPTS: usize = 5;
-/// Pause between two attempts.
-const RETRY: SignedDuration = SignedDuration::from_secs(10);
+const ATTEMPTS: u32 = 5;
 /// Time from the deletion until the operator gives up.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 /// Time from the deletion in which pods that may serve the view can end: longer than their grace period.
 const WORK_ENDS: SignedDuration = SignedDuration::from_secs(60);
+/// The limits of a pod that cleans up.
+const LIMITS: Limits =
+    Limits { deadline: SignedDuration::from_mins(5), deadline_field: None, memory_field: None };
 /// The role of a pod that cleans up.
 const ROLE: &str = "cleanup";
 
@@ -75,60 +77,68 @@ impl Cleanup<'_> {
             |pod: &PodView| matches!(pod_outcome::of(pod), Outcome::Succeeded(_) | Outcome::Failed(_));
         if now < patience && serving().any(|pod| !ended(pod)) {
             // The runs create no other pods while the view is being deleted. They stay as the record that it was online.
-            let plan = Plan::idle().requeue_at(patience);
+            let message = "the view is deleted once the pods that may load it have ended";
+            let plan = self.report(Reason::WaitingForDeletion, message, now).requeue_at(patience);
             let pods = serving().filter(|pod| !ended(pod) && pod.metadata.deletion_timestamp.is_none());
             return pods.fold(plan, |plan, pod| plan.delete(pod.as_ref(), "the view is being deleted"));
         }
-        let attempts: Vec<_> = self.pods.iter().filter(|pod| role(pod) == ROLE).collect();
-        if attempts.iter().any(|pod| matches!(pod_outcome::of(pod), Outcome::Succeeded(_))) {
+        let decision = self.decide(feature_store, now);
+        if decision.answer.is_some() {
             return release("it is cleaned up");
         }
-        let works = attempts.iter().any(|pod| !matches!(pod_outcome::of(pod), Outcome::Failed(_)));
         let over = since.checked_add(PATIENCE).unwrap_or(now);
-        if now >= over || attempts.len() >= ATTEMPTS && !works {
+        let is_used_up =
+            matches!(decision.state, State::Failed { attempt, disrupted: false, .. } if attempt >= ATTEMPTS);
+        if now >= over || is_used_up {
             let message = format!(
                 "the online store could not be cleaned up; what is left of view {} there is never read again",
                 self.view.name_any()
             );
             return release("cleaning up was given up").event(true, Reason::CleanupAbandoned, message);
         }
-        if works {
-            return Plan::idle().requeue_at(over);
-        }
-        let last = attempts.iter().filter_map(|pod| pod_outcome::ended_at(pod)).max();
-        let due = last.and_then(|at| at.checked_add(RETRY).ok()).unwrap_or(now);
-        if due > now {
-            return Plan::idle().requeue_at(due);
-        }
-        // A lost node takes its pods with it: fewer may be left than were created.
-        let number = |pod: &&Arc<PodView>| pod.name_any().rsplit('-').next()?.parse::<usize>().ok();
-        let highest = attempts.iter().filter_map(number).max().unwrap_or_default();
-        let pod = self.pod(feature_store, highest + 1);
-        Plan { creates: vec![Create::of(&pod, "the view is being deleted")], ..Plan::idle() }
+        let plan = decision.trouble().map_or_else(Plan::idle, |trouble| {
+            let message = format!(
+                "the view is deleted once its online rows are, or at {over}: {}",
+                trouble.message,
+                over = condition::whole_second(over)
+            );
+            self.report(trouble.reason, &message, now)
+        });
+        decision.carry_out(plan.requeue_at(over))
     }
 
-    fn pod(&self, feature_store: &FeatureStore, attempt: usize) -> Pod {
-        let key = Key::of(&self.view.metadata);
-        let name = format!("{}-cleanup-{attempt}", key.name);
-        let meta = meta::child_meta(self.view, name, meta::child_labels(self.view, self.operator, ROLE));
-        let subject = Subject {
-            kind: FeatureView::kind(&()).into_owned(),
-            namespace: key.namespace.clone(),
-            name: key.name,
-            uid: self.view.uid().unwrap_or_default(),
-            attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
+    /// Reports what the deletion waits for.
+    fn report(&self, reason: Reason, message: &str, now: Timestamp) -> Plan<IntentStatus> {
+        let mut status = self.view.status.clone().unwrap_or_default();
+        let generation = self.view.metadata.generation.unwrap_or_default();
+        Conditions::new(&mut status.conditions, generation, now).reconciling(reason, message);
+        if self.view.status.as_ref() == Some(&status) { Plan::idle() } else { Plan::report(status) }
+    }
+
+    fn decide(&self, feature_store: &FeatureStore, now: Timestamp) -> Decision {
+        let key = view_key(self.view);
+        let label = format!("FeatureStore {}", feature_store.name_any());
+        let waits_for = connection::waits_for(&label, feature_store.status.as_ref());
+        let errand = Errand {
+            owner: self.view,
+            role: ROLE,
+            operator: self.operator,
+            pods: self.pods,
+            question: Digest::of(&json!(key)),
+            request: self.view.annotations().get(labels::RETRY_REQUESTED_AT).cloned(),
+            interval: None,
+            limits: LIMITS,
+            waits_for: waits_for.map(|message| Blocked::waiting(Reason::ConnectionNotReady, message)),
         };
         let secret = redis_secret(feature_store);
-        let work = Work::Deactivate { view: view_key(self.view), redis: redis(feature_store) };
+        let work = Work::Deactivate { view: key, redis: redis(feature_store) };
         let resources = Resources { cpu: "50m".to_owned(), memory: "128Mi".to_owned(), gpu: 0 };
-        let mut container = container::worker(self.worker_image, &[], &[], &resources);
-        with_password(&mut container, secret);
-        pod::Builder::once(meta)
-            .task(&Task { subject, work })
-            .password(secret)
-            .scratch("tmp", Some("64Mi"), false)
-            .container(container)
-            .build()
+        let build = |builder: pod::Builder| {
+            let mut container = container::worker(self.worker_image, &[], &[], &resources);
+            with_password(&mut container, secret);
+            builder.password(secret).scratch("tmp", Some("64Mi"), false).container(container)
+        };
+        errand.decide(work, build, now)
     }
 }
 

@@ -21,7 +21,7 @@ use mlop_api::{
     dataset::ObjectStore,
     features::{FeatureSnapshot, FeatureStore, FeatureView},
 };
-use mlop_core::{Index, Key, Setup, children::owned::ChildCaches, intent_key, resource::PodView};
+use mlop_core::{Index, Key, Setup, by_intent, children::owned::ChildCaches, intent_key, resource::PodView};
 use std::sync::Arc;
 
 /// Name of the operator.
@@ -44,9 +44,19 @@ pub fn install(setup: &mut Setup) {
         .with::<StatefulSet>(&sets)
         .with::<Service>(&services)
         .with::<NetworkPolicy>(&policies);
-    let reconciler =
-        FeatureStoreReconciler { deployments: Arc::clone(&deployments), sets: Arc::clone(&sets), children };
-    setup.control(reconciler, &feature_stores).owns(&deployments).owns(&sets).owns(&services).owns(&policies);
+    let reconciler = FeatureStoreReconciler {
+        pods: by_intent::<FeatureStore, _>(&pods),
+        deployments: Arc::clone(&deployments),
+        sets: Arc::clone(&sets),
+        children,
+    };
+    setup
+        .control(reconciler, &feature_stores)
+        .owns(&pods)
+        .owns(&deployments)
+        .owns(&sets)
+        .owns(&services)
+        .owns(&policies);
     let intent =
         FeatureViewIntent { feature_stores: Arc::clone(&feature_stores), stores: Arc::clone(&stores) };
     // A view reads the ObjectStores of its snapshots.

@@ -57,7 +57,8 @@ pub fn with_password(container: &mut Container, secret: Option<&str>) {
 
 /// The online form of `snapshot` of `view` under `revision`. Its data time is its creation.
 ///
-/// Its parameters hold the uid of the FeatureStore: one that was created again is empty.
+/// Its parameters hold the uid of the FeatureStore and the mark of its data: a store that was created again, or that came
+/// back without its data, is empty.
 pub fn online(
     view: &FeatureView,
     feature_store: &FeatureStore,
@@ -66,13 +67,17 @@ pub fn online(
 ) -> Online {
     let (FeatureContent { sql: _, entities, timestamp }, ttl) = (&snapshot.spec.content, view.spec.ttl);
     let redis = redis(feature_store);
-    let parameters = json!({
+    let mut parameters = json!({
         "entities": entities,
         "timestamp": timestamp,
         "ttl": ttl,
         "redis": redis.address,
         "featureStore": feature_store.uid(),
     });
+    let mark = feature_store.status.as_ref().and_then(|status| status.mark.as_ref());
+    if let (Some(mark), Some(fields)) = (mark, parameters.as_object_mut()) {
+        fields.insert("mark".to_owned(), json!(mark));
+    }
     Online {
         view: view_key(view),
         entities: entities.clone(),

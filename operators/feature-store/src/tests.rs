@@ -209,10 +209,15 @@ fn deleted_view_is_released_when_its_rows_are_gone() {
     check(vec![
         ("nothing of it was online", view().being_deleted(), "quiet release"),
         ("the FeatureStore is gone", with_features(deleted(), None), "quiet release"),
-        ("its rows are online", deleted().at(60), "quiet create cleanup"),
-        ("the cleanup runs", cleaning().pods(|pod| pod.status = running()), "quiet requeue 540"),
+        ("its rows are online", deleted().at(60), "quiet create cleanup requeue 540"),
+        ("the cleanup runs", cleaning().pods(|pod| pod.status = running()), "quiet requeue 360"),
         ("the rows are gone", cleaning().pods(loaded), "quiet release"),
-        ("the cleanup has failed", cleaning().pods(unreachable).at(61), "quiet create cleanup"),
+        (
+            "the cleanup has failed",
+            cleaning().pods(unreachable).at(61),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate Reconciling create cleanup \
+             delete cleanup requeue 539",
+        ),
         ("the cleanup has failed for ten minutes", cleaning().pods(unreachable).at(600), "quiet release"),
         ("it has no finalizer any more", new_view().being_deleted(), "quiet"),
     ]);
@@ -270,6 +275,7 @@ fn servers_are_those_of_the_golden_files() {
         api: None,
         redis: None,
         children: Vec::new(),
+        pods: Vec::new(),
         operator: "mlop-test".into(),
         worker_image: "worker".into(),
     };
@@ -295,6 +301,7 @@ fn servers_speak_tls_as_a_user_when_the_spec_says_so() {
         api: None,
         redis: None,
         children: Vec::new(),
+        pods: Vec::new(),
         operator: "mlop-test".into(),
         worker_image: "worker".into(),
     };

@@ -1,9 +1,6 @@
 //! `Dataset`: an intent whose only input is the listing that a scan of its source made.
 
-use crate::{
-    dataset_scan::Scans,
-    object_store::{Stores, usable_store},
-};
+use crate::{dataset_scan::Scans, object_store::Stores};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
@@ -43,9 +40,6 @@ impl Intent for DatasetIntent {
 
     fn identity(observed: &Observed<Self>) -> Result<Identity<DatasetContent>, Blocked> {
         let spec = &observed.object.spec;
-        for name in store_names(&observed.object) {
-            usable_store(&observed.related, name)?;
-        }
         let scans = scans(observed);
         let listing = scans.newest().ok_or_else(|| scans.hold())?;
         Ok(Identity {

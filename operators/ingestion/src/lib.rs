@@ -29,3 +29,6 @@ pub fn install(setup: &mut Setup) {
         .enqueue_on(&stores, |dataset| store_names(dataset).map(str::to_owned).collect());
     setup.runs(DatasetVersionRun);
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,11 +8,13 @@ use super::{
 use crate::{
     Blocked,
     children::pod_outcome::{self, Outcome},
+    errand::{self, Limits, PodState},
     plan::{Action, Create, Delete},
     resource::PodView,
     run::RunResource,
 };
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use mlop_api::{
     Digest, Reason, labels,
@@ -23,8 +25,10 @@ use mlop_api::{
 use serde_json::json;
 use std::sync::Arc;
 
-/// Time from the failure of an activation pod to its replacement.
-const RETRY: SignedDuration = SignedDuration::from_secs(10);
+/// Time from a refusal by a higher revision until that revision counts: no other pod brought it there.
+const SETTLED: SignedDuration = SignedDuration::from_secs(10);
+/// Longest time of an activation, unless the intent says otherwise.
+const DEADLINE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Identity of an activation: the result and everything else that the external system shows of it.
 pub fn activation_digest(output: &Digest, registered: Option<&Registered>, parameters: &Digest) -> Digest {
@@ -64,6 +68,14 @@ pub(super) struct Activator<'a, I: Intent> {
     now: Timestamp,
 }
 
+/// The attempt that starts next.
+struct Attempt<'a> {
+    stem: &'a str,
+    revision: Revision,
+    /// The pod that it replaces, and the failure that it follows.
+    after: Option<(&'a PodView, Option<Failure>)>,
+}
+
 impl<'a, I: Intent> Activator<'a, I> {
     pub(super) fn new(
         observed: &'a Observed<I>,
@@ -91,15 +103,20 @@ impl<'a, I: Intent> Activator<'a, I> {
         }
         let published = self.observed.published_revision();
         let stem = format!("{}-{}-a", self.observed.key().name, self.target.short(8));
-        let ours = self.observed.pods.iter().find(|pod| {
+        let ours = self.observed.pods.iter().filter(|pod| {
             let revision = Revision::of(pod.as_ref());
             revision > published && revision == others && pod.name_any().starts_with(&stem)
         });
-        match ours.zip(others) {
-            None => self.begin(build, &stem, self.observed.next_revision()),
+        let newest = ours.map(Arc::as_ref).max_by_key(|pod| errand::attempt(pod));
+        let start = |revision, after| self.begin(build, &Attempt { stem: &stem, revision, after });
+        match newest.zip(others) {
+            None => start(self.observed.next_revision(), None),
             Some((pod, revision)) => match self.overtaken_by(pod) {
-                Some(ahead) => self.begin(build, &stem, Revision::after(Some(ahead))),
-                None => self.follow(pod, revision, verdict),
+                Some(ahead) => start(Revision::after(Some(ahead)), None),
+                None if self.is_outdated(pod, build) => {
+                    start(revision, Some((pod, errand::failure_before(pod))))
+                }
+                None => self.follow(pod, revision, verdict, &|failure| start(revision, Some((pod, failure)))),
             },
         }
     }
@@ -139,77 +156,141 @@ impl<'a, I: Intent> Activator<'a, I> {
         Step::Publish(Publication { run, verdict, revision, activation: Some(activation), registered })
     }
 
-    /// Creates the activation pod.
-    fn begin(&self, build: &BuildActivation, stem: &str, revision: Revision) -> Step<I> {
+    /// Creates an activation pod. It replaces the pod of an earlier attempt.
+    fn begin(&self, build: &BuildActivation, attempt: &Attempt<'_>) -> Step<I> {
         if let Some(message) = &self.waits_for {
             return Step::blocked(Blocked::waiting(Reason::ConnectionNotReady, message.clone()));
         }
-        let observed = self.observed;
-        let mut meta = observed.child(format!("{stem}{revision}"), "activation");
-        revision.label(&mut meta);
-        let annotations = meta.annotations.get_or_insert_default();
-        annotations.insert(labels::MADE_FOR.to_owned(), made_for(observed));
-        let subject = Subject {
-            kind: Observed::<I>::kind(),
-            namespace: observed.key().namespace,
-            name: observed.key().name,
-            uid: observed.object.meta().uid.clone().unwrap_or_default(),
-            attempt: 1,
+        let Attempt { stem, revision, after } = attempt;
+        let number = after.as_ref().map_or(1, |(pod, _)| errand::attempt(pod).saturating_add(1));
+        let name = match number {
+            1 => format!("{stem}{revision}"),
+            _ => format!("{stem}{revision}-{number}"),
         };
-        let pod = build(meta, subject, revision);
+        let mut meta = self.observed.child(name, "activation");
+        revision.label(&mut meta);
+        meta.labels.get_or_insert_default().insert(labels::ATTEMPT.to_owned(), number.to_string());
+        let annotations = meta.annotations.get_or_insert_default();
+        annotations.insert(labels::MADE_FOR.to_owned(), made_for(self.observed));
+        annotations.insert(labels::TEMPLATE.to_owned(), self.template(build).to_string());
+        if let Some(failure) = after.as_ref().and_then(|(_, failure)| failure.as_ref()) {
+            errand::remember_failure(&mut meta, failure);
+        }
+        let pod = self.limits().bound(build(meta, self.subject(number), *revision));
+        let (reason, message) =
+            progress(*revision, number, after.as_ref().and_then(|(_, failure)| failure.as_ref()));
         Step::from(Activating {
             create: Some(Create::of(&pod, format!("revision {revision} must be active"))),
-            delete: None,
-            reason: Reason::Activating,
-            message: format!("activating revision {revision}"),
+            delete: after.as_ref().and_then(|(pod, _)| Delete::of(*pod, "another attempt replaces it")),
+            reason,
+            message,
             since: self.now,
+            stalled: false,
+            is_lost: self.is_lost(),
             action: Action::AwaitChange,
         })
     }
 
-    /// Follows the activation pod of `revision`.
-    fn follow(&self, pod: &PodView, revision: Revision, verdict: Option<Verdict>) -> Step<I> {
-        let ended = match pod_outcome::of(pod) {
-            Outcome::Succeeded(result) => {
+    /// Follows the activation pod of `revision`. `retry` begins the next attempt.
+    fn follow(
+        &self,
+        pod: &PodView,
+        revision: Revision,
+        verdict: Option<Verdict>,
+        retry: &dyn Fn(Option<Failure>) -> Step<I>,
+    ) -> Step<I> {
+        let (state, action) = self.limits().state(pod, self.now);
+        let (failure, disrupted, at) = match state {
+            PodState::Succeeded(result) => {
                 return self.publish(verdict, Some(revision), revision, result.registered);
             }
-            Outcome::Running | Outcome::Starting(None) => {
-                return self.wait(pod, Reason::Activating, format!("activating revision {revision}"));
+            PodState::Running | PodState::Starting(None) => {
+                let before = errand::failure_before(pod);
+                let (reason, message) = progress(revision, errand::attempt(pod), before.as_ref());
+                return Step::from(Activating { action, ..self.waiting(pod, reason, message) });
             }
-            Outcome::Starting(Some((reason, message))) => return self.wait(pod, reason, message),
-            Outcome::Failed(ended) => ended,
+            PodState::Starting(Some((reason, message))) => {
+                return Step::from(Activating { action, ..self.waiting(pod, reason, message) });
+            }
+            PodState::Failed { failure, disrupted, at } => (failure, disrupted, at),
         };
-        if is_given_up(self.observed, pod, &ended.failure) {
-            let message = format!(
-                "activating revision {revision} failed: {}; change the spec or the annotation {} to retry",
-                ended.failure.message,
-                labels::RETRY_REQUESTED_AT
-            );
-            return Step::blocked(Blocked::stalled(ended.failure.reason, message));
+        let pause = errand::pause(errand::attempt(pod), disrupted, &self.observed.key().to_string());
+        let due = at.checked_add(pause).unwrap_or(at);
+        let asked = pod.annotations().get(labels::MADE_FOR) == Some(&made_for(self.observed));
+        if due <= self.now || !asked {
+            return retry(if disrupted { errand::failure_before(pod) } else { Some(failure) });
         }
-        let due = pod_outcome::ended_at(pod).and_then(|at| at.checked_add(RETRY).ok()).unwrap_or(self.now);
-        let message =
-            format!("activating revision {revision} failed and is retried: {}", ended.failure.message);
-        let delete = (due <= self.now).then(|| Delete::of(pod, "the activation is retried")).flatten();
-        let action = if delete.is_some() { Action::AwaitChange } else { Action::RequeueAt(due) };
-        Step::from(Activating { delete, action, ..self.waiting(pod, ended.failure.reason, message) })
-    }
-
-    fn wait(&self, pod: &PodView, reason: Reason, message: String) -> Step<I> {
-        Step::from(self.waiting(pod, reason, message))
+        let next = crate::condition::whole_second(due);
+        let (words, stalled) =
+            (words(revision, &failure), !failure.retryable && failure.superseded_by.is_none());
+        let message = if stalled {
+            format!(
+                "{words}; it is retried at {next}, or at once after a change of the spec or of the annotation {}",
+                labels::RETRY_REQUESTED_AT
+            )
+        } else {
+            format!("{words}; the next attempt starts at {next}")
+        };
+        let action = Action::RequeueAt(due);
+        Step::from(Activating { action, stalled, ..self.waiting(pod, failure.reason, message) })
     }
 
     fn waiting(&self, pod: &PodView, reason: Reason, message: String) -> Activating {
         let since = pod.metadata.creation_timestamp.as_ref().map_or(self.now, |at| at.0);
-        Activating { create: None, delete: None, reason, message, since, action: Action::AwaitChange }
+        let (is_lost, action) = (self.is_lost(), Action::AwaitChange);
+        Activating { create: None, delete: None, reason, message, since, stalled: false, is_lost, action }
     }
 
-    /// The revision in the external system that is ahead of this pod's, once the retry time has shown that no other pod
-    /// brought it there: the API server was restored from a backup, or the object was created again before the
+    /// Whether the published result itself must be activated again, because its record names another target.
+    fn is_lost(&self) -> bool {
+        let lost = || {
+            let status = self.observed.status()?;
+            let is_published = status.artifact.as_ref()?.run == self.run.name_any();
+            Some(is_published && status.activation.as_ref()?.digest != self.target)
+        };
+        lost().unwrap_or(false)
+    }
+
+    /// Whether the pod has not started and is not the one that is wanted now, such as after an upgrade.
+    fn is_outdated(&self, pod: &PodView, build: &BuildActivation) -> bool {
+        matches!(pod_outcome::of(pod), Outcome::Starting(_))
+            && pod.metadata.deletion_timestamp.is_none()
+            && pod.annotations().get(labels::TEMPLATE).map(String::as_str)
+                != Some(self.template(build).as_str())
+    }
+
+    /// The digest of all parts of the pod that do not differ between attempts and revisions.
+    fn template(&self, build: &BuildActivation) -> Digest {
+        errand::template(&build(ObjectMeta::default(), self.subject(0), Revision::FIRST))
+    }
+
+    fn subject(&self, attempt: u32) -> Subject {
+        let observed = self.observed;
+        Subject {
+            kind: Observed::<I>::kind(),
+            namespace: observed.key().namespace,
+            name: observed.key().name,
+            uid: observed.object.meta().uid.clone().unwrap_or_default(),
+            attempt,
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let deadline = I::execution(&self.observed.object).deadline;
+        let seconds = deadline.and_then(|deadline| i64::try_from(deadline.as_secs()).ok());
+        Limits {
+            deadline: seconds.map_or(DEADLINE, SignedDuration::from_secs),
+            deadline_field: deadline.map(|_| "spec.deadline"),
+            memory_field: Some("spec.resources.memory"),
+        }
+    }
+
+    /// The revision in the external system that is ahead of this pod's, once time has shown that no other pod brought it
+    /// there: the API server was restored from a backup, or the object was created again before the
     /// external system was cleaned up.
     fn overtaken_by(&self, pod: &PodView) -> Option<Revision> {
         let Outcome::Failed(ended) = pod_outcome::of(pod) else { return None };
-        let settled = pod_outcome::ended_at(pod)?.checked_add(RETRY).ok()? <= self.now;
+        let settled = pod_outcome::ended_at(pod)?.checked_add(SETTLED).ok()? <= self.now;
         let ahead = Revision::new(ended.failure.superseded_by?)?;
         (settled && Some(ahead) >= Revision::of(pod)).then_some(ahead)
     }
@@ -224,7 +305,16 @@ fn made_for<I: Intent>(observed: &Observed<I>) -> String {
     )
 }
 
-fn is_given_up<I: Intent>(observed: &Observed<I>, pod: &PodView, failure: &Failure) -> bool {
-    let asked = pod.annotations().get(labels::MADE_FOR);
-    !failure.retryable && failure.superseded_by.is_none() && asked == Some(&made_for(observed))
+fn words(revision: Revision, failure: &Failure) -> String {
+    format!("activating revision {revision} failed: {}", failure.message)
+}
+
+/// The reason and message while `attempt` is on its way.
+fn progress(revision: Revision, attempt: u32, before: Option<&Failure>) -> (Reason, String) {
+    match before {
+        None => (Reason::Activating, format!("activating revision {revision}")),
+        Some(failure) => {
+            (failure.reason, format!("{}; attempt {attempt} is running", words(revision, failure)))
+        }
+    }
 }

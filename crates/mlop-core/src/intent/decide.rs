@@ -12,6 +12,7 @@ use super::{
 use crate::{
     Blocked,
     children::meta,
+    condition,
     inputs::{self, ReadyInput},
     plan::{Action, Create, Precondition},
     run::{Content, RunResource, RunState, run_state},
@@ -195,7 +196,7 @@ fn pause<I: Intent>(observed: &Observed<I>, inputs: &[ReadyInput], now: Timestam
     let due = inputs::newest(inputs)?.checked_add(window).ok().filter(|due| *due > now)?;
     let message = format!(
         "new inputs must stay unchanged until {} (spec.trigger.stabilizationWindow)",
-        crate::condition::whole_second(due)
+        condition::whole_second(due)
     );
     Some(Step::Paused { reason: Reason::Stabilizing, message, action: Action::RequeueAt(due) })
 }

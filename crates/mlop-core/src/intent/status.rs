@@ -181,12 +181,20 @@ impl<'a, I: Intent> Draft<'a, I> {
     }
 
     fn report_activating(&mut self, activating: Activating) {
-        let Activating { create, delete, reason, message, since, action } = activating;
+        let Activating { create, delete, reason, message, since, stalled, is_lost, action } = activating;
         self.status.cause = self.hold_up_cause(reason, &message);
         self.plan.creates.extend(create);
         self.plan.deletes.extend(delete);
         self.plan.action = action;
-        if reason == Reason::Activating {
+        let generation = Some(self.observed.generation());
+        let published = self.status.artifact.as_mut().filter(|artifact| artifact.generation == generation);
+        if let Some(artifact) = published.filter(|_| is_lost) {
+            // Ready comes after the activation: the artifact is right for no generation until it is active again.
+            artifact.generation = None;
+        }
+        if stalled {
+            self.report_blocked(&Blocked::stalled(reason, message), None);
+        } else if reason == Reason::Activating {
             self.report_progress(reason, &message, since);
         } else {
             self.show_progress(reason, &message);

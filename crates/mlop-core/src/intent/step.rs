@@ -48,6 +48,10 @@ pub(super) struct Activating {
     pub message: String,
     /// When its pod was created.
     pub since: Timestamp,
+    /// Only a change by a user helps.
+    pub stalled: bool,
+    /// The published result is not active any more: another target is wanted, or the external system has lost it.
+    pub is_lost: bool,
     pub action: Action,
 }
 

@@ -289,7 +289,8 @@ fn recovered<R: Reconciler>(object: &R::Resource, now: Timestamp) -> Option<R::S
     Some(status)
 }
 
-/// Adds a failure to conditions. `Ready` or `Succeeded` stays True; otherwise it gets the reason.
+/// Adds a failure to conditions. `Ready` or `Succeeded` stays True; otherwise it gets the reason. Nobody can tell whether
+/// an object whose pod is refused is up to date.
 fn overlay(
     list: &mut Vec<Condition>,
     generation: i64,
@@ -298,11 +299,16 @@ fn overlay(
     stalled: bool,
     message: &str,
 ) {
-    let open: Vec<String> = [condition_type::READY, condition_type::SUCCEEDED]
+    let mut open: Vec<String> = [condition_type::READY, condition_type::SUCCEEDED]
         .into_iter()
         .filter(|kind| crate::condition::get(list, kind).is_some_and(|c| c.status != "True"))
         .map(str::to_owned)
         .collect();
+    // A pod that may not be created cannot look for news.
+    let is_refused = matches!(reason, Reason::QuotaExceeded | Reason::PodRefused);
+    if is_refused && crate::condition::is_true(list, condition_type::UP_TO_DATE) {
+        open.push(condition_type::UP_TO_DATE.to_owned());
+    }
     let mut conditions = Conditions::new(list, generation, now);
     for kind in open {
         conditions.set(&kind, crate::condition::ConditionStatus::Unknown, reason, message);

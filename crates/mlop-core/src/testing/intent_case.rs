@@ -30,6 +30,8 @@ pub struct IntentCase<I: Intent> {
     pub pods: Vec<PodView>,
     pub cycle: Option<String>,
     pub related: I::Related,
+    /// Image of the operator's worker.
+    pub worker_image: &'static str,
     /// Time of the decision in seconds since the epoch.
     pub now: i64,
 }
@@ -43,6 +45,7 @@ impl<I: Intent<Related: Clone>> Clone for IntentCase<I> {
             pods: self.pods.clone(),
             cycle: self.cycle.clone(),
             related: self.related.clone(),
+            worker_image: self.worker_image,
             now: self.now,
         }
     }
@@ -58,6 +61,7 @@ impl<I: Intent<Related: Clone>> IntentCase<I> {
             pods: Vec::new(),
             cycle: None,
             related,
+            worker_image: "worker",
             now: NOW,
         }
     }
@@ -101,6 +105,13 @@ impl<I: Intent<Related: Clone>> IntentCase<I> {
     #[must_use]
     pub fn being_deleted(mut self) -> Self {
         self.object.meta_mut().deletion_timestamp = Some(time(NOW));
+        self
+    }
+
+    /// The operator was upgraded: its worker has this image.
+    #[must_use]
+    pub fn image(mut self, worker_image: &'static str) -> Self {
+        self.worker_image = worker_image;
         self
     }
 
@@ -162,7 +173,7 @@ impl<I: Intent<Related: Clone>> IntentCase<I> {
             pods: self.pods.iter().cloned().map(Arc::new).collect(),
             cycle: self.cycle.clone(),
             operator: "mlop-test".into(),
-            worker_image: "worker".into(),
+            worker_image: self.worker_image.into(),
             related: self.related.clone(),
         }
     }

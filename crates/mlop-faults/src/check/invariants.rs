@@ -62,7 +62,7 @@ pub fn writes(cluster: &Cluster) -> usize {
     cluster.sim.writes().len()
 }
 
-/// The first write of an operator after `before` writes.
+/// The first write of an operator after `before` writes. Probes are repeated for as long as a connection exists.
 pub fn write_since(cluster: &Cluster, before: usize) -> Option<String> {
     let is_operators =
         |write: &&Write| write.field_manager != "somebody" && !write.resource.starts_with("leases");
@@ -102,14 +102,16 @@ pub fn unusual_creation(
     Some(format!("creations: {object:?} {times} times instead of {usual}"))
 }
 
-/// Whether the object is a pod that checks an activation. The number of checks depends on the time that a plan takes.
+/// Whether the object is a pod that checks an activation or probes a connection. Their number depends on the time that a
+/// plan takes.
 fn is_check(resource: &str, name: &str) -> bool {
-    resource.starts_with("pods") && name.contains("-check-")
+    resource.starts_with("pods") && (name.contains("-check-") || name.contains("-probe-"))
 }
 
 /// Whether the object is a pod that only activates, which is created when an external system is away while the run's pod
 /// starts, or a pod that checks an activation.
 fn is_activation_pod((kind, name): &(String, String)) -> bool {
-    let is_numbered = || name.rsplit_once("-a").is_some_and(|(_, number)| number.parse::<u32>().is_ok());
+    let number = |rest: &str| rest.split('-').all(|number| number.parse::<u32>().is_ok());
+    let is_numbered = || name.rsplit_once("-a").is_some_and(|(_, rest)| number(rest));
     is_check(kind, name) || (kind == "pods" && is_numbered())
 }

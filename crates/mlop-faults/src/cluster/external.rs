@@ -27,6 +27,8 @@ pub struct ExternalSystems {
     pub started: BTreeMap<&'static str, u32>,
     /// The pointers of Redis by kind and owner.
     pub pointers: BTreeMap<String, Pointer>,
+    /// How often the online store has lost its data.
+    pub flushes: u32,
     /// Number of moves by pointer.
     pub moves: BTreeMap<String, u32>,
     /// The bucket had content for a moment that did not stay.
@@ -53,6 +55,7 @@ impl Default for ExternalSystems {
             mlflow: BTreeMap::new(),
             started: BTreeMap::new(),
             pointers: BTreeMap::new(),
+            flushes: 0,
             moves: BTreeMap::new(),
             flapped: false,
             broken_rollout: false,
@@ -74,6 +77,12 @@ impl ExternalSystems {
             *self.moves.entry(name).or_default() += 1;
         }
         ResultDocument::default()
+    }
+
+    /// The online store loses its data.
+    pub fn flush(&mut self) {
+        self.pointers.retain(|name, _| !name.starts_with("view "));
+        self.flushes += 1;
     }
 
     /// Gives an alias to a version, or checks it.

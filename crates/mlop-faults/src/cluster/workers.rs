@@ -20,7 +20,7 @@ pub fn work(pod: &Pod, external: &mut ExternalSystems, injector: &Injector) -> P
         return PodOutcome::run_forever();
     };
     let (name, seconds) = match &task.work {
-        Work::Probe { .. } | Work::ProbeTracking { .. } => ("probe", 1),
+        Work::Probe { .. } | Work::ProbeTracking { .. } | Work::ProbeOnline { .. } => ("probe", 1),
         Work::Scan(_) => ("scan", 1),
         Work::Version(_) => ("version", 2),
         Work::Snapshot(_) => ("snapshot", 2),
@@ -170,6 +170,7 @@ fn result(work: &Work, external: &mut ExternalSystems) -> ResultDocument {
             table.digest.to_string(),
         ),
         Work::Alias(work) => external.give_alias(work),
+        Work::ProbeOnline { .. } => ResultDocument { digest: made(&external.flushes), ..Default::default() },
         Work::Deactivate { view, .. } => {
             external.pointers.remove(&format!("view {}", view.name));
             ResultDocument::default()

@@ -91,6 +91,17 @@ impl Reader {
         Ok(self.ask(&pipeline).await?)
     }
 
+    /// Whether `key` exists.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn has(&self, key: &str) -> Result<bool, ReadError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("EXISTS").arg(key);
+        let (found,): (bool,) = self.ask(&pipeline).await?;
+        Ok(found)
+    }
+
     /// The view `name` as it is served, or none if nothing was loaded under this name.
     ///
     /// # Errors

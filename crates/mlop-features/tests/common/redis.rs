@@ -118,6 +118,12 @@ impl TestRedis {
         keys
     }
 
+    /// Runs one command.
+    pub async fn run(&self, command: &[&str]) {
+        let [name, args @ ..] = command else { return };
+        redis::cmd(name).arg(args).exec_async(&mut self.connect().await).await.unwrap();
+    }
+
     pub fn stop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();

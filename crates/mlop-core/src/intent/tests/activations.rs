@@ -59,7 +59,7 @@ fn activation_pod_is_followed() {
         (
             "its image cannot be pulled",
             rolled_back().reconciled().pods(pod_held_up),
-            "Ready=Unknown/ImagePull InputsReady=True/Pinned UpToDate=False/ImagePull Reconciling",
+            "Ready=Unknown/ImagePull InputsReady=True/Pinned UpToDate=False/ImagePull Reconciling requeue 600",
         ),
         (
             "it has failed just now",
@@ -68,15 +68,46 @@ fn activation_pod_is_followed() {
              Reconciling requeue 10",
         ),
         (
+            "its backoff is over",
+            rolled_back().reconciled().pods(pod_failed(12)).at(24),
+            "Ready=Unknown/OnlineStoreUnreachable InputsReady=True/Pinned UpToDate=False/OnlineStoreUnreachable \
+             Reconciling create pod 3 delete pod 3",
+        ),
+        (
+            "the second attempt runs",
+            rolled_back().reconciled().pods(pod_failed(12)).at(24).reconciled().pods(pod_running),
+            "quiet requeue 3660",
+        ),
+        (
             "its worker has refused it",
             rolled_back().reconciled().pods(pod_refused),
-            "Ready=False/TrackingRefused InputsReady=Unknown/TrackingRefused UpToDate=False/TrackingRefused Stalled",
+            "Ready=False/TrackingRefused InputsReady=True/Pinned UpToDate=False/TrackingRefused Stalled requeue 10",
         ),
         (
             "an edit retries what was refused",
             rolled_back().reconciled().pods(pod_refused).reconciled().edited(|spec| spec.history_limit = 9),
             "Ready=Unknown/TrackingRefused InputsReady=True/Pinned UpToDate=False/TrackingRefused Reconciling \
-             delete pod 3 then quiet create pod 3 requeue 3",
+             create pod 3 delete pod 3",
+        ),
+        (
+            "it never starts",
+            rolled_back().reconciled().pods(pod_held_up).at(612),
+            "Ready=Unknown/ImagePull InputsReady=True/Pinned UpToDate=False/ImagePull Reconciling requeue 10",
+        ),
+        (
+            "another image is wanted before it has started",
+            rolled_back().reconciled().pods(pod_held_up).image("worker:2"),
+            "quiet create pod 3 delete pod 3 requeue 3",
+        ),
+        (
+            "the connection is not ready when the next attempt is due",
+            rolled_back()
+                .reconciled()
+                .pods(pod_failed(12))
+                .at(24)
+                .not_connected("FeatureStore f is not ready"),
+            "Ready=Unknown/ConnectionNotReady InputsReady=Unknown/ConnectionNotReady \
+             UpToDate=False/ConnectionNotReady",
         ),
     ]);
 }
@@ -88,15 +119,6 @@ fn activation_tells_how_the_registry_knows_the_result() {
     assert_eq!(number(&pinned).as_deref(), Some("7"));
     let edited = pinned.edited(|spec| spec.history_limit = 9).reconciled();
     assert_eq!(number(&edited).as_deref(), Some("7"), "an edit that activates nothing keeps it");
-}
-
-#[test]
-fn failed_activation_pod_is_deleted_after_its_backoff() {
-    let case = rolled_back().reconciled().pods(pod_failed(12)).at(22);
-    let plan = case.plan();
-    assert_eq!(plan.deletes.len(), 1, "{plan:#?}");
-    let again = case.carried_out(&plan).plan();
-    assert_eq!(again.creates.len(), 1, "{again:#?}");
 }
 
 #[test]
@@ -131,11 +153,16 @@ fn pin_taken_back_restores_the_published_activation() {
 #[test]
 fn other_parameters_activate_again() {
     let active = intent("delay").activates().input(ready("flights")).its_run(activated).reconciled();
-    check(vec![(
-        "another alias",
-        active.edited(|spec| spec.alias = "challenger".into()),
-        "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=False/Activating Reconciling create pod 2",
-    )]);
+    let again = "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=False/Activating Reconciling create pod 2";
+    check(vec![
+        ("another alias", active.clone().edited(|spec| spec.alias = "challenger".into()), again),
+        (
+            "the external system has lost the result",
+            active.emptied(),
+            "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=False/Activating Reconciling \
+             artifact 1 invalid create pod 2",
+        ),
+    ]);
 }
 
 #[test]

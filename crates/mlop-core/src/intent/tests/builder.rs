@@ -13,7 +13,10 @@ use crate::{
         self, Forecast, ForecastContent, ForecastRun, ForecastRunSpec, ForecastSpec, IntentCase, TestLineage,
     },
 };
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::core::v1::{Container, Pod, PodSpec},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::ResourceExt;
 use mlop_api::{
     Digest, Reason,
@@ -89,11 +92,15 @@ impl<const ACTIVATES: bool> Intent for Forecasts<ACTIVATES> {
     }
 
     fn activation(observed: &Observed<Self>, _: &ForecastRun) -> Activation {
+        let image = observed.worker_image.clone();
         match observed.related {
             _ if !ACTIVATES => Activation::None,
             waits_for => Activation::Pod {
                 parameters: parameters(&observed.object.spec.alias),
-                build: Box::new(|metadata, _, _| Pod { metadata, spec: None, status: None }),
+                build: Box::new(move |metadata, _, _| {
+                    let containers = vec![Container { image: Some(image.clone()), ..Container::default() }];
+                    Pod { metadata, spec: Some(PodSpec { containers, ..PodSpec::default() }), status: None }
+                }),
                 waits_for: waits_for.map(str::to_owned),
             },
         }
@@ -136,6 +143,11 @@ impl<const ACTIVATES: bool> Case<ACTIVATES> {
     pub(super) fn cycle(mut self, path: &str) -> Self {
         self.cycle = Some(path.to_owned());
         self
+    }
+
+    /// The external system comes back without its data: another alias stands for its new mark.
+    pub(super) fn emptied(self) -> Self {
+        self.with(|spec| spec.alias = "lost".to_owned())
     }
 
     pub(super) fn not_connected(mut self, missing: &'static str) -> Self {
@@ -232,13 +244,17 @@ pub(super) fn pod_failed(seconds: i64) -> impl Fn(&mut PodView) {
 /// The worker of the pod has refused its task.
 pub(super) fn pod_refused(pod: &mut PodView) {
     let failure = Failure::terminal(Reason::TrackingRefused, "no such model");
-    pod.status = testing::terminated(&ResultDocument::failed(failure), NOW);
+    pod.status = testing::terminated(&ResultDocument::failed(failure), NOW + 12);
 }
 
 /// The external system shows a higher revision already.
 pub(super) fn pod_superseded(by: i64) -> impl Fn(&mut PodView) {
     let failure = Failure::superseded(Some(by), "too late");
     move |pod| pod.status = testing::terminated(&ResultDocument::failed(failure.clone()), NOW)
+}
+
+pub(super) fn pod_running(pod: &mut PodView) {
+    pod.status = testing::running();
 }
 
 /// The image of the pod cannot be pulled.

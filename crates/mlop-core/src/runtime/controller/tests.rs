@@ -37,6 +37,20 @@ fn overlay_keeps_a_good_state_visible() {
 }
 
 #[test]
+fn overlay_of_a_refused_pod_takes_up_to_date_away() {
+    let current = (condition_type::UP_TO_DATE, ConditionStatus::True, Reason::UpToDate);
+    let rows = [
+        (Reason::QuotaExceeded, "UpToDate=Unknown/QuotaExceeded Reconciling=True/QuotaExceeded"),
+        (Reason::ApiError, "UpToDate=True/UpToDate Reconciling=True/ApiError"),
+    ];
+    for (reason, want) in rows {
+        let mut list = conditions(&[current]);
+        overlay(&mut list, 1, at(2), reason, false, "m");
+        assert_eq!(words(&list), want);
+    }
+}
+
+#[test]
 fn overlay_twice_changes_nothing() {
     let mut list = conditions(&[(condition_type::READY, ConditionStatus::Unknown, Reason::Running)]);
     overlay(&mut list, 1, at(2), Reason::ApiError, false, "m");

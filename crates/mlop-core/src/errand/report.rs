@@ -1,0 +1,101 @@
+//! The words of an errand for a status, and the status of a connection that is probed.
+
+use super::{Decision, State};
+use crate::{
+    condition::{self, ConditionStatus, Conditions},
+    plan::Plan,
+};
+use jiff::Timestamp;
+use kube::Resource;
+use mlop_api::{Reason, contract::condition_type, labels, status::ConnectionStatus};
+
+/// The reason that an errand gives no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub reason: Reason,
+    pub message: String,
+    /// Only a change by a user helps.
+    pub stalled: bool,
+    /// The work itself was tried and has failed, at this attempt or the one before.
+    pub failed: bool,
+}
+
+impl Decision {
+    /// The reason that there is no new answer, if anything unusual prevents one.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let trouble = |reason, message: String| Trouble { reason, message, stalled: false, failed: false };
+        match &self.state {
+            State::Answered | State::Active { held_up: None, last: None, .. } => None,
+            State::Blocked(blocked) => {
+                Some(Trouble { stalled: blocked.stalled, ..trouble(blocked.reason, blocked.message.clone()) })
+            }
+            State::Active { held_up: Some((reason, message)), last, .. } => {
+                Some(Trouble { failed: last.is_some(), ..trouble(*reason, message.clone()) })
+            }
+            State::Active { attempt, held_up: None, last: Some(failure) } => {
+                let message =
+                    format!("the attempt before failed: {}; attempt {attempt} is running", failure.message);
+                Some(Trouble { failed: true, ..trouble(failure.reason, message) })
+            }
+            State::Failed { attempt, failure, disrupted, next } => {
+                let next = condition::whole_second(*next);
+                let message = if failure.retryable {
+                    format!("attempt {attempt} failed: {}; the next one starts at {next}", failure.message)
+                } else {
+                    let annotation = labels::RETRY_REQUESTED_AT;
+                    format!(
+                        "{}; it is retried at {next}, or at once by the annotation {annotation}",
+                        failure.message
+                    )
+                };
+                let (stalled, failed) = (!failure.retryable, !disrupted);
+                Some(Trouble { stalled, failed, ..trouble(failure.reason, message) })
+            }
+        }
+    }
+}
+
+/// The status of a connection that is probed by `decision`'s errand. `ready` says what a successful probe has shown.
+///
+/// `Ready` stays True while the connection is probed again, and while the platform keeps the probe from running. It is
+/// False once a probe has failed.
+pub fn report_connection<K: Resource>(
+    owner: &K,
+    before: Option<&ConnectionStatus>,
+    address: String,
+    decision: &Decision,
+    ready: &str,
+    now: Timestamp,
+) -> Plan<ConnectionStatus> {
+    let generation = owner.meta().generation.unwrap_or_default();
+    let mut status = before.cloned().unwrap_or_default();
+    let was = condition::get(&status.conditions, condition_type::READY);
+    let was_ready = was.is_some_and(|c| c.status == "True" && c.observed_generation == Some(generation));
+    status.observed_generation = Some(generation);
+    status.address = Some(address);
+    let trouble = decision.trouble();
+    let mut conditions = Conditions::new(&mut status.conditions, generation, now);
+    match &trouble {
+        Some(trouble) if trouble.failed => {
+            conditions.set(condition_type::READY, ConditionStatus::False, trouble.reason, &trouble.message);
+        }
+        _ if decision.answer.is_some() || was_ready => {
+            conditions.set(condition_type::READY, ConditionStatus::True, Reason::Ready, ready);
+        }
+        Some(trouble) => {
+            conditions.set(condition_type::READY, ConditionStatus::Unknown, trouble.reason, &trouble.message);
+        }
+        None => {
+            let message = "the connection is being probed";
+            conditions.set(condition_type::READY, ConditionStatus::Unknown, Reason::Probing, message);
+        }
+    }
+    let is_ready = decision.answer.is_some() || was_ready;
+    match trouble {
+        Some(trouble) if trouble.stalled => conditions.stalled(trouble.reason, &trouble.message),
+        Some(trouble) => conditions.reconciling(trouble.reason, &trouble.message),
+        None if is_ready => conditions.settled(),
+        None => conditions.reconciling(Reason::Probing, "the connection is being probed"),
+    }
+    Plan::report(status)
+}

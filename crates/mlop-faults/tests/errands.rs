@@ -1,0 +1,152 @@
+//! Probes and scans that hang, are lost or cannot start, and an online store that comes back empty.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use mlop_api::{
+    Reason,
+    contract::condition_type,
+    dataset::{Dataset, ObjectStore},
+    deployment::ModelDeployment,
+    features::{FeatureStore, FeatureView},
+    result::Failure,
+};
+
+use mlop_core::condition;
+use mlop_faults::{
+    cluster::{Cluster, NAMESPACE},
+    scenario::PIPELINE,
+};
+use mlop_sim::kubelet::PodOutcome;
+use std::time::Duration;
+use tokio::time::sleep;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Starts the chain with this course of the first pod of this kind of work.
+fn start(work: &'static str, course: fn(PodOutcome) -> PodOutcome) -> Cluster {
+    let cluster = Cluster::start();
+    cluster.external().courses.insert(work, vec![course]);
+    cluster.apply(PIPELINE);
+    cluster
+}
+
+fn ready(conditions: &[Condition]) -> String {
+    condition::get(conditions, condition_type::READY)
+        .map(|c| format!("{}/{}", c.status, c.reason))
+        .unwrap_or_default()
+}
+
+fn store(cluster: &Cluster) -> String {
+    ready(&cluster.get::<ObjectStore>("files").status.unwrap_or_default().conditions)
+}
+
+fn dataset(cluster: &Cluster) -> String {
+    ready(&cluster.get::<Dataset>("flights").status.unwrap_or_default().conditions)
+}
+
+async fn until_served(cluster: &Cluster, limit: Duration) {
+    let is_served = |cluster: &Cluster| {
+        let status = cluster.get::<ModelDeployment>("delay").status.unwrap_or_default();
+        status.serving.iter().any(|serving| serving.version.as_deref() == Some("1"))
+    };
+    assert!(
+        cluster.within(limit, is_served).await,
+        "not served in time: {}, {}",
+        store(cluster),
+        dataset(cluster)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn probe_that_cannot_start_is_reported_and_replaced() {
+    let cluster = start("probe", |_| PodOutcome::image_pull_back_off());
+    cluster
+        .until("the connection names the image", |cluster| {
+            let features = cluster.get::<FeatureStore>("features").status.unwrap_or_default();
+            [store(cluster), ready(&features.conditions)].contains(&"Unknown/ImagePull".to_owned())
+        })
+        .await;
+    until_served(&cluster, 30 * MINUTE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hung_scan_is_replaced_after_its_deadline() {
+    let cluster = start("scan", |pod| pod.running_for(1_000 * MINUTE));
+    until_served(&cluster, 180 * MINUTE).await;
+    assert_eq!(cluster.started("scan"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn scan_of_a_lost_node_is_repeated() {
+    let cluster = start("scan", |_| PodOutcome::node_lost());
+    until_served(&cluster, 30 * MINUTE).await;
+    assert_eq!(cluster.started("scan"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn scan_waits_while_its_store_is_not_ready() {
+    let cluster = Cluster::start();
+    let away = Failure::transient(Reason::StoreUnreachable, "no answer");
+    cluster.external().failures.insert("probe", vec![away; 6]);
+    cluster.apply(PIPELINE);
+    cluster.until("the Dataset waits", |cluster| dataset(cluster) == "Unknown/ConnectionNotReady").await;
+    assert_eq!(cluster.started("scan"), 0);
+    until_served(&cluster, 30 * MINUTE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn absent_store_costs_few_probes() {
+    let cluster = Cluster::start();
+    let away = Failure::terminal(Reason::BucketNotFound, "no bucket");
+    cluster.external().failures.insert("probe", vec![away; 1_000]);
+    cluster.apply(PIPELINE.split("\n---\n").next().unwrap());
+    sleep(60 * MINUTE).await;
+    assert_eq!(store(&cluster), "False/BucketNotFound");
+    let probes = cluster.started("probe");
+    assert!(probes < 20, "{probes} probes in an hour");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bucket_that_is_gone_takes_ready_away() {
+    let cluster = Cluster::start();
+    cluster.apply(PIPELINE.split("\n---\n").next().unwrap());
+    cluster.until("the store is ready", |cluster| store(cluster) == "True/Ready").await;
+    let gone = Failure::terminal(Reason::BucketNotFound, "no bucket");
+    cluster.external().failures.insert("probe", vec![gone]);
+    assert!(cluster.within(11 * MINUTE, |cluster| store(cluster) == "False/BucketNotFound").await);
+    assert!(cluster.within(MINUTE, |cluster| store(cluster) == "True/Ready").await, "{}", store(&cluster));
+}
+
+#[tokio::test(start_paused = true)]
+async fn emptied_online_store_is_filled_again() {
+    let cluster = Cluster::start();
+    cluster.apply(PIPELINE);
+    until_served(&cluster, 10 * MINUTE).await;
+    let before = cluster.external().pointers.get("view routes").cloned().unwrap();
+    cluster.external().flush();
+    let retry = |store: &mut FeatureStore| {
+        let annotations = store.metadata.annotations.get_or_insert_default();
+        annotations.insert("mlop.dev/retry-requested-at".to_owned(), "now".to_owned());
+    };
+    cluster.sim.edit::<FeatureStore>(NAMESPACE, "features", retry).unwrap();
+    let is_filled = |cluster: &Cluster| cluster.external().pointers.contains_key("view routes");
+    assert!(cluster.within(MINUTE, is_filled).await);
+    let after = cluster.external().pointers.get("view routes").cloned().unwrap();
+    assert_eq!(after.content, before.content);
+    assert!(after.revision > before.revision);
+    let is_ready = |cluster: &Cluster| {
+        ready(&cluster.get::<FeatureView>("routes").status.unwrap_or_default().conditions) == "True/Ready"
+    };
+    assert!(cluster.within(MINUTE, is_ready).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn emptied_online_store_is_noticed_by_the_next_probe() {
+    let cluster = Cluster::start();
+    cluster.apply(PIPELINE);
+    until_served(&cluster, 10 * MINUTE).await;
+    cluster.external().flush();
+    let is_filled = |cluster: &Cluster| cluster.external().pointers.contains_key("view routes");
+    assert!(cluster.within(11 * MINUTE, is_filled).await);
+}

@@ -1,0 +1,280 @@
+//! Tables of what a Dataset reports about the scans of its source.
+
+use crate::dataset::DatasetIntent;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    api::core::v1::{Pod, PodStatus},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use kube::ResourceExt;
+use mlop_api::{
+    Digest, Reason,
+    contract::condition_type,
+    dataset::{Dataset, DatasetVersion, ObjectStore},
+    result::{Failure, ResultDocument},
+    status::IntentStatus,
+};
+use mlop_core::{
+    Plan, condition,
+    intent::{Intent, Observed, plan},
+    resource::PodView,
+};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, sync::Arc};
+
+const NOW: i64 = 1_000_000;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// The ObjectStore `files` with this Ready condition.
+fn store(status: &str, reason: &str) -> ObjectStore {
+    serde_json::from_value(json!({
+        "apiVersion": "mlop.dev/v1alpha1", "kind": "ObjectStore",
+        "metadata": {"name": "files", "namespace": "default", "uid": "s", "generation": 1},
+        "spec": {"endpoint": "http://s3:9000", "bucket": "files"},
+        "status": {"conditions": [{"type": "Ready", "status": status, "reason": reason, "message": "m",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+    }))
+    .unwrap()
+}
+
+fn dataset() -> Dataset {
+    serde_json::from_value(json!({
+        "apiVersion": "mlop.dev/v1alpha1", "kind": "Dataset",
+        "metadata": {"name": "flights", "namespace": "default", "uid": "d", "generation": 1},
+        "spec": {
+            "source": {"objects": {"store": "files", "prefix": "in/"}, "format": {"csv": {}}},
+            "columns": [{"name": "a", "type": "string"}],
+            "store": "files",
+            "refresh": {"interval": "1h"},
+        },
+    }))
+    .unwrap()
+}
+
+/// A Dataset in one situation.
+struct Case {
+    dataset: Dataset,
+    store: Option<ObjectStore>,
+    runs: Vec<Arc<DatasetVersion>>,
+    pods: Vec<Arc<PodView>>,
+    now: i64,
+}
+
+fn case() -> Case {
+    let store = Some(store("True", "Ready"));
+    Case { dataset: dataset(), store, runs: Vec::new(), pods: Vec::new(), now: NOW }
+}
+
+impl Case {
+    fn store(self, status: &str, reason: &str) -> Self {
+        Self { store: Some(store(status, reason)), ..self }
+    }
+    fn at(self, seconds: i64) -> Self {
+        Self { now: NOW + seconds, ..self }
+    }
+    fn edited(mut self, edit: impl Fn(&mut Dataset)) -> Self {
+        edit(&mut self.dataset);
+        self
+    }
+
+    fn plan(&self) -> Plan<IntentStatus> {
+        let stores = self.store.clone().map(|store| (store.name_any(), Arc::new(store)));
+        let observed = Observed::<DatasetIntent> {
+            object: Arc::new(self.dataset.clone()),
+            inputs: Vec::new(),
+            runs: self.runs.clone(),
+            pods: self.pods.clone(),
+            cycle: None,
+            operator: "mlop-ingestion".to_owned(),
+            worker_image: "worker:1".to_owned(),
+            related: stores.into_iter().collect::<BTreeMap<_, _>>(),
+        };
+        DatasetIntent::amend(&observed, plan(&observed, at(self.now)), at(self.now))
+    }
+
+    /// Carries out the plan. Its run succeeds at once.
+    fn reconciled(mut self) -> Self {
+        let plan = self.plan();
+        if plan.status.is_some() {
+            self.dataset.status = plan.status;
+        }
+        for create in plan.creates {
+            let mut object = create.object;
+            object["metadata"]["uid"] = object["metadata"]["name"].clone();
+            object["metadata"]["generation"] = json!(1);
+            object["metadata"]["creationTimestamp"] = json!(Time(at(self.now)));
+            if create.kind.kind == "Pod" {
+                let metadata = serde_json::from_value::<Pod>(object).unwrap().metadata;
+                self.pods.push(Arc::new(PodView { metadata, status: PodStatus::default() }));
+            } else {
+                object["status"] = json!({
+                    "output": {"digest": Digest::of_bytes(b"t"), "store": "files", "uri": "s3://files/t", "mediaType": "m"},
+                    "attempts": 1,
+                    "conditions": [{"type": "Succeeded", "status": "True", "reason": "Succeeded", "message": "",
+                        "observedGeneration": 1, "lastTransitionTime": Time(at(self.now))}],
+                });
+                self.runs.push(Arc::new(serde_json::from_value(object).unwrap()));
+            }
+        }
+        for delete in plan.deletes {
+            self.pods.retain(|pod| pod.name_any() != delete.name);
+        }
+        self
+    }
+
+    /// A scan is created, and has this state.
+    fn scan(self, state: Value) -> Self {
+        let mut case = self.reconciled();
+        let mut pod = Arc::unwrap_or_clone(case.pods.pop().unwrap());
+        let scheduled =
+            json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": Time(at(case.now))});
+        let container = json!({"name": "worker", "image": "worker:1", "imageID": "", "ready": false,
+            "restartCount": 0, "state": state});
+        let phase = if state["terminated"].is_null() { "Pending" } else { "Succeeded" };
+        pod.status = serde_json::from_value(
+            json!({"phase": phase, "conditions": [scheduled], "containerStatuses": [container]}),
+        )
+        .unwrap();
+        case.pods.push(Arc::new(pod));
+        case
+    }
+
+    /// The conditions and the writes in words.
+    fn words(&self) -> String {
+        let plan = self.plan();
+        let before = || self.dataset.status.clone().unwrap_or_default();
+        let status = plan.status.clone().unwrap_or_else(before);
+        let kinds = [
+            condition_type::READY,
+            condition_type::UP_TO_DATE,
+            condition_type::RECONCILING,
+            condition_type::STALLED,
+        ];
+        let conditions = kinds.iter().filter_map(|kind| condition::get(&status.conditions, kind));
+        let mut words: Vec<_> =
+            conditions.map(|c| format!("{}={}/{}", c.type_, c.status, c.reason)).collect();
+        words.extend(plan.creates.iter().map(|create| format!("+{}", create.kind.kind)));
+        words.join(" ")
+    }
+}
+
+fn ended(result: &ResultDocument, second: i64) -> Value {
+    let code = i32::from(result.error.is_some());
+    json!({"terminated": {"exitCode": code, "message": result.to_message(), "finishedAt": Time(at(second))}})
+}
+
+fn listed(second: i64) -> Value {
+    ended(&ResultDocument { digest: Some(Digest::of_bytes(b"l")), ..ResultDocument::default() }, second)
+}
+
+fn failed(failure: Failure, second: i64) -> Value {
+    ended(&ResultDocument::failed(failure), second)
+}
+
+fn wrong_image() -> Value {
+    json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}})
+}
+
+/// A Dataset whose first version is in use, an hour and more after its scan.
+fn in_use() -> Case {
+    let case = case().scan(listed(NOW + 1)).at(2).reconciled().reconciled();
+    case.at(3_700)
+}
+
+#[test]
+fn dataset_reports_why_its_source_is_not_looked_at() {
+    let away = |second| failed(Failure::transient(Reason::StoreUnreachable, "no answer"), second);
+    let denied = |second| failed(Failure::terminal(Reason::StoreDenied, "wrong keys"), second);
+    let rows: Vec<(&str, Case, &str)> = vec![
+        ("new", case(), "Ready=Unknown/Scanning UpToDate=Unknown/Scanning +Pod"),
+        (
+            "created suspended",
+            case().edited(|dataset| dataset.spec.suspend = true),
+            "Ready=Unknown/Suspended UpToDate=Unknown/Suspended",
+        ),
+        (
+            "no such store",
+            Case { store: None, ..case() },
+            "Ready=Unknown/ConnectionNotReady UpToDate=Unknown/ConnectionNotReady Reconciling=True/ConnectionNotReady",
+        ),
+        (
+            "the store is not ready",
+            case().store("False", "BucketNotFound"),
+            "Ready=Unknown/ConnectionNotReady UpToDate=Unknown/ConnectionNotReady Reconciling=True/ConnectionNotReady",
+        ),
+        (
+            "a wrong image before the first version",
+            case().scan(wrong_image()),
+            "Ready=Unknown/ImagePull UpToDate=Unknown/ImagePull Reconciling=True/ImagePull",
+        ),
+        (
+            "the store does not answer",
+            case().scan(away(NOW)),
+            "Ready=Unknown/StoreUnreachable UpToDate=Unknown/StoreUnreachable Reconciling=True/StoreUnreachable",
+        ),
+        (
+            "the store refuses the keys",
+            case().scan(denied(NOW)),
+            "Ready=False/StoreDenied UpToDate=Unknown/StoreDenied Stalled=True/StoreDenied",
+        ),
+        (
+            "the first listing",
+            case().scan(listed(NOW)),
+            "Ready=Unknown/Scanning UpToDate=Unknown/Scanning +DatasetVersion",
+        ),
+        ("in use", in_use(), "Ready=True/Ready UpToDate=True/UpToDate +Pod"),
+        (
+            "in use, and the store is not ready",
+            in_use().store("False", "StoreDenied"),
+            "Ready=True/Ready UpToDate=Unknown/ConnectionNotReady",
+        ),
+        (
+            "in use, and an edit of the memory while the store is not ready",
+            in_use().store("False", "StoreDenied").edited(|dataset| {
+                dataset.metadata.generation = Some(2);
+                dataset.spec.resources.memory = "2Gi".to_owned();
+            }),
+            "Ready=True/Ready UpToDate=Unknown/ConnectionNotReady",
+        ),
+        (
+            "in use, and the scan cannot start",
+            in_use().scan(wrong_image()),
+            "Ready=True/Ready UpToDate=Unknown/ImagePull",
+        ),
+        (
+            "in use, and the scan fails",
+            in_use().scan(away(NOW + 3_700)),
+            "Ready=True/Ready UpToDate=Unknown/ScanFailing",
+        ),
+        (
+            "in use, and the scan finds the same",
+            in_use().scan(listed(NOW + 3_700)),
+            "Ready=True/Ready UpToDate=True/UpToDate",
+        ),
+        (
+            "in use, and suspended",
+            in_use().edited(|dataset| dataset.spec.suspend = true),
+            "Ready=True/Ready UpToDate=True/UpToDate",
+        ),
+    ];
+    for (situation, case, want) in rows {
+        assert_eq!(case.words(), want, "{situation}");
+        // A run that has succeeded is published by the second reconcile.
+        let settled = case.reconciled().reconciled();
+        let again = Case { now: settled.now + 1, ..settled }.plan();
+        assert!(again.status.is_none(), "{situation}: the third reconcile reports {again:#?}");
+    }
+}
+
+#[test]
+fn scans_of_an_interval_are_an_hour_apart() {
+    let case = in_use().scan(listed(NOW + 3_700));
+    let wait = SignedDuration::from_secs(3_600);
+    let mlop_core::Action::RequeueAt(next) = case.plan().action else {
+        panic!("the next scan is due some time")
+    };
+    assert!(next > at(case.now) && next <= at(case.now) + wait);
+}
