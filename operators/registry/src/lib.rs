@@ -19,7 +19,7 @@ use mlop_api::{
     dataset::ObjectStore,
     registry::{Model, TrackingServer},
 };
-use mlop_core::{Index, Setup, children::owned::ChildCaches, resource::PodView};
+use mlop_core::{Index, Setup, by_intent, children::owned::ChildCaches, resource::PodView};
 use model::ModelIntent;
 use model_version::ModelVersionRun;
 use std::sync::Arc;
@@ -43,8 +43,18 @@ pub fn install(setup: &mut Setup) {
         .with::<Service>(&services)
         .with::<NetworkPolicy>(&policies)
         .with::<PersistentVolumeClaim>(&claims);
-    let reconciler = TrackingServerReconciler { deployments: Arc::clone(&deployments), children };
-    setup.control(reconciler, &servers).owns(&deployments).owns(&services).owns(&policies).owns(&claims);
+    let reconciler = TrackingServerReconciler {
+        deployments: Arc::clone(&deployments),
+        children,
+        pods: by_intent::<TrackingServer, _>(&pods),
+    };
+    setup
+        .control(reconciler, &servers)
+        .owns(&deployments)
+        .owns(&services)
+        .owns(&policies)
+        .owns(&pods)
+        .owns(&claims);
     let stores = setup.watch::<ObjectStore>();
     let by_place = Arc::new(Index::new(&models, alias::places));
     let (rivals, places) = (Arc::clone(&by_place), Arc::clone(&by_place));

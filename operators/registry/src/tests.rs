@@ -4,6 +4,7 @@ use crate::{
     alias, mlflow,
     model::{ModelIntent, Related},
     model_version::{Connections, ModelVersionRun},
+    tracking_server::{self, TrackingServerReconciler},
 };
 use expect_test::expect_file;
 use mlop_api::{
@@ -14,12 +15,14 @@ use mlop_api::{
     result::{Failure, Registered, ResultDocument},
 };
 use mlop_core::{
+    Reconciler as _,
     children::meta,
+    condition,
     inputs::InputState,
     resource::PodView,
     testing::{
-        IntentCase, NOW, RunCase, Situation, check, connected, dead, golden, missing, object, of_kind, ready,
-        running, store, succeeded, terminated, version,
+        IntentCase, NOW, RunCase, Situation, at, check, connected, created, dead, golden, missing, object,
+        of_kind, ready, running, store, succeeded, terminated, version,
     },
 };
 use serde_json::{Value, json};
@@ -341,6 +344,55 @@ fn attempt_moves_the_alias_only_while_the_model_wants_it() {
     assert!(!moves_alias(of(None)), "the Model is pinned to another version");
     let edited = model().edited(|spec| spec.registered_model = Some("other".into())).object;
     assert!(!moves_alias(of(Some(edited))), "the Model has another registered model by now");
+}
+
+/// The status of `server`, and the name of the pod that is created, if one is.
+fn reported(server: &TrackingServer, pods: Vec<PodView>, seconds: i64) -> (String, Option<String>) {
+    let observed = tracking_server::Observed {
+        object: Arc::new(server.clone()),
+        deployment: None,
+        children: Vec::new(),
+        pods: pods.into_iter().map(Arc::new).collect(),
+        operator: "mlop-test".into(),
+        worker_image: "worker".into(),
+    };
+    let plan = TrackingServerReconciler::plan(&observed, at(NOW + seconds));
+    let status = plan.status.or_else(|| server.status.clone()).unwrap();
+    let ready = condition::get(&status.conditions, "Ready").unwrap();
+    let created = plan.creates.first().map(|create| create.object["metadata"]["name"].to_string());
+    (format!("{}/{}: {}", ready.status, ready.reason, ready.message), created)
+}
+
+#[test]
+fn existing_server_is_ready_when_it_has_answered() {
+    let existing = || object::<TrackingServer>("mlflow", &json!({"existing": {"service": "mlflow"}}));
+    let (status, created) = reported(&existing(), Vec::new(), 0);
+    assert!(status.starts_with("Unknown/Probing"), "{status}");
+    assert!(created.is_some_and(|name| name.contains("mlflow-probe-")));
+    let probe = |result: &ResultDocument| {
+        let observed = tracking_server::Observed {
+            object: Arc::new(existing()),
+            deployment: None,
+            children: Vec::new(),
+            pods: Vec::new(),
+            operator: "mlop-test".into(),
+            worker_image: "worker".into(),
+        };
+        let plan = TrackingServerReconciler::plan(&observed, at(NOW));
+        let mut pod: PodView = created_at(plan.creates[0].object.clone());
+        pod.status = terminated(result, NOW);
+        vec![pod]
+    };
+    let (status, _) = reported(&existing(), probe(&ResultDocument::default()), 1);
+    assert_eq!(status, "True/Ready: MLflow answers");
+    let words = "start MLflow with --allowed-hosts mlflow.default.svc:5000";
+    let refused = ResultDocument::failed(Failure::terminal(Reason::TrackingRefused, words));
+    let (status, _) = reported(&existing(), probe(&refused), 1);
+    assert!(status.starts_with("False/TrackingRefused") && status.contains(words), "{status}");
+}
+
+fn created_at(object: Value) -> PodView {
+    created(object, at(NOW))
 }
 
 #[test]

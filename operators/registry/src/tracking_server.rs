@@ -1,32 +1,47 @@
 //! `TrackingServer`: an MLflow that mlop runs, or the address of one that exists.
 
 use crate::mlflow;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
-use mlop_api::{labels, registry::TrackingServer, status::ConnectionStatus};
+use kube::{Resource, ResourceExt};
+use mlop_api::{
+    Digest, common::Resources, labels, registry::TrackingServer, status::ConnectionStatus, task::Work,
+};
 use mlop_core::{
-    Cache, Context, Error, Key, Plan, Reconciler,
+    Cache, Context, Error, Index, Key, Plan, Reconciler,
     children::{
         connection::{self, Server},
-        meta,
+        container, meta,
         owned::{Child, ChildCaches},
-        rollout,
+        pod, rollout,
     },
-    resource::ChildObject,
+    errand::{Errand, Limits, report_connection},
+    resource::{ChildObject, PodView},
 };
+use serde_json::json;
 use std::sync::Arc;
+
+/// Time between two probes of a server that exists.
+const INTERVAL: SignedDuration = SignedDuration::from_mins(10);
+/// A request may take a minute.
+const DEADLINE: SignedDuration = SignedDuration::from_mins(2);
+const READY: &str = "MLflow answers";
 
 pub struct TrackingServerReconciler {
     pub deployments: Arc<Cache<ChildObject>>,
     pub children: ChildCaches,
+    /// By the name of the TrackingServer.
+    pub pods: Index<PodView>,
 }
 
 pub struct Observed {
-    object: Arc<TrackingServer>,
-    deployment: Option<Arc<ChildObject>>,
-    children: Vec<Child>,
-    operator: String,
+    pub object: Arc<TrackingServer>,
+    pub deployment: Option<Arc<ChildObject>>,
+    pub children: Vec<Child>,
+    /// Pods that probe.
+    pub pods: Vec<Arc<PodView>>,
+    pub operator: String,
+    pub worker_image: String,
 }
 
 impl Reconciler for TrackingServerReconciler {
@@ -36,9 +51,15 @@ impl Reconciler for TrackingServerReconciler {
 
     async fn observe(&self, cx: &Context, object: Arc<TrackingServer>) -> Result<Observed, Error> {
         let key = Key::of(&object.metadata);
-        let deployment = self.deployments.get(&Key::new(key.namespace, mlflow::name(&key.name)));
-        let children = self.children.of(&object.metadata);
-        Ok(Observed { object, deployment, children, operator: cx.settings.operator.clone() })
+        let deployment = self.deployments.get(&Key::new(&key.namespace, mlflow::name(&key.name)));
+        Ok(Observed {
+            deployment,
+            children: self.children.of(&object.metadata),
+            pods: self.pods.get(&key.namespace, &key.name),
+            operator: cx.settings.operator.clone(),
+            worker_image: cx.settings.worker_image.clone(),
+            object,
+        })
     }
 
     fn plan(observed: &Observed, now: Timestamp) -> Plan<ConnectionStatus> {
@@ -47,11 +68,6 @@ impl Reconciler for TrackingServerReconciler {
             return Plan::idle();
         }
         let key = Key::of(&object.metadata);
-        let report = |plan, address, servers: &[Server<'_>]| {
-            let plan =
-                connection::report(plan, &object.metadata, object.status.as_ref(), address, servers, now);
-            connection::prune(plan, &observed.children)
-        };
         match (&object.spec.managed, &object.spec.existing) {
             (Some(managed), _) => {
                 let why = "the server is wanted";
@@ -62,15 +78,51 @@ impl Reconciler for TrackingServerReconciler {
                     .apply(&mlflow::deployment(observed.meta(), managed), why);
                 let rollout = observed.deployment.as_deref().map(rollout::rollout);
                 let address = mlflow::address(&key.name, &key.namespace);
-                report(plan, address, &[Server { name: "MLflow", rollout }])
+                let servers = [Server { name: "MLflow", rollout }];
+                let plan = connection::report(
+                    plan,
+                    &object.metadata,
+                    object.status.as_ref(),
+                    address,
+                    &servers,
+                    now,
+                );
+                connection::prune(plan, &observed.children)
             }
-            (None, Some(existing)) => report(Plan::idle(), existing.address(&key.namespace), &[]),
+            (None, Some(existing)) => observed.probe(existing.address(&key.namespace), now),
             (None, None) => Plan::idle(),
         }
     }
 }
 
 impl Observed {
+    /// Asks an existing server a question, and reports its answer.
+    fn probe(&self, address: String, now: Timestamp) -> Plan<ConnectionStatus> {
+        let server = self.object.as_ref();
+        let secret = server.secret_name();
+        let errand = Errand {
+            owner: server,
+            role: "probe",
+            operator: &self.operator,
+            pods: &self.pods,
+            question: Digest::of(&json!(server.spec)),
+            request: server.annotations().get(labels::RETRY_REQUESTED_AT).cloned(),
+            interval: Some(INTERVAL),
+            limits: Limits { deadline: DEADLINE, deadline_field: None, memory_field: None },
+            waits_for: None,
+        };
+        let work = Work::ProbeTracking { tracking: address.clone(), credentials: secret.is_some() };
+        let equip = |builder: pod::Builder| {
+            let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };
+            let mut worker = container::worker(&self.worker_image, &[], &[], &resources);
+            worker.volume_mounts.get_or_insert_default().extend(container::tracking_mount(secret));
+            builder.tracking(secret).scratch("tmp", Some("64Mi"), false).container(worker)
+        };
+        let decision = errand.decide(work, equip, now);
+        let plan = report_connection(server, server.status.as_ref(), address, &decision, READY, now);
+        decision.carry_out(connection::prune(plan, &self.children))
+    }
+
     /// Metadata of every child of the server.
     fn meta(&self) -> ObjectMeta {
         let name = self.object.metadata.name.clone().unwrap_or_default();
