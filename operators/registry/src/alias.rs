@@ -1,8 +1,8 @@
 //! The alias of a Model: which Model has it, and the pod that gives it to a version.
 
 use crate::{
-    model::ModelIntent,
-    model_version::{self, Registration},
+    model_intent::ModelIntent,
+    registration::{self, Registration},
 };
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Resource, ResourceExt, core::object::HasStatus};
@@ -117,7 +117,7 @@ impl AliasPod {
         let store =
             observed.related.stores.get(version.spec.lineage.inputs.first().map_or("", |it| &it.store));
         let register = store.and_then(|store| {
-            let gates = model_version::gated_metrics(model);
+            let gates = registration::gated_metrics(model);
             let registration = Registration { version, server: &server, tracking: &tracking, gates };
             Some(Box::new(registration.work(pod::store(store))?))
         });

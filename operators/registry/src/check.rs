@@ -6,7 +6,7 @@
 
 use crate::{
     alias::{self, AliasPod},
-    model::ModelIntent,
+    model_intent::ModelIntent,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

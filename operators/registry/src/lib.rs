@@ -5,7 +5,9 @@ mod check;
 mod gates;
 mod mlflow;
 mod model;
+mod model_intent;
 mod model_version;
+mod registration;
 #[cfg(test)]
 mod tests;
 mod tracking_server;
@@ -20,7 +22,7 @@ use mlop_api::{
     registry::{Model, TrackingServer},
 };
 use mlop_core::{Index, Setup, by_intent, children::owned::ChildCaches, resource::PodView};
-use model::ModelIntent;
+use model_intent::ModelIntent;
 use model_version::ModelVersionRun;
 use std::sync::Arc;
 use tracking_server::TrackingServerReconciler;

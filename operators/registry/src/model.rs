@@ -3,41 +3,25 @@
 use crate::{
     alias::{self, AliasPod},
     check, gates,
+    model_intent::{ModelIntent, Related},
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use mlop_api::{
     common::{Flow, NamedInput, Resources},
-    dataset::ObjectStore,
-    registry::{Model, ModelContent, ModelVersion, ModelVersionSpec, TrackingServer},
+    registry::{Model, ModelContent, ModelVersion, ModelVersionSpec},
     run::{Execution, Lineage},
     status::{IntentStatus, Verdict},
     task::Subject,
 };
 use mlop_core::{
-    Blocked, Cache, Index, Key, Plan,
+    Blocked, Key, Plan,
     children::connection,
     inputs::ReadyInput,
     intent::{Activation, Identity, Intent, Observed, Revision},
 };
-use std::{collections::BTreeMap, sync::Arc};
-
-pub struct ModelIntent {
-    /// Models by the alias that they ask for.
-    pub by_place: Arc<Index<Model>>,
-    pub servers: Arc<Cache<TrackingServer>>,
-    pub stores: Arc<Cache<ObjectStore>>,
-}
-
-#[derive(Clone, Default)]
-pub struct Related {
-    pub server: Option<Arc<TrackingServer>>,
-    /// The ObjectStores of the artifacts of its versions, by name.
-    pub stores: BTreeMap<String, Arc<ObjectStore>>,
-    /// The Model that has the alias that this one asks for.
-    pub holder: Option<String>,
-}
+use std::sync::Arc;
 
 impl Intent for ModelIntent {
     type Resource = Model;
@@ -118,9 +102,4 @@ impl Intent for ModelIntent {
 /// The TrackingServer that `model` is registered in.
 pub fn servers_of(model: &Model) -> Vec<String> {
     vec![model.spec.tracking_server.clone()]
-}
-
-/// Whether `model` still describes a version of `content`.
-pub fn is_for(content: &ModelContent, model: &Model) -> bool {
-    *content == ModelContent::from(model)
 }

@@ -2,7 +2,8 @@
 
 use crate::{
     alias,
-    model::{self, ModelIntent},
+    model_intent::{self, ModelIntent},
+    registration::{Registration, gated_metrics},
 };
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
@@ -11,7 +12,7 @@ use mlop_api::{
     contract::condition_type,
     labels,
     registry::{Model, ModelVersion, TrackingServer},
-    task::{Input, RegisterWork, Store, Subject, Task, Work},
+    task::{RegisterWork, Subject, Task, Work},
 };
 use mlop_core::{
     Blocked, Cache, Index, Key,
@@ -75,7 +76,8 @@ impl Run for ModelVersionRun {
         let tracking =
             address(server).ok_or_else(|| not_ready(format!("TrackingServer {name} is not ready")))?;
         let revision = Revision::of(observed.object.as_ref()).map_or(0, Revision::get);
-        let model = observed.related.model.as_ref().filter(|model| model::is_for(&spec.content, model));
+        let model =
+            observed.related.model.as_ref().filter(|model| model_intent::is_for(&spec.content, model));
         let alias = model.map(|model| alias::alias(model, server, &tracking, revision));
         let input = spec.lineage.inputs.first().map_or("", |input| &input.store);
         let store = observed.store(input)?;
@@ -97,47 +99,6 @@ impl Run for ModelVersionRun {
             .execution(execution)
             .build())
     }
-}
-
-/// The registration of a version.
-pub struct Registration<'a> {
-    pub version: &'a ModelVersion,
-    pub server: &'a TrackingServer,
-    /// Address of the server.
-    pub tracking: &'a str,
-    /// Metrics that gates ask for.
-    pub gates: Vec<String>,
-}
-
-impl Registration<'_> {
-    /// The work of the registrar on an artifact that lies in `store`; none for a version without input.
-    pub fn work(self, store: Store) -> Option<RegisterWork> {
-        let spec = &self.version.spec;
-        let input = spec.lineage.inputs.first()?;
-        Some(RegisterWork {
-            registry: spec.content.tracking_server.clone(),
-            tracking: self.tracking.to_owned(),
-            source_uri: store.uri(&format!("trees/{}", input.record.digest.hex())),
-            registered_model: spec.content.registered_model.clone(),
-            experiment: spec.content.registered_model.clone(),
-            metrics: spec.metrics.clone(),
-            gates: self.gates,
-            credentials: self.server.secret_name().is_some(),
-            input_digest: spec.lineage.input_digest.clone(),
-            alias: None,
-            model: Input {
-                name: input.record.name.clone(),
-                digest: input.record.digest.clone(),
-                media_type: input.media_type.clone(),
-                store,
-            },
-        })
-    }
-}
-
-/// The metrics that the gates of `model` ask for.
-pub fn gated_metrics(model: &Model) -> Vec<String> {
-    model.spec.gates.iter().map(|gate| gate.metric.clone()).collect()
 }
 
 /// The TrackingServer that `version` is registered in.

@@ -2,7 +2,7 @@
 
 use crate::{
     alias, mlflow,
-    model::{ModelIntent, Related},
+    model_intent::{ModelIntent, Related},
     model_version::{Connections, ModelVersionRun},
     tracking_server::{self, TrackingServerReconciler},
 };

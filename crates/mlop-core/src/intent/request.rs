@@ -2,12 +2,11 @@
 
 use super::{
     Intent, Observed,
-    status::Draft,
     step::{Publication, Step},
 };
 use crate::condition::truncated;
 use kube::ResourceExt;
-use mlop_api::{Reason, labels};
+use mlop_api::labels;
 
 /// Longest request that is remembered, in bytes.
 const REQUEST_BYTES_MAX: usize = 256;
@@ -19,7 +18,8 @@ pub(super) fn open_request<I: Intent>(observed: &Observed<I>) -> Option<String> 
     (answered != Some(&request) && !has_run(observed)).then_some(request)
 }
 
-fn request<I: Intent>(observed: &Observed<I>) -> Option<String> {
+/// The user's last request for a run, cut to the length that is remembered.
+pub(super) fn request<I: Intent>(observed: &Observed<I>) -> Option<String> {
     Some(truncated(observed.annotation(labels::RUN_REQUESTED_AT)?, REQUEST_BYTES_MAX))
 }
 
@@ -33,7 +33,7 @@ fn has_run<I: Intent>(observed: &Observed<I>) -> bool {
 }
 
 /// Why a request for a run finds nothing to do; none while a run may still answer it.
-fn nothing_to_do<I: Intent>(observed: &Observed<I>, step: &Step<I>) -> Option<String> {
+pub(super) fn nothing_to_do<I: Intent>(observed: &Observed<I>, step: &Step<I>) -> Option<String> {
     let artifact = observed.status().and_then(|status| status.artifact.as_ref());
     let result = match step {
         Step::Publish(Publication { run, .. }) => run.name_any(),
@@ -60,18 +60,4 @@ fn nothing_to_do<I: Intent>(observed: &Observed<I>, step: &Step<I>) -> Option<St
              `seed` of a TrainingJob"
         ),
     })
-}
-
-impl<I: Intent> Draft<'_, I> {
-    /// Answers a request for a run that finds nothing to do, once. It does not start a run later.
-    pub(super) fn answer_request(&mut self, step: &Step<I>) {
-        let (Some(request), Some(message)) = (request(self.observed), nothing_to_do(self.observed, step))
-        else {
-            return;
-        };
-        if open_request(self.observed).is_some() {
-            self.publish_event(false, Reason::UpToDate, &message);
-        }
-        self.status.answered_request = Some(request);
-    }
 }

@@ -3,7 +3,7 @@
 use super::{
     Intent, Observed, history,
     late_result::LateResult,
-    retention,
+    request, retention,
     step::{Activating, Findings, Step},
     still_valid::is_still_valid,
 };
@@ -100,6 +100,19 @@ impl<'a, I: Intent> Draft<'a, I> {
             (_, None) => (True, Reason::Pinned, "spec.pin names the run in use".to_owned()),
         };
         self.set(condition_type::INPUTS_READY, status, reason, &message);
+    }
+
+    /// Answers a request for a run that finds nothing to do, once. It does not start a run later.
+    fn answer_request(&mut self, step: &Step<I>) {
+        let (Some(request), Some(message)) =
+            (request::request(self.observed), request::nothing_to_do(self.observed, step))
+        else {
+            return;
+        };
+        if request::open_request(self.observed).is_some() {
+            self.publish_event(false, Reason::UpToDate, &message);
+        }
+        self.status.answered_request = Some(request);
     }
 
     fn report_step(&mut self, step: Step<I>, findings: &Findings) {

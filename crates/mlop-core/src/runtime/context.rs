@@ -1,6 +1,6 @@
 //! The context of a reconcile: client, caches to write through to, clock, and leadership.
 
-use super::{cache::WriteThrough, execute::Leftovers, metrics::Metrics, workqueue::Key};
+use super::{cache::WriteThrough, leftovers::Leftovers, metrics::Metrics, workqueue::Key};
 use crate::resource::ApiKind;
 use jiff::Timestamp;
 use kube::{Api, Client, core::DynamicObject};

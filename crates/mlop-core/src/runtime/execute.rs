@@ -293,5 +293,3 @@ mod apply;
 mod difference;
 #[cfg(test)]
 mod tests;
-
-pub(crate) use apply::Leftovers;

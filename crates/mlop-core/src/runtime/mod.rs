@@ -11,6 +11,7 @@ pub(crate) mod health;
 pub(crate) mod index;
 mod index_entries;
 pub mod leader_election;
+pub(crate) mod leftovers;
 pub(crate) mod logging;
 pub(crate) mod metrics;
 pub(crate) mod reflector;

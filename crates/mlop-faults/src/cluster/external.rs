@@ -1,6 +1,7 @@
 //! The external systems: the bucket, Redis and MLflow, as far as pods and checks need them.
 
 use super::mlflow::{self, Mlflow, RegisteredModel};
+use super::pointer::Pointer;
 use mlop_api::{
     result::{Activated, Failure, ResultDocument},
     task::AliasWork,
@@ -35,14 +36,6 @@ pub struct ExternalSystems {
     pub flapped: bool,
     /// The Deployments of models never become ready.
     pub broken_rollout: bool,
-}
-
-/// The active revision of a feature table, or the claim on an alias.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pointer {
-    pub revision: i64,
-    /// The table's digest, or the version's number.
-    pub content: String,
 }
 
 impl Default for ExternalSystems {

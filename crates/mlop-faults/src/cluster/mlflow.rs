@@ -1,6 +1,6 @@
 //! An MLflow server, as far as pods and checks need it.
 
-use super::external::Pointer;
+use super::pointer::Pointer;
 use mlop_api::{
     Digest, Reason,
     result::{Failure, Registered, ResultDocument},

@@ -4,13 +4,15 @@
 mod external;
 mod mlflow;
 mod objects;
+mod pointer;
 mod processes;
 mod supervisor;
 mod workers;
 
-pub use external::{ExternalSystems, Pointer};
+pub use external::ExternalSystems;
 pub use mlflow::RegisteredModel;
 pub use objects::{NAMESPACE, apply, create, documents, refresh, retry};
+pub use pointer::Pointer;
 pub use processes::{OPERATORS, Operator};
 pub use workers::work;
 

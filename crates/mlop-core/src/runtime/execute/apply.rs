@@ -13,32 +13,6 @@ use kube::{
 };
 use mlop_api::labels;
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
-
-/// Differences that a write has left, by the child's uid: the API server or a webhook sets these fields. The same write
-/// would leave them again.
-#[derive(Default)]
-pub(crate) struct Leftovers(Mutex<BTreeMap<String, Vec<Value>>>);
-
-impl Leftovers {
-    fn has(&self, uid: &str, changes: &[Value]) -> bool {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(uid).is_some_and(|left| left == changes)
-    }
-
-    fn set(&self, uid: &str, changes: Vec<Value>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if changes.is_empty() {
-            known.remove(uid);
-        } else {
-            known.insert(uid.to_owned(), changes);
-        }
-    }
-}
-
 /// Brings one object to the wanted state. What would change nothing is not written.
 pub(super) async fn apply(cx: &Context, subject: &Subject<'_>, step: &Apply) -> Result<(), Error> {
     leads(cx, subject)?;

@@ -5,7 +5,7 @@ use crate::{
     runtime::{
         cache::WriteThrough,
         context::{Clock, Context, Settings},
-        execute::Leftovers,
+        leftovers::Leftovers,
     },
     testing::{Forecast, NOW, NS, at},
 };
