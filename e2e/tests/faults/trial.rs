@@ -4,6 +4,7 @@ use crate::namespace::{OperatorNamespace, is_write};
 use anyhow::{Context as _, Result, bail, ensure};
 use mlop_e2e::control_plane::ControlPlane;
 use mlop_faults::{
+    baseline::counted,
     check::{
         end_state::{difference, end_state, published_state},
         unusual_creation, wrong_pointers,
@@ -182,7 +183,7 @@ async fn outcome(namespace: &OperatorNamespace) -> Result<Outcome> {
         points: namespace.injector.points(),
         end: end_state(&objects),
         published: published_state(&objects),
-        done: outside.started.clone(),
+        done: counted(&outside.started),
         created: by_stable_name(namespace.injector.ledger().created),
         outside: wrong_pointers(&objects, &outside),
     })

@@ -133,8 +133,9 @@ impl<K: Resource<DynamicType = ()>> Errand<'_, K> {
         let Some(last) = last else { return Some(first()) };
         let made_for = last.annotation(labels::MADE_FOR).unwrap_or_default();
         match &last.state {
+            // A request that was withdrawn has the name of its pod taken: the failure since then is repeated.
             PodState::Failed { failure, disrupted, at }
-                if is_wanted(last) && same_request(made_for, &wanted.round) =>
+                if is_wanted(last) && (same_request(made_for, &wanted.round) || self.is_taken(wanted)) =>
             {
                 let attempt = last.attempt();
                 let due = at.checked_add(pause(attempt, *disrupted, &self.seed())).unwrap_or(*at);
@@ -226,7 +227,13 @@ impl<K: Resource<DynamicType = ()>> Errand<'_, K> {
         let slot = wanted.round.split(' ').next().unwrap_or_default();
         let parts = [self.question.as_str(), &wanted.round, wanted.template.as_str()].join(" ");
         let owner = self.owner.meta().name.as_deref().unwrap_or_default();
-        format!("{owner}-{}-{slot}-{}", self.role, Digest::of_bytes(parts.as_bytes()).short(4))
+        format!("{owner}-{}-{slot}-{}", self.role, Digest::of_bytes(parts.as_bytes()).short(8))
+    }
+
+    /// Whether a pod has the name of the round's first pod.
+    fn is_taken(&self, wanted: &Wanted) -> bool {
+        let stem = self.stem(wanted);
+        self.present().any(|pod| pod.name_any() == stem)
     }
 
     /// The time slot and the request that a pod that starts at `now` answers.

@@ -56,6 +56,9 @@ impl Case {
     fn request(self, request: &str) -> Self {
         Self { request: Some(request.to_owned()), ..self }
     }
+    fn request_withdrawn(self) -> Self {
+        Self { request: None, ..self }
+    }
     fn image(self, image: &'static str) -> Self {
         Self { image, ..self }
     }
@@ -227,6 +230,16 @@ fn errand_is_decided_from_its_pods() {
             case().then(NOW, refusal(NOW)).request("a"),
             1,
             "active 1 after StoreDenied +pod",
+        ),
+        (
+            "a request has failed and is withdrawn",
+            case()
+                .then(NOW, success(NOW))
+                .request("a")
+                .then(NOW + 5, unreachable(NOW + 5))
+                .request_withdrawn(),
+            17,
+            "active 2 after StoreUnreachable +pod -1 (has answer)",
         ),
         ("a wrong image is corrected", case().then(NOW, held_up()).image("worker:2"), 5, "active 1 +pod -1"),
         ("an upgrade while it runs", case().then(NOW, running()).image("worker:2"), 5, "active 1"),

@@ -74,10 +74,15 @@ impl View {
         ))
     }
 
-    /// The failure of a load whose rows have no room. They are deleted, so that Redis can serve what it has.
-    async fn full(&mut self, generation: &Generation, error: &RedisError) -> Failure {
+    /// The failure of a load whose rows have no room. They are deleted, with the keys `written` last, so that Redis can
+    /// serve what it has.
+    async fn full(&mut self, generation: &Generation, written: Vec<Vec<u8>>, error: &RedisError) -> Failure {
         let failure = self.server.failure(error);
-        if let Err(error) = self.delete(generation).await {
+        let deleted = async {
+            unlink(&written).exec_async(&mut self.redis).await?;
+            self.delete(generation).await
+        };
+        if let Err(error) = deleted.await {
             tracing::warn!(%error, "deleting the rows of a load that has no room");
         }
         let memory = Memory::read(&mut self.redis).await;
@@ -154,10 +159,7 @@ impl View {
                 redis::cmd("HGET").arg(&index).arg(&batch).query_async(&mut self.redis).await?;
             let keys: Vec<Vec<u8>> =
                 split(entities.as_deref().unwrap_or_default()).map(|key| [&prefix, key].concat()).collect();
-            let mut pipeline = redis::pipe();
-            for some in keys.chunks(DELETED_AT_ONCE) {
-                pipeline.cmd("UNLINK").arg(some).ignore();
-            }
+            let mut pipeline = unlink(&keys);
             // Last, so that the remaining rows can still be found.
             pipeline.cmd("HDEL").arg(&index).arg(&batch).ignore();
             pipeline.exec_async(&mut self.redis).await?;
@@ -235,7 +237,9 @@ impl Load<'_> {
         let ((claimed, claimant),) = match asked {
             Ok(answer) => answer,
             Err(error) if code(&error).as_deref() == Some("OOM") => {
-                return Err(self.view.full(&self.generation, &error).await);
+                // Redis may have refused the index and taken some of the rows: they are deleted by their own keys.
+                let written = rows.iter().map(|row| [prefix.as_slice(), &row.entity_key].concat()).collect();
+                return Err(self.view.full(&self.generation, written, &error).await);
             }
             Err(error) => return Err(server.failure(&error)),
         };
@@ -271,6 +275,15 @@ impl Load<'_> {
         deleted.await.map_err(|error| self.view.server.failure(&error))?;
         Ok(self.view.lost(self.revision, standing))
     }
+}
+
+/// Deletes `keys`, a limited number with each command.
+fn unlink(keys: &[Vec<u8>]) -> redis::Pipeline {
+    let mut pipeline = redis::pipe();
+    for some in keys.chunks(DELETED_AT_ONCE) {
+        pipeline.cmd("UNLINK").arg(some).ignore();
+    }
+    pipeline
 }
 
 fn join<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
