@@ -336,6 +336,9 @@ impl RunSpec for DatasetVersionSpec {
     fn store(&self) -> &str {
         &self.store
     }
+    fn source_store(&self) -> Option<&str> {
+        self.objects.as_ref().map(|objects| objects.store.as_str())
+    }
     fn digested_store(&self) -> Option<&str> {
         Some(&self.store)
     }

@@ -37,6 +37,11 @@ pub trait RunSpec {
     /// Name of the ObjectStore that holds the output.
     fn store(&self) -> &str;
 
+    /// Name of the ObjectStore that holds the source; none for a run that reads artifacts only.
+    fn source_store(&self) -> Option<&str> {
+        None
+    }
+
     /// The store as it enters the input digest; none for a run that writes no objects.
     fn digested_store(&self) -> Option<&str>;
 

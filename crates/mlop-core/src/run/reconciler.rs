@@ -17,7 +17,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use kube::Resource;
-use mlop_api::{dataset::ObjectStore, status::RunStatus};
+use mlop_api::{dataset::ObjectStore, run::RunSpec, status::RunStatus};
 use std::sync::Arc;
 
 /// The controller of a kind of run.
@@ -80,5 +80,28 @@ impl Setup {
 
 /// Names of the ObjectStores that `run` reads or writes.
 fn store_names<R: RunResource>(run: &R) -> impl Iterator<Item = &str> {
-    run.lineage().inputs.iter().map(|input| input.store.as_str()).chain([run.store()])
+    let inputs = run.lineage().inputs.iter().map(|input| input.store.as_str());
+    inputs.chain(run.spec().source_store()).chain([run.store()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mlop_api::dataset::DatasetVersion;
+
+    #[test]
+    fn version_uses_the_stores_of_its_source_and_its_output() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let version: DatasetVersion = serde_json::from_value(serde_json::json!({
+            "apiVersion": "mlop.dev/v1alpha1",
+            "kind": "DatasetVersion",
+            "metadata": {"name": "flights-1"},
+            "spec": {
+                "listing": digest, "store": "files", "objects": {"store": "raw", "prefix": "flights/"},
+                "content": {"columns": [], "format": {"csv": {}}}, "lineage": {"inputDigest": digest, "semanticsVersion": 1, "inputs": []},
+            },
+        }))
+        .unwrap();
+        assert_eq!(store_names(&version).collect::<Vec<_>>(), ["raw", "files"]);
+    }
 }
