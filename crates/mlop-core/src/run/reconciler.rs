@@ -98,7 +98,7 @@ mod tests {
             "metadata": {"name": "flights-1"},
             "spec": {
                 "listing": digest, "store": "files", "objects": {"store": "raw", "prefix": "flights/"},
-                "content": {"columns": [], "format": {"csv": {}}}, "lineage": {"inputDigest": digest, "semanticsVersion": 1, "inputs": []},
+                "content": {"columns": [], "format": {"csv": {}}, "quarantine": {"maxRatio": "0"}}, "lineage": {"inputDigest": digest, "semanticsVersion": 1, "inputs": []},
             },
         }))
         .unwrap();
