@@ -1,5 +1,5 @@
-//! Children that operators apply: what others change is undone once, what is not wanted any more is deleted, and
-//! nothing is written when nothing differs.
+//! Children that operators apply: a foreign change is undone once, an unwanted child is deleted, and nothing is written
+//! when nothing differs.
 
 #![allow(
     clippy::unwrap_used,

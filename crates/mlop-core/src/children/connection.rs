@@ -62,7 +62,7 @@ pub fn report(
     Plan { status: Some(status), ..plan }
 }
 
-/// Adds to `plan` the deletion of the `children` that the spec no longer asks for, once what it asks for is ready.
+/// Adds to `plan` the deletion of `children` that the spec no longer wants, once the wanted ones are ready.
 pub fn prune(plan: Plan<ConnectionStatus>, children: &[Child]) -> Plan<ConnectionStatus> {
     let conditions = plan.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     if condition::is_true(conditions, condition_type::READY) { owned::prune(plan, children) } else { plan }

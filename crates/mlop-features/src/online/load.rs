@@ -74,8 +74,8 @@ impl View {
         ))
     }
 
-    /// The failure of a load whose rows have no room. They are deleted, with the keys `written` last, so that Redis can
-    /// serve what it has.
+    /// The failure of a load whose rows have no room. Its rows are deleted, those of its last batch by their keys `written`,
+    /// so that Redis can serve the earlier generation.
     async fn full(&mut self, generation: &Generation, written: Vec<Vec<u8>>, error: &RedisError) -> Failure {
         let failure = self.server.failure(error);
         let deleted = async {

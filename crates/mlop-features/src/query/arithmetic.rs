@@ -2,7 +2,7 @@
 //!
 //! The engine adds, subtracts, multiplies and negates integers modulo 2^64, and its errors of other arithmetic and of
 //! casts name no expression. A rule of the analyzer puts a function of this module into the place of each such
-//! expression, after its types were coerced. What is folded at planning and what is evaluated per row go through it.
+//! expression, after its types were coerced. Constants folded at planning and values computed per row go through it.
 
 use super::distinct;
 use crate::types;

@@ -72,7 +72,7 @@ impl Room<'_> {
         Ok(())
     }
 
-    /// Gives back what was taken.
+    /// Gives the reserved amount back.
     pub fn empty(&mut self) {
         (self.contents, self.bytes) = (None, 0);
     }

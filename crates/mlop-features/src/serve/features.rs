@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// Attempts to read from views that are moved on meanwhile.
 const ATTEMPTS: usize = 3;
-/// Values that Redis is asked for at a time: its answer is larger than what is made of it.
+/// Values that Redis is asked for at a time: its answer is larger than the rows made from it.
 const VALUES_AT_ONCE: usize = 10_000;
 
 /// The features that are `wanted`, as they are at `now`. Texts and lists take their memory from `room`.
