@@ -6,7 +6,7 @@ mod suite;
 use std::env;
 use std::fs;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -24,8 +24,7 @@ const CARGO_DENY: &str = "0.20.2";
 #[command(
     after_help = "Steps, in order: disk space, format, text, clippy, dependencies, generated files, build, unit and simulator tests, \
                         faults; then, on a cluster: cluster, faults on a real API server, conformance, charts, installation, \
-                        end-to-end tests, life. The last one is left out when the steps before took long. Only by name: \
-                        busy cores (10 min).\n\n\
+                        end-to-end tests. Only by name: life (10 min), busy cores (10 min).\n\n\
                         It needs what `cargo xtask demo` needs, and 24 GiB of disk the first time."
 )]
 pub struct Args {
@@ -121,8 +120,8 @@ const STEPS: [Step; 17] = [
     },
 ];
 
-/// Time after which a check of everything leaves out [`LIFE`], so that a change lands soon on a slow machine too.
-const LIFE_UNTIL: Duration = Duration::from_mins(40);
+/// The steps that take long: they run by name only.
+const BY_NAME: [&str; 2] = [LIFE, BUSY];
 
 /// As many fault plans as two minutes allow on two cores; `cargo xtask faults` tries all.
 const FAULTS: [&str; 8] = ["faults", "--profile", build::PROFILE, "--", "--every", "6", "--seeds", "600"];
@@ -154,8 +153,7 @@ pub fn run(args: &Args) -> Result<()> {
     let environment = Environment { cluster };
     let (mut total, mut problems) = (Report::default(), Vec::new());
     for step in STEPS.iter().filter(chosen) {
-        if args.only.is_empty() && (step.name == BUSY || (step.name == LIFE && begin.elapsed() > LIFE_UNTIL))
-        {
+        if args.only.is_empty() && BY_NAME.contains(&step.name) {
             eprintln!("== {}: left out; `cargo xtask test --only {:?}` runs it", step.name, step.name);
             continue;
         }
