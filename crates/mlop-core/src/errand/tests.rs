@@ -287,6 +287,24 @@ fn errand_is_decided_from_its_pods() {
 }
 
 #[test]
+fn errand_out_of_memory_names_the_field_of_its_owner() {
+    let mut status = failure(Reason::WorkerFailed, NOW);
+    let ended = status.container_statuses.as_mut().and_then(|all| all[0].state.as_mut()?.terminated.as_mut());
+    ended.unwrap().reason = Some("OOMKilled".to_owned());
+    let pod = PodView { status, ..PodView::default() };
+    for (memory_field, want) in [
+        (Some("spec.resources.memory"), "raise spec.resources.memory"),
+        (None, "its limit is fixed: please report this"),
+    ] {
+        let deadline = SignedDuration::from_secs(60);
+        let (state, _) = Limits { deadline, deadline_field: None, memory_field }.state(&pod, at(NOW));
+        let PodState::Failed { failure, .. } = state else { panic!("{state:?}") };
+        assert_eq!((failure.reason, failure.retryable), (Reason::OutOfMemory, false));
+        assert!(failure.message.ends_with(want), "{}", failure.message);
+    }
+}
+
+#[test]
 fn delays_between_attempts_grow_to_five_minutes() {
     let (mut case, mut now, mut delays) = (case().once(), NOW, Vec::new());
     for _ in 0..8 {

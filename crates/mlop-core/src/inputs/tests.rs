@@ -170,11 +170,64 @@ fn inputs_converge_on_one_version_of_a_shared_ancestor() {
     }
 }
 
+/// Ancestors as a status lists them: the group, the name, the version and whether it is a root.
+fn listed(ancestors: &[(&str, &str, u32, bool)]) -> Value {
+    let ancestors = ancestors.iter().map(|(group, name, version, root)| {
+        let digest = Digest::of_bytes(format!("{name} {version}").as_bytes());
+        json!({"apiGroup": group, "kind": "Dataset", "name": name, "digest": digest, "root": root})
+    });
+    ancestors.collect()
+}
+
+#[test]
+fn inputs_converge_on_every_ancestor_in_common() {
+    let made = |name: &str, version: u32, ancestors: &[(&str, &str, u32, bool)]| {
+        input(name, Some(dataset(name, version, 0, listed(ancestors), Value::Null)))
+    };
+    let root = ("mlop.dev", "root", 1, true);
+    let view = |version: u32| made("view", version, &[root]);
+    let of_view = |version: u32| made("model", 1, &[root, ("mlop.dev", "view", version, false)]);
+    let many: Vec<_> = (0..100).map(|number| format!("r{number:02}")).collect();
+    let of_many = |name: &str, last: u32| {
+        let version = |at: usize| if at == 99 { last } else { 1 };
+        let all = many.iter().enumerate().map(|(at, root)| ("mlop.dev", root.as_str(), version(at), true));
+        made(name, 1, &all.collect::<Vec<_>>())
+    };
+    let rows = [
+        ("a stage and what was made from this version of it", vec![view(2), of_view(2)], true),
+        ("a stage and what was made from an earlier version", vec![view(2), of_view(1)], false),
+        (
+            "two that were made from one stage",
+            vec![of_view(1), made("b", 1, &[("mlop.dev", "view", 2, false)])],
+            false,
+        ),
+        (
+            "the same name in another group",
+            vec![made("a", 1, &[root]), made("b", 1, &[("acme.dev", "root", 2, true)])],
+            true,
+        ),
+        ("a hundred roots", vec![of_many("a", 1), of_many("b", 1)], true),
+        ("a hundred roots, of which the last differs", vec![of_many("a", 1), of_many("b", 2)], false),
+    ];
+    for (inputs, states, want) in rows {
+        assert_eq!(converged(&usable(&states), Consistency::Same).is_ok(), want, "{inputs}");
+        assert!(converged(&usable(&states), Consistency::Any).is_ok(), "{inputs}");
+    }
+}
+
 #[test]
 fn ancestors_are_the_inputs_and_theirs_with_roots_first() {
     let ancestors = ancestors(&usable(&[descendant("b", 1), ready("a"), descendant("c", 1)]));
     let names: Vec<_> = ancestors.iter().map(|ancestor| (ancestor.name.as_str(), ancestor.root)).collect();
     assert_eq!(names, [("a", true), ("root", true), ("b", false), ("c", false)]);
+    assert!(
+        ancestors.iter().all(|ancestor| (&*ancestor.api_group, &*ancestor.kind) == ("mlop.dev", "Dataset"))
+    );
+    let roots: Vec<_> = (0..130).map(|number| format!("r{number:03}")).collect();
+    let roots: Vec<_> = roots.iter().map(|root| ("mlop.dev", root.as_str(), 1, true)).collect();
+    let descendant = input("d", Some(dataset("d", 1, 0, listed(&roots), Value::Null)));
+    let most = super::ancestors(&usable(&[descendant]));
+    assert!(most.len() > 32 && most.iter().all(|ancestor| ancestor.root), "roots come before what is cut");
 }
 
 #[test]

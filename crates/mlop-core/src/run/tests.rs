@@ -252,6 +252,13 @@ fn failed_attempt_is_repeated_within_its_budget() {
 }
 
 #[test]
+fn budget_of_an_earlier_release_is_not_renewed() {
+    // A new field of the execution must not change this digest: every dead run of a cluster would start again.
+    let digest = run().failed(user_error(), 0).status().execution_digest.unwrap();
+    assert_eq!(digest.as_str(), "sha256:e654cf0e27705dab6eec618c9a73b46d0c887ddc14016836052709de962c075d");
+}
+
+#[test]
 fn edit_of_the_execution_renews_the_budget() {
     let dead = || run().failed(Failure::terminal(Reason::SchemaMismatch, "no column x"), 0);
     check(vec![

@@ -157,6 +157,43 @@ fn kills_and_disruptions_take_precedence_over_results() {
 }
 
 #[test]
+fn advice_on_memory_depends_on_the_container() {
+    let killed = |name: &str, init: bool| {
+        let container = |this: &str| {
+            container(
+                this,
+                if this == name { ended(137, "OOMKilled", "") } else { waiting("PodInitializing") },
+            )
+        };
+        let init = if init { vec![container(name)] } else { vec![] };
+        json!({"phase": "Failed", "initContainerStatuses": init,
+            "containerStatuses": [container("user"), container("worker")]})
+    };
+    let field = "container user used more memory than its limit; raise spec.resources.memory";
+    for (situation, status, want) in [
+        ("the user's", killed("user", false), field),
+        (
+            "the agent beside it",
+            killed("worker", false),
+            "worker used more memory than its limit; its limit is fixed",
+        ),
+        (
+            "the fetch before it",
+            killed("fetch", true),
+            "fetch used more memory than its limit; its limit is fixed",
+        ),
+        (
+            "the only one",
+            worker("Failed", ended(137, "OOMKilled", "")),
+            "worker used more memory than its limit; raise spec.resources.memory",
+        ),
+    ] {
+        let Outcome::Failed(ended) = of(&pod(status)) else { panic!("{situation}: it has not failed") };
+        assert!(ended.failure.message.contains(want), "{situation}: {}", ended.failure.message);
+    }
+}
+
+#[test]
 fn deletion_counts_as_disruption_unless_the_result_is_final() {
     let deleted = |message: &str, exit_code: i32| {
         let mut pod = pod(worker("Failed", ended(exit_code, "Error", message)));

@@ -113,6 +113,32 @@ fn activation_pod_is_followed() {
 }
 
 #[test]
+fn suspended_intent_still_activates_what_it_has() {
+    let suspended = |case: Case<true>| case.with(|spec| spec.suspend = true);
+    let published = || intent("delay").activates().input(ready("flights")).its_run(activated).reconciled();
+    check(vec![
+        (
+            "a run has ended",
+            suspended(intent("delay").activates().input(ready("flights")).its_run(succeeded)),
+            "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=Unknown/Activating Reconciling \
+             create pod 2",
+        ),
+        (
+            "the attempt before failed, and its backoff is over",
+            suspended(rolled_back()).reconciled().pods(pod_failed(12)).at(24),
+            "Ready=Unknown/OnlineStoreUnreachable InputsReady=True/Pinned UpToDate=False/OnlineStoreUnreachable \
+             Reconciling create pod 3 delete pod 3",
+        ),
+        ("its result is active", suspended(published()), "quiet"),
+        (
+            "newer inputs wait",
+            suspended(published()).input(version("flights", 2, 10)),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/Suspended",
+        ),
+    ]);
+}
+
+#[test]
 fn activation_tells_how_the_registry_knows_the_result() {
     let number = |case: &Case<true>| case.status().registered.map(|registered| registered.version);
     let pinned = rolled_back().reconciled().pods(pod_registered("7")).reconciled();

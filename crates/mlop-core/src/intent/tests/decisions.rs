@@ -3,6 +3,7 @@
 use super::*;
 use crate::condition;
 use mlop_api::{common::Consistency, labels};
+use std::sync::Arc;
 
 #[test]
 fn blocked_intent_names_its_reason() {
@@ -233,6 +234,20 @@ fn artifact_in_use_names_the_cause_upstream() {
     let cause = status.cause.map(|cause| (cause.kind, cause.name, cause.reason));
     let want = ("Dataset".to_owned(), "flights".to_owned(), "SchemaMismatch".to_owned());
     assert_eq!(cause, Some(want));
+}
+
+#[test]
+fn failed_branch_of_a_diamond_is_the_cause() {
+    let mut branch = descendant("a", 1);
+    let mut object = branch.object.take().map(Arc::unwrap_or_clone).unwrap();
+    object.status.cause = outdated("a").object.unwrap().status.cause.clone();
+    branch.object = Some(Arc::new(object));
+    let diverged = intent("delay").input(branch).input(descendant("b", 2));
+    let status = diverged.plan().status.unwrap();
+    assert_eq!(status.cause.map(|cause| (cause.kind, cause.name)), Some(("Dataset".into(), "a".into())));
+    let ready = condition::get(&status.conditions, "Ready").unwrap();
+    assert_eq!((&*ready.status, &*ready.reason), ("False", "InputsDiverged"));
+    assert!(ready.message.contains("Dataset a: SchemaMismatch: no column x"), "{}", ready.message);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Retention, history and the execution that runs mirror.
 
 use super::*;
-use mlop_api::labels;
+use mlop_api::{labels, run::REQUEST_CHARS_MAX};
 
 /// An intent that has published `versions` versions of its input, one after the other.
 fn published(versions: u32) -> Case {
@@ -68,4 +68,22 @@ fn execution_is_mirrored_into_the_open_run_only() {
     assert_eq!(applies(retried(delay().its_run(succeeded).reconciled())), 0);
     let old = delay().its_run(dead).reconciled().input(version("flights", 2, 10)).its_run(succeeded);
     assert_eq!(applies(retried(old.reconciled())), 0, "a dead run of earlier inputs stays dead");
+}
+
+#[test]
+fn request_that_no_field_holds_becomes_its_digest() {
+    let execution = |request: &str| {
+        let case = intent("delay").input(ready("flights"));
+        let case = case.annotated(labels::RETRY_REQUESTED_AT, request);
+        case.annotated(labels::CANCEL_REQUESTED_AT, request).run().spec.execution
+    };
+    let longest = "\u{fc}".repeat(REQUEST_CHARS_MAX);
+    for request in ["", "now", &longest] {
+        assert_eq!(execution(request).retry_requested_at.as_deref(), Some(request));
+    }
+    let (one, other) = (execution(&format!("{longest}1")), execution(&format!("{longest}2")));
+    for request in [one.retry_requested_at.as_ref(), one.cancel_requested_at.as_ref()] {
+        assert!(request.unwrap().chars().count() <= REQUEST_CHARS_MAX, "{request:?}");
+    }
+    assert_ne!(one.retry_requested_at, other.retry_requested_at, "another request is told from it");
 }
