@@ -5,7 +5,7 @@ use super::{
     decimal::{Digits, PRECISION_MAX},
     numbers::Numbers,
     time_format::{TimeFormat, midnight},
-    value::Value,
+    value::{Value, display},
 };
 use mlop_api::dataset::{Column, ColumnType};
 
@@ -78,6 +78,10 @@ impl Reading {
             (ColumnType::Float64, Value::Float(number)) => number.is_finite().then_some(value),
             (ColumnType::Timestamp, Value::Date(days)) => civil::micros(days, 0).map(Value::Timestamp),
             (ColumnType::Date, Value::Timestamp(micros)) => midnight(micros).map(Value::Date),
+            // A count since 1970, or a year, where formats says so.
+            (ColumnType::Timestamp | ColumnType::Date, Value::Int(_) | Value::Float(_)) => {
+                self.text(&display(value))
+            }
             (ColumnType::Int64, Value::Int(_))
             | (ColumnType::Bool, Value::Bool(_))
             | (ColumnType::Timestamp, Value::Timestamp(_))
@@ -128,23 +132,34 @@ impl Reading {
     /// What may help with a text that is not read.
     pub fn remedy(&self, text: &str) -> Option<&'static str> {
         let is_number = |text: &str| text.parse::<f64>().is_ok_and(f64::is_finite);
+        let has_form = |format: &str| TimeFormat::new(format).is_ok_and(|format| format.date(text).is_some());
+        if text != text.trim() && self.text(text.trim()).is_some() {
+            return Some("it has blanks around it: set source.format.csv.trim");
+        }
         match self.kind {
             ColumnType::Int64 if Self { zero_fraction: true, ..self.clone() }.text(text).is_some() => {
                 Some("set zeroFraction to read it as a whole number")
             }
-            ColumnType::Int64 | ColumnType::Decimal if is_number(text) => Some("use type float64"),
             ColumnType::Decimal
                 if Digits { precision: PRECISION_MAX, scale: PRECISION_MAX / 2 }.read(text).is_some() =>
             {
                 Some("raise scale or precision")
             }
+            ColumnType::Int64 if Digits { precision: PRECISION_MAX, scale: 0 }.read(text).is_some() => {
+                Some("it is beyond 64 bits: use type decimal or string")
+            }
+            ColumnType::Int64 | ColumnType::Decimal if is_number(text) => Some("use type float64"),
             ColumnType::Int64 | ColumnType::Float64 | ColumnType::Decimal
                 if is_number(&text.replace('.', "").replace(',', ".")) =>
             {
                 Some("set source.format.csv.decimalSeparator and thousandsSeparator")
             }
+            ColumnType::Timestamp | ColumnType::Date if has_form("%Y") => Some("set formats to \"%Y\""),
+            ColumnType::Timestamp | ColumnType::Date if text.len() == 8 && has_form("%Y%m%d") => {
+                Some("set formats to \"%Y%m%d\"")
+            }
             ColumnType::Timestamp | ColumnType::Date if is_number(text) => {
-                Some("set formats to epochSeconds, epochMilliseconds or epochMicroseconds")
+                Some("set formats to epochSeconds, epochMilliseconds, epochMicroseconds or epochNanoseconds")
             }
             ColumnType::Timestamp | ColumnType::Date => Some("set formats to a strptime pattern"),
             ColumnType::Bool => Some("set trueValues and falseValues"),
@@ -156,7 +171,6 @@ impl Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::version::value::display;
 
     fn reading(kind: ColumnType, change: impl FnOnce(&mut Column)) -> Reading {
         let mut column = Column::new("x", kind);
