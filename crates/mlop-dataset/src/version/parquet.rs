@@ -25,8 +25,10 @@ use parquet::{
     basic::Type,
 };
 use std::{
+    fmt::Display,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
 };
@@ -65,19 +67,19 @@ impl ParquetReader {
             .iter()
             .map(|column| column.from_key.is_none().then(|| column.source_name().to_owned()))
             .collect();
-        let unreadable = |error: &dyn std::fmt::Display| {
+        let unreadable = |error: String| {
             Failure::terminal(Reason::SchemaMismatch, format!("{key} is not readable as Parquet: {error}"))
         };
-        let builder = builder(file).map_err(|error| unreadable(&error))?;
+        let builder = guarded(|| builder(file)).map_err(unreadable)?;
         let mut roots = Vec::new();
         for name in names.iter().flatten() {
             roots.push(root(key, builder.schema(), name)?);
         }
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        let batches = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build();
+        let batches = guarded(|| builder.with_projection(mask).with_batch_size(BATCH_ROWS).build());
         Ok(Self {
             key: key.to_owned(),
-            batches: batches.map_err(|error| unreadable(&error))?,
+            batches: batches.map_err(unreadable)?,
             batch: None,
             next: 0,
             number: 0,
@@ -91,11 +93,11 @@ impl ParquetReader {
     /// Makes the next row the current one; false at the end.
     fn advance(&mut self) -> Result<bool, Failure> {
         while self.batch.as_ref().is_none_or(|batch| self.next >= batch.num_rows()) {
-            let Some(batch) = self.batches.next() else { return Ok(false) };
-            let batch = batch.map_err(|error| {
+            let batch = guarded(|| self.batches.next().transpose()).map_err(|error| {
                 let message = format!("{} is damaged behind row {}: {error}", self.key, self.number);
                 Failure::terminal(Reason::SchemaMismatch, message)
             })?;
+            let Some(batch) = batch else { return Ok(false) };
             let schema = batch.schema();
             let place = |name: &Option<String>| schema.index_of(name.as_ref()?).ok();
             self.places = self.names.iter().map(place).collect();
@@ -122,6 +124,14 @@ impl Reader for ParquetReader {
         self.number += 1;
         let cells = Ok(Cells::new(&self.text, &self.cells));
         Ok(Some(Row { line: self.number, lines: 1, cells, raw: None }))
+    }
+}
+
+/// The outcome of `read`. At some damaged content the library panics, which is an error of the object like any other.
+fn guarded<T, E: Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+        Err(_) => Err("its parts contradict each other".to_owned()),
     }
 }
 
@@ -198,7 +208,8 @@ fn root(key: &str, schema: &SchemaRef, name: &str) -> Result<usize, Failure> {
 
 /// The cell in `row` of `array`, with its text appended to `text`.
 fn cell(array: &dyn Array, row: usize, text: &mut String) -> Cell {
-    if array.is_null(row) {
+    // A column without any value may have no type either, and then no list of its nulls.
+    if array.is_null(row) || array.data_type() == &DataType::Null {
         return Cell::Missing;
     }
     let timestamp = |micros: Option<i64>| micros.and_then(civil::in_range).map(Value::Timestamp);

@@ -5,7 +5,7 @@ use ::parquet::{arrow::ArrowWriter, basic::Compression as Codec, file::propertie
 use arrow::{
     array::{
         ArrayRef, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float64Array, Int32Array,
-        Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, TimestampNanosecondArray,
+        Int64Array, NullArray, RecordBatch, StringArray, TimestampMicrosecondArray, TimestampNanosecondArray,
         UInt64Array,
     },
     datatypes::Int32Type,
@@ -103,6 +103,35 @@ async fn values_of_parquet_are_checked_like_others() {
 }
 
 #[tokio::test]
+async fn counts_and_empty_columns_of_parquet_are_read() {
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("year", Arc::new(Int32Array::from(vec![2026, 1999]))),
+        ("ms", Arc::new(Int64Array::from(vec![1_772_359_200_123, -1]))),
+        ("seconds", Arc::new(Float64Array::from(vec![1_772_359_200.5, -0.5]))),
+        // What pandas writes for a column without any value.
+        ("none", Arc::new(NullArray::new(2))),
+    ];
+    let in_format =
+        |name: &str, kind, format: &str| Column { formats: vec![format.into()], ..column(name, kind) };
+    let mut columns_of_spec = vec![
+        in_format("year", ColumnType::Date, "%Y"),
+        in_format("ms", ColumnType::Timestamp, "epochMilliseconds"),
+        in_format("seconds", ColumnType::Timestamp, "epochSeconds"),
+        nullable("none", ColumnType::String),
+    ];
+    let mut world = parquet_world(&parquet(columns, Codec::SNAPPY), columns_of_spec.clone()).await;
+    let expected = [
+        "2026-01-01|2026-03-01T10:00:00.123Z|2026-03-01T10:00:00.5Z|",
+        "1999-01-01|1969-12-31T23:59:59.999Z|1969-12-31T23:59:59.5Z|",
+    ];
+    assert_eq!(world.table().await.1, expected);
+    // Without a format a number is no time.
+    columns_of_spec[1].formats.clear();
+    world.work.content.columns = columns_of_spec;
+    world.fails(Reason::SchemaMismatch, &["column ms"]).await;
+}
+
+#[tokio::test]
 async fn objects_that_are_not_the_parquet_of_the_spec_are_named() {
     let columns = vec![column("a", ColumnType::Int64)];
     parquet_world(b"a\n1\n", columns.clone())
@@ -159,4 +188,32 @@ async fn column_may_come_from_the_key() {
     assert_eq!(world.table().await.1.len(), 3);
     world.work.content.columns[0].from_key = Some("(a)(b)".into());
     world.fails(Reason::InvalidSpec, &["columns[symbol].fromKey", "2 groups"]).await;
+}
+
+#[test]
+fn damaged_parquet_never_panics() {
+    let text: Vec<String> = (0..40).map(|n| format!("city {}", n % 7)).collect();
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("a", Arc::new(Int64Array::from((0..40).map(|n| (n % 5 > 0).then_some(n)).collect::<Vec<_>>()))),
+        ("b", Arc::new(StringArray::from(text))),
+    ];
+    let columns_of_spec = [nullable("a", ColumnType::Int64), nullable("b", ColumnType::String)];
+    let scratch = tempfile::tempdir().unwrap();
+    for codec in [Codec::UNCOMPRESSED, Codec::SNAPPY] {
+        let whole = parquet(columns.clone(), codec);
+        for (at, mask) in (0..whole.len()).flat_map(|at| [(at, 0xff), (at, 0x80), (at, 0x01)]) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= mask;
+            let body = Box::new(std::io::Cursor::new(damaged));
+            let Ok(mut reader) = ParquetReader::new("x.parquet", body, &columns_of_spec, scratch.path())
+            else {
+                continue;
+            };
+            let mut rows = 0;
+            while let Ok(Some(_)) = reader.next() {
+                rows += 1;
+                assert!(rows <= 1_000, "at {at} {mask}");
+            }
+        }
+    }
 }
