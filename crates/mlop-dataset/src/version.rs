@@ -57,7 +57,7 @@ use ndjson::NdjsonReader;
 use numbers::Numbers;
 use parquet::ParquetReader;
 use quarantine::{Quarantine, Verdict};
-use reader::Reader;
+use reader::{Nothing, Reader};
 use rows::Rows;
 use std::path::Path;
 use tokio::runtime::Handle;
@@ -188,10 +188,10 @@ impl Pipeline {
         let columns = &self.work.content.columns;
         let unpacked = |body| decompress::decompressed(body).map_err(|error| source::failure(key, &error));
         match &self.work.content.format {
-            Format { csv: Some(format), .. } => {
-                let Started { start, body } = unpacked(body)?;
-                Ok(Box::new(CsvReader::new(key, &start, body, format, columns)?))
-            }
+            Format { csv: Some(format), .. } => match unpacked(body)? {
+                Started { start, .. } if start.is_empty() => Ok(Box::new(Nothing)),
+                Started { start, body } => Ok(Box::new(CsvReader::new(key, &start, body, format, columns)?)),
+            },
             Format { ndjson: Some(_), .. } => Ok(Box::new(NdjsonReader::new(key, unpacked(body)?, columns)?)),
             Format { parquet: Some(_), .. } => Ok(Box::new(ParquetReader::new(key, body, columns, scratch)?)),
             _ => Err(Failure::terminal(

@@ -19,6 +19,9 @@ use std::{borrow::Cow, fmt};
 /// Longest example of a value in a message, in bytes.
 const EXAMPLE_BYTES_MAX: usize = 80;
 
+/// The value of a partition without one, as Hive writes it.
+const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+
 /// A column's rules, ready to be applied.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -65,6 +68,8 @@ pub enum Breach {
     TextBehindQuote,
     /// An unquoted value has a quote in it.
     StrayQuote,
+    /// The row is the header once more.
+    Header,
     /// The row is not a JSON object.
     Json,
 }
@@ -85,6 +90,7 @@ impl Breach {
             Self::Length => "length",
             Self::Lines => "lines",
             Self::UnclosedQuote | Self::TextBehindQuote | Self::StrayQuote => "quotes",
+            Self::Header => "header",
             Self::Json => "json",
         }
     }
@@ -100,6 +106,7 @@ impl From<Flaw> for Breach {
             Flaw::UnclosedQuote => Self::UnclosedQuote,
             Flaw::TextBehindQuote => Self::TextBehindQuote,
             Flaw::StrayQuote => Self::StrayQuote,
+            Flaw::Header => Self::Header,
             Flaw::Json => Self::Json,
         }
     }
@@ -126,15 +133,34 @@ struct Bound {
 
 impl Bound {
     fn new(text: &str, digits: Digits) -> Option<Self> {
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-        let (floor, ceiling) = around(whole, "", fraction)?;
+        let (whole, fraction) = without_exponent(text)?;
+        let (whole, fraction) = (whole.as_str(), fraction.as_str());
         let scale = usize::from(digits.scale);
         let (kept, rest) = fraction.split_at_checked(scale).unwrap_or((fraction, ""));
         // What does not fit is beyond all values.
         let beyond = if whole.starts_with('-') { (i128::MIN, i128::MIN) } else { (i128::MAX, i128::MAX) };
         let units = around(whole, &format!("{kept:0<scale$}"), rest).unwrap_or(beyond);
+        let (floor, ceiling) = around(whole, "", fraction).unwrap_or(beyond);
         Some(Self { ceiling, floor, number: text.parse().ok()?, units })
     }
+}
+
+/// The digits before and behind the point of a number that may have an exponent; the sign is before them.
+fn without_exponent(text: &str) -> Option<(String, String)> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let exponent = exponent.parse::<i32>().ok().filter(|exponent| exponent.abs() < 1_000)?;
+    let unsigned = mantissa.trim_start_matches('-');
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let digits = format!("{whole}{fraction}");
+    if whole.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let sign = if mantissa.starts_with('-') { "-" } else { "" };
+    let point = i32::try_from(whole.len()).ok()? + exponent;
+    let zeros = |number: i32| "0".repeat(usize::try_from(number).unwrap_or_default());
+    let padded = format!("{}{digits}{}", zeros(1 - point), zeros(point - i32::try_from(digits.len()).ok()?));
+    let (whole, fraction) = padded.split_at_checked(usize::try_from(point.max(1)).ok()?)?;
+    Some((format!("{sign}{whole}"), fraction.to_owned()))
 }
 
 /// The greatest integer that is not above `whole` and `kept` written together, with the digits `rest` behind the point,
@@ -214,7 +240,13 @@ impl Rule {
 
     /// The value that the key of an object holds.
     pub fn in_key(&self, key: &str) -> Option<String> {
-        Some(self.from_key.as_ref()?.captures(key)?.get(1)?.as_str().to_owned())
+        let found = self.from_key.as_ref()?.captures(key)?.get(1)?;
+        // Hive, and all that write like it, escape the values of partitions and name the missing one.
+        match key.get(..found.start()).is_some_and(|before| before.ends_with('=')) {
+            true if found.as_str() == HIVE_NULL => None,
+            true => Some(percent_decoded(found.as_str())),
+            false => Some(found.as_str().to_owned()),
+        }
     }
 
     /// Whether `cell` means that there is no value. Quotes make a null token a text where a text can be.
@@ -270,6 +302,27 @@ impl Rule {
             _ => Ok(()),
         }
     }
+}
+
+/// `text` with the bytes that are written as `%3A`, if that is UTF-8.
+fn percent_decoded(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        let hex = after.get(..2).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(b'%');
+                rest = after;
+            }
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 /// A pattern with one group.
@@ -329,6 +382,27 @@ mod tests {
     }
 
     #[test]
+    fn partitions_in_keys_are_read_as_hive_writes_them() {
+        let column = Column { from_key: Some("dt=?([^/]+)/".into()), ..column(ColumnType::String) };
+        for (key, value) in [
+            ("x/dt=2026-01-01/a.csv", Some("2026-01-01")),
+            ("x/dt=2026-01-01 10%3A00%3a00/a.csv", Some("2026-01-01 10:00:00")),
+            ("x/dt=100%25/a.csv", Some("100%")),
+            ("x/dt=50%/a.csv", Some("50%")),
+            ("x/dt=%zz%c3%b8/a.csv", Some("%zzø")),
+            ("x/dt=%ff/a.csv", Some("%ff")),
+            ("x/dt=ø/a.csv", Some("ø")),
+            ("x/dt=__HIVE_DEFAULT_PARTITION__/a.csv", None),
+            // Not a partition.
+            ("x/dt100%25/a.csv", Some("100%25")),
+            ("x/dt__HIVE_DEFAULT_PARTITION__/a.csv", Some("__HIVE_DEFAULT_PARTITION__")),
+            ("x/a.csv", None),
+        ] {
+            assert_eq!(rule(&column).in_key(key).as_deref(), value, "{key}");
+        }
+    }
+
+    #[test]
     fn numbers_of_json_are_no_texts() {
         assert_eq!(rule(&column(ColumnType::String)).check(Some(Given::Number("1"))), Err(Breach::Type));
         assert_eq!(rule(&column(ColumnType::Int64)).check(Some(Given::Number("1"))), Ok(Some(Value::Int(1))));
@@ -363,11 +437,45 @@ mod tests {
     }
 
     #[test]
+    fn bounds_may_have_exponents() {
+        let between = |min: &str, max: &str, kind| Column {
+            min: Some(min.into()),
+            max: Some(max.into()),
+            scale: Some(3),
+            ..column(kind)
+        };
+        let int = between("-1.5e1", "12E+2", ColumnType::Int64);
+        for (cell, expected) in [
+            ("-15", Ok(Value::Int(-15))),
+            ("-16", Err(Breach::Min)),
+            ("1200", Ok(Value::Int(1_200))),
+            ("1201", Err(Breach::Max)),
+        ] {
+            check(&int, cell, expected);
+        }
+        let small = between("1e-3", "1.5e-2", ColumnType::Decimal);
+        for (cell, expected) in
+            [("0.001", None), ("0.000", Some(Breach::Min)), ("0.015", None), ("0.016", Some(Breach::Max))]
+        {
+            assert_eq!(rule(&small).check(Some(plain(cell))).err(), expected, "{cell}");
+        }
+        let wide = between("-1e300", "1e300", ColumnType::Float64);
+        check(&wide, "1e300", Ok(Value::Float(1e300)));
+        check(&wide, "1.1e300", Err(Breach::Max));
+        check(
+            &between("-1e300", "1e300", ColumnType::Int64),
+            &i64::MAX.to_string(),
+            Ok(Value::Int(i64::MAX)),
+        );
+        check(&between("1e-300", "1", ColumnType::Int64), "0", Err(Breach::Min));
+    }
+
+    #[test]
     fn unreadable_rule_names_its_field() {
         let failure = refused(&Column { pattern: Some("(".into()), ..column(ColumnType::String) });
         assert_eq!((failure.reason, failure.retryable), (Reason::InvalidSpec, false));
         assert!(failure.message.contains("columns[x].pattern"), "{}", failure.message);
-        let failure = refused(&Column { min: Some("1e5".into()), ..column(ColumnType::Int64) });
+        let failure = refused(&Column { min: Some("1e5e".into()), ..column(ColumnType::Int64) });
         assert!(failure.message.contains("columns[x].min"), "{}", failure.message);
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use header::Source;
 use mlop_api::{
     Reason,
-    dataset::{Column, Csv},
+    dataset::{Column, Csv, Header},
     result::Failure,
 };
 use parser::{Dialect, Next};
@@ -31,6 +31,8 @@ pub struct CsvReader {
     width: usize,
     /// For each column of the spec the number of its field, if it has one.
     places: Vec<Option<usize>>,
+    /// For each column its name in the header; empty where there is none.
+    header: Vec<String>,
     /// Empty lines that may be rows with a missing value: the number of the first, and how many.
     empty: (u64, u64),
     /// The record behind these empty lines.
@@ -66,6 +68,12 @@ impl CsvReader {
             trailing_delimiter: format.trailing_delimiter,
             width,
             places,
+            header: match (format.header, format.names.as_slice()) {
+                (Header::Present, []) => {
+                    columns.iter().map(|column| column.source_name().to_owned()).collect()
+                }
+                _ => Vec::new(),
+            },
             empty: (0, 0),
             pending: None,
             text: Vec::new(),
@@ -108,12 +116,21 @@ impl CsvReader {
         }
         self.text.clear();
         self.cells.clear();
+        let mut has_mark = false;
         // Fields that no column reads may hold anything.
         for place in &self.places {
             let field = place.and_then(|place| fields.get(place));
             self.cells.push(field.map_or(Cell::Missing, |field| {
                 let start = self.text.len();
                 self.records.append_text(*field, &mut self.text);
+                // Files that were put together keep their marks.
+                while *place == Some(0)
+                    && !field.is_quoted
+                    && self.text.get(start..).is_some_and(|text| text.starts_with(BYTE_ORDER_MARK))
+                {
+                    self.text.drain(start..start + BYTE_ORDER_MARK.len());
+                    has_mark = true;
+                }
                 Cell::Text { range: start..self.text.len(), is_quoted: field.is_quoted }
             }));
         }
@@ -125,7 +142,23 @@ impl CsvReader {
             _ => true,
         };
         // Two fields whose halves make a character only together.
-        if self.cells.iter().all(is_whole) { Ok(()) } else { Err(Flaw::Encoding) }
+        if !self.cells.iter().all(is_whole) {
+            return Err(Flaw::Encoding);
+        }
+        if self.repeats_header(text, has_mark) { Err(Flaw::Header) } else { Ok(()) }
+    }
+
+    /// Whether the current row is the header of a file that was put behind another. One value alone may be a value.
+    fn repeats_header(&self, text: &str, has_mark: bool) -> bool {
+        let mut alike = 0;
+        for (cell, name) in self.cells.iter().zip(&self.header) {
+            match cell {
+                Cell::Text { range, .. } if text.get(range.clone()) == Some(name) => alike += 1,
+                Cell::Text { .. } => return false,
+                _ => {}
+            }
+        }
+        alike > 1 || alike == 1 && has_mark
     }
 }
 

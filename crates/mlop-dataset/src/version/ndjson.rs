@@ -26,6 +26,8 @@ pub struct NdjsonReader {
     line: Vec<u8>,
     text: String,
     cells: Vec<Cell>,
+    /// The columns that the current row has a value for, also null.
+    given: Vec<bool>,
 }
 
 impl NdjsonReader {
@@ -37,7 +39,14 @@ impl NdjsonReader {
         let Started { start, body } = started;
         let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&start);
         let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
-        if let Some(known) = content::describe(&start).filter(|_| first != Some(&b'{')) {
+        let known = match first {
+            _ if content::is_utf16(&start) => Some("UTF-16: save it as UTF-8"),
+            Some(b'[') if content::describe(&start).is_some() => {
+                Some("a list of JSON: write one object per line")
+            }
+            _ => content::describe(&start),
+        };
+        if let Some(known) = known.filter(|_| first != Some(&b'{')) {
             return Err(Failure::terminal(Reason::SchemaMismatch, format!("{key} is {known}")));
         }
         let mut places: HashMap<String, Vec<usize>> = HashMap::new();
@@ -53,6 +62,7 @@ impl NdjsonReader {
             line: Vec::new(),
             text: String::new(),
             cells: Vec::new(),
+            given: Vec::new(),
         })
     }
 
@@ -83,6 +93,8 @@ impl NdjsonReader {
         self.text.clear();
         self.cells.clear();
         self.cells.resize(self.width, Cell::Missing);
+        self.given.clear();
+        self.given.resize(self.width, false);
         let line = self.line.strip_prefix(BYTE_ORDER_MARK).filter(|_| self.lines == 1).unwrap_or(&self.line);
         let line = std::str::from_utf8(line).map_err(|_| Flaw::Encoding)?;
         let mut scanner = Scanner(line);
@@ -98,7 +110,7 @@ impl NdjsonReader {
             for column in self.columns.get(name.as_ref()).into_iter().flatten() {
                 let cell = self.cells.get_mut(*column).ok_or(Flaw::Json)?;
                 // A key that is there twice has no one value.
-                if *cell != Cell::Missing {
+                if self.given.get_mut(*column).is_none_or(|given| std::mem::replace(given, true)) {
                     return Err(Flaw::Json);
                 }
                 *cell = self::cell(value, &mut self.text).ok_or(Flaw::Json)?;
@@ -249,6 +261,8 @@ mod tests {
             "{\"a\":01}",
             "{\"a\":NaN}",
             "{\"a\":1,\"a\":2}",
+            "{\"a\":null,\"a\":2}",
+            "{\"a\":2,\"a\":null}",
             "{\"a\" 1}",
             "{\"a\":\"\u{1}\"}",
         ] {
@@ -257,7 +271,13 @@ mod tests {
     }
 
     #[test]
-    fn array_is_refused_as_ndjson() {
-        assert!(open(b"[{\"a\":1}]", 64).err().unwrap().message.contains("JSON"));
+    fn object_of_another_form_is_named() {
+        let utf16: Vec<u8> = "\u{feff}{\"a\":1}\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for (object, named) in
+            [(&b"[{\"a\":1}]"[..], "a list"), (b"[\n  {\"a\":1}\n]", "a list"), (&utf16, "save it as UTF-8")]
+        {
+            let failure = open(object, 64).err().unwrap();
+            assert!(failure.message.contains(named), "{}", failure.message);
+        }
     }
 }

@@ -282,6 +282,7 @@ pub const fn whole_row(breach: Breach) -> &'static str {
         Breach::TextBehindQuote => "with text behind a closing quote",
         Breach::StrayQuote => "with a quote inside an unquoted value",
         Breach::Lines => "with too many lines",
+        Breach::Header => "that repeat the header",
         Breach::Json => "that are not one JSON object per line",
         _ => "longer than a row may be (1 MiB, 4,096 cells)",
     }

@@ -13,6 +13,15 @@ pub trait Reader {
     fn next(&mut self) -> Result<Option<Row<'_>>, Failure>;
 }
 
+/// An object without content: compressed, as tools leave it for a part without rows.
+pub struct Nothing;
+
+impl Reader for Nothing {
+    fn next(&mut self) -> Result<Option<Row<'_>>, Failure> {
+        Ok(None)
+    }
+}
+
 /// A row of the source.
 #[derive(Debug)]
 pub struct Row<'a> {
@@ -114,6 +123,8 @@ pub enum Flaw {
     TextBehindQuote,
     /// An unquoted value has a quote in it.
     StrayQuote,
+    /// It is the header once more.
+    Header,
     /// It is not one JSON object.
     Json,
 }

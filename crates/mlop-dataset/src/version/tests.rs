@@ -3,6 +3,7 @@
 mod cases;
 mod dialects;
 mod formats;
+mod odd;
 
 use super::*;
 use crate::scan;

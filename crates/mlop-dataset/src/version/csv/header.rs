@@ -15,6 +15,9 @@ use mlop_api::{
 const NAMES_SHOWN: usize = 20;
 const NAME_BYTES_SHOWN: usize = 64;
 
+/// Tools that put files together leave one in the middle, or two at the beginning.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// An object before its first row.
 pub struct Source<'a> {
     pub key: &'a str,
@@ -52,7 +55,8 @@ impl Source<'_> {
             }
             Header::Absent => {
                 // Text may begin like JSON or XML.
-                let known = content::describe(self.start).filter(|_| content::is_binary(self.start));
+                let known = content::describe(self.start)
+                    .filter(|known| content::is_binary(self.start) || *known == content::HTML);
                 if let Some(what) = known {
                     return Err(self.mismatch(&format!("is {what}")));
                 }
@@ -87,7 +91,7 @@ impl Source<'_> {
             let names = records.fields().iter().map(|field| {
                 let mut bytes = Vec::new();
                 records.append_text(*field, &mut bytes);
-                String::from_utf8_lossy(&bytes).into_owned()
+                String::from_utf8_lossy(&bytes).trim_start_matches(BYTE_ORDER_MARK).to_owned()
             });
             return Ok((line, names.collect()));
         }
@@ -136,11 +140,29 @@ impl Source<'_> {
         if first.starts_with("sep=") {
             return "set source.format.csv.skipLines to 1".to_owned();
         }
-        if names.iter().any(|name| name.contains('\u{fffd}')) {
+        let has_malformed = names.iter().any(|name| name.contains('\u{fffd}'));
+        if has_malformed && content::is_binary(self.start) {
+            return "it is no text: leave the object out with include".to_owned();
+        }
+        if has_malformed {
             return "it is not UTF-8: set source.format.csv.encoding, for example to windows-1252".to_owned();
         }
-        if names.iter().any(|name| name.trim() != *name && missing.contains(&name.trim())) {
+        let trimmed = |name: &str| name.trim_matches([' ', '\t']).to_owned();
+        if names.iter().any(|name| trimmed(name) != *name && missing.contains(&trimmed(name).as_str())) {
             return "set source.format.csv.trim".to_owned();
+        }
+        // Blanks of other kinds, characters without width, capital letters.
+        let alike = |name: &str| {
+            let seen = name.chars().filter(|c| !c.is_whitespace() && !is_invisible(*c));
+            seen.flat_map(char::to_lowercase).collect::<String>()
+        };
+        if let Some(name) =
+            names.iter().find(|name| missing.iter().any(|column| alike(column) == alike(name)))
+        {
+            return format!(
+                "names are compared exactly: set columns[].header to {:?}",
+                text::cut(name, NAME_BYTES_SHOWN)
+            );
         }
         let other = [";", "\t", "|", ","].into_iter().find(|other| {
             *other != self.format.delimiter
@@ -155,6 +177,11 @@ impl Source<'_> {
     fn mismatch(&self, what: &str) -> Failure {
         Failure::terminal(Reason::SchemaMismatch, format!("{} {what}", self.key))
     }
+}
+
+/// Characters that have no width: spaces and marks that direct the text.
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{feff}')
 }
 
 /// Some names for a message, quoted and shortened.
