@@ -2,8 +2,9 @@
 
 use mlop_api::common::Metric;
 use mlop_artifact::directory::{Contents, Directory};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
-use std::io::Read;
+use std::{collections::BTreeSet, fmt, io::Read};
 
 /// The file in the output directory.
 pub const FILE: &str = "metrics.json";
@@ -38,7 +39,8 @@ pub fn lift(output: &Directory, contents: &Contents) -> (Vec<Metric>, Option<Str
 
 fn parse(text: &str) -> (Vec<Metric>, Option<String>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let object = match serde_json::from_str(&quote_odd_numbers(text)) {
+    let text = quote_odd_numbers(text);
+    let object = match serde_json::from_str(&text) {
         Ok(Value::Object(object)) => object,
         Ok(other) => {
             let problem = format!("{FILE} is ignored: it is {}, not an object of numbers", kind(&other));
@@ -46,15 +48,48 @@ fn parse(text: &str) -> (Vec<Metric>, Option<String>) {
         }
         Err(error) => return (Vec::new(), Some(format!("{FILE} is ignored: it is not JSON: {error}"))),
     };
+    let Repeated(repeated) = serde_json::from_str(&text).unwrap_or_default();
     let (mut metrics, mut ignored) = (Vec::new(), Vec::new());
     for (name, value) in &object {
         match metric(name, value) {
+            // Which one counts would be a guess.
+            _ if repeated.contains(name) => ignored.push((name, "it is there twice".to_owned())),
             Ok(_) if metrics.len() >= METRICS_MAX => ignored.push((name, "too many".to_owned())),
             Ok(metric) => metrics.push(metric),
             Err(why) => ignored.push((name, why)),
         }
     }
     (metrics, told(&object, &ignored))
+}
+
+/// The names that an object has more than once.
+#[derive(Default)]
+struct Repeated(BTreeSet<String>);
+
+impl<'de> Deserialize<'de> for Repeated {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        json.deserialize_map(Names)
+    }
+}
+
+struct Names;
+
+impl<'de> Visitor<'de> for Names {
+    type Value = Repeated;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Repeated, A::Error> {
+        let (mut seen, mut repeated) = (BTreeSet::new(), BTreeSet::new());
+        while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+            if !seen.insert(name.clone()) {
+                repeated.insert(name);
+            }
+        }
+        Ok(Repeated(repeated))
+    }
 }
 
 fn told(object: &Map<String, Value>, ignored: &[(&String, String)]) -> Option<String> {
@@ -215,6 +250,8 @@ mod tests {
             (r#"{"auc": 0.5, "x": [1, 2]}"#, "\"x\" (a list)"),
             (r#"{"auc": 0.5, "": 1}"#, "\"\" (empty name)"),
             ("{\"auc\": 0.5, \"a\\nb\": 1}", "(control character in the name)"),
+            (r#"{"x": 0.1, "auc": 0.5, "x": 0.9}"#, "\"x\" (it is there twice) of 2"),
+            (r#"{"auc": 0.5, "x": 1, "\u0078": NaN}"#, "\"x\" (it is there twice) of 2"),
         ];
         for (json, words) in rows {
             check(json, &[("auc", "0.5")], Some(words));
