@@ -217,13 +217,13 @@ pub struct Gate {
     /// Name of the metric.
     #[schemars(length(min = 1, max = 100))]
     pub metric: String,
-    /// Least value that passes: a decimal number in quotes, as in min: "0.9".
+    /// Least value that passes: a number in quotes, as in min: "0.9".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
+    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"))]
     pub min: Option<String>,
-    /// Greatest value that passes: a decimal number in quotes.
+    /// Greatest value that passes: a number in quotes, as in max: "1e-3".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
+    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"))]
     pub max: Option<String>,
 }
 

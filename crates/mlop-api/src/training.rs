@@ -43,6 +43,7 @@ use std::collections::BTreeMap;
     validation = ("!has(self.code) || self.code.all(k, k.matches('^[A-Za-z0-9_][A-Za-z0-9_.-]*$'))", "code: file names must be letters, digits, '_', '.' and '-', and not start with a dot"),
     validation = ("!has(self.code) || self.code.map(k, self.code[k].size()).sum() <= 65536", "code must be at most 65536 characters in all"),
     validation = ("self.command.map(c, c.size()).sum() <= 32768", "command must be at most 32768 characters in all"),
+    validation = ("(has(self.code) ? self.code.map(k, bytes(self.code[k]).size()).sum() : 0) + (has(self.hyperparameters) ? self.hyperparameters.map(k, bytes(self.hyperparameters[k]).size()).sum() : 0) + self.command.map(c, bytes(c).size()).sum() <= 122880", "code, command and hyperparameters must be at most 122880 bytes of UTF-8 in all: put larger files into the image"),
     validation = ("!has(self.nodeSelector) || self.nodeSelector.all(k, k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$'))", "nodeSelector: keys must be names of labels, for example kubernetes.io/arch"),
     validation = ("!has(self.hyperparameters) || self.hyperparameters.all(k, k.matches('^[A-Za-z_][A-Za-z0-9_]*$'))", "hyperparameters: names must be letters, digits and '_', and not start with a digit"),
     validation = ("!has(self.env) || self.env.all(e, !e.name.startsWith('MLOP_'))", "env: names that start with MLOP_ are reserved")
@@ -63,7 +64,7 @@ pub struct TrainingJobSpec {
     /// Program and arguments, 32768 characters in all; no shell is involved. The files in $MLOP_OUTPUT become the artifact.
     #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
     pub command: Vec<String>,
-    /// Files (name: content) that are put into the working directory; 65536 characters in all.
+    /// Files (name: content) that are put into the working directory; 65536 characters in all. Code, command and hyperparameters together have at most 122880 bytes of UTF-8.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = text(65536)))]
     pub code: BTreeMap<String, String>,

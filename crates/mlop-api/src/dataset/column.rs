@@ -30,7 +30,7 @@ pub struct Column {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub header: Option<String>,
-    /// Take the value from the key of the object: a regular expression with one group, searched for in the key relative to the ObjectStore's prefix. Examples: `stocks/([^/]+)\.csv$`, `/dt=([^/]+)/`. Without a match the value is missing.
+    /// Take the value from the key of the object: a regular expression with one group, searched for in the key relative to the ObjectStore's prefix. Examples: `stocks/([^/]+)\.csv$`, `/dt=([^/]+)/`. Without a match the value is missing. Behind a `=`, as in the partitions of Hive and Spark, `%3A` is read as a colon and `__HIVE_DEFAULT_PARTITION__` is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub from_key: Option<String>,
@@ -55,7 +55,7 @@ pub struct Column {
     /// Read the null tokens of the format as values in this column, for example NA as the code of Namibia.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ignore_null_tokens: bool,
-    /// Texts of times and dates, tried in order: a strptime pattern such as `%d.%m.%Y %H:%M`, `epochSeconds`, `epochMilliseconds`, `epochMicroseconds`, or `default` for the forms that are listed at type. Times without a zone are UTC.
+    /// Texts of times and dates, tried in order: a strptime pattern such as `%d.%m.%Y %H:%M`, `epochSeconds`, `epochMilliseconds`, `epochMicroseconds`, `epochNanoseconds`, or `default` for the forms that are listed at type. Times without a zone are UTC. A month or a day that the pattern lacks is the first: with `%Y` 2026 is 2026-01-01, with `%G-W%V` a week is its Monday.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 64)))]
     pub formats: Vec<String>,
@@ -80,13 +80,13 @@ pub struct Column {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 38))]
     pub precision: Option<u8>,
-    /// Least value, inclusive: a decimal number in quotes, as in min: "-10".
+    /// Least value, inclusive: a number in quotes, as in min: "-10" or min: "1e-3".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
+    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"))]
     pub min: Option<String>,
-    /// Greatest value, inclusive: a decimal number in quotes.
+    /// Greatest value, inclusive: a number in quotes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
+    #[schemars(length(max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"))]
     pub max: Option<String>,
     /// Regular expression that the whole value must match.
     #[serde(default, skip_serializing_if = "Option::is_none")]

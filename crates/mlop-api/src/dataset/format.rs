@@ -47,6 +47,8 @@ pub struct Parquet {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("!has(self.quote) || self.quote != self.delimiter", "quote and delimiter must differ"),
+    validation = ("!has(self.comment) || self.comment == '' || self.comment != self.delimiter && self.comment != (has(self.quote) ? self.quote : '\"')", "comment must differ from delimiter and quote"),
+    validation = ("!has(self.escape) || self.escape == '' || self.escape != self.delimiter", "escape and delimiter must differ"),
     validation = ("!has(self.thousandsSeparator) || self.thousandsSeparator != (has(self.decimalSeparator) ? self.decimalSeparator : '.')", "thousandsSeparator and decimalSeparator must differ")
 )]
 pub struct Csv {

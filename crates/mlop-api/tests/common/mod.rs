@@ -65,7 +65,7 @@ fn refused_object(kind: &str, case: Case) -> Refused {
     Refused { name: format!("{kind}: {}", case.case), object, says: case.says, rule: case.rule }
 }
 
-/// RFC 7396, and `<n characters>` stands for a text of that length.
+/// RFC 7396, and `<n characters>` stands for a text of that length, with `wide` of three bytes each.
 pub fn merge(object: &mut Value, patch: &Value) {
     let Value::Object(changes) = patch else {
         *object = expanded(patch);
@@ -89,7 +89,10 @@ fn expanded(value: &Value) -> Value {
         Value::Array(items) => items.iter().map(expanded).collect(),
         Value::String(text) => {
             let length = text.strip_prefix('<').and_then(|rest| rest.strip_suffix(" characters>"));
-            length.map_or_else(|| value.clone(), |length| "x".repeat(length.parse().unwrap()).into())
+            let Some(length) = length else { return value.clone() };
+            let wide = length.strip_suffix(" wide");
+            let character = if wide.is_some() { "日" } else { "x" };
+            character.repeat(wide.unwrap_or(length).parse().unwrap()).into()
         }
         _ => value.clone(),
     }
