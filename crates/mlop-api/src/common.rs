@@ -171,6 +171,8 @@ pub trait Flow {
     fn trigger(&self) -> &Trigger;
     /// How many finished runs are kept besides the current one.
     fn history_limit(&self) -> u32;
+    /// Name of the PodProfile; none for the default one.
+    fn profile(&self) -> Option<&str>;
 }
 
 pub(crate) fn default_history_limit() -> u32 {

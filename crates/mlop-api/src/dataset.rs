@@ -67,6 +67,10 @@ pub struct ObjectStoreSpec {
     /// Put the bucket into the host's name (https://bucket.host/key) instead of the path (https://host/bucket/key).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub virtual_hosted: bool,
+    /// Name of the PodProfile that completes the pods. Default: the one named `default`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub profile: Option<String>,
 }
 
 fn default_region() -> String {
@@ -149,6 +153,10 @@ pub struct DatasetSpec {
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 1000))]
     pub history_limit: u32,
+    /// Name of the PodProfile that completes the pods. Default: the one named `default`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub profile: Option<String>,
 }
 
 fn default_deadline() -> Span {
@@ -257,6 +265,7 @@ impl From<&DatasetSpec> for DatasetContent {
             resources: _,
             retry: _,
             deadline: _,
+            profile: _,
         } = spec;
         Self {
             format: format.clone(),
@@ -365,5 +374,8 @@ impl Flow for DatasetSpec {
     }
     fn history_limit(&self) -> u32 {
         self.history_limit
+    }
+    fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
     }
 }

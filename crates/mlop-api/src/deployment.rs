@@ -57,6 +57,10 @@ pub struct ModelDeploymentSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub tolerations: Vec<Toleration>,
+    /// Name of the PodProfile that completes the pods. Default: the one named `default`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub profile: Option<String>,
     /// Change nothing while true. The served version stays.
     #[serde(default)]
     pub suspend: bool,

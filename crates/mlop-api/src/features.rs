@@ -41,6 +41,10 @@ pub struct FeatureStoreSpec {
     /// The online API (POST /get-online-features).
     #[serde(default)]
     pub api: OnlineApi,
+    /// Name of the PodProfile that completes the pods. Default: the one named `default`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub profile: Option<String>,
 }
 
 /// A Redis: one that mlop runs, or one that exists. Exactly one is set.
@@ -200,6 +204,10 @@ pub struct FeatureViewSpec {
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 1000))]
     pub history_limit: u32,
+    /// Name of the PodProfile that completes the pods. Default: the one named `default`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub profile: Option<String>,
 }
 
 fn default_deadline() -> Span {
@@ -218,6 +226,9 @@ impl Flow for FeatureViewSpec {
     }
     fn history_limit(&self) -> u32 {
         self.history_limit
+    }
+    fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
     }
 }
 
@@ -257,6 +268,7 @@ impl From<&FeatureViewSpec> for FeatureContent {
             resources: _,
             retry: _,
             deadline: _,
+            profile: _,
         } = spec;
         Self { sql: sql.clone(), entities: entities.clone(), timestamp: timestamp.clone() }
     }

@@ -5,6 +5,7 @@ use crate::{
     dataset::{Dataset, DatasetVersion, ObjectStore},
     deployment::ModelDeployment,
     features::{FeatureSnapshot, FeatureStore, FeatureView},
+    profile::PodProfile,
     registry::{Model, ModelVersion, TrackingServer},
     status::Conditioned,
     training::{TrainingJob, TrainingRun},
@@ -67,6 +68,8 @@ impl<K> Kind for K where
 /// Who writes the objects of a kind, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
+    /// Platform teams: how the pods of a namespace are made.
+    Policy,
     /// Users: how something outside the cluster is reached.
     Connection,
     /// Users: a result that they want.
@@ -80,8 +83,9 @@ pub trait Visitor {
     fn visit<K: Kind>(&mut self);
 }
 
-/// Visits every kind: connections and intents stage by stage, then the runs. This is the only list of them.
+/// Visits every kind: policies, connections and intents stage by stage, then the runs. This is the only list of them.
 pub fn for_each(visitor: &mut impl Visitor) {
+    visitor.visit::<PodProfile>();
     visitor.visit::<ObjectStore>();
     visitor.visit::<Dataset>();
     visitor.visit::<FeatureStore>();

@@ -62,3 +62,5 @@ pub const TRACKING_PASSWORD: &str = "password";
 pub const WORKER_CONTAINER: &str = "worker";
 /// Name of the container that runs a user's command.
 pub const USER_CONTAINER: &str = "user";
+/// Name of the container that serves a user's model.
+pub const SERVER_CONTAINER: &str = "mlserver";

@@ -20,6 +20,7 @@ pub mod headline;
 pub mod kinds;
 pub mod labels;
 pub mod operators;
+pub mod profile;
 pub mod reason;
 pub mod registry;
 pub mod result;

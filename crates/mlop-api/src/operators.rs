@@ -34,10 +34,10 @@ const KEEP: &[&str] = &["get", "list", "watch", "create", "patch"];
 /// Verbs on children that are applied, and deleted when their owner's spec no longer asks for them.
 const OWN: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
-/// Keeps ObjectStores checked and Datasets up to date.
+/// Keeps ObjectStores and PodProfiles checked, and Datasets up to date.
 pub const INGESTION: Operator = Operator {
     name: "mlop-ingestion",
-    kinds: &["ObjectStore", "Dataset", "DatasetVersion"],
+    kinds: &["PodProfile", "ObjectStore", "Dataset", "DatasetVersion"],
     inputs: &[],
     worker: "mlop-dataset",
     rbac: &[],
@@ -111,7 +111,12 @@ impl Operator {
 
     /// Resources of the intents and connections that it reconciles, as plural names.
     pub fn intents(&self) -> Vec<String> {
-        self.resources(|class| class != Class::Run)
+        self.resources(|class| matches!(class, Class::Connection | Class::Intent))
+    }
+
+    /// Resources of the policies that it checks, as plural names. Platform teams write them.
+    pub fn policies(&self) -> Vec<String> {
+        self.resources(|class| class == Class::Policy)
     }
 
     /// Resources of the runs that it creates and reconciles, as plural names.

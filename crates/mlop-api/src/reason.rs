@@ -82,6 +82,10 @@ reasons! {
     PinnedRunNotFound,
     /// An object with the name of a child exists and is not ours; it is left alone.
     NameConflict,
+    /// The PodProfile that the spec names does not exist.
+    ProfileNotFound,
+    /// A field of the PodProfile is not as a pod has it; the message names its section.
+    ProfileInvalid,
     /// A connection (ObjectStore, FeatureStore, TrackingServer) that the spec names does not exist or is not ready.
     ConnectionNotReady,
 

@@ -39,6 +39,10 @@ pub struct TrackingServerSpec {
     /// Use a server that exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub existing: Option<ExistingMlflow>,
+    /// Name of the PodProfile that completes the pods. Default: the one named `default`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub profile: Option<String>,
 }
 
 /// An MLflow server that mlop runs: one pod, SQLite on a volume, one worker, job execution off.
@@ -195,6 +199,10 @@ pub struct ModelSpec {
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 1000))]
     pub history_limit: u32,
+    /// Name of the PodProfile that completes the pods. Default: the one named `default`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub profile: Option<String>,
 }
 
 fn default_alias() -> String {
@@ -240,6 +248,9 @@ impl Flow for ModelSpec {
     fn history_limit(&self) -> u32 {
         self.history_limit
     }
+    fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
 }
 
 /// The part of a Model that determines a version. Its JSON form enters the input digest.
@@ -271,6 +282,7 @@ impl From<&Model> for ModelContent {
             history_limit: _,
             // How the work is carried out.
             retry: _,
+            profile: _,
         } = &model.spec;
         let default = || format!("{}.{}", model.namespace().unwrap_or_default(), model.name_any());
         Self {

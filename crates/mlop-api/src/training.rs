@@ -140,6 +140,10 @@ pub struct TrainingJobSpec {
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 1000))]
     pub history_limit: u32,
+    /// Name of the PodProfile that completes the pods. Default: the one named `default`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub profile: Option<String>,
 }
 
 /// The part of a TrainingJob's spec that determines the outcome of a run. Fields at their default are left out of its
@@ -191,6 +195,7 @@ impl From<&TrainingJobSpec> for TrainingContent {
             node_selector: _,
             tolerations: _,
             pull_secrets: _,
+            profile: _,
             retry: _,
             deadline: _,
             start_timeout: _,
@@ -260,6 +265,9 @@ impl Flow for TrainingJobSpec {
     }
     fn history_limit(&self) -> u32 {
         self.history_limit
+    }
+    fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
     }
 }
 

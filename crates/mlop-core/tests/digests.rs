@@ -101,6 +101,7 @@ fn beside(kind: &str) -> BTreeMap<&'static str, Beside> {
         ("suspend", Policy),
         ("historyLimit", Policy),
         ("retry", Execution),
+        ("profile", Execution),
     ];
     let own: &[(&'static str, Beside)] = match kind {
         "Dataset" => &[

@@ -7,8 +7,11 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use mlop_api::{
+    dataset::ObjectStore,
     deployment::ModelDeployment,
+    profile::PodProfile,
     training::{TrainingJob, TrainingRun},
 };
 use mlop_faults::{
@@ -116,4 +119,61 @@ async fn training_of_a_lost_node_is_repeated() {
     let cluster = start(&[|_| PodOutcome::node_lost()]);
     until_served(&cluster, HOUR).await;
     assert_eq!(cluster.started("train"), 2);
+}
+
+/// The chain, whose objects all name the PodProfile `quota`.
+fn with_profile() -> String {
+    PIPELINE
+        .replace("\nspec: {", "\nspec: {profile: quota, ")
+        .replace("\nspec:\n", "\nspec:\n  profile: quota\n")
+}
+
+/// Gives every container a limit of CPU.
+const PROFILE: &str = "apiVersion: mlop.dev/v1alpha1
+kind: PodProfile
+metadata: {name: quota}
+spec:
+  workers: {priorityClassName: low, container: {resources: {limits: {cpu: '4'}}}}
+  user: {priorityClassName: low, container: {resources: {limits: {cpu: '4'}}}}
+";
+
+#[tokio::test(start_paused = true)]
+async fn chain_waits_for_its_profile_and_repeats_nothing_for_an_edit() {
+    let cluster = Cluster::start();
+    cluster.apply(&with_profile());
+    sleep(HOUR).await;
+    assert_eq!(cluster.sim.list::<Pod>().len(), 0, "no pod is made without the profile");
+    let store = cluster.get::<ObjectStore>("files").status.unwrap();
+    assert!(store.conditions.iter().any(|c| c.reason == "ProfileNotFound"), "{store:#?}");
+    cluster.apply(PROFILE);
+    until_served(&cluster, HOUR).await;
+    let pods = cluster.sim.list::<Pod>();
+    for pod in &pods {
+        let spec = pod.spec.as_ref().unwrap();
+        assert_eq!(spec.priority_class_name.as_deref(), Some("low"), "{:?}", pod.metadata.name);
+        for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
+            let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+            assert!(limits.is_some_and(|limits| limits.contains_key("cpu")), "{:?}", pod.metadata.name);
+        }
+    }
+    assert!(!pods.is_empty());
+    let raise = |profile: &mut PodProfile| {
+        profile.spec.workers.priority_class_name = Some("high".into());
+        profile.spec.user.priority_class_name = Some("high".into());
+    };
+    cluster.sim.edit::<PodProfile>(NAMESPACE, "quota", raise).unwrap();
+    sleep(HOUR).await;
+    assert_eq!(
+        (cluster.started("version"), cluster.started("train")),
+        (1, 1),
+        "no finished work is repeated"
+    );
+    let is_rolled_over = |cluster: &Cluster| {
+        let deployments = cluster.sim.list::<Deployment>();
+        let priority = |deployment: &Deployment| {
+            deployment.spec.as_ref()?.template.spec.as_ref()?.priority_class_name.clone()
+        };
+        deployments.iter().all(|deployment| priority(deployment).as_deref() == Some("high"))
+    };
+    cluster.until("the servers have the new profile", is_rolled_over).await;
 }

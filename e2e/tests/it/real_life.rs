@@ -7,7 +7,9 @@ use anyhow::{Result, ensure};
 use mlop_api::{
     Reason,
     contract::condition_type::{READY, STALLED},
+    dataset::ObjectStore,
     deployment::ModelDeployment,
+    profile::PodProfile,
     registry::Model,
     training::TrainingJob,
 };
@@ -107,6 +109,33 @@ async fn quota(ns: &TestNamespace, hard: &str, words: &str) -> Result<()> {
     let run = published_run(ns).await?;
     ensure!(run.status.as_ref().map(|status| status.attempts) == Some(1), "{}", run.describe());
     Ok(())
+}
+
+/// Gives every container a limit of CPU and of ephemeral storage.
+const LIMITS: &str = r#"
+apiVersion: mlop.dev/v1alpha1
+kind: PodProfile
+metadata: {name: default}
+spec:
+  workers: {container: {resources: {limits: {cpu: "1", ephemeral-storage: 1Gi}}}}
+  user: {container: {resources: {limits: {cpu: "2", ephemeral-storage: 2Gi}}}}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn profile_with_limits_satisfies_a_quota() -> Result<()> {
+    TestNamespace::run("profile-limits", async |ns| {
+        let hard = "--hard=limits.cpu=40,limits.ephemeral-storage=100Gi";
+        ns.kubectl(&["create", "quota", "limits", hard], "").await?;
+        ns.apply(&[STORES]).await?;
+        let told = |store: &ObjectStore| says(store, Reason::QuotaExceeded, "must specify limits.cpu");
+        ns.until("mlop", "the quota", TOLD, told).await?;
+        ns.apply(&[LIMITS, &script(SAVE)]).await?;
+        ns.until("default", "accepted", TOLD, PodProfile::is_ready).await?;
+        let run = published_run(ns).await?;
+        ensure!(run.status.as_ref().map(|status| status.attempts) == Some(1), "{}", run.describe());
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ mod tests;
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use mlop_api::{dataset::ObjectStore, deployment::ModelDeployment};
-use mlop_core::{Setup, by_intent, inputs::Inputs, resource::PodView};
+use mlop_core::{Setup, by_intent, children::profiles::Profiles, inputs::Inputs, resource::PodView};
 use model_deployment::ModelDeploymentReconciler;
 use std::sync::Arc;
 
@@ -24,12 +24,14 @@ pub fn install(setup: &mut Setup) {
     let deployments = setup.watch_children::<Deployment>();
     let services = setup.watch_children::<Service>();
     let inputs = Inputs::watch(setup);
+    let profiles = Profiles::watch(setup);
 
     let reconciler = ModelDeploymentReconciler {
         inputs: inputs.clone(),
         stores: Arc::clone(&stores),
         pods: by_intent::<ModelDeployment, _>(&pods),
         deployments: Arc::clone(&deployments),
+        profiles: profiles.clone(),
     };
     let controls = setup
         .control(reconciler, &objects)
@@ -37,6 +39,7 @@ pub fn install(setup: &mut Setup) {
         .owns(&deployments)
         .owns(&services)
         .enqueue_on(&stores, served_from);
+    let controls = profiles.enqueue_users(controls, |object| Some(object.spec.profile.as_deref()));
     let dependents = inputs.enqueue_dependents(&controls, |object| vec![object.spec.from.clone()]);
     inputs.enqueue_on_stores(&controls, &dependents, &stores);
 }

@@ -18,7 +18,11 @@ use mlop_api::{
 };
 use mlop_core::{
     Cache, Context, Error, Index, Key, Plan, Reconciler,
-    children::rollout::{self, Rollout},
+    children::{
+        profile::Profile,
+        profiles::Profiles,
+        rollout::{self, Rollout},
+    },
     condition::ConditionStatus,
     inputs::{self, BlockedInput, InputState, Inputs, ReadyInput},
     resource::{ChildObject, PodView},
@@ -31,6 +35,7 @@ pub struct ModelDeploymentReconciler {
     /// By the name of the ModelDeployment.
     pub pods: Index<PodView>,
     pub deployments: Arc<Cache<ChildObject>>,
+    pub profiles: Profiles,
 }
 
 impl Reconciler for ModelDeploymentReconciler {
@@ -52,6 +57,7 @@ impl Reconciler for ModelDeploymentReconciler {
             input,
             pods: self.pods.get(&key.namespace, &key.name).into_iter().filter(serves).collect(),
             deployment: self.deployments.get(&Key::new(&key.namespace, server::name(&key.name))),
+            profile: self.profiles.of(&key.namespace, object.spec.profile.as_deref()),
             operator: cx.settings.operator.clone(),
             launcher_image: cx.settings.worker_image.clone(),
             object,
@@ -71,6 +77,8 @@ pub struct Observed {
     /// Pods that serve.
     pub pods: Vec<Arc<PodView>>,
     pub deployment: Option<Arc<ChildObject>>,
+    /// The profile of its pods.
+    pub profile: Profile,
     pub operator: String,
     pub launcher_image: String,
 }
@@ -80,6 +88,7 @@ impl Observed {
         Server {
             object: &self.object,
             observed: self.deployment.as_deref(),
+            profile: &self.profile,
             operator: &self.operator,
             launcher_image: &self.launcher_image,
         }
@@ -105,9 +114,14 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
     let input = inputs::gate(&observed.input);
     draft.input(&input);
     let mut plan = Plan::idle();
-    match wanted(observed, input.as_ref().ok()) {
-        Some(Ok(wanted)) if !object.spec.suspend => plan = serve(observed, &mut draft, &wanted, &input),
-        Some(Err(missing)) => {
+    match (wanted(observed, input.as_ref().ok()), observed.profile.check()) {
+        (Some(_), Err(blocked)) => {
+            draft.hold(ConditionStatus::Unknown, blocked.reason, &blocked.message, None)
+        }
+        (Some(Ok(wanted)), _) if !object.spec.suspend => {
+            plan = serve(observed, &mut draft, &wanted, &input);
+        }
+        (Some(Err(missing)), _) => {
             draft.hold(ConditionStatus::Unknown, Reason::ConnectionNotReady, &missing, None);
         }
         _ => draft.idle(&input),

@@ -19,7 +19,9 @@ use mlop_api::{
 use mlop_core::{
     children::{
         container::{self, mount, probe, variable, writable},
-        deployment, meta, pod, rollout, service,
+        deployment, meta, pod,
+        profile::Profile,
+        rollout, service,
     },
     resource::ChildObject,
 };
@@ -66,6 +68,8 @@ pub struct Server<'a> {
     pub object: &'a ModelDeployment,
     /// The Deployment that exists.
     pub observed: Option<&'a ChildObject>,
+    /// The profile of its pods.
+    pub profile: &'a Profile,
     /// Name of the operator.
     pub operator: &'a str,
     pub launcher_image: &'a str,
@@ -130,6 +134,7 @@ impl Server<'_> {
         let deadline = i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX);
         // Without a number in the spec, the size is the one that others have given the Deployment.
         let replicas = target.replicas.or_else(|| self.observed.and_then(rollout::wanted_replicas));
+        let template = self.profile.complete(template);
         let recreate = target.strategy == Strategy::Recreate;
         deployment::deployment(self.meta(), replicas, template, deadline, recreate)
     }
@@ -175,7 +180,7 @@ impl Server<'_> {
             / STARTUP_PERIOD_SECONDS
             + 1;
         Container {
-            name: "mlserver".to_owned(),
+            name: labels::SERVER_CONTAINER.to_owned(),
             image: Some(runtime.image.clone()),
             command: Some(["mlserver", "start", EMPTY].map(str::to_owned).to_vec()),
             env: Some(vec![

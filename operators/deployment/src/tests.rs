@@ -9,7 +9,7 @@ use mlop_api::{
     deployment::{ModelDeployment, Strategy},
     status::DeploymentStatus,
 };
-use mlop_core::{Plan, condition, inputs::InputState, resource::ApiKind};
+use mlop_core::{Plan, children::profile::Profile, condition, inputs::InputState, resource::ApiKind};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ struct Case {
     deployment: Option<Value>,
     pods: Vec<Value>,
     launcher: String,
+    profile: Profile,
 }
 
 fn delay() -> Case {
@@ -38,6 +39,7 @@ fn delay() -> Case {
         deployment: None,
         pods: Vec::new(),
         launcher: "launcher:1".to_owned(),
+        profile: Profile::default(),
     }
 }
 
@@ -81,6 +83,17 @@ impl Case {
     fn unusable(mut self) -> Self {
         self.model["status"]["conditions"][0]["status"] = json!("Unknown");
         self
+    }
+
+    /// The default PodProfile has this section for user code.
+    fn profile(self, user: &Value) -> Self {
+        let object = json!({"apiVersion": "mlop.dev/v1alpha1", "kind": "PodProfile", "metadata": {"name": "default"},
+            "spec": {"user": user}});
+        Self { profile: Profile::new(None, Some(&serde_json::from_value(object).unwrap())), ..self }
+    }
+
+    fn missing_profile(self) -> Self {
+        Self { profile: Profile::new(Some("gpu"), None), ..self }
     }
 
     fn launcher(mut self, image: &str) -> Self {
@@ -154,6 +167,7 @@ impl Case {
                 .map(|pod| Arc::new(serde_json::from_value(pod.clone()).unwrap()))
                 .collect(),
             deployment: self.deployment.clone().map(|child| Arc::new(serde_json::from_value(child).unwrap())),
+            profile: self.profile.clone(),
             operator: "mlop-deployment".into(),
             launcher_image: self.launcher.clone(),
         };
@@ -225,6 +239,41 @@ fn check(rows: Vec<(&str, Case, &str)>) {
         })
         .collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn server_follows_its_profile() {
+    let low = json!({"priorityClassName": "low", "container": {"resources": {"limits": {"cpu": "1"}}}});
+    let served = || delay().profile(&low).rolled_out();
+    check(vec![
+        ("the profile has served", served(), "Ready=True/Ready UpToDate=True/UpToDate applies version 1"),
+        (
+            "the profile is edited",
+            served().profile(&json!({"priorityClassName": "high"})),
+            "Ready=True/Ready UpToDate=False/RollingOut applies version 1",
+        ),
+        (
+            "the profile is missing before anything serves",
+            delay().missing_profile(),
+            "Ready=Unknown/ProfileNotFound UpToDate=Unknown/ProfileNotFound applies nothing",
+        ),
+        (
+            "the profile disappears",
+            served().missing_profile(),
+            "Ready=True/Ready UpToDate=False/ProfileNotFound applies nothing",
+        ),
+        (
+            "the spec names one that is missing",
+            served().edited(|object| object.spec.profile = Some("gpu".into())).missing_profile(),
+            "Ready=Unknown/ProfileNotFound UpToDate=False/ProfileNotFound applies nothing",
+        ),
+    ]);
+    let plan = served().plan();
+    let deployment = plan.applies.iter().find(|apply| apply.kind.kind == "Deployment").unwrap();
+    let spec = &deployment.object["spec"]["template"]["spec"];
+    assert_eq!(spec["priorityClassName"], "low");
+    assert_eq!(spec["containers"][0]["resources"]["limits"]["cpu"], "1");
+    assert!(spec["initContainers"][0]["resources"]["limits"]["cpu"].is_null(), "mlop's own container");
 }
 
 #[test]

@@ -42,6 +42,8 @@ use mlop_core::{
         deployment, meta,
         owned::{Child, ChildCaches},
         pod,
+        profile::Profile,
+        profiles::Profiles,
         rollout::{self, Rollout},
         service,
     },
@@ -68,6 +70,7 @@ pub struct FeatureStoreReconciler {
     pub deployments: Arc<Cache<ChildObject>>,
     pub sets: Arc<Cache<ChildObject>>,
     pub children: ChildCaches,
+    pub profiles: Profiles,
 }
 
 pub struct Observed {
@@ -76,6 +79,7 @@ pub struct Observed {
     pub redis: Option<Arc<ChildObject>>,
     pub children: Vec<Child>,
     pub pods: Vec<Arc<PodView>>,
+    pub profile: Profile,
     pub operator: String,
     pub worker_image: String,
 }
@@ -102,6 +106,7 @@ impl Reconciler for FeatureStoreReconciler {
             api: self.deployments.get(&Key::new(&key.namespace, api_name(&key.name))),
             redis: self.sets.get(&Key::new(&key.namespace, redis_name(&key.name))),
             children: self.children.of(&object.metadata),
+            profile: self.profiles.of(&key.namespace, object.spec.profile.as_deref()),
             operator: cx.settings.operator.clone(),
             worker_image: cx.settings.worker_image.clone(),
             object,
@@ -112,6 +117,9 @@ impl Reconciler for FeatureStoreReconciler {
         let object = observed.object.as_ref();
         if object.metadata.deletion_timestamp.is_some() {
             return Plan::idle();
+        }
+        if let Err(blocked) = observed.profile.check() {
+            return connection::report_blocked(&object.metadata, object.status.as_ref(), &blocked, now);
         }
         let why = "the store is wanted";
         let name = object.name_any();
@@ -185,6 +193,7 @@ impl Observed {
             request: Some(states.into_iter().flatten().collect::<Vec<_>>().join(" ")),
             interval: Some(INTERVAL),
             limits: LIMITS,
+            profile: &self.profile,
             waits_for: None,
         };
         let key = Key::of(&store.metadata);
@@ -251,7 +260,7 @@ impl Observed {
         deployment::deployment(
             self.meta(api_name(&object.name_any())),
             object.spec.api.replicas,
-            template,
+            self.profile.complete(template),
             600,
             false,
         )
@@ -267,6 +276,7 @@ impl Observed {
         .scratch("tmp", Some("64Mi"), false)
         .container(redis_container(managed))
         .build();
+        let template = self.profile.complete(template);
         let requests = BTreeMap::from([("storage".to_owned(), Quantity(managed.volume.clone()))]);
         let claim = PersistentVolumeClaim {
             metadata: ObjectMeta { name: Some("data".to_owned()), ..Default::default() },

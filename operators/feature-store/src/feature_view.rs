@@ -184,6 +184,7 @@ fn cleanup(observed: &Observed<FeatureViewIntent>) -> Cleanup<'_> {
         feature_store: observed.related.feature_store.as_deref(),
         has_runs: !observed.runs.is_empty(),
         pods: &observed.pods,
+        profile: &observed.profile,
         operator: &observed.operator,
         worker_image: &observed.worker_image,
     }

@@ -16,6 +16,7 @@ use mlop_core::{
     children::{
         connection, container, pod,
         pod_outcome::{self, Outcome},
+        profile::Profile,
     },
     condition::{self, Conditions},
     errand::{Decision, Errand, Limits, State},
@@ -46,6 +47,8 @@ pub struct Cleanup<'a> {
     pub has_runs: bool,
     /// All pods of the view and of its runs.
     pub pods: &'a [Arc<PodView>],
+    /// The profile of its pods.
+    pub profile: &'a Profile,
     /// Name of the operator.
     pub operator: &'a str,
     pub worker_image: &'a str,
@@ -128,6 +131,7 @@ impl Cleanup<'_> {
             request: self.view.annotations().get(labels::RETRY_REQUESTED_AT).cloned(),
             interval: None,
             limits: LIMITS,
+            profile: self.profile,
             waits_for: waits_for.map(|message| Blocked::waiting(Reason::ConnectionNotReady, message)),
         };
         let secret = redis_secret(feature_store);

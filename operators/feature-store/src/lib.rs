@@ -21,7 +21,12 @@ use mlop_api::{
     dataset::ObjectStore,
     features::{FeatureSnapshot, FeatureStore, FeatureView},
 };
-use mlop_core::{Index, Key, Setup, by_intent, children::owned::ChildCaches, intent_key, resource::PodView};
+use mlop_core::{
+    Index, Key, Setup, by_intent,
+    children::{owned::ChildCaches, profiles::Profiles},
+    intent_key,
+    resource::PodView,
+};
 use std::sync::Arc;
 
 /// Name of the operator.
@@ -38,6 +43,7 @@ pub fn install(setup: &mut Setup) {
     let sets = setup.watch_children::<StatefulSet>();
     let services = setup.watch_children::<Service>();
     let policies = setup.watch_children::<NetworkPolicy>();
+    let profiles = Profiles::watch(setup);
 
     let children = ChildCaches::default()
         .with::<Deployment>(&deployments)
@@ -49,14 +55,16 @@ pub fn install(setup: &mut Setup) {
         deployments: Arc::clone(&deployments),
         sets: Arc::clone(&sets),
         children,
+        profiles: profiles.clone(),
     };
-    setup
+    let controls = setup
         .control(reconciler, &feature_stores)
         .owns(&pods)
         .owns(&deployments)
         .owns(&sets)
         .owns(&services)
         .owns(&policies);
+    profiles.enqueue_users(controls, |store| Some(store.spec.profile.as_deref()));
     let intent =
         FeatureViewIntent { feature_stores: Arc::clone(&feature_stores), stores: Arc::clone(&stores) };
     // A view reads the ObjectStores of its snapshots.

@@ -17,6 +17,7 @@ use mlop_api::{
 };
 use mlop_core::{
     Reconciler,
+    children::profile::Profile,
     resource::PodView,
     testing::{
         IntentCase, NOW, RunCase, Situation, at, check, connected, dead, golden, input, missing, object,
@@ -276,6 +277,7 @@ fn servers_are_those_of_the_golden_files() {
         redis: None,
         children: Vec::new(),
         pods: Vec::new(),
+        profile: Profile::default(),
         operator: "mlop-test".into(),
         worker_image: "worker".into(),
     };
@@ -302,6 +304,7 @@ fn servers_speak_tls_as_a_user_when_the_spec_says_so() {
         redis: None,
         children: Vec::new(),
         pods: Vec::new(),
+        profile: Profile::default(),
         operator: "mlop-test".into(),
         worker_image: "worker".into(),
     };

@@ -90,6 +90,7 @@ fn scans(observed: &Observed<DatasetIntent>) -> Scans<'_> {
         dataset: &observed.object,
         pods: &observed.pods,
         stores: &observed.related,
+        profile: &observed.profile,
         operator: &observed.operator,
         worker_image: &observed.worker_image,
     }

@@ -17,7 +17,7 @@ use mlop_api::{
 };
 use mlop_core::{
     Blocked, Plan,
-    children::{container, pod},
+    children::{container, pod, profile::Profile},
     condition::{self, ConditionStatus, Conditions},
     errand::{Decision, Errand, Limits, Trouble},
     resource::PodView,
@@ -37,6 +37,8 @@ pub struct Scans<'a> {
     /// All pods of the Dataset.
     pub pods: &'a [Arc<PodView>],
     pub stores: &'a Stores,
+    /// The profile of its pods.
+    pub profile: &'a Profile,
     /// Name of the operator.
     pub operator: &'a str,
     pub worker_image: &'a str,
@@ -164,6 +166,7 @@ impl Scans<'_> {
                 deadline_field: Some("spec.deadline"),
                 memory_field: None,
             },
+            profile: self.profile,
             waits_for: self.connected().err(),
         }
     }

@@ -3,8 +3,10 @@
 use crate::{dataset::DatasetIntent, dataset_version::DatasetVersionRun};
 use expect_test::expect_file;
 use kube::ResourceExt;
-use mlop_api::{Digest, dataset::ObjectStore, result::ResultDocument};
-use mlop_core::testing::{IntentCase, NOW, RunCase, Situation, connected, golden, store, terminated};
+use mlop_api::{Digest, dataset::ObjectStore, profile::PodProfile, result::ResultDocument};
+use mlop_core::testing::{
+    IntentCase, NOW, RunCase, Situation, check, connected, golden, object, store, terminated,
+};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -17,6 +19,46 @@ fn dataset() -> IntentCase<DatasetIntent> {
     });
     let files: ObjectStore = connected(store("files"), "http://s3");
     IntentCase::new("flights", &spec, [(files.name_any(), Arc::new(files))].into())
+}
+
+/// A namespace with a quota on CPU limits whose pods reach the store through a proxy with its own authority.
+fn profile() -> PodProfile {
+    let workers = json!({
+        "metadata": {"labels": {"cost-centre": "ml"}},
+        "serviceAccountName": "mlop-workers",
+        "nodeSelector": {"pool": "cpu"},
+        "tolerations": [{"key": "spot", "operator": "Exists"}],
+        "volumes": [{"name": "ca", "configMap": {"name": "authorities"}}],
+        "container": {
+            "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+            "volumeMounts": [{"name": "ca", "mountPath": "/etc/authorities", "readOnly": true}],
+            "resources": {"limits": {"cpu": "2"}, "requests": {"ephemeral-storage": "1Gi"}},
+        },
+    });
+    object("default", &json!({"workers": workers, "user": {"serviceAccountName": "nobody"}}))
+}
+
+#[test]
+fn scan_with_a_profile_is_that_of_the_golden_file() {
+    let scan = dataset().profiled(profile()).plan();
+    expect_file!["golden/scan-with-profile.yaml"].assert_eq(&golden(&scan.creates[0].object));
+}
+
+#[test]
+fn dataset_reports_a_profile_that_is_missing() {
+    let named = || dataset().with(|spec| spec.profile = Some("gpu".into()));
+    check(vec![
+        (
+            "the profile that it names is missing",
+            named().profiled(profile()),
+            "Ready=Unknown/ProfileNotFound UpToDate=Unknown/ProfileNotFound Reconciling",
+        ),
+        (
+            "the missing profile appears",
+            named().reconciled().profiled(object("gpu", &json!({}))),
+            "Ready=Unknown/Scanning UpToDate=Unknown/Scanning create scan",
+        ),
+    ]);
 }
 
 #[test]

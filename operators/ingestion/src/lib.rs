@@ -10,7 +10,7 @@ mod object_store;
 use dataset::{DatasetIntent, store_names};
 use dataset_version::DatasetVersionRun;
 use mlop_api::dataset::ObjectStore;
-use mlop_core::{Setup, by_intent, resource::PodView};
+use mlop_core::{Setup, by_intent, children::profiles::Profiles, resource::PodView};
 use object_store::ObjectStoreReconciler;
 use std::sync::Arc;
 
@@ -22,7 +22,10 @@ pub fn install(setup: &mut Setup) {
     let stores = setup.watch::<ObjectStore>();
     let pods = setup.watch_own::<PodView>();
     let probes = by_intent::<ObjectStore, _>(&pods);
-    setup.control(ObjectStoreReconciler { pods: probes }, &stores).owns(&pods);
+    let profiles = Profiles::watch(setup);
+    let reconciler = ObjectStoreReconciler { pods: probes, profiles: profiles.clone() };
+    let controls = setup.control(reconciler, &stores).owns(&pods);
+    profiles.enqueue_users(controls, |store| Some(store.spec.profile.as_deref()));
     setup
         .intent(DatasetIntent { stores: Arc::clone(&stores) })
         .owns(&pods)

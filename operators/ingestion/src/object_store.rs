@@ -3,11 +3,16 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use mlop_api::{
-    Digest, Reason, common::Resources, dataset::ObjectStore, labels, status::ConnectionStatus, task::Work,
+    Digest, Reason,
+    common::Resources,
+    dataset::{ObjectStore, ObjectStoreSpec},
+    labels,
+    status::ConnectionStatus,
+    task::Work,
 };
 use mlop_core::{
     Blocked, Context, Error, Index, Key, Plan, Reconciler,
-    children::{connection, container, pod},
+    children::{connection, container, pod, profile::Profile, profiles::Profiles},
     errand::{Decision, Errand, Limits, report_connection},
     resource::PodView,
 };
@@ -27,11 +32,13 @@ pub type Stores = BTreeMap<String, Arc<ObjectStore>>;
 pub struct ObjectStoreReconciler {
     /// By the name of the ObjectStore.
     pub pods: Index<PodView>,
+    pub profiles: Profiles,
 }
 
 pub struct Observed {
     object: Arc<ObjectStore>,
     pods: Vec<Arc<PodView>>,
+    profile: Profile,
     operator: String,
     worker_image: String,
 }
@@ -45,6 +52,7 @@ impl Reconciler for ObjectStoreReconciler {
         let key = Key::of(&object.metadata);
         Ok(Observed {
             pods: self.pods.get(&key.namespace, &key.name),
+            profile: self.profiles.of(&key.namespace, object.spec.profile.as_deref()),
             operator: cx.settings.operator.clone(),
             worker_image: cx.settings.worker_image.clone(),
             object,
@@ -71,10 +79,12 @@ impl Observed {
             role: "probe",
             operator: &self.operator,
             pods: &self.pods,
-            question: Digest::of(&json!(store.spec)),
+            // The profile says how the probe runs, not what it asks.
+            question: Digest::of(&json!(ObjectStoreSpec { profile: None, ..store.spec.clone() })),
             request: store.annotations().get(labels::RETRY_REQUESTED_AT).cloned(),
             interval: Some(INTERVAL),
             limits: LIMITS,
+            profile: &self.profile,
             waits_for: None,
         };
         let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };

@@ -15,7 +15,9 @@ use mlop_api::{
     status::IntentStatus,
 };
 use mlop_core::{
-    Plan, condition,
+    Plan,
+    children::profile::Profile,
+    condition,
     intent::{Intent, Observed, plan},
     resource::PodView,
 };
@@ -88,6 +90,7 @@ impl Case {
             runs: self.runs.clone(),
             pods: self.pods.clone(),
             cycle: None,
+            profile: Profile::default(),
             operator: "mlop-ingestion".to_owned(),
             worker_image: "worker:1".to_owned(),
             related: stores.into_iter().collect::<BTreeMap<_, _>>(),

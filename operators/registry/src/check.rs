@@ -126,7 +126,9 @@ impl<'a> Check<'a> {
         let plan = plan.requeue_at(self.next(now));
         let Some(pod) = checks(self.observed).find(|pod| pod.name_any() == name) else {
             self.keep_problem(status);
-            let waits = connection::waits_for("", self.pod.server.status.as_ref()).is_some();
+            // The status reports a profile that is missing, the server its own state.
+            let waits = connection::waits_for("", self.pod.server.status.as_ref()).is_some()
+                || self.observed.profile.check().is_err();
             return if waits { plan } else { self.start(plan, name) };
         };
         match pod_outcome::of(pod) {
@@ -149,7 +151,8 @@ impl<'a> Check<'a> {
         let subject = alias::subject(&self.observed.object);
         let mut pod = self.pod.clone();
         pod.work.check = true;
-        plan.create(&pod.build(meta, subject, self.revision), "the alias is checked")
+        let pod = self.observed.profile.complete(pod.build(meta, subject, self.revision));
+        plan.create(&pod, "the alias is checked")
     }
 
     /// Everything is as published, or has been put back. A pod that has put something back is deleted after the Event,

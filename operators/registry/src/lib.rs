@@ -21,7 +21,11 @@ use mlop_api::{
     dataset::ObjectStore,
     registry::{Model, TrackingServer},
 };
-use mlop_core::{Index, Setup, by_intent, children::owned::ChildCaches, resource::PodView};
+use mlop_core::{
+    Index, Setup, by_intent,
+    children::{owned::ChildCaches, profiles::Profiles},
+    resource::PodView,
+};
 use model_intent::ModelIntent;
 use model_version::ModelVersionRun;
 use std::sync::Arc;
@@ -40,6 +44,7 @@ pub fn install(setup: &mut Setup) {
     let policies = setup.watch_children::<NetworkPolicy>();
     let claims = setup.watch_children::<PersistentVolumeClaim>();
 
+    let profiles = Profiles::watch(setup);
     let children = ChildCaches::default()
         .with::<Deployment>(&deployments)
         .with::<Service>(&services)
@@ -49,14 +54,16 @@ pub fn install(setup: &mut Setup) {
         deployments: Arc::clone(&deployments),
         children,
         pods: by_intent::<TrackingServer, _>(&pods),
+        profiles: profiles.clone(),
     };
-    setup
+    let controls = setup
         .control(reconciler, &servers)
         .owns(&deployments)
         .owns(&services)
         .owns(&policies)
         .owns(&pods)
         .owns(&claims);
+    profiles.enqueue_users(controls, |server| Some(server.spec.profile.as_deref()));
     let stores = setup.watch::<ObjectStore>();
     let by_place = Arc::new(Index::new(&models, alias::places));
     let (rivals, places) = (Arc::clone(&by_place), Arc::clone(&by_place));

@@ -17,7 +17,9 @@ use mlop_api::{
 };
 use mlop_core::children::{
     container::{self, probe, variable, writable},
-    deployment, network, pod, service,
+    deployment, network, pod,
+    profile::Profile,
+    service,
 };
 use std::collections::BTreeMap;
 
@@ -65,7 +67,7 @@ pub fn policy(meta: ObjectMeta) -> NetworkPolicy {
 ///
 /// One worker: several make every kept connection wait for delayed acknowledgements. The allowed hosts are the names of
 /// the Service: MLflow refuses all others, and the port is part of the name.
-pub fn deployment(meta: ObjectMeta, managed: &ManagedMlflow) -> Deployment {
+pub fn deployment(meta: ObjectMeta, managed: &ManagedMlflow, profile: &Profile) -> Deployment {
     let name = meta.name.clone().unwrap_or_default();
     let namespace = meta.namespace.clone().unwrap_or_default();
     let hosts = [
@@ -123,5 +125,5 @@ pub fn deployment(meta: ObjectMeta, managed: &ManagedMlflow) -> Deployment {
         .container(container)
         .build();
     // SQLite has one writer: the old pod ends before the new one starts.
-    deployment::deployment(meta, 1, template, 600, true)
+    deployment::deployment(meta, 1, profile.complete(template), 600, true)
 }

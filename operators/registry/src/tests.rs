@@ -16,7 +16,7 @@ use mlop_api::{
 };
 use mlop_core::{
     Reconciler as _,
-    children::meta,
+    children::{meta, profile::Profile},
     condition,
     inputs::InputState,
     resource::PodView,
@@ -353,6 +353,7 @@ fn reported(server: &TrackingServer, pods: Vec<PodView>, seconds: i64) -> (Strin
         deployment: None,
         children: Vec::new(),
         pods: pods.into_iter().map(Arc::new).collect(),
+        profile: Profile::default(),
         operator: "mlop-test".into(),
         worker_image: "worker".into(),
     };
@@ -375,6 +376,7 @@ fn existing_server_is_ready_when_it_has_answered() {
             deployment: None,
             children: Vec::new(),
             pods: Vec::new(),
+            profile: Profile::default(),
             operator: "mlop-test".into(),
             worker_image: "worker".into(),
         };
@@ -406,7 +408,11 @@ fn pods_are_those_of_the_golden_files() {
 fn mlflow_is_that_of_the_golden_files() {
     let managed: ManagedMlflow = serde_json::from_value(json!({"image": "mlflow:1"})).unwrap();
     let meta = || meta::child_meta(&server(), mlflow::name("mlflow"), []);
-    expect_file!["golden/mlflow.yaml"].assert_eq(&golden(&mlflow::deployment(meta(), &managed)));
+    expect_file!["golden/mlflow.yaml"].assert_eq(&golden(&mlflow::deployment(
+        meta(),
+        &managed,
+        &Profile::default(),
+    )));
     expect_file!["golden/mlflow-policy.yaml"].assert_eq(&golden(&mlflow::policy(meta())));
     expect_file!["golden/mlflow-service.yaml"].assert_eq(&golden(&mlflow::service(meta())));
     expect_file!["golden/mlflow-volume.yaml"].assert_eq(&golden(&mlflow::claim(meta(), &managed)));

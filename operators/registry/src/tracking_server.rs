@@ -5,7 +5,12 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use mlop_api::{
-    Digest, common::Resources, labels, registry::TrackingServer, status::ConnectionStatus, task::Work,
+    Digest,
+    common::Resources,
+    labels,
+    registry::{TrackingServer, TrackingServerSpec},
+    status::ConnectionStatus,
+    task::Work,
 };
 use mlop_core::{
     Cache, Context, Error, Index, Key, Plan, Reconciler,
@@ -13,7 +18,10 @@ use mlop_core::{
         connection::{self, Server},
         container, meta,
         owned::{Child, ChildCaches},
-        pod, rollout,
+        pod,
+        profile::Profile,
+        profiles::Profiles,
+        rollout,
     },
     errand::{Errand, Limits, report_connection},
     resource::{ChildObject, PodView},
@@ -32,6 +40,7 @@ pub struct TrackingServerReconciler {
     pub children: ChildCaches,
     /// By the name of the TrackingServer.
     pub pods: Index<PodView>,
+    pub profiles: Profiles,
 }
 
 pub struct Observed {
@@ -40,6 +49,7 @@ pub struct Observed {
     pub children: Vec<Child>,
     /// Pods that probe.
     pub pods: Vec<Arc<PodView>>,
+    pub profile: Profile,
     pub operator: String,
     pub worker_image: String,
 }
@@ -56,6 +66,7 @@ impl Reconciler for TrackingServerReconciler {
             deployment,
             children: self.children.of(&object.metadata),
             pods: self.pods.get(&key.namespace, &key.name),
+            profile: self.profiles.of(&key.namespace, object.spec.profile.as_deref()),
             operator: cx.settings.operator.clone(),
             worker_image: cx.settings.worker_image.clone(),
             object,
@@ -67,6 +78,9 @@ impl Reconciler for TrackingServerReconciler {
         if object.metadata.deletion_timestamp.is_some() {
             return Plan::idle();
         }
+        if let Err(blocked) = observed.profile.check() {
+            return connection::report_blocked(&object.metadata, object.status.as_ref(), &blocked, now);
+        }
         let key = Key::of(&object.metadata);
         match (&object.spec.managed, &object.spec.existing) {
             (Some(managed), _) => {
@@ -75,7 +89,7 @@ impl Reconciler for TrackingServerReconciler {
                     .apply(&mlflow::claim(observed.meta(), managed), why)
                     .apply(&mlflow::service(observed.meta()), why)
                     .apply(&mlflow::policy(observed.meta()), why)
-                    .apply(&mlflow::deployment(observed.meta(), managed), why);
+                    .apply(&mlflow::deployment(observed.meta(), managed, &observed.profile), why);
                 let rollout = observed.deployment.as_deref().map(rollout::rollout);
                 let address = mlflow::address(&key.name, &key.namespace);
                 let servers = [Server { name: "MLflow", rollout }];
@@ -105,10 +119,12 @@ impl Observed {
             role: "probe",
             operator: &self.operator,
             pods: &self.pods,
-            question: Digest::of(&json!(server.spec)),
+            // The profile says how the probe runs, not what it asks.
+            question: Digest::of(&json!(TrackingServerSpec { profile: None, ..server.spec.clone() })),
             request: server.annotations().get(labels::RETRY_REQUESTED_AT).cloned(),
             interval: Some(INTERVAL),
             limits: Limits { deadline: DEADLINE, deadline_field: None, memory_field: None },
+            profile: &self.profile,
             waits_for: None,
         };
         let work = Work::ProbeTracking { tracking: address.clone(), credentials: secret.is_some() };

@@ -4,12 +4,13 @@ use crate::{training_job::TrainingJobIntent, training_run::TrainingRunRun};
 use expect_test::expect_file;
 use mlop_api::{
     Reason, labels,
+    profile::PodProfile,
     result::{Failure, ResultDocument},
     training::{self, TrainingJobSpec},
 };
 use mlop_core::testing::{
-    IntentCase, NOW, RunCase, Situation, active, check, dead, failed, golden, held_up, missing, pod_of,
-    ready, running, succeeded, terminated, version,
+    IntentCase, NOW, RunCase, Situation, active, check, dead, failed, golden, held_up, missing, object,
+    pod_of, ready, running, succeeded, terminated, version,
 };
 use serde_json::{Value, json};
 
@@ -111,6 +112,11 @@ fn edit_of_the_execution_trains_nothing_again() {
         ("the memory", trained().edited(|spec| spec.resources.memory = "9Gi".into()), kept),
         ("the scratch size", trained().edited(|spec| spec.scratch = "9Gi".into()), kept),
         ("a variable", trained().edited(|spec| spec.env.push(variable("A", "1"))), kept),
+        (
+            "the profile",
+            trained().edited(|spec| spec.profile = Some("gpu".into())).profiled(gpu_profile()),
+            kept,
+        ),
         ("the budget of attempts", trained().edited(|spec| spec.retry.limit = 9), kept),
     ]);
 }
@@ -123,6 +129,7 @@ fn edit_of_the_execution_is_mirrored_into_the_active_run() {
     assert!(is_mirrored(training().edited(|spec| spec.resources.memory = "9Gi".into())));
     assert!(is_mirrored(training().edited(|spec| spec.env.push(variable("A", "1")))));
     assert!(is_mirrored(training().edited(|spec| spec.shared_memory = Some("1Gi".into()))));
+    assert!(is_mirrored(training().edited(|spec| spec.profile = Some("gpu".into()))));
     assert!(is_mirrored(training().annotated(labels::RETRY_REQUESTED_AT, "1")));
     assert!(
         !is_mirrored(trained().edited(|spec| spec.env.push(variable("A", "1")))),
@@ -158,6 +165,61 @@ fn attempt_is_a_job_that_is_followed() {
     let stuck = with_pod(ended(Failure::terminal(Reason::InvalidSpec, "no such input"))).reconciled();
     let edited = stuck.edited(|spec| spec.container.env.push(variable("A", "1"))).plan();
     assert_eq!(edited.creates.len(), 1, "an edit of the container renews the budget: {edited:#?}");
+}
+
+/// A profile for GPUs whose user code must not have the identity of mlop's programs.
+fn gpu_profile() -> PodProfile {
+    let workers = json!({
+        "serviceAccountName": "mlop-workers",
+        "imagePullSecrets": [{"name": "mlop-images"}],
+        "nodeSelector": {"pool": "cpu"},
+        "volumes": [{"name": "ca", "configMap": {"name": "authorities"}}],
+        "container": {
+            "volumeMounts": [{"name": "ca", "mountPath": "/etc/authorities", "readOnly": true}],
+            "resources": {"limits": {"cpu": "1"}},
+        },
+    });
+    let user = json!({
+        "nodeSelector": {"pool": "gpu"},
+        "priorityClassName": "training",
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "gpu", "operator": "In", "values": ["a100"]}]}]}}},
+        "volumes": [{"name": "cache", "persistentVolumeClaim": {"claimName": "cache"}}],
+        "container": {
+            "env": [{"name": "HF_HOME", "value": "/cache"}, {"name": "MLOP_SEED", "value": "kept"}],
+            "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+            "resources": {"limits": {"cpu": "100m", "ephemeral-storage": "20Gi"}},
+        },
+    });
+    object("gpu", &json!({"workers": workers, "user": user}))
+}
+
+#[test]
+fn pod_with_a_profile_is_that_of_the_golden_file() {
+    let job = job().with(|spec| spec.profile = Some("gpu".into())).profiled(gpu_profile());
+    let attempt = run_of(&job).profiled(gpu_profile()).plan();
+    expect_file!["golden/with-profile.yaml"].assert_eq(&golden(&attempt.creates[0].object));
+}
+
+#[test]
+fn training_reports_a_profile_that_is_missing() {
+    let named = || job().with(|spec| spec.profile = Some("gpu".into()));
+    let trained = || named().profiled(gpu_profile()).its_run(succeeded).reconciled();
+    let unprofiled = |mut case: IntentCase<TrainingJobIntent>| {
+        case.profiles.clear();
+        case
+    };
+    check(vec![
+        ("it disappears while a model is in use", unprofiled(trained()), {
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate Reconciling"
+        }),
+        (
+            "it appears again",
+            unprofiled(trained()).reconciled().profiled(gpu_profile()),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate",
+        ),
+        ("it is edited", trained().profiled(object("gpu", &json!({}))), "quiet"),
+    ]);
 }
 
 #[test]

@@ -56,8 +56,7 @@ impl Intent for TrainingJobIntent {
             node_selector: spec.node_selector.clone(),
             tolerations: spec.tolerations.clone(),
             pull_secrets: spec.pull_secrets.clone(),
-            retry_requested_at: None,
-            cancel_requested_at: None,
+            ..Execution::default()
         }
     }
 

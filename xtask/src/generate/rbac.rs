@@ -7,6 +7,7 @@ use mlop_api::operators::{READ, Rule, WORK};
 /// In the namespaces that an operator watches.
 pub const COMMON: &[Rule] = &[
     Rule { group: mlop_api::GROUP, resources: &["objectstores"], verbs: READ },
+    Rule { group: mlop_api::GROUP, resources: &["podprofiles"], verbs: READ },
     Rule { group: "", resources: &["pods"], verbs: WORK },
     Rule { group: "", resources: &["events"], verbs: &["create"] },
 ];

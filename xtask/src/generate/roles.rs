@@ -34,7 +34,7 @@ pub fn files() -> Result<Files> {
 
 /// Resources of all kinds of the operator, as plural names.
 fn owned(operator: &Operator) -> Vec<String> {
-    [operator.intents(), operator.runs()].concat()
+    [operator.policies(), operator.intents(), operator.runs()].concat()
 }
 
 fn statuses(operator: &Operator) -> Vec<String> {
@@ -65,7 +65,7 @@ fn view() -> ClusterRole {
     user_role("mlop-view", &["view", "edit", "admin"], mlop(kinds, READ))
 }
 
-/// Users write intents and connections; runs and statuses are the operators'.
+/// Users write intents and connections; policies are the platform team's, runs and statuses the operators'.
 fn edit() -> ClusterRole {
     let intents = operators::ALL.into_iter().flat_map(Operator::intents);
     user_role(

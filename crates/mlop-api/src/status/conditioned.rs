@@ -1,6 +1,6 @@
 //! The part of a status that code for all kinds reads and writes.
 
-use super::{ConnectionStatus, DeploymentStatus, IntentStatus, RunStatus};
+use super::{ConnectionStatus, DeploymentStatus, IntentStatus, PolicyStatus, RunStatus};
 use crate::{contract::Cause, headline::Headline, kinds::Class};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -26,6 +26,19 @@ pub trait Conditioned {
 
 impl Conditioned for ConnectionStatus {
     const CLASS: Class = Class::Connection;
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+    fn headline_mut(&mut self) -> &mut Option<Headline> {
+        &mut self.headline
+    }
+}
+
+impl Conditioned for PolicyStatus {
+    const CLASS: Class = Class::Policy;
     fn conditions(&self) -> &[Condition] {
         &self.conditions
     }

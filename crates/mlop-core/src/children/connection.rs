@@ -1,6 +1,7 @@
 //! The status of a connection that runs its own servers: ready when all servers are.
 
 use crate::{
+    Blocked,
     children::{
         owned::{self, Child},
         rollout::Rollout,
@@ -60,6 +61,32 @@ pub fn report(
         }
     }
     Plan { status: Some(status), ..plan }
+}
+
+/// The status of a connection whose servers and probes cannot be made as its spec wants them. The present servers stay,
+/// and so does a `Ready` of this spec.
+pub fn report_blocked(
+    meta: &ObjectMeta,
+    before: Option<&ConnectionStatus>,
+    blocked: &Blocked,
+    now: Timestamp,
+) -> Plan<ConnectionStatus> {
+    let Blocked { reason, message, stalled } = blocked;
+    let generation = meta.generation.unwrap_or_default();
+    let mut status = before.cloned().unwrap_or_default();
+    status.observed_generation = Some(generation);
+    let ready = condition::get(&status.conditions, condition_type::READY);
+    let is_ready = ready.is_some_and(|c| c.status == "True" && c.observed_generation == Some(generation));
+    let mut conditions = Conditions::new(&mut status.conditions, generation, now);
+    if !is_ready {
+        conditions.set(condition_type::READY, ConditionStatus::Unknown, *reason, message);
+    }
+    if *stalled {
+        conditions.stalled(*reason, message);
+    } else {
+        conditions.reconciling(*reason, message);
+    }
+    Plan::report(status)
 }
 
 /// Adds to `plan` the deletion of `children` that the spec no longer wants, once the wanted ones are ready.

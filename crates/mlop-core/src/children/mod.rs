@@ -8,5 +8,7 @@ pub mod network;
 pub mod owned;
 pub mod pod;
 pub mod pod_outcome;
+pub mod profile;
+pub mod profiles;
 pub mod rollout;
 pub mod service;

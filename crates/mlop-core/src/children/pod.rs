@@ -191,30 +191,32 @@ impl Builder {
     pub fn build(self) -> Pod {
         let mut spec = self.spec;
         spec.volumes = Some(self.volumes.into_values().collect());
-        spec.automount_service_account_token = Some(false);
-        spec.enable_service_links = Some(false);
-        spec.security_context = Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
+        secure(&mut spec);
+        Pod { metadata: self.meta, spec: Some(spec), status: None }
+    }
+}
+
+/// Sets the fields that Pod Security *restricted* asks for, whatever they were. Only a container's wish for a writable root
+/// is kept.
+pub(super) fn secure(spec: &mut PodSpec) {
+    spec.automount_service_account_token = Some(false);
+    spec.enable_service_links = Some(false);
+    spec.security_context = Some(PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        ..Default::default()
+    });
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        let read_only = container.security_context.as_ref().and_then(|c| c.read_only_root_filesystem);
+        container.security_context = Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(read_only.unwrap_or(true)),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
             ..Default::default()
         });
-        let containers = spec.init_containers.iter_mut().flatten().chain(&mut spec.containers);
-        for container in containers {
-            let read_only = container.security_context.as_ref().and_then(|c| c.read_only_root_filesystem);
-            container.security_context = Some(SecurityContext {
-                allow_privilege_escalation: Some(false),
-                read_only_root_filesystem: Some(read_only.unwrap_or(true)),
-                capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
-                ..Default::default()
-            });
-        }
-        Pod { metadata: self.meta, spec: Some(spec), status: None }
     }
 }
 

@@ -66,12 +66,13 @@ impl<K: Resource<DynamicType = ()>> Errand<'_, K> {
         build: impl Fn(pod::Builder) -> pod::Builder,
         now: Timestamp,
     ) -> Decision {
-        if let Some(blocked) = self.waits_for.as_ref().filter(|_| self.pods.is_empty()) {
-            return Decision::of(State::Blocked(blocked.clone()));
+        let waits_for = self.waits_for.clone().or_else(|| self.profile.check().err());
+        if let Some(blocked) = waits_for.clone().filter(|_| self.pods.is_empty()) {
+            return Decision::of(State::Blocked(blocked));
         }
         let build = |meta: ObjectMeta, attempt| {
             let task = Task { subject: self.subject(attempt), work: work.clone() };
-            self.limits.bound(build(pod::Builder::once(meta).task(&task)).build())
+            self.limits.bound(self.profile.complete(build(pod::Builder::once(meta).task(&task)).build()))
         };
         let wanted = Wanted { round: self.round(now), template: template(&build(ObjectMeta::default(), 0)) };
         let (seen, mut deletes) = self.look(now);
@@ -84,8 +85,8 @@ impl<K: Resource<DynamicType = ()>> Errand<'_, K> {
         let mut decision = Decision { answer: self.answer(), deletes, ..Decision::of(State::Answered) };
         let last = answer.into_iter().chain(failure).max_by_key(|seen| age(seen.pod));
         let Some(next) = self.next(&seen, last, &wanted, &mut decision, now) else { return decision };
-        if let Some(blocked) = &self.waits_for {
-            decision.state = State::Blocked(blocked.clone());
+        if let Some(blocked) = waits_for {
+            decision.state = State::Blocked(blocked);
             return decision;
         }
         let mut meta = self.meta(&next, &wanted);

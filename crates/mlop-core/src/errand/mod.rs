@@ -3,7 +3,7 @@
 //! All of them follow one policy. [`Errand::decide`] derives it from the pods alone, without a client or a clock:
 //!
 //! 1. An errand asks a question. An answer to another question, such as one about an earlier spec, does not count.
-//! 2. No pod starts while a connection that it needs is not ready ([`Errand::waits_for`]).
+//! 2. No pod starts while a connection that it needs is not ready ([`Errand::waits_for`]), or its PodProfile is missing.
 //! 3. An answer holds until the interval is over or a user requests another one.
 //! 4. A failed pod is repeated with delays that grow to five minutes. A failure that only a user can mend is reported
 //!    as stalled, and repeated too: the user may mend it in the external system.
@@ -22,7 +22,7 @@
 //! use jiff::{SignedDuration, Timestamp};
 //! use k8s_openapi::api::core::v1::Pod;
 //! use mlop_api::{Digest, dataset::ObjectStore, task::Work};
-//! use mlop_core::{Plan, children::{container, pod}, errand::{Errand, Limits, report_connection}};
+//! use mlop_core::{Plan, children::{container, pod, profile::Profile}, errand::{Errand, Limits, report_connection}};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let store: ObjectStore = serde_json::from_value(serde_json::json!({
@@ -41,6 +41,7 @@
 //!     request: None,
 //!     interval: Some(SignedDuration::from_mins(10)),
 //!     limits: Limits { deadline: SignedDuration::from_mins(5), deadline_field: None, memory_field: None },
+//!     profile: &Profile::default(),
 //!     waits_for: None,
 //! };
 //! let work = Work::Probe { store: pod::store(&store) };
@@ -71,6 +72,7 @@ mod tests;
 
 use crate::{
     Blocked,
+    children::profile::Profile,
     plan::{Action, Create, Delete, Plan},
     resource::PodView,
 };
@@ -103,6 +105,8 @@ pub struct Errand<'a, K: Resource> {
     /// Time after which the question is asked again; none: one answer is enough.
     pub interval: Option<SignedDuration>,
     pub limits: Limits,
+    /// The profile of its pods.
+    pub profile: &'a Profile,
     /// The reason that no pod may start now, such as a connection that is not ready.
     pub waits_for: Option<Blocked>,
 }

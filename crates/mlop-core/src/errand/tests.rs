@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     children::pod as pods,
     condition,
-    testing::{Forecast, ForecastSpec, NOW, NS, at, held_up, running, scheduled, terminated, time},
+    testing::{Forecast, ForecastSpec, NOW, NS, at, held_up, object, running, scheduled, terminated, time},
 };
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use mlop_api::{
@@ -34,6 +34,7 @@ struct Case {
     request: Option<String>,
     interval: Option<SignedDuration>,
     image: &'static str,
+    profile: Profile,
     waits_for: Option<Blocked>,
 }
 
@@ -45,6 +46,7 @@ fn case() -> Case {
         request: None,
         interval: Some(SignedDuration::from_secs(INTERVAL)),
         image: "worker:1",
+        profile: Profile::default(),
         waits_for: None,
     }
 }
@@ -84,6 +86,7 @@ impl Case {
                 deadline_field: Some("spec.deadline"),
                 memory_field: None,
             },
+            profile: &self.profile,
             waits_for: self.waits_for.clone(),
         };
         let container = || Container {
@@ -451,4 +454,34 @@ fn connection_stays_ready_when_its_probe_pod_is_gone() {
     edited.owner.metadata.generation = Some(2);
     let want = "Ready=Unknown/Probing Reconciling=True/Probing";
     assert_eq!(reported(&edited, Some(&ready), NOW + 2).0, want);
+}
+
+#[test]
+fn errand_waits_for_its_profile() {
+    let profile = |spec| Profile::new(Some("quota"), Some(&object("quota", &spec)));
+    let with = |profile| Case { profile, ..case() };
+    let missing = || with(Profile::new(Some("quota"), None));
+    let cheap = || profile(json!({"workers": {"priorityClassName": "low"}}));
+    let held_up_then = |profile| Case { profile, ..with(cheap()).then(0, held_up()) };
+    let answered_then = |profile| Case { profile, ..with(cheap()).then(0, success(5)) };
+    let rows = [
+        ("it is missing", missing(), 0, "blocked ProfileNotFound"),
+        ("it appears", Case { profile: cheap(), ..missing() }, 0, "active 1 +pod"),
+        (
+            "it is edited while the pod has not started",
+            held_up_then(profile(json!({"workers": {"priorityClassName": "high"}}))),
+            1,
+            "active 1 +pod -1",
+        ),
+        (
+            "it is edited after the answer",
+            answered_then(profile(json!({"workers": {"priorityClassName": "high"}}))),
+            6,
+            "answered (has answer)",
+        ),
+        ("it disappears after the answer", answered_then(missing().profile), 6, "answered (has answer)"),
+    ];
+    for (situation, case, second, want) in rows {
+        assert_eq!(case.words(second), want, "{situation}");
+    }
 }

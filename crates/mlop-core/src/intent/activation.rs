@@ -14,7 +14,7 @@ use crate::{
     run::RunResource,
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Resource, ResourceExt};
 use mlop_api::{
     Digest, Reason, labels,
@@ -167,6 +167,9 @@ impl<'a, I: Intent> Activator<'a, I> {
             1 => format!("{stem}{revision}"),
             _ => format!("{stem}{revision}-{number}"),
         };
+        if let Err(blocked) = self.observed.profile.check() {
+            return Step::blocked(blocked);
+        }
         let mut meta = self.observed.child(name, "activation");
         revision.label(&mut meta);
         meta.labels.get_or_insert_default().insert(labels::ATTEMPT.to_owned(), number.to_string());
@@ -176,7 +179,7 @@ impl<'a, I: Intent> Activator<'a, I> {
         if let Some(failure) = after.as_ref().and_then(|(_, failure)| failure.as_ref()) {
             errand::remember_failure(&mut meta, failure);
         }
-        let pod = self.limits().bound(build(meta, self.subject(number), *revision));
+        let pod = self.limits().bound(self.pod(build, meta, number, *revision));
         let (reason, message) =
             progress(*revision, number, after.as_ref().and_then(|(_, failure)| failure.as_ref()));
         Step::from(Activating {
@@ -261,7 +264,12 @@ impl<'a, I: Intent> Activator<'a, I> {
 
     /// The digest of all parts of the pod that do not differ between attempts and revisions.
     fn template(&self, build: &BuildActivation) -> Digest {
-        errand::template(&build(ObjectMeta::default(), self.subject(0), Revision::FIRST))
+        errand::template(&self.pod(build, ObjectMeta::default(), 0, Revision::FIRST))
+    }
+
+    /// The pod of an attempt, with the profile of the intent.
+    fn pod(&self, build: &BuildActivation, meta: ObjectMeta, attempt: u32, revision: Revision) -> Pod {
+        self.observed.profile.complete(build(meta, self.subject(attempt), revision))
     }
 
     fn subject(&self, attempt: u32) -> Subject {

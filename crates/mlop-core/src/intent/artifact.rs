@@ -8,6 +8,7 @@ use super::{
     step::{Findings, Publication},
 };
 use crate::{
+    Blocked,
     condition::ConditionStatus,
     inputs::{self, ReadyInput},
     run::RunResource,
@@ -106,7 +107,14 @@ impl<I: Intent> Draft<'_, I> {
             }
         }
         self.set_ready(ConditionStatus::Unknown, Reason::Pending, "");
-        self.conditions().settled();
+        match self.observed.profile.check() {
+            Ok(()) => self.conditions().settled(),
+            // The artifact needs no pod. Whatever comes next does.
+            Err(Blocked { reason, message, stalled: false }) => {
+                self.conditions().reconciling(reason, &message)
+            }
+            Err(Blocked { reason, message, stalled: true }) => self.conditions().stalled(reason, &message),
+        }
         self.status.cause = None;
         if I::flow(&self.observed.object).pin().is_some() {
             let message = "spec.pin names the run in use";

@@ -266,6 +266,7 @@ fn start<I: Intent>(
 /// The execution that runs must have now, with the user's requests.
 pub(super) fn execution<I: Intent>(observed: &Observed<I>) -> Execution {
     let mut execution = I::execution(&observed.object);
+    execution.profile = I::flow(&observed.object).profile().map(str::to_owned);
     execution.retry_requested_at = observed.annotation(labels::RETRY_REQUESTED_AT).map(bounded);
     execution.cancel_requested_at = observed.annotation(labels::CANCEL_REQUESTED_AT).map(bounded);
     execution

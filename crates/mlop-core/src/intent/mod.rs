@@ -39,6 +39,7 @@
 //! };
 //! use mlop_core::{
 //!     Blocked,
+//!     children::profile::Profile,
 //!     inputs::{Inputs, ReadyInput},
 //!     intent::{Identity, Intent, Observed, plan},
 //! };
@@ -100,6 +101,7 @@
 //!     runs: Vec::new(),
 //!     pods: Vec::new(),
 //!     cycle: None,
+//!     profile: Profile::default(),
 //!     operator: "mlop-feature-store".to_owned(),
 //!     worker_image: String::new(),
 //!     related: (),

@@ -1,7 +1,12 @@
 //! The state that an intent's decision depends on.
 
 use super::Intent;
-use crate::{children::meta, inputs::InputState, resource::PodView, runtime::workqueue::Key};
+use crate::{
+    children::{meta, profile::Profile},
+    inputs::InputState,
+    resource::PodView,
+    runtime::workqueue::Key,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt, core::object::HasStatus};
 use mlop_api::status::IntentStatus;
@@ -18,6 +23,8 @@ pub struct Observed<I: Intent> {
     pub pods: Vec<Arc<PodView>>,
     /// The path by which the intent depends on itself; none in a sound chain.
     pub cycle: Option<String>,
+    /// The profile of its pods.
+    pub profile: Profile,
     /// Name of the operator.
     pub operator: String,
     /// Image of the operator's worker.

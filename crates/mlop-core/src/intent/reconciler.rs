@@ -2,6 +2,7 @@
 
 use super::{Intent, Observed, plan};
 use crate::{
+    children::profiles::Profiles,
     inputs::{self, Inputs},
     plan::Plan,
     resource::PodView,
@@ -29,6 +30,7 @@ pub struct Intents<I: Intent> {
     runs: Index<I::Run>,
     /// By the name of the intent.
     pods: Index<PodView>,
+    profiles: Profiles,
 }
 
 impl<I: Intent> Reconciler for Intents<I> {
@@ -50,6 +52,7 @@ impl<I: Intent> Reconciler for Intents<I> {
             inputs: wanted.iter().map(|input| self.inputs.state(&key.namespace, input)).collect(),
             pods: self.pods.get(&key.namespace, &key.name),
             cycle: inputs::cycle(&start, &references, |from| self.inputs.lookup(&key.namespace, from)),
+            profile: self.profiles.of(&key.namespace, I::flow(&object).profile()),
             operator: cx.settings.operator.clone(),
             worker_image: cx.settings.worker_image.clone(),
             related: self.intent.observe(&object, &runs),
@@ -64,19 +67,22 @@ impl<I: Intent> Reconciler for Intents<I> {
 }
 
 impl Setup {
-    /// Reconciles all intents of a kind. A change of an input or of a run enqueues its intent.
+    /// Reconciles all intents of a kind. A change of an input, of a run or of its PodProfile enqueues an intent.
     pub fn intent<I: Intent>(&mut self, intent: I) -> Controls<I::Resource> {
         let objects = self.watch::<I::Resource>();
         let runs = self.watch_projected(run::project::<I::Run>);
         let pods = self.watch_own::<PodView>();
         let inputs = Inputs::watch(self);
+        let profiles = Profiles::watch(self);
         let intents = Intents {
             intent,
             inputs: inputs.clone(),
             runs: by_intent::<I::Resource, _>(&runs),
             pods: by_intent::<I::Resource, _>(&pods),
+            profiles: profiles.clone(),
         };
         let controls = self.control(intents, &objects).owns(&runs);
+        let controls = profiles.enqueue_users(controls, |object| Some(I::flow(object).profile()));
         inputs.enqueue_dependents(&controls, |object| inputs::references(&I::inputs(object)));
         controls
     }

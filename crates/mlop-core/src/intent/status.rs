@@ -320,6 +320,8 @@ impl<'a, I: Intent> Draft<'a, I> {
                 | Reason::QuotaExceeded
                 | Reason::PodRefused
                 | Reason::Unschedulable
+                | Reason::ProfileNotFound
+                | Reason::ProfileInvalid
         );
         is_a_persons.then(|| self.own_cause(reason, message))
     }

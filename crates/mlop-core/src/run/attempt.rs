@@ -48,7 +48,8 @@ fn pod<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Pod, Blocked> {
         name,
         attempt,
     };
-    R::attempt(observed, meta, subject)
+    observed.profile.check()?;
+    Ok(observed.profile.complete(R::attempt(observed, meta, subject)?))
 }
 
 /// A Job of one pod that the Job controller never repeats: it cannot tell an out-of-memory kill from a bad row, and

@@ -3,7 +3,7 @@
 use super::{Run, RunResource};
 use crate::{
     Blocked,
-    children::pod,
+    children::{pod, profile::Profile},
     plan::Delete,
     resource::{JobView, PodView},
 };
@@ -20,6 +20,8 @@ pub struct Observed<R: Run> {
     pub jobs: Vec<Arc<JobView>>,
     /// The ObjectStores of the namespace by name.
     pub stores: BTreeMap<String, Arc<ObjectStore>>,
+    /// The profile of its pods.
+    pub profile: Profile,
     /// Image of the operator's worker.
     pub worker_image: String,
     /// Name of the operator.

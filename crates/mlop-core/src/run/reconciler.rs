@@ -2,6 +2,7 @@
 
 use super::{Observed, Run, RunResource, has_succeeded, plan};
 use crate::{
+    children::profiles::Profiles,
     plan::Plan,
     resource::{JobView, PodView},
     runtime::{
@@ -28,6 +29,7 @@ pub struct Runs<R: Run> {
     /// By the name of the run.
     jobs: Option<Index<JobView>>,
     stores: Arc<Cache<ObjectStore>>,
+    profiles: Profiles,
 }
 
 impl<R: Run> Reconciler for Runs<R> {
@@ -41,6 +43,7 @@ impl<R: Run> Reconciler for Runs<R> {
             pods: self.pods.get(&namespace, &name),
             jobs: self.jobs.iter().flat_map(|jobs| jobs.get(&namespace, &name)).collect(),
             stores: self.stores.named(&namespace, store_names(object.as_ref())),
+            profile: self.profiles.of(&namespace, object.execution().profile.as_deref()),
             worker_image: cx.settings.worker_image.clone(),
             operator: cx.settings.operator.clone(),
             related: self.run.observe(&object),
@@ -54,10 +57,12 @@ impl<R: Run> Reconciler for Runs<R> {
 }
 
 impl Setup {
-    /// Reconciles all runs of a kind. A change of an attempt or of an ObjectStore enqueues the runs that use it.
+    /// Reconciles all runs of a kind. A change of an attempt, an ObjectStore or a PodProfile enqueues the runs
+    /// that use it.
     pub fn runs<R: Run>(&mut self, run: R) -> Controls<R::Resource> {
         let objects = self.watch_projected(super::project::<R::Resource>);
         let stores = self.watch::<ObjectStore>();
+        let profiles = Profiles::watch(self);
         let pods = self.watch_own::<PodView>();
         let jobs = R::JOB.then(|| self.watch_own::<JobView>());
         let runs = Runs {
@@ -65,12 +70,15 @@ impl Setup {
             pods: by_run::<R::Resource, _>(&pods),
             jobs: jobs.as_ref().map(by_run::<R::Resource, _>),
             stores: Arc::clone(&stores),
+            profiles: profiles.clone(),
         };
         let controls = self.control(runs, &objects).owns_attempts(&pods);
         let controls = match jobs {
             Some(jobs) => controls.owns_attempts(&jobs),
             None => controls,
         };
+        let controls = profiles
+            .enqueue_users(controls, |run| (!has_succeeded(run)).then(|| run.execution().profile.as_deref()));
         controls.enqueue_on(&stores, |run| match has_succeeded(run) {
             true => Vec::new(),
             false => store_names(run).map(str::to_owned).collect(),

@@ -10,7 +10,7 @@ use crate::{
     testing::{self, ForecastRun, ForecastRunSpec, NOW, RunCase, Situation, at, check, time},
 };
 use k8s_openapi::{
-    api::core::v1::{Pod, PodStatus},
+    api::core::v1::{Container, Pod, PodSpec, PodStatus},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::ResourceExt;
@@ -38,7 +38,8 @@ impl<const JOB: bool> Run for Runs<JOB> {
             return Err(Blocked::stalled(Reason::InvalidSpec, "the run has no input"));
         }
         observed.all_stores()?;
-        Ok(Pod { metadata, ..Default::default() })
+        let containers = vec![Container { name: "worker".to_owned(), ..Default::default() }];
+        Ok(Pod { metadata, spec: Some(PodSpec { containers, ..Default::default() }), status: None })
     }
 
     fn verdict(observed: &Observed<Self>) -> Option<(bool, String)> {
@@ -109,6 +110,31 @@ fn attempt_starts_when_its_objects_exist() {
         ("the run is being deleted", run().being_deleted(), "quiet"),
     ]);
     check(vec![("an attempt is a Job", job(), "quiet create Job delay-1-1")]);
+}
+
+#[test]
+fn attempt_starts_when_its_profile_exists() {
+    let quota = || testing::object("quota", &json!({"workers": {"priorityClassName": "low"}}));
+    let named = || run().edited(|spec| spec.execution.profile = Some("quota".into()));
+    check(vec![
+        ("the profile that it names is missing", named(), "Unknown/ProfileNotFound 0 attempts"),
+        ("the profile exists", named().profiled(quota()), "quiet create Pod delay-1-1"),
+        (
+            "the missing profile appears",
+            named().reconciled().profiled(quota()),
+            "Unknown/Running 0 attempts create Pod delay-1-1",
+        ),
+        (
+            "the default profile cannot be read",
+            run().profiled(testing::object("default", &json!({"user": {"affinity": {"podAffinity": 1}}}))),
+            "Unknown/ProfileInvalid Stalled 0 attempts",
+        ),
+        (
+            "the profile disappears while the attempt runs",
+            named().profiled(quota()).reconciled().pod(testing::running()).without_profiles(),
+            "quiet requeue 10",
+        ),
+    ]);
 }
 
 #[test]

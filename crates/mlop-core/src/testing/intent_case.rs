@@ -1,7 +1,7 @@
 //! Situations of an intent.
 
 use super::{
-    NOW, at, count_edit, created, object,
+    NOW, at, count_edit, created, object, profile,
     situation::{Situation, created_of, requeue},
     time,
 };
@@ -17,7 +17,7 @@ use kube::{
     Resource, ResourceExt,
     core::object::{HasSpec, HasStatus},
 };
-use mlop_api::{labels, status::IntentStatus};
+use mlop_api::{labels, profile::PodProfile, status::IntentStatus};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct IntentCase<I: Intent> {
     pub runs: Vec<I::Run>,
     pub pods: Vec<PodView>,
     pub cycle: Option<String>,
+    /// The PodProfiles of the namespace.
+    pub profiles: Vec<PodProfile>,
     pub related: I::Related,
     /// Image of the operator's worker.
     pub worker_image: &'static str,
@@ -44,6 +46,7 @@ impl<I: Intent<Related: Clone>> Clone for IntentCase<I> {
             runs: self.runs.clone(),
             pods: self.pods.clone(),
             cycle: self.cycle.clone(),
+            profiles: self.profiles.clone(),
             related: self.related.clone(),
             worker_image: self.worker_image,
             now: self.now,
@@ -60,6 +63,7 @@ impl<I: Intent<Related: Clone>> IntentCase<I> {
             runs: Vec::new(),
             pods: Vec::new(),
             cycle: None,
+            profiles: Vec::new(),
             related,
             worker_image: "worker",
             now: NOW,
@@ -71,6 +75,14 @@ impl<I: Intent<Related: Clone>> IntentCase<I> {
     pub fn observes(mut self, state: InputState) -> Self {
         self.inputs.retain(|known| known.name != state.name);
         self.inputs.push(state);
+        self
+    }
+
+    /// A platform team writes a PodProfile. It replaces an earlier one of its name.
+    #[must_use]
+    pub fn profiled(mut self, profile: PodProfile) -> Self {
+        self.profiles.retain(|known| known.name_any() != profile.name_any());
+        self.profiles.push(profile);
         self
     }
 
@@ -172,6 +184,7 @@ impl<I: Intent<Related: Clone>> IntentCase<I> {
             runs: self.runs.iter().cloned().map(Arc::new).collect(),
             pods: self.pods.iter().cloned().map(Arc::new).collect(),
             cycle: self.cycle.clone(),
+            profile: profile(&self.profiles, I::flow(&self.object).profile()),
             operator: "mlop-test".into(),
             worker_image: self.worker_image.into(),
             related: self.related.clone(),

@@ -29,6 +29,7 @@ pub(crate) struct ForecastSpec {
     /// Results must be at least this good.
     pub gate: Option<u32>,
     pub alias: String,
+    pub profile: Option<String>,
     pub execution: Execution,
 }
 
@@ -98,5 +99,8 @@ impl Flow for ForecastSpec {
     }
     fn history_limit(&self) -> u32 {
         self.history_limit
+    }
+    fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
     }
 }

@@ -36,11 +36,14 @@ pub use run_case::{RunCase, store};
 pub use runs::{active, dead, finish, retrying, succeeded, without_image};
 pub use situation::{Situation, check};
 
-use crate::condition::{ConditionStatus, Conditions};
+use crate::{
+    children::profile::Profile,
+    condition::{ConditionStatus, Conditions},
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::{Resource, core::object::HasStatus};
-use mlop_api::{Reason, contract::condition_type, status::ConnectionStatus};
+use kube::{Resource, ResourceExt, core::object::HasStatus};
+use mlop_api::{Reason, contract::condition_type, profile::PodProfile, status::ConnectionStatus};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -68,6 +71,12 @@ pub fn object<K: Resource<DynamicType = ()> + DeserializeOwned>(name: &str, spec
         "spec": spec,
     });
     serde_json::from_value(object).unwrap()
+}
+
+/// The profile of an object whose `spec.profile` is `name`, from the PodProfiles of its namespace.
+pub(crate) fn profile(all: &[PodProfile], name: Option<&str>) -> Profile {
+    let found = all.iter().find(|profile| profile.name_any() == Profile::name_of(name));
+    Profile::new(name, found)
 }
 
 /// The connection `object` with its servers ready at `address`.

@@ -1,7 +1,7 @@
 //! Situations of a run.
 
 use super::{
-    NOW, at, count_edit, object,
+    NOW, at, count_edit, object, profile,
     situation::{Situation, created_of, requeue},
     time,
 };
@@ -9,14 +9,14 @@ use crate::{
     condition,
     plan::Plan,
     resource::{JobView, PodView},
-    run::{Observed, Run, plan},
+    run::{Observed, Run, RunResource, plan},
 };
 use k8s_openapi::api::core::v1::PodStatus;
 use kube::{
     Resource, ResourceExt,
     core::object::{HasSpec, HasStatus},
 };
-use mlop_api::{contract::condition_type, dataset::ObjectStore, status::RunStatus};
+use mlop_api::{contract::condition_type, dataset::ObjectStore, profile::PodProfile, status::RunStatus};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -26,6 +26,8 @@ pub struct RunCase<R: Run> {
     pub pods: Vec<PodView>,
     pub jobs: Vec<JobView>,
     pub stores: Vec<ObjectStore>,
+    /// The PodProfiles of the namespace.
+    pub profiles: Vec<PodProfile>,
     pub related: R::Related,
     /// Time of the decision in seconds since the epoch.
     pub now: i64,
@@ -38,6 +40,7 @@ impl<R: Run<Related: Clone>> Clone for RunCase<R> {
             pods: self.pods.clone(),
             jobs: self.jobs.clone(),
             stores: self.stores.clone(),
+            profiles: self.profiles.clone(),
             related: self.related.clone(),
             now: self.now,
         }
@@ -57,6 +60,7 @@ impl<R: Run<Related: Clone>> RunCase<R> {
             pods: Vec::new(),
             jobs: Vec::new(),
             stores: vec![store("files")],
+            profiles: Vec::new(),
             related: R::Related::default(),
             now: NOW,
         }
@@ -67,6 +71,20 @@ impl<R: Run<Related: Clone>> RunCase<R> {
     pub fn edited(mut self, edit: impl Fn(&mut <R::Resource as HasSpec>::Spec)) -> Self {
         edit(self.object.spec_mut());
         count_edit(self.object.meta_mut());
+        self
+    }
+
+    /// A platform team writes a PodProfile. It replaces an earlier one of its name.
+    #[must_use]
+    pub fn profiled(mut self, profile: PodProfile) -> Self {
+        self.profiles.retain(|known| known.name_any() != profile.name_any());
+        self.profiles.push(profile);
+        self
+    }
+
+    #[must_use]
+    pub fn without_profiles(mut self) -> Self {
+        self.profiles.clear();
         self
     }
 
@@ -118,6 +136,7 @@ impl<R: Run<Related: Clone>> RunCase<R> {
             pods: self.pods.iter().cloned().map(Arc::new).collect(),
             jobs: self.jobs.iter().cloned().map(Arc::new).collect(),
             stores: stores.collect(),
+            profile: profile(&self.profiles, self.object.execution().profile.as_deref()),
             worker_image: "worker".into(),
             operator: "mlop-test".into(),
             related: self.related.clone(),

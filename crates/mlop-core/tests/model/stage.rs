@@ -14,6 +14,7 @@ use mlop_api::{
 };
 use mlop_core::{
     Blocked,
+    children::profile::Profile,
     inputs::{InputState, ReadyInput},
     intent::{Activation, Identity, Intent, Observed},
     resource::{ApiKind, InputObject},
@@ -157,6 +158,7 @@ pub fn observed(
         runs: runs.iter().map(Shared::arc).collect::<Vec<Arc<_>>>(),
         pods: Vec::new(),
         cycle: None,
+        profile: Profile::default(),
         operator: "mlop-model".to_owned(),
         worker_image: "worker".to_owned(),
         related: (),

@@ -23,13 +23,21 @@ struct Case {
     api: Option<Value>,
     redis: Option<Value>,
     pods: Vec<Arc<PodView>>,
+    profile: Profile,
     now: i64,
 }
 
 /// With an existing Redis that has a password.
 fn case() -> Case {
     let redis = json!({"existing": {"address": "redis:6379", "secretName": "redis"}});
-    Case { store: store(redis), api: None, redis: None, pods: Vec::new(), now: NOW }
+    Case {
+        store: store(redis),
+        api: None,
+        redis: None,
+        pods: Vec::new(),
+        profile: Profile::default(),
+        now: NOW,
+    }
 }
 
 fn managed() -> Case {
@@ -63,6 +71,9 @@ impl Case {
     fn redis(self, ready: bool) -> Self {
         Self { redis: Some(server(ready)), ..self }
     }
+    fn missing_profile(self) -> Self {
+        Self { profile: Profile::new(Some("gpu"), None), ..self }
+    }
     fn at(self, seconds: i64) -> Self {
         Self { now: NOW + seconds, ..self }
     }
@@ -75,6 +86,7 @@ impl Case {
             redis: self.redis.as_ref().map(child),
             children: Vec::new(),
             pods: self.pods.clone(),
+            profile: self.profile.clone(),
             operator: "mlop-feature-store".to_owned(),
             worker_image: "worker:1".to_owned(),
         };
@@ -109,6 +121,13 @@ impl Case {
         words.extend((!plan.creates.is_empty()).then(|| "+probe".to_owned()));
         words.join(" ")
     }
+}
+
+/// It was reported as ready.
+fn ready() -> Case {
+    let mut ready = case().api(true).probed(&mark("a"));
+    ready.store.status = ready.plan().status;
+    ready
 }
 
 fn mark(text: &str) -> ResultDocument {
@@ -163,6 +182,16 @@ fn feature_store_is_ready_when_its_online_store_answers() {
             "ten minutes later",
             case().api(true).probed(&mark("a")).at(601),
             "Ready=True/Ready +probe".to_owned(),
+        ),
+        (
+            "its profile is missing",
+            case().missing_profile(),
+            "Ready=Unknown/ProfileNotFound Reconciling=True/ProfileNotFound".to_owned(),
+        ),
+        (
+            "its profile disappears",
+            ready().missing_profile(),
+            "Ready=True/Ready Reconciling=True/ProfileNotFound".to_owned(),
         ),
     ];
     for (situation, case, want) in rows {
