@@ -1,4 +1,4 @@
-//! Ingestion: ObjectStores are checked, Datasets are kept up to date from them.
+//! Ingestion: ObjectStores and PodProfiles are checked, Datasets are kept up to date from them.
 
 mod dataset;
 mod dataset_scan;
@@ -6,12 +6,14 @@ mod dataset_version;
 #[cfg(test)]
 mod golden_pods;
 mod object_store;
+mod pod_profile;
 
 use dataset::{DatasetIntent, store_names};
 use dataset_version::DatasetVersionRun;
-use mlop_api::dataset::ObjectStore;
+use mlop_api::{dataset::ObjectStore, profile::PodProfile};
 use mlop_core::{Setup, by_intent, children::profiles::Profiles, resource::PodView};
 use object_store::ObjectStoreReconciler;
+use pod_profile::PodProfileReconciler;
 use std::sync::Arc;
 
 /// Name of the operator.
@@ -22,6 +24,8 @@ pub fn install(setup: &mut Setup) {
     let stores = setup.watch::<ObjectStore>();
     let pods = setup.watch_own::<PodView>();
     let probes = by_intent::<ObjectStore, _>(&pods);
+    let written = setup.watch::<PodProfile>();
+    setup.control(PodProfileReconciler, &written);
     let profiles = Profiles::watch(setup);
     let reconciler = ObjectStoreReconciler { pods: probes, profiles: profiles.clone() };
     let controls = setup.control(reconciler, &stores).owns(&pods);
