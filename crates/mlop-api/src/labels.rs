@@ -23,7 +23,7 @@ pub const MADE_FOR: &str = "mlop.dev/made-for";
 /// Annotation of a pod: the [task](crate::task::Task) as JSON, mounted as a file.
 pub const TASK: &str = "mlop.dev/task";
 /// Annotation of a pod that serves: digest of its template without the images of our own containers. Of a small pod: digest
-/// of its template.
+/// of its template. Of a Job: digest of the template of its pod.
 pub const TEMPLATE: &str = "mlop.dev/template";
 /// Label of a user's pods, with the value `true`: they may connect to the managed MLflow servers of their namespace.
 pub const TRACKING_CLIENT: &str = "mlop.dev/tracking-client";

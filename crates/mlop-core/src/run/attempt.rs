@@ -1,7 +1,7 @@
 //! The creation of an attempt: a pod, or a Job with one pod.
 
 use super::{Observed, Run};
-use crate::{Blocked, children::meta, plan::Create};
+use crate::{Blocked, children::meta, errand, plan::Create, resource::JobView};
 use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec},
@@ -11,6 +11,7 @@ use k8s_openapi::{
 };
 use kube::Resource;
 use mlop_api::{labels, task::Subject};
+use std::collections::BTreeMap;
 
 /// The creation of attempt number `attempt`.
 pub(super) fn create<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Create, Blocked> {
@@ -23,6 +24,13 @@ pub(super) fn create<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Cre
 pub(super) fn dry_run<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Create, Blocked> {
     let pod = pod(observed, attempt)?;
     Ok(Create { dry_run: true, ..Create::of(&pod, format!("the Job of attempt {attempt} has no pod")) })
+}
+
+/// Whether `job` was made for another pod than the one that is wanted now.
+pub(super) fn is_outdated<R: Run>(observed: &Observed<R>, attempt: u32, job: &JobView) -> bool {
+    let made_for = job.metadata.annotations.as_ref().and_then(|all| all.get(labels::TEMPLATE));
+    let wanted = pod(observed, attempt).map(|pod| errand::template(&pod).to_string());
+    made_for.is_some_and(|made_for| wanted.is_ok_and(|wanted| wanted != *made_for))
 }
 
 fn pod<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Pod, Blocked> {
@@ -55,13 +63,14 @@ fn pod<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Pod, Blocked> {
 /// A Job of one pod that the Job controller never repeats: it cannot tell an out-of-memory kill from a bad row, and
 /// does not remember why a pod failed.
 fn job(pod: Pod) -> Job {
+    let made_for = BTreeMap::from([(labels::TEMPLATE.to_owned(), errand::template(&pod).to_string())]);
     let template = ObjectMeta {
         labels: pod.metadata.labels.clone(),
         annotations: pod.metadata.annotations.clone(),
         ..Default::default()
     };
     Job {
-        metadata: ObjectMeta { annotations: None, ..pod.metadata },
+        metadata: ObjectMeta { annotations: Some(made_for), ..pod.metadata },
         spec: Some(JobSpec {
             backoff_limit: Some(0),
             pod_replacement_policy: Some("Failed".to_owned()),

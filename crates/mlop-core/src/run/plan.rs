@@ -149,6 +149,10 @@ impl<'a, R: Run> Draft<'a, R> {
         if self.now < due {
             return self.report_progress(created).requeue_at(due);
         }
+        if super::attempt::is_outdated(self.observed, self.next_attempt(), job) {
+            // A Job keeps its template. The deletion reconciles the run again.
+            return Plan::idle().delete(job, "it has no pod, and another one is wanted");
+        }
         match super::attempt::dry_run(self.observed, self.next_attempt()) {
             Ok(create) => {
                 let again = self.now.checked_add(POD_DELAY).unwrap_or(self.now);

@@ -224,6 +224,13 @@ fn job_without_a_pod_is_followed() {
             "Unknown/Running 0 attempts try Pod delay-1-1 requeue 10",
         ),
         (
+            "nor after ten seconds, and its profile is another one now: a Job keeps its template",
+            started()
+                .profiled(testing::object("default", &json!({"workers": {"schedulerName": "x"}})))
+                .at(10),
+            "quiet delete delay-1-1 then quiet create Job delay-1-1",
+        ),
+        (
             "the Job has failed and its pod is gone: the attempt costs nothing",
             started().job_ended("Failed"),
             "Unknown/Retrying 1 attempts event PodLost requeue 1",
