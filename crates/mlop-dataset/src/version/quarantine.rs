@@ -295,6 +295,7 @@ const fn hint(breach: Breach) -> &'static str {
         Breach::Encoding => ", see encoding of source.format.csv",
         Breach::TextBehindQuote => ", see escape and trim of source.format.csv",
         Breach::StrayQuote => ", see bareQuotes and trim of source.format.csv",
+        Breach::Json => ": write each object in one line, as jq -c does",
         Breach::Lines => ", see maxRecordLines of source.format.csv",
         _ => "",
     }

@@ -154,6 +154,13 @@ impl Reading {
             {
                 Some("set source.format.csv.decimalSeparator and thousandsSeparator")
             }
+            // `%z` reads no colon, and a pattern none of the other forms.
+            ColumnType::Timestamp if TimeFormat::Default.timestamp(text).is_some() => {
+                Some("add \"default\" to formats")
+            }
+            ColumnType::Date if TimeFormat::Default.date(text).is_some() => {
+                Some("add \"default\" to formats")
+            }
             ColumnType::Timestamp | ColumnType::Date if has_form("%Y") => Some("set formats to \"%Y\""),
             ColumnType::Timestamp | ColumnType::Date if text.len() == 8 && has_form("%Y%m%d") => {
                 Some("set formats to \"%Y%m%d\"")

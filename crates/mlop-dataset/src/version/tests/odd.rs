@@ -262,6 +262,11 @@ async fn rejected_value_comes_with_its_remedy() {
         (exact.clone(), "0.005", "raise scale or precision"),
         (exact, "1e3", "use type float64"),
         (column("a", ColumnType::Date), "2026", "set formats to \"%Y\""),
+        (
+            Column { formats: vec!["%Y-%m-%d %H:%M%z".into()], ..column("a", ColumnType::Timestamp) },
+            "2026-03-01 10:00+02:00",
+            "add \"default\" to formats",
+        ),
         (column("a", ColumnType::Timestamp), "20260301", "set formats to \"%Y%m%d\""),
         (column("a", ColumnType::Timestamp), "1772359200", "set formats to epochSeconds"),
     ];
