@@ -149,6 +149,7 @@ impl Draw<'_> {
         let known = match field {
             "store" => self.pick(&["files", "files", "unknown"]),
             "featureStore" => self.pick(&["features", "features", "unknown"]),
+            "profile" => self.pick(&["quota", "quota", "unknown"]),
             "trackingServer" => self.pick(&["mlflow", "mlflow", "unknown"]),
             "kind" => self.pick(&[
                 "Dataset",

@@ -11,6 +11,7 @@ use mlop_api::{
     dataset::{Dataset, ObjectStore},
     deployment::ModelDeployment,
     features::{FeatureStore, FeatureView},
+    profile::PodProfile,
     registry::{Model, TrackingServer},
     training::TrainingJob,
 };
@@ -32,6 +33,22 @@ const BEGINNING: Duration = Duration::from_secs(5);
 /// Virtual time in which the operators scan, attempt and back off.
 const WATCHED: Duration = Duration::from_secs(60);
 
+/// The profile that random objects may name.
+const PROFILE: &str = "apiVersion: mlop.dev/v1alpha1
+kind: PodProfile
+metadata: {name: quota}
+spec:
+  workers:
+    metadata: {labels: {team: ml}}
+    affinity: {nodeAffinity: {}}
+    volumes: [{name: ca, configMap: {name: authorities}}]
+    container:
+      env: [{name: HTTPS_PROXY, value: 'http://proxy:3128'}]
+      volumeMounts: [{name: ca, mountPath: /etc/authorities}]
+      resources: {limits: {cpu: '4'}}
+  user: {nodeSelector: {pool: gpu}}
+";
+
 /// The outcome of a number of random objects.
 #[derive(Default)]
 struct Report {
@@ -46,7 +63,8 @@ fn generate<K>(count: usize, seed: u64) -> Report
 where
     K: Resource<DynamicType = ()> + DeserializeOwned,
 {
-    let example = documents(PIPELINE).into_iter().find(|object| object["kind"] == K::kind(&()).as_ref());
+    let mut examples = documents(PIPELINE).into_iter().chain(documents(PROFILE));
+    let example = examples.find(|object| object["kind"] == K::kind(&()).as_ref());
     let generator = Generator::new(&example.unwrap()).unwrap();
     let mut rng = Rng::with_seed(seed);
     let mut report = Report::default();
@@ -63,6 +81,7 @@ where
     K: Resource<DynamicType = ()> + DeserializeOwned,
 {
     let cluster = Cluster::start();
+    cluster.apply(PROFILE);
     cluster.apply(PIPELINE);
     tokio::time::sleep(BEGINNING).await;
     for object in objects {
@@ -161,6 +180,7 @@ macro_rules! kinds {
     };
 }
 kinds! {
+    random_pod_profiles_are_reconciled: PodProfile;
     random_object_stores_are_reconciled: ObjectStore;
     random_datasets_are_reconciled: Dataset;
     random_feature_stores_are_reconciled: FeatureStore;
