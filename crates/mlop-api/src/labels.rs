@@ -1,5 +1,8 @@
 //! Labels, annotations and paths that operators, pods and users share.
 
+/// Label of every object that mlop makes, pods included, with the value [`MANAGER`].
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub const MANAGER: &str = "mlop";
 /// Label: name of the intent that an object belongs to.
 pub const INTENT: &str = "mlop.dev/intent";
 /// Label: kind of that intent.

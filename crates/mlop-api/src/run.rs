@@ -115,5 +115,12 @@ pub struct Execution {
     pub cancel_requested_at: Option<String>,
 }
 
+impl Execution {
+    /// The settings that every kind of intent has. The kind adds its own.
+    pub fn of(resources: &Resources, retry: &Retry, deadline: Option<Span>) -> Self {
+        Self { resources: resources.clone(), retry: retry.clone(), deadline, ..Self::default() }
+    }
+}
+
 /// Longest request of a user in an [`Execution`], in characters.
 pub const REQUEST_CHARS_MAX: usize = 64;

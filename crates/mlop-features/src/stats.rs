@@ -1,12 +1,9 @@
 //! Statistics of a table's columns, counted while it is written.
 
-mod distinct;
-
 use crate::cell::Cell;
 use arrow::{array::RecordBatch, datatypes::Schema};
-use distinct::Distinct;
 use mlop_api::result::Failure;
-use mlop_artifact::manifest::ColumnStats;
+use mlop_artifact::{distinct::Distinct, manifest::ColumnStats};
 
 /// Characters of a text that are kept as least or greatest value.
 const TEXT_CHARS_MAX: usize = 64;
@@ -32,7 +29,7 @@ impl Statistics {
             greatest: None,
             sum: 0.0,
             numbers: 0,
-            distinct: Distinct::new(),
+            distinct: Distinct::default(),
         };
         Self(schema.fields().iter().map(|field| column(field.name())).collect())
     }
@@ -63,7 +60,7 @@ impl Column {
             return;
         }
         self.stats.count += 1;
-        self.distinct.add(&cell);
+        self.distinct.add_hashed(&cell);
         if let Some(number) = cell.number().filter(|number| number.is_finite()) {
             self.sum += number;
             self.numbers += 1;
@@ -122,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_column_has_no_extremes() {
+    fn empty_column_has_no_extremes() {
         let batch = RecordBatch::try_from_iter([
             ("x", Arc::new(Float64Array::new_null(2)) as _),
             ("y", Arc::new(StringArray::from(vec!["b", "a"])) as _),

@@ -14,9 +14,7 @@ use k8s_openapi::{
             Container, ExecAction, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodTemplateSpec, Probe,
             Service, TCPSocketAction, VolumeResourceRequirements,
         },
-        networking::v1::{
-            NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
-        },
+        networking::v1::NetworkPolicy,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -39,7 +37,7 @@ use mlop_core::{
     children::{
         connection::{self, Server},
         container::{self, probe, variable, writable},
-        deployment, meta,
+        deployment, meta, network,
         owned::{Child, ChildCaches},
         pod,
         profile::Profile,
@@ -48,7 +46,7 @@ use mlop_core::{
         service,
     },
     condition,
-    errand::{Decision, Errand, Limits, report_connection},
+    errand::{Decision, Errand, report_connection},
     resource::{ChildObject, PodView},
 };
 use serde_json::json;
@@ -57,10 +55,8 @@ use std::{collections::BTreeMap, sync::Arc};
 /// Feast's port.
 const API_PORT: i32 = 6566;
 
-/// Time from one probe of an online store to the next.
-const INTERVAL: SignedDuration = SignedDuration::from_mins(10);
-const LIMITS: Limits =
-    Limits { deadline: SignedDuration::from_mins(2), deadline_field: None, memory_field: None };
+/// Longest time of a probe.
+const DEADLINE: SignedDuration = SignedDuration::from_mins(2);
 /// The password of Redis in its own pod.
 const PASSWORD: &str = "/run/mlop/redis/password";
 
@@ -178,24 +174,15 @@ impl Observed {
         let redis_starts = store.spec.redis.managed.is_some()
             && self.redis.as_deref().map(rollout::rollout) != Some(Rollout::Done);
         let states = [
-            store.annotations().get(labels::RETRY_REQUESTED_AT).cloned(),
             redis_starts.then(|| "Redis starts".to_owned()),
             self.api.as_deref().and_then(unavailable_since),
         ];
         let secret = redis_secret(store);
         let redis = redis(store);
-        let errand = Errand {
-            owner: store,
-            role: "probe",
-            operator: &self.operator,
-            pods: &self.pods,
-            question: Digest::of(&json!([redis.address, secret, redis.user, redis.tls])),
-            request: Some(states.into_iter().flatten().collect::<Vec<_>>().join(" ")),
-            interval: Some(INTERVAL),
-            limits: LIMITS,
-            profile: &self.profile,
-            waits_for: None,
-        };
+        let question = Digest::of(&json!([redis.address, secret, redis.user, redis.tls]));
+        let mut errand = Errand::probe(store, &self.operator, &self.pods, question, DEADLINE, &self.profile);
+        let requests = errand.request.take().into_iter().chain(states.into_iter().flatten());
+        errand.request = Some(requests.collect::<Vec<_>>().join(" "));
         let key = Key::of(&store.metadata);
         let work = Work::ProbeOnline { namespace: key.namespace, name: key.name, redis };
         let resources = Resources { cpu: "50m".to_owned(), memory: "128Mi".to_owned(), gpu: 0 };
@@ -252,7 +239,7 @@ impl Observed {
             ..Default::default()
         };
         with_password(&mut container, secret);
-        let labels = BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "mlop".to_owned())]);
+        let labels = BTreeMap::from([(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned())]);
         let template = pod::Builder::service(ObjectMeta { labels: Some(labels), ..Default::default() })
             .password(secret)
             .container(container)
@@ -366,27 +353,8 @@ fn unavailable_since(deployment: &ChildObject) -> Option<String> {
 
 /// Admits only pods of mlop to Redis.
 fn policy(meta: ObjectMeta) -> NetworkPolicy {
-    let name = meta.name.clone().unwrap_or_default();
-    let ours = BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "mlop".to_owned())]);
-    let peer = NetworkPolicyPeer {
-        pod_selector: Some(LabelSelector { match_labels: Some(ours), match_expressions: None }),
-        ..Default::default()
-    };
-    let port = NetworkPolicyPort {
-        port: Some(IntOrString::Int(online_store::PORT)),
-        protocol: Some("TCP".to_owned()),
-        end_port: None,
-    };
-    let spec = NetworkPolicySpec {
-        pod_selector: Some(LabelSelector {
-            match_labels: Some(service::selector(&name)),
-            match_expressions: None,
-        }),
-        policy_types: Some(vec!["Ingress".to_owned()]),
-        ingress: Some(vec![NetworkPolicyIngressRule { from: Some(vec![peer]), ports: Some(vec![port]) }]),
-        egress: None,
-    };
-    NetworkPolicy { metadata: meta, spec: Some(spec) }
+    let ours = network::pods_with(labels::MANAGED_BY, labels::MANAGER);
+    network::policy(meta, online_store::PORT, vec![ours])
 }
 
 #[cfg(test)]

@@ -94,13 +94,7 @@ impl Intent for FeatureViewIntent {
     }
 
     fn execution(object: &FeatureView) -> Execution {
-        let spec = &object.spec;
-        Execution {
-            resources: spec.resources.clone(),
-            retry: spec.retry.clone(),
-            deadline: Some(spec.deadline),
-            ..Execution::default()
-        }
+        Execution::of(&object.spec.resources, &object.spec.retry, Some(object.spec.deadline))
     }
 
     fn run(

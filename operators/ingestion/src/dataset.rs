@@ -51,13 +51,7 @@ impl Intent for DatasetIntent {
     }
 
     fn execution(object: &Dataset) -> Execution {
-        let spec = &object.spec;
-        Execution {
-            resources: spec.resources.clone(),
-            retry: spec.retry.clone(),
-            deadline: Some(spec.deadline),
-            ..Execution::default()
-        }
+        Execution::of(&object.spec.resources, &object.spec.retry, Some(object.spec.deadline))
     }
 
     fn run(

@@ -1,29 +1,24 @@
 //! `ObjectStore`: a pod checks that the bucket exists and can be read and written.
 
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
 use mlop_api::{
     Digest, Reason,
     common::Resources,
     dataset::{ObjectStore, ObjectStoreSpec},
-    labels,
     status::ConnectionStatus,
     task::Work,
 };
 use mlop_core::{
     Blocked, Context, Error, Index, Key, Plan, Reconciler,
     children::{connection, container, pod, profile::Profile, profiles::Profiles},
-    errand::{Decision, Errand, Limits, report_connection},
+    errand::{Decision, Errand, report_connection},
     resource::PodView,
 };
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Time from one probe of a store to the next.
-const INTERVAL: SignedDuration = SignedDuration::from_mins(10);
 /// Longest time of a probe: requests to a store that does not answer are repeated for a while.
-const LIMITS: Limits =
-    Limits { deadline: SignedDuration::from_mins(5), deadline_field: None, memory_field: None };
+const DEADLINE: SignedDuration = SignedDuration::from_mins(5);
 const CHECKED: &str = "the bucket can be read and written";
 
 /// The ObjectStores of a namespace by name.
@@ -74,19 +69,9 @@ impl Reconciler for ObjectStoreReconciler {
 impl Observed {
     fn probe(&self, now: Timestamp) -> Decision {
         let store = self.object.as_ref();
-        let errand = Errand {
-            owner: store,
-            role: "probe",
-            operator: &self.operator,
-            pods: &self.pods,
-            // The profile says how the probe runs, not what it asks.
-            question: Digest::of(&json!(ObjectStoreSpec { profile: None, ..store.spec.clone() })),
-            request: store.annotations().get(labels::RETRY_REQUESTED_AT).cloned(),
-            interval: Some(INTERVAL),
-            limits: LIMITS,
-            profile: &self.profile,
-            waits_for: None,
-        };
+        // The profile says how the probe runs, not what it asks.
+        let question = Digest::of(&json!(ObjectStoreSpec { profile: None, ..store.spec.clone() }));
+        let errand = Errand::probe(store, &self.operator, &self.pods, question, DEADLINE, &self.profile);
         let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };
         let build = |builder: pod::Builder| {
             builder.keys(store).scratch("tmp", Some("64Mi"), false).container(container::worker(

@@ -54,7 +54,7 @@ impl Intent for ModelIntent {
 
     fn execution(object: &Model) -> Execution {
         let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };
-        Execution { resources, retry: object.spec.retry.clone(), ..Execution::default() }
+        Execution::of(&resources, &object.spec.retry, None)
     }
 
     fn run(

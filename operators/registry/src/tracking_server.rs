@@ -3,7 +3,7 @@
 use crate::mlflow;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 use mlop_api::{
     Digest,
     common::Resources,
@@ -23,14 +23,12 @@ use mlop_core::{
         profiles::Profiles,
         rollout,
     },
-    errand::{Errand, Limits, report_connection},
+    errand::{Errand, report_connection},
     resource::{ChildObject, PodView},
 };
 use serde_json::json;
 use std::sync::Arc;
 
-/// Time between two probes of a server that exists.
-const INTERVAL: SignedDuration = SignedDuration::from_mins(10);
 /// A request may take a minute.
 const DEADLINE: SignedDuration = SignedDuration::from_mins(2);
 const READY: &str = "MLflow answers";
@@ -114,19 +112,9 @@ impl Observed {
     fn probe(&self, address: String, now: Timestamp) -> Plan<ConnectionStatus> {
         let server = self.object.as_ref();
         let secret = server.secret_name();
-        let errand = Errand {
-            owner: server,
-            role: "probe",
-            operator: &self.operator,
-            pods: &self.pods,
-            // The profile says how the probe runs, not what it asks.
-            question: Digest::of(&json!(TrackingServerSpec { profile: None, ..server.spec.clone() })),
-            request: server.annotations().get(labels::RETRY_REQUESTED_AT).cloned(),
-            interval: Some(INTERVAL),
-            limits: Limits { deadline: DEADLINE, deadline_field: None, memory_field: None },
-            profile: &self.profile,
-            waits_for: None,
-        };
+        // The profile says how the probe runs, not what it asks.
+        let question = Digest::of(&json!(TrackingServerSpec { profile: None, ..server.spec.clone() }));
+        let errand = Errand::probe(server, &self.operator, &self.pods, question, DEADLINE, &self.profile);
         let work = Work::ProbeTracking { tracking: address.clone(), credentials: secret.is_some() };
         let equip = |builder: pod::Builder| {
             let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };

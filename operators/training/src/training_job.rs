@@ -48,15 +48,12 @@ impl Intent for TrainingJobIntent {
     fn execution(object: &TrainingJob) -> Execution {
         let spec = &object.spec;
         Execution {
-            resources: spec.resources.clone(),
-            retry: spec.retry.clone(),
-            deadline: Some(spec.deadline),
             start_timeout: Some(spec.start_timeout),
             ttl_after_finished: Some(spec.ttl_after_finished),
             node_selector: spec.node_selector.clone(),
             tolerations: spec.tolerations.clone(),
             pull_secrets: spec.pull_secrets.clone(),
-            ..Execution::default()
+            ..Execution::of(&spec.resources, &spec.retry, Some(spec.deadline))
         }
     }
 

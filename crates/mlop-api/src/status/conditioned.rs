@@ -18,23 +18,30 @@ pub trait Conditioned {
         None
     }
 
-    /// What is worth knowing of the result although it may be used.
+    /// Remarks on a result that may still be used.
     fn notes(&self) -> &[String] {
         &[]
     }
 }
 
+/// Every status has these fields under the same names.
+macro_rules! fields {
+    () => {
+        fn conditions(&self) -> &[Condition] {
+            &self.conditions
+        }
+        fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+            &mut self.conditions
+        }
+        fn headline_mut(&mut self) -> &mut Option<Headline> {
+            &mut self.headline
+        }
+    };
+}
+
 impl Conditioned for ConnectionStatus {
     const CLASS: Class = Class::Connection;
-    fn conditions(&self) -> &[Condition] {
-        &self.conditions
-    }
-    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-    fn headline_mut(&mut self) -> &mut Option<Headline> {
-        &mut self.headline
-    }
+    fields!();
 }
 
 impl Conditioned for PolicyStatus {
@@ -52,15 +59,7 @@ impl Conditioned for PolicyStatus {
 
 impl Conditioned for IntentStatus {
     const CLASS: Class = Class::Intent;
-    fn conditions(&self) -> &[Condition] {
-        &self.conditions
-    }
-    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-    fn headline_mut(&mut self) -> &mut Option<Headline> {
-        &mut self.headline
-    }
+    fields!();
     fn cause(&self) -> Option<&Cause> {
         self.cause.as_ref()
     }
@@ -71,15 +70,7 @@ impl Conditioned for IntentStatus {
 
 impl Conditioned for DeploymentStatus {
     const CLASS: Class = Class::Intent;
-    fn conditions(&self) -> &[Condition] {
-        &self.conditions
-    }
-    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-    fn headline_mut(&mut self) -> &mut Option<Headline> {
-        &mut self.headline
-    }
+    fields!();
     fn cause(&self) -> Option<&Cause> {
         self.cause.as_ref()
     }
@@ -87,15 +78,7 @@ impl Conditioned for DeploymentStatus {
 
 impl Conditioned for RunStatus {
     const CLASS: Class = Class::Run;
-    fn conditions(&self) -> &[Condition] {
-        &self.conditions
-    }
-    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-    fn headline_mut(&mut self) -> &mut Option<Headline> {
-        &mut self.headline
-    }
+    fields!();
     fn notes(&self) -> &[String] {
         self.output.as_ref().map_or(&[], |output| &output.notes)
     }

@@ -23,7 +23,7 @@ pub fn child_meta<K: Resource<DynamicType = ()>>(
     labels: impl IntoIterator<Item = (&'static str, String)>,
 ) -> ObjectMeta {
     let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value));
-    let common = [("app.kubernetes.io/managed-by".to_owned(), "mlop".to_owned())];
+    let common = [(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned())];
     ObjectMeta {
         name: Some(name),
         namespace: parent.meta().namespace.clone(),

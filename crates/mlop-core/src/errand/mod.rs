@@ -79,7 +79,7 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 use mlop_api::{
-    Digest, Reason,
+    Digest, Reason, labels,
     result::{Failure, ResultDocument},
 };
 use std::sync::Arc;
@@ -87,6 +87,9 @@ use std::sync::Arc;
 pub(crate) use decide::{attempt, failure_before, pause, remember_failure, template};
 pub use limits::{Limits, PodState, START_TIMEOUT};
 pub use report::{Trouble, report_connection};
+
+/// Time from one probe of a connection to the next.
+const PROBE_INTERVAL: SignedDuration = SignedDuration::from_mins(10);
 
 /// One question to an external system, or one change of it.
 pub struct Errand<'a, K: Resource> {
@@ -109,6 +112,33 @@ pub struct Errand<'a, K: Resource> {
     pub profile: &'a Profile,
     /// The reason that no pod may start now, such as a connection that is not ready.
     pub waits_for: Option<Blocked>,
+}
+
+impl<'a, K: Resource> Errand<'a, K> {
+    /// A probe of the connection `owner` for as long as `deadline`. It is repeated every ten minutes, and at once when a
+    /// user asks for a retry.
+    pub fn probe(
+        owner: &'a K,
+        operator: &'a str,
+        pods: &'a [Arc<PodView>],
+        question: Digest,
+        deadline: SignedDuration,
+        profile: &'a Profile,
+    ) -> Self {
+        let annotations = owner.meta().annotations.as_ref();
+        Self {
+            owner,
+            role: "probe",
+            operator,
+            pods,
+            question,
+            request: annotations.and_then(|all| all.get(labels::RETRY_REQUESTED_AT)).cloned(),
+            interval: Some(PROBE_INTERVAL),
+            limits: Limits { deadline, deadline_field: None, memory_field: None },
+            profile,
+            waits_for: None,
+        }
+    }
 }
 
 /// The state of an errand.
