@@ -116,8 +116,6 @@ pub fn millis(time: Duration) -> String {
 
 /// The most writes of a stage that ends before its progress is reported.
 const WRITES_MAX: usize = 4;
-/// The same of a roll-out, which lists the serving versions as their pods change.
-const ROLLOUT_WRITES_MAX: usize = 6;
 /// The duration after which a stage with a version in use reports its progress.
 const PROGRESS_AFTER: Duration = Duration::from_secs(9);
 
@@ -151,10 +149,8 @@ impl Writes {
     /// # Errors
     /// It made more.
     pub fn check(&self) -> Result<()> {
-        let is_rollout = self.stage.starts_with("ModelDeployment ");
-        let most = if is_rollout { ROLLOUT_WRITES_MAX } else { WRITES_MAX };
-        let is_frugal = self.writes <= most || self.took >= PROGRESS_AFTER;
-        ensure!(is_frugal, "a stage needs at most {most} writes:\n{self}");
+        let is_frugal = self.writes <= WRITES_MAX || self.took >= PROGRESS_AFTER;
+        ensure!(is_frugal, "a stage needs at most {WRITES_MAX} writes:\n{self}");
         Ok(())
     }
 }

@@ -27,6 +27,7 @@ use mlop_faults::{
     cluster::{Cluster, NAMESPACE, RegisteredModel},
     scenario::PIPELINE,
 };
+use mlop_sim::Write;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -128,6 +129,20 @@ async fn chain_makes_no_idle_write() {
     let idle: Vec<_> =
         cluster.sim.writes().into_iter().filter(|write| write.code < 300 && !write.changed).collect();
     assert!(idle.is_empty(), "{idle:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rollout_costs_at_most_four_writes() {
+    let cluster = Cluster::start();
+    serve_first_model(&cluster).await;
+    sleep(SETTLE).await;
+    let before = cluster.sim.writes().len();
+    cluster.put_data("february");
+    wait_for_version(&cluster, "2").await;
+    let writes = cluster.sim.writes().into_iter().skip(before);
+    let is_own = |w: &Write| w.field_manager.starts_with("mlop-modeldeployment") && w.resource != "events";
+    let writes: Vec<_> = writes.filter(is_own).collect();
+    assert!((2..=4).contains(&writes.len()), "{writes:#?}");
 }
 
 #[tokio::test(start_paused = true)]

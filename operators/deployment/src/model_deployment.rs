@@ -127,9 +127,12 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
         _ => draft.idle(&input),
     }
     draft.list_serving(&input);
+    match draft.due() {
+        Some(later) if later > now => plan = plan.requeue_at(later),
+        Some(_) => plan.status = Some(draft.status),
+        None => {}
+    }
     plan.events.extend(draft.events);
-    let before = object.status.clone().unwrap_or_default();
-    plan.status = (draft.status != before).then_some(draft.status);
     plan
 }
 

@@ -1,7 +1,7 @@
 //! The status of a ModelDeployment.
 
 use crate::{server, serving::serving};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 use mlop_api::{
     Artifact, Reason,
@@ -18,6 +18,9 @@ use mlop_core::{
     resource::{ChildObject, PodView},
 };
 use std::sync::Arc;
+
+/// Time from the beginning of a rollout after which its progress alone is worth a write.
+const PROGRESS_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 /// A draft of the next status of one ModelDeployment, with the Events on its changes.
 pub struct Draft<'a> {
@@ -41,7 +44,7 @@ impl<'a> Draft<'a> {
         let mut draft = Self { object, deployment, pods, status, events: Vec::new(), now };
         draft.status.observed_generation = Some(draft.generation());
         draft.status.replicas = deployment.and_then(rollout::replicas_of_all);
-        draft.status.selector = deployment.map(|_| server::selector(&object.name_any()));
+        draft.status.selector = Some(server::selector(&object.name_any()));
         draft
     }
 
@@ -55,6 +58,22 @@ impl<'a> Draft<'a> {
 
     fn label(&self) -> String {
         format!("{} {}", ModelDeployment::kind(&()), self.object.name_any())
+    }
+
+    /// When the draft is to be written; none if it equals the present status.
+    ///
+    /// The number of pods and the versions that they serve change many times in a rollout. They are reported together
+    /// with other news, and alone only once the rollout has lasted.
+    pub fn due(&self) -> Option<Timestamp> {
+        let before = self.object.status.clone().unwrap_or_default();
+        if self.status == before {
+            return None;
+        }
+        let (serving, replicas) = (self.status.serving.clone(), self.status.replicas);
+        let is_progress = self.status == DeploymentStatus { serving, replicas, ..before };
+        let began = condition::get(&self.status.conditions, condition_type::RECONCILING);
+        let began = began.filter(|_| is_progress).map(|reconciling| reconciling.last_transition_time.0);
+        Some(began.and_then(|began| began.checked_add(PROGRESS_AFTER).ok()).unwrap_or(self.now))
     }
 
     /// Moves the served artifact to the present generation: the edit of the spec has left its Deployment as it is.

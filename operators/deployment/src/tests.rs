@@ -9,7 +9,7 @@ use mlop_api::{
     deployment::{ModelDeployment, Strategy},
     status::DeploymentStatus,
 };
-use mlop_core::{Plan, children::profile::Profile, condition, inputs::InputState, resource::ApiKind};
+use mlop_core::{Action, Plan, children::profile::Profile, condition, inputs::InputState, resource::ApiKind};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ struct Case {
     pods: Vec<Value>,
     launcher: String,
     profile: Profile,
+    /// Seconds since the ModelDeployment was created.
+    age: i64,
 }
 
 fn delay() -> Case {
@@ -40,6 +42,7 @@ fn delay() -> Case {
         pods: Vec::new(),
         launcher: "launcher:1".to_owned(),
         profile: Profile::default(),
+        age: 0,
     }
 }
 
@@ -103,12 +106,34 @@ impl Case {
 
     /// The plan is carried out, and all pods of the Deployment become ready.
     fn rolled_out(self) -> Self {
-        let mut case = self.reconciled();
-        let deployment = case.deployment.as_mut().expect("a Deployment");
+        self.reconciled().up().reconciled()
+    }
+
+    /// All pods of the Deployment become ready.
+    fn up(mut self) -> Self {
+        let deployment = self.deployment.as_mut().expect("a Deployment");
         let wanted = deployment["spec"]["replicas"].clone();
         deployment["status"] = json!({"observedGeneration": deployment["metadata"]["generation"], "replicas": wanted,
             "readyReplicas": wanted, "updatedReplicas": wanted});
-        case.reconciled()
+        self
+    }
+
+    fn later(mut self, seconds: i64) -> Self {
+        self.age += seconds;
+        self
+    }
+
+    /// One pod of `version` is ready in a rollout. `ready` counts the pods of all versions.
+    fn half_rolled_out(mut self, version: u32, ready: i32) -> Self {
+        let labels = json!({mlop_api::labels::DIGEST: digest(version).replace("sha256:", "")[..63]});
+        let is_ready =
+            json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let pod = json!({"metadata": {"name": "p", "labels": labels}, "status": {"conditions": [is_ready]}});
+        self.pods = vec![pod];
+        let deployment = self.deployment.as_mut().expect("a Deployment");
+        deployment["status"]["readyReplicas"] = json!(ready);
+        deployment["status"]["replicas"] = json!(ready);
+        self
     }
 
     /// The pod of the Deployment's template has this container status.
@@ -171,7 +196,7 @@ impl Case {
             operator: "mlop-deployment".into(),
             launcher_image: self.launcher.clone(),
         };
-        plan(&observed, Timestamp::from_second(1_780_000_000).unwrap())
+        plan(&observed, Timestamp::from_second(1_780_000_000 + self.age).unwrap())
     }
 
     /// The plan is carried out.
@@ -334,15 +359,46 @@ fn rollout_is_neither_undone_nor_hurried_by_its_input() {
             "Ready=True/Ready UpToDate=True/UpToDate applies version 2",
         ),
     ]);
-    let mut half = rolling();
-    let labels = json!({mlop_api::labels::DIGEST: digest(2).replace("sha256:", "")[..63]});
-    let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
-    half.pods = vec![json!({"metadata": {"name": "p", "labels": labels}, "status": {"conditions": [ready]}})];
-    half.deployment.as_mut().unwrap()["status"]["readyReplicas"] = json!(3);
-    let serving = half.plan().status.unwrap().serving;
-    let versions: Vec<_> =
-        serving.iter().map(|version| (&*version.model_version, version.ready_replicas)).collect();
-    assert_eq!(versions, [("delay-1", 2), ("delay-2", 1)]);
+}
+
+#[test]
+fn progress_of_a_rollout_is_reported_when_it_lasts() {
+    let rolling = || delay().rolled_out().later(60).model(model(2)).reconciled();
+    let starting = json!({"name": "mlserver", "image": "mlserver:1",
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}});
+    // The write of the status, and the time of the next reconcile.
+    let report = |case: &Case| {
+        let plan = case.plan();
+        let status = plan.status.map_or_else(String::new, |status| {
+            let versions = status.serving.iter().map(|v| format!("{}x{}", v.model_version, v.ready_replicas));
+            format!(
+                "{} of {} pods ",
+                versions.collect::<Vec<_>>().join(" "),
+                status.replicas.unwrap_or_default()
+            )
+        });
+        match plan.action {
+            Action::AwaitChange => status,
+            Action::RequeueAt(at) => format!("{status}after {} s", at.as_second() - 1_780_000_060),
+        }
+    };
+    let half = |ready| rolling().later(1).half_rolled_out(2, ready);
+    let first = || delay().later(60).reconciled().later(1);
+    let rows = [
+        ("it begins", delay().rolled_out().later(60).model(model(2)), "delay-1x1 of 1 pods "),
+        ("nothing has changed", rolling(), ""),
+        ("a pod of version 2 is ready", half(3), "after 10 s"),
+        ("it lasts", half(3).later(9), "delay-1x2 delay-2x1 of 3 pods "),
+        ("a container has trouble", half(1).pod(starting), "delay-1x1 of 1 pods "),
+        ("nothing serves any more", rolling().later(1).down(), "delay-1x0 of 1 pods "),
+        ("it ends", half(1).up(), "delay-2x1 of 1 pods "),
+        ("the first pod is added", first().up().down(), "after 10 s"),
+        ("the first pod is ready", first().half_rolled_out(1, 1), "after 10 s"),
+        ("the first pod serves", first().up(), "delay-1x1 of 1 pods "),
+    ];
+    for (situation, case, want) in rows {
+        assert_eq!(report(&case), want, "{situation}");
+    }
 }
 
 #[test]
