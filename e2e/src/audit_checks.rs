@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_elses_write_between_two_of_ours_hides_nothing() {
+    fn write_of_others_between_own_ones_hides_no_violation() {
         let log = [
             line(0, "patch", "datasets/status", "a", version(10)),
             // A user's edit of `a`, whose response the log lacks, got version 11.

@@ -1,4 +1,4 @@
-//! `cargo xtask bench-scale`: what the operators cost with many objects in one namespace.
+//! `cargo xtask bench-scale`: the cost of the operators with many objects in one namespace.
 use anyhow::Result;
 
 use crate::{build, faults, process};

@@ -50,7 +50,7 @@ enum Task {
     Mutants(mutants::Args),
     /// Run the chain under faults at every write and notification, in virtual time or against a real API server.
     Faults(faults::Args),
-    /// Measure what the operators cost with many objects in one namespace, on a real API server.
+    /// Measure the cost of the operators with many objects in one namespace, on a real API server.
     BenchScale(bench_scale::Args),
     /// Write the files that the code determines: custom resource definitions, RBAC, the reference.
     Generate(generate::Args),

@@ -120,7 +120,7 @@ pub struct Cause {
     pub message: String,
 }
 
-/// The part of any status that consumers read. Whatever is missing means "not yet".
+/// The part of any status that consumers read. A missing field means "not yet".
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Upstream {

@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_item_of_a_list_has_a_default() {
+    fn item_of_a_list_has_no_default() {
         let mut definitions = all();
         for schema in schemas(&mut definitions) {
             each(schema, &|list| {

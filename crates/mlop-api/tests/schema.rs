@@ -108,7 +108,7 @@ fn everything_is_bounded() {
 }
 
 #[test]
-fn nothing_is_nullable_and_no_format_is_unknown() {
+fn field_is_not_nullable_and_has_a_known_format() {
     each_field(&mut |path, field| {
         assert_eq!(field.nullable, None, "{path}");
         let known =

@@ -55,7 +55,7 @@ fn lost(path: &str, part: &Value, whole: &Value, found: &mut Vec<String>) {
 }
 
 #[test]
-fn nothing_of_an_example_is_lost() {
+fn example_keeps_every_field_when_it_is_read() {
     for object in
         common::accepted().into_iter().chain(common::published().into_iter().map(|(_, object)| object))
     {

@@ -40,7 +40,7 @@ pub(crate) fn headline(label: &str, conditions: &[Condition], notes: &[String]) 
     Some(Headline { reason: main.reason.clone(), message })
 }
 
-/// The message of `condition` without what the other columns of its row say.
+/// The message of `condition` without the words of the other columns of its row.
 fn line(label: &str, condition: &Condition) -> String {
     let message = condition.message.as_str();
     let after_label = message

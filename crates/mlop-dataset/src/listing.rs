@@ -199,7 +199,7 @@ fn for_each(path: &Path, act: impl FnMut(Object) -> Result<(), Failure>) -> Resu
     }
 }
 
-/// What is done with each object.
+/// The action on each object.
 struct Each<F> {
     act: F,
     objects: u64,

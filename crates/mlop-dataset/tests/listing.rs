@@ -6,7 +6,7 @@ use mlop_dataset::listing::{Listing, Object, Writer};
 
 /// Objects. Their listing is larger than all bounds below together.
 const OBJECTS: u64 = 200_000;
-/// What the memory of the process may grow by, in KiB.
+/// Largest growth of the memory of the process, in KiB.
 const GROWTH_MAX: u64 = 16 << 10;
 
 /// Memory of this process in KiB, as the kernel counts it.

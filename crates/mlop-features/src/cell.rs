@@ -185,13 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn a_feature_is_the_second_it_begins_in() {
+    fn feature_time_is_the_second_in_which_it_begins() {
         assert_eq!(Cell::Time(-1).into_feature(), Value::UnixTimestamp(-1));
         assert_eq!(Cell::Time(1_999_999).into_feature(), Value::UnixTimestamp(1));
     }
 
     #[test]
-    fn what_cannot_be_kept_is_refused() {
+    fn cell_is_refused_when_its_type_is_not_stored() {
         let list = ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1), None])]);
         assert!(Cell::read(&(Arc::new(list) as ArrayRef), 0).is_err());
         assert!(Cell::read(&(Arc::new(StringViewArray::from(vec!["x"])) as ArrayRef), 0).is_err());

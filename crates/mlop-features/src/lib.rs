@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`worker`] | the task, dispatched |
 //! | [`snapshot`] | SQL over input tables, written as a table |
-//! | [`query`] | what the SQL may be, and running it the same way every time |
+//! | [`query`] | which SQL is allowed, and running it the same way every time |
 //! | [`writer`], [`stats`] | deterministic Parquet, and statistics counted on the way |
 //! | [`activate`], [`served`], [`newest`] | the newest row of each entity, loaded into Redis |
 //! | [`online`], [`feast`] | the layout of Redis, and the encoding of rows |

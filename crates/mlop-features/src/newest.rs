@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_is_not_sorted_is_refused() {
+    fn table_is_refused_when_it_is_not_sorted() {
         for (e, t) in [(vec!["b", "a"], vec![1, 1]), (vec!["a", "a"], vec![2, 1])] {
             let table = table(create_array!(Utf8, e), create_array!(Int64, t));
             assert_eq!(newest(std::slice::from_ref(&table)).unwrap_err().reason, Reason::InputCorrupt);

@@ -35,7 +35,7 @@ pub use keys::Generation;
 
 use serde::{Deserialize, Serialize};
 
-/// What a reader must know about a view.
+/// The facts about a view that a reader needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Schema {

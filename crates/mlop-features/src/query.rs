@@ -90,7 +90,7 @@ impl Tables {
         Ok(())
     }
 
-    /// What a plan over these tables is executed in.
+    /// The context in which a plan over these tables is executed.
     pub fn context(&self) -> Arc<TaskContext> {
         self.0.task_ctx()
     }

@@ -44,7 +44,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for Redis.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the server is told.
+/// The flags of the server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Address of Redis, host:port.

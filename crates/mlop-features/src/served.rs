@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_left_out_without_name_or_in_the_future() {
+    fn row_is_skipped_without_entity_or_in_the_future() {
         let times = TimestampMicrosecondArray::from(vec![Some(0), Some(1), None, Some(1_000_001)]);
         let times: ArrayRef = Arc::new(times.with_timezone("UTC"));
         let days: ArrayRef = Arc::new(Date32Array::from(vec![Some(0), Some(9), None, Some(1)]));

@@ -42,7 +42,7 @@ pub fn is_time(stored: &DataType) -> bool {
     matches!(stored, DataType::Timestamp(..) | DataType::Date32)
 }
 
-/// Whether values of a stored type can name what a row is about: compared exactly, and known to Feast as a key.
+/// Whether values of a stored type can be keys of an entity: they compare exactly, and Feast has keys of this type.
 pub fn is_entity(stored: &DataType) -> bool {
     matches!(stored, DataType::Utf8 | DataType::Int64)
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_stored_is_stored_as_itself() {
+    fn stored_type_is_stored_as_itself() {
         for from in [DataType::Int8, DataType::UInt64, DataType::Utf8View, DataType::Date64, timestamp()] {
             let once = stored(&from).unwrap();
             assert_eq!(stored(&once).as_ref(), Some(&once), "{from}");

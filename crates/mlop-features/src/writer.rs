@@ -31,7 +31,7 @@ use std::{
 
 /// Rows that are handed to the Parquet writer at a time.
 const BATCH_ROWS: usize = 8_192;
-/// Rows of a row group: what a reader holds in memory at least.
+/// Rows of a row group. A reader holds at least one in memory.
 const GROUP_ROWS: usize = 8 * BATCH_ROWS;
 /// When row groups and parts end before they have all their rows: wide rows must not fill memory or disk.
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ struct Limits {
 }
 
 const LIMITS: Limits = Limits { group_bytes: 64 << 20, part_bytes: 1 << 30 };
-/// Rows of a part: what the worker has on disk at most.
+/// Rows of a part. The worker has at most one on disk.
 const PART_ROWS: usize = 16 * GROUP_ROWS;
 
 /// Uploads `rows`, which have the `schema`, part by part through the directory `scratch`. A table without rows has one

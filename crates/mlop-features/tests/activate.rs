@@ -100,7 +100,7 @@ async fn rows_are_those_of_feast() {
 }
 
 #[tokio::test]
-async fn a_row_without_entity_is_left_out() {
+async fn row_is_skipped_when_it_has_no_entity() {
     let Some(redis) = TestRedis::start().await else { return };
     let table = users(&[(None, EARLY, 1.0, None), (Some(1), EARLY, 2.0, None)]);
     let result = activate(&redis, &table, 1).await.unwrap();
@@ -150,7 +150,7 @@ async fn view_is_loaded_over_tls_as_a_user() {
 }
 
 #[tokio::test]
-async fn a_redis_that_evicts_rows_is_refused() {
+async fn redis_is_refused_when_it_evicts_rows() {
     let settings = ["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"];
     let Some(redis) = TestRedis::start_with(&settings).await else { return };
     let failure = activate(&redis, &amount(1.0), 1).await.unwrap_err();
@@ -238,7 +238,7 @@ async fn open(server: Server) -> View {
 }
 
 #[tokio::test]
-async fn an_interrupted_load_is_finished_or_cleared_away() {
+async fn interrupted_load_is_finished_or_removed() {
     let Some(redis) = TestRedis::start().await else { return };
     let (first, second) = (Digest::of_bytes(b"1"), Digest::of_bytes(b"2"));
     let mut view = open(redis.server()).await;
@@ -260,7 +260,7 @@ async fn an_interrupted_load_is_finished_or_cleared_away() {
 }
 
 #[tokio::test]
-async fn a_load_loses_as_soon_as_a_higher_one_begins() {
+async fn load_loses_as_soon_as_a_higher_one_begins() {
     let Some(redis) = TestRedis::start().await else { return };
     let (first, second) = (Digest::of_bytes(b"1"), Digest::of_bytes(b"2"));
     let (mut late, mut early) = (open(redis.server()).await, open(redis.server()).await);
@@ -376,7 +376,7 @@ async fn activation_refuses_a_table_of_another_view() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_not_there_or_refuses_is_named() {
+async fn failure_names_redis_when_it_is_away_or_refuses() {
     let Some(mut redis) = TestRedis::start().await else { return };
     let scratch = Scratch::new();
     let password_file = scratch.path().join("wrong");

@@ -55,7 +55,7 @@ async fn ask(stream: &mut BufStream<TcpStream>, body: &str) -> String {
 
 #[tokio::test]
 #[ignore = "a measurement, not a test"]
-async fn online_features() {
+async fn online_features_are_measured() {
     let Some(redis) = TestRedis::start().await else { return };
     let rows: Vec<_> = (0..ENTITIES).map(|user| (Some(user), EARLY, user as f64, Some("RO"))).collect();
     activate(&redis, &users(&rows), 1).await.unwrap();

@@ -52,7 +52,7 @@ fn work(work: Work, redis_dir: &std::path::Path) -> (Option<i32>, ResultDocument
 }
 
 #[tokio::test]
-async fn a_task_ends_with_its_result() {
+async fn task_ends_with_its_result() {
     let Some(mut redis) = TestRedis::start().await else { return };
     let directory = redis.password_file().parent().unwrap().to_owned();
     let remove = Work::Deactivate {
@@ -115,7 +115,7 @@ fn foreign_work_is_refused() {
 }
 
 #[test]
-fn the_server_ends_when_asked_to() {
+fn server_ends_when_it_receives_sigterm() {
     let mut server = Command::new(BINARY)
         .args(["serve", "--redis", "127.0.0.1:1", "--namespace", "fraud", "--listen", "127.0.0.1:0"])
         .args(["--drain-seconds", "0"])

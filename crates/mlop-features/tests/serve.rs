@@ -140,7 +140,7 @@ async fn full_names_carry_the_view() {
 }
 
 #[tokio::test]
-async fn a_new_generation_is_answered_from_at_once() {
+async fn answer_has_the_new_generation_at_once() {
     let Some(redis) = TestRedis::start().await else { return };
     let api = api(&redis);
     let body = json!({"features": ["user_stats:amount_avg"], "entities": {"user_id": [1]}}).to_string();
@@ -152,7 +152,7 @@ async fn a_new_generation_is_answered_from_at_once() {
 }
 
 #[tokio::test]
-async fn errors_say_what_to_correct() {
+async fn error_names_the_field_to_correct() {
     let Some(redis) = TestRedis::start().await else { return };
     activate(&redis, &recorded(), 1).await.unwrap();
     let api = api(&redis);
@@ -181,7 +181,7 @@ async fn errors_say_what_to_correct() {
 }
 
 #[tokio::test]
-async fn health_and_metrics_tell_the_truth() {
+async fn health_and_metrics_follow_the_online_store() {
     let Some(mut redis) = TestRedis::start().await else { return };
     activate(&redis, &recorded(), 1).await.unwrap();
     let api = api(&redis);
@@ -207,7 +207,7 @@ async fn health_and_metrics_tell_the_truth() {
 }
 
 #[tokio::test]
-async fn a_redis_that_lost_a_generation_is_reported() {
+async fn failure_is_reported_when_redis_lost_a_generation() {
     let Some(redis) = TestRedis::start().await else { return };
     activate(&redis, &recorded(), 1).await.unwrap();
     let meta = redis.keys().await.into_iter().find(|key| key.ends_with(":meta")).unwrap();

@@ -84,7 +84,7 @@ async fn snapshot(
 }
 
 #[tokio::test]
-async fn a_window_over_the_past_yields_sorted_features() {
+async fn window_over_the_past_yields_sorted_features() {
     let store = store();
     let result = snapshot(&store, &[("flights", &some_flights())], DELAYS, MEMORY).await.unwrap();
     assert_eq!(result.summary.as_deref(), Some("5 rows, 2 features"));
@@ -155,7 +155,7 @@ async fn tables_are_joined_under_their_names() {
 }
 
 #[tokio::test]
-async fn an_empty_result_is_a_table() {
+async fn empty_result_is_a_table() {
     let store = store();
     let sql = "SELECT origin, dest, time_hour FROM flights WHERE origin = 'XXX'";
     let result = snapshot(&store, &[("flights", &some_flights())], sql, MEMORY).await.unwrap();
@@ -176,7 +176,7 @@ fn refused(ended: Result<ResultDocument, Failure>, sql: &str, words: &str) {
 }
 
 #[tokio::test]
-async fn what_is_not_one_repeatable_select_is_refused() {
+async fn sql_is_refused_when_it_is_not_one_repeatable_select() {
     let (store, batch) = (store(), some_flights());
     for (sql, words) in [
         ("SELEC 1", "spec.sql"),
@@ -222,7 +222,7 @@ async fn what_is_not_one_repeatable_select_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expression_that_nests_too_deeply_is_refused() {
+async fn expression_is_refused_when_it_nests_too_deeply() {
     let (store, batch) = (store(), some_flights());
     for (terms, fits) in [(100, true), (3_000, false)] {
         let sql = format!("SELECT *, {} AS n FROM flights", vec!["1.5"; terms].join("+"));
@@ -246,7 +246,7 @@ async fn too_little_memory_is_named() {
 }
 
 #[tokio::test]
-async fn an_input_that_is_not_there_is_corrupt() {
+async fn input_is_corrupt_when_it_is_missing() {
     let store = store();
     let input = Input {
         name: "flights".to_owned(),

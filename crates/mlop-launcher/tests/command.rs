@@ -151,7 +151,7 @@ async fn links_out_of_the_output_are_never_followed() {
 }
 
 #[tokio::test]
-async fn odd_entries_are_left_out_and_named() {
+async fn odd_entries_are_skipped_and_named() {
     let run = Run::new();
     let script = r#"
         cd "$MLOP_OUTPUT"; mkdir v3; echo w > v3/weights; ln -s v3 latest; ln -s "$MLOP_OUTPUT/v3/weights" model
@@ -192,7 +192,7 @@ async fn finished_output_survives_a_store_that_is_away() {
 }
 
 #[tokio::test]
-async fn without_code_the_working_directory_stays() {
+async fn working_directory_stays_when_there_is_no_code() {
     let mut run = Run::new();
     run.work.content.code.clear();
     let (document, launcher) = run.attempt("pwd; echo 1 > $MLOP_OUTPUT/model").await;
@@ -247,7 +247,7 @@ async fn finished_run_is_only_reported_again() {
 }
 
 #[tokio::test]
-async fn at_the_deadline_the_command_may_save() {
+async fn command_may_save_when_its_deadline_is_over() {
     let mut run = Run::new();
     run.work.deadline_seconds = Some(1);
     let script = "trap 'echo s > $MLOP_CHECKPOINT/4; echo saved; exit 0' TERM; while :; do sleep 0.1; done";

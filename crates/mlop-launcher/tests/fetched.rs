@@ -59,7 +59,7 @@ async fn altered_input_is_refused() {
 }
 
 #[tokio::test]
-async fn names_cannot_lead_out_of_their_folder() {
+async fn names_cannot_lead_out_of_their_directory() {
     let (mut run, _) = run_with_input().await;
     run.work.content.code.insert("../evil".into(), String::new());
     let pod = Pod::new(&run);

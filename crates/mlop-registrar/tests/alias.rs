@@ -135,7 +135,7 @@ async fn renamed_alias_removes_the_former_one() {
 }
 
 #[tokio::test]
-async fn renamed_alias_leaves_what_others_have_made_of_it() {
+async fn renamed_alias_leaves_one_that_others_have_moved() {
     let mlflow = server(Fake::default()).await;
     activate(&mlflow, "1", 1).await.unwrap();
     Mlflow::new(mlflow.clone()).set_alias("m", "champion", "4").await.unwrap();

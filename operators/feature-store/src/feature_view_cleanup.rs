@@ -110,7 +110,7 @@ impl Cleanup<'_> {
         decision.carry_out(plan.requeue_at(over))
     }
 
-    /// Reports what the deletion waits for.
+    /// Reports the obstacle of the deletion.
     fn report(&self, reason: Reason, message: &str, now: Timestamp) -> Plan<IntentStatus> {
         let mut status = self.view.status.clone().unwrap_or_default();
         let generation = self.view.metadata.generation.unwrap_or_default();

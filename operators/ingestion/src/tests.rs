@@ -1,4 +1,4 @@
-//! Tables of what a Dataset reports about the scans of its source.
+//! Tables of the reports of a Dataset about the scans of its source.
 
 use crate::dataset::DatasetIntent;
 use jiff::{SignedDuration, Timestamp};

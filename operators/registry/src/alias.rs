@@ -103,7 +103,7 @@ impl AliasPod {
     /// The pod for `version`.
     ///
     /// # Errors
-    /// What is missing, in words.
+    /// The missing object or field, in words.
     pub fn of(observed: &Observed<ModelIntent>, version: &ModelVersion) -> Result<Self, String> {
         let model = observed.object.as_ref();
         let registered = version.status().and_then(|status| status.output.as_ref()?.registered.clone());

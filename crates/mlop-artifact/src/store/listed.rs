@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_cannot_be_addressed_are_left_out_and_named() {
+    fn keys_without_an_address_are_skipped_and_named() {
         let odd = ["tab\tx", "x//y", "/lead", "trail/", "a/../b", "del\u{7f}", "nul&#x1;", "bad\u{fffd}"];
         for key in odd {
             let (kept, skipped) = legible(&page(&["a.csv", key, "b.csv"]));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_of_directories_are_left_out_without_a_word() {
+    fn marks_of_directories_are_skipped_silently() {
         let mark = "<Contents><Key>b08/</Key><Size>0</Size></Contents>";
         assert_eq!(legible(&format!("<L>{mark}</L>")), ("<L></L>".to_owned(), None));
     }

@@ -1,4 +1,4 @@
-//! What an errand does next.
+//! The next step of an errand.
 
 use super::{Answer, Decision, Errand, PodState, State};
 use crate::{
@@ -59,7 +59,7 @@ struct Next {
 }
 
 impl<K: Resource<DynamicType = ()>> Errand<'_, K> {
-    /// Decides what the errand does next. `build` adds volumes and the container to a pod for `work`.
+    /// Decides the next step of the errand. `build` adds volumes and the container to a pod for `work`.
     pub fn decide(
         &self,
         work: Work,

@@ -55,7 +55,7 @@ impl Decision {
     }
 }
 
-/// The status of a connection that is probed by `decision`'s errand. `ready` says what a successful probe has shown.
+/// The status of a connection that is probed by `decision`'s errand. `ready` is the message after a successful probe.
 ///
 /// `Ready` stays True while the connection is probed again, and while the platform keeps the probe from running. It is
 /// False once a probe has failed.

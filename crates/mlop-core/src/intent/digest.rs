@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn digest_tells_all_determinants_apart() {
+    fn digest_differs_by_every_determinant() {
         let rows = [
             digest(json!({"a": 1}), None, &[]),
             digest(json!({"a": 2}), None, &[]),

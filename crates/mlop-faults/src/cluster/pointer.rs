@@ -1,4 +1,4 @@
-//! What an external system points to.
+//! The target of a pointer in an external system.
 
 /// The active revision of a feature table, or the claim on an alias.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

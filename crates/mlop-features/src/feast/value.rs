@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_form_is_refused() {
+    fn value_is_refused_when_feast_has_no_form_for_it() {
         for values in
             [vec![Value::Null], vec![Value::Int64(1), Value::Double(1.0)], vec![Value::List(vec![])]]
         {
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn json_writes_what_numbers_cannot_be_as_text() {
+    fn json_writes_a_number_as_text_when_it_is_not_finite() {
         let values = [
             Value::Double(f64::NAN),
             Value::Float(f32::NEG_INFINITY),

@@ -87,7 +87,7 @@ impl Server {
         })
     }
 
-    /// What an error of Redis means for a worker.
+    /// The failure of a worker that an error of Redis causes.
     pub fn failure(&self, error: &RedisError) -> Failure {
         let told = first_of_pipeline(error);
         let message = format!("Redis {}: {told}", self.address);

@@ -1,8 +1,8 @@
 //! Reading: rows of the generation that is being served.
 //!
-//! What a generation is like never changes, so it is remembered; which one is served is asked with every read, after
-//! the rows and in the same round trip. If it is still the one that was read from, nothing of it had been deleted, and
-//! the rows are a consistent answer. If not, the reader looks again.
+//! The schema of a generation never changes, so it is remembered. The generation in use is read with every request,
+//! after the rows and in the same round trip. If it is still the one of the rows, nothing of it had been deleted, and the
+//! rows are a consistent answer. If not, the reader looks again.
 
 use super::{
     Schema,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `sum`, `avg` | [`total`]: integers that do not fit are an error, doubles are summed without rounding |
 //! | `var*`, `stddev*`, `covar*`, `corr`, `regr_*` over sliding windows | [`sliding`]: nothing is taken out of a result |
-//! | `min`, `max` of floating-point numbers | [`extreme`]: NaN is the greatest value, whatever the order of rows |
+//! | `min`, `max` of floating-point numbers | [`extreme`]: NaN is the greatest value, in any order of rows |
 //! | all | names that tell casts apart, so that `sum(v)` and `sum(CAST(v AS DOUBLE))` are two columns |
 
 mod exact;

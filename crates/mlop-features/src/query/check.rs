@@ -20,7 +20,7 @@ use std::{collections::BTreeSet, ops::ControlFlow};
 /// Deepest nesting of an expression: the engine's work grows with its square.
 const DEPTH_MAX: usize = 500;
 
-/// Which columns of a table say what a row is about and since when it is true.
+/// The columns of a table that name the entities of a row, and the time since which it is true.
 #[derive(Clone, Copy, Debug)]
 pub struct Roles<'a> {
     pub entities: &'a [String],

@@ -11,7 +11,7 @@ use mlop_api::{Reason, result::Failure};
 const WORDS_MAX: usize = 600;
 /// Most columns that a message names.
 const COLUMNS_MAX: usize = 40;
-/// What the engine puts before its messages.
+/// The prefixes of the engine's messages.
 const PREFIXES: [&str; 15] = [
     "Internal error: ",
     "Error during planning: ",
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_column_is_told_with_its_neighbours() {
+    fn missing_column_is_reported_with_similar_names() {
         let known = [Column::new(Some("t"), "PassengerId"), Column::new(Some("t"), "Fare")];
         let told = |name: &str| not_found(&Column::from_name(name), &known);
         assert!(told("passengerid").contains("\"PassengerId\": put a name"), "{}", told("passengerid"));

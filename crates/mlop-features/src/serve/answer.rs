@@ -51,7 +51,7 @@ impl Status {
 }
 
 impl Column {
-    /// An entity column: what the client sent.
+    /// An entity column with the keys of the request.
     pub fn of_keys(keys: &[Key]) -> Self {
         let value = |key: &Key| match key {
             Key::Number(number) => Value::Int64(*number),

@@ -284,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn features_have_the_names_that_were_asked_for() {
+    fn features_have_the_names_of_the_request() {
         for (full, shown) in [(false, "delay"), (true, "routes__delay")] {
             let body = format!(
                 r#"{{"features":["routes:delay"],"entities":{{"id":[1]}},"full_feature_names":{full}}}"#
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn senseless_requests_are_told_why() {
+    fn senseless_request_is_refused_with_its_reason() {
         let many = format!(r#"{{"features":["v:a"],"entities":{{"id":[{}0]}}}}"#, "0,".repeat(ROWS_MAX));
         let wide = format!(
             r#"{{"features":[{}"v:x"],"entities":{{"id":[{}0]}}}}"#,

@@ -45,7 +45,7 @@ pub fn users(rows: &[User]) -> RecordBatch {
     .unwrap()
 }
 
-/// What the recorded server held: 1001 and 8 are fresh, 7 is two days old, 8 has no country.
+/// The rows of the recorded server: 1001 and 8 are fresh, 7 is two days old, 8 has no country.
 pub fn recorded() -> RecordBatch {
     users(&[
         (Some(7), EARLY - 172_500, 10.5, Some("RO")),

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_names_are_ignored_and_told() {
+    fn unfinished_names_are_ignored_and_reported() {
         let look = looked(&[(".new/x", 1), ("tmp-checkpoint-5/x", 1), ("6.partial/x", 1), ("4/x", 1)]);
         assert_eq!(look.snapshots.iter().map(|s| s.step).collect::<Vec<_>>(), [Some(4)]);
         assert_eq!(look.ignored.len(), 3);

@@ -1,4 +1,4 @@
-//! A table of what a FeatureStore reports about its servers and its online store.
+//! A table of the reports of a FeatureStore about its servers and its online store.
 
 use super::*;
 use k8s_openapi::{

@@ -139,7 +139,7 @@ fn suspended_intent_still_activates_what_it_has() {
 }
 
 #[test]
-fn activation_tells_how_the_registry_knows_the_result() {
+fn activation_reports_how_the_registry_knows_the_result() {
     let number = |case: &Case<true>| case.status().registered.map(|registered| registered.version);
     let pinned = rolled_back().reconciled().pods(pod_registered("7")).reconciled();
     assert_eq!(number(&pinned).as_deref(), Some("7"));
@@ -200,7 +200,7 @@ fn run_is_started_again_when_a_later_revision_was_given_out() {
 }
 
 #[test]
-fn active_run_that_may_be_active_outside_is_not_superseded() {
+fn run_is_not_superseded_when_it_may_be_active_already() {
     let published = intent("delay").activates().input(ready("flights")).its_run(activated).reconciled();
     let retried = published.input(version("flights", 2, 10)).its_run(retrying);
     check(vec![(

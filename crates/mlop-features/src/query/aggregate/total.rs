@@ -1,4 +1,4 @@
-//! `sum` and `avg`: totals that never wrap, never round in between, and forget what has left.
+//! `sum` and `avg`: totals that never wrap, never round in between, and forget values that have left.
 
 use super::exact::ExactSum;
 use crate::types;
