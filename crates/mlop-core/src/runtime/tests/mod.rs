@@ -2,5 +2,6 @@
 
 mod controller;
 mod execute;
+mod isolation;
 mod server;
 mod setup;
