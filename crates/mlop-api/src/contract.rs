@@ -3,7 +3,7 @@
 //! Any kind whose status has these fields can be an input, mlop's or not. Consumers read [`Upstream`], never the
 //! producer's own type.
 
-use crate::{Digest, common::Metric};
+use crate::{Digest, Time, common::Metric};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,8 +47,7 @@ pub struct Artifact {
     #[schemars(length(max = 128))]
     pub ancestors: Vec<Ancestor>,
     /// When it was published (RFC 3339, microseconds).
-    #[schemars(length(max = 40))]
-    pub produced_at: String,
+    pub produced_at: Time,
 }
 
 /// One direct parent of an artifact, as it was when the work was decided.

@@ -28,11 +28,13 @@ pub mod run;
 pub mod status;
 pub mod task;
 pub mod text;
+pub mod time;
 pub mod training;
 
 pub use contract::Artifact;
 pub use digest::Digest;
 pub use reason::Reason;
+pub use time::Time;
 
 /// API group of every mlop kind.
 pub const GROUP: &str = "mlop.dev";

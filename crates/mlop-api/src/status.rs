@@ -1,7 +1,7 @@
 //! The statuses of mlop's kinds.
 
 use crate::{
-    Digest,
+    Digest, Time,
     common::Metric,
     contract::{Artifact, Cause},
     headline::Headline,
@@ -156,8 +156,7 @@ pub struct DeadLetter {
     /// Attempts that were made.
     pub attempts: u32,
     /// When the last attempt ended (RFC 3339).
-    #[schemars(length(max = 40))]
-    pub at: String,
+    pub at: Time,
 }
 
 /// Status of a run (DatasetVersion, FeatureSnapshot, TrainingRun, ModelVersion).
@@ -195,8 +194,7 @@ pub struct RunStatus {
     pub checkpoint: Option<u64>,
     /// When the run ended (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 40))]
-    pub finished_at: Option<String>,
+    pub finished_at: Option<Time>,
     /// Reason and message of the columns REASON and MESSAGE of `kubectl get`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headline: Option<Headline>,
@@ -260,8 +258,7 @@ pub struct AttemptFailure {
     /// Whether a further attempt may help.
     pub retryable: bool,
     /// When the attempt ended (RFC 3339).
-    #[schemars(length(max = 40))]
-    pub at: String,
+    pub at: Time,
 }
 
 /// Status of a connection (ObjectStore, FeatureStore, TrackingServer).

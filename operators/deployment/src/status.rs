@@ -149,7 +149,7 @@ impl<'a> Draft<'a> {
             run: model_version.clone(),
             produced_at: before
                 .filter(|_| !changed)
-                .map_or_else(|| format!("{:.6}", self.now), |artifact| artifact.produced_at),
+                .map_or_else(|| self.now.into(), |artifact| artifact.produced_at),
             ..wanted.clone()
         });
         let what =

@@ -93,7 +93,7 @@ impl<'a> Check<'a> {
         let parameters = &pod.work.alias.activation.parameters;
         let output = run.as_ref().status()?.output.as_ref()?;
         let target = activation_digest(&output.digest, output.registered.as_ref(), parameters);
-        let since = artifact.produced_at.parse().ok()?;
+        let since = artifact.produced_at.get();
         let is_active = target == activation.digest && observed.related.holder.is_none();
         is_active.then_some(Self { observed, pod, revision: activation.revision, since })
     }

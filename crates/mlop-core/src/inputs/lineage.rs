@@ -100,7 +100,7 @@ pub fn cycle(
 
 /// When the newest of the inputs was published.
 pub fn newest(inputs: &[ReadyInput]) -> Option<Timestamp> {
-    inputs.iter().filter_map(|input| input.artifact.produced_at.parse().ok()).max()
+    inputs.iter().map(|input| input.artifact.produced_at.get()).max()
 }
 
 /// The references of `inputs`.

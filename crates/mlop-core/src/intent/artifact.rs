@@ -13,7 +13,6 @@ use crate::{
     inputs::{self, ReadyInput},
     run::RunResource,
 };
-use jiff::Timestamp;
 use kube::{ResourceExt, core::object::HasStatus};
 use mlop_api::{
     Artifact, Reason,
@@ -92,7 +91,7 @@ impl<I: Intent> Draft<'_, I> {
             inputs: inputs
                 .map_or_else(|| lineage.inputs.iter().map(|input| input.record.clone()).collect(), records),
             ancestors: lineage.ancestors.clone(),
-            produced_at: produced_at.unwrap_or_else(|| microseconds(self.now)),
+            produced_at: produced_at.unwrap_or_else(|| self.now.into()),
         }
     }
 
@@ -132,9 +131,4 @@ impl<I: Intent> Draft<'_, I> {
 
 fn records(inputs: &[ReadyInput]) -> Vec<InputRecord> {
     inputs.iter().map(|input| input.input.record.clone()).collect()
-}
-
-/// RFC 3339 with exactly six decimals, so that times sort as text.
-fn microseconds(at: Timestamp) -> String {
-    format!("{at:.6}")
 }

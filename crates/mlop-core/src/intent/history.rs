@@ -4,7 +4,7 @@ use crate::{condition, run::RunResource};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use mlop_api::{
-    Reason,
+    Reason, Time,
     status::{DeadLetter, HistoryEntry, IntentStatus, Verdict},
 };
 
@@ -18,8 +18,7 @@ const DEAD_LETTER_BYTES_MAX: usize = 256;
 pub(super) fn remember<R: RunResource>(status: &mut IntentStatus, run: &R, outcome: Reason) {
     let reported = run.status();
     let created = run.creation_timestamp().map(|at| at.0);
-    let ended: Option<Timestamp> =
-        reported.and_then(|status| status.finished_at.as_deref()).and_then(|at| at.parse().ok());
+    let ended = reported.and_then(|status| status.finished_at).map(Time::get);
     let duration = created.zip(ended).map_or(0, |(from, to)| to.duration_since(from).as_secs().max(0));
     let entry = HistoryEntry {
         run: run.name_any(),
@@ -66,7 +65,7 @@ pub(super) fn add_dead_letter<R: RunResource>(
         reason: reason.to_string(),
         message: condition::truncated(message, DEAD_LETTER_BYTES_MAX),
         attempts,
-        at: failure.map_or_else(|| now.to_string(), |failure| failure.at.clone()),
+        at: failure.map_or_else(|| now.into(), |failure| failure.at),
     };
     status.dead_letters.insert(0, letter);
     status.dead_letters.truncate(DEAD_LETTERS_MAX);

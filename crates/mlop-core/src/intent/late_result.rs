@@ -11,7 +11,7 @@ use super::{
 use crate::run::{RunState, run_state};
 use jiff::Timestamp;
 use kube::{ResourceExt, core::object::HasStatus};
-use mlop_api::status::ActivationRecord;
+use mlop_api::{Time, status::ActivationRecord};
 use std::sync::Arc;
 
 /// A result that is newer than the artifact, but not of the newest inputs.
@@ -35,7 +35,7 @@ pub(super) fn find_late_result<I: Intent>(
         return None;
     }
     let artifact = observed.status().and_then(|status| status.artifact.as_ref());
-    let published_at: Option<Timestamp> = artifact.and_then(|artifact| artifact.produced_at.parse().ok());
+    let published_at = artifact.map(|artifact| artifact.produced_at.get());
     let (ended_at, run) = newest_success(observed, published_at)?;
     let made = output(run.as_ref())?;
     if artifact.is_some_and(|artifact| artifact.digest == made.digest) {
@@ -65,7 +65,7 @@ fn newest_success<I: Intent>(
     observed: &Observed<I>,
     published_at: Option<Timestamp>,
 ) -> Option<(Timestamp, &Arc<I::Run>)> {
-    let ended = |run: &I::Run| run.status()?.finished_at.as_deref()?.parse::<Timestamp>().ok();
+    let ended = |run: &I::Run| run.status()?.finished_at.map(Time::get);
     let succeeded = observed.runs.iter().filter(|run| run_state(run.as_ref()) == RunState::Succeeded);
     succeeded
         .filter_map(|run| Some((ended(run)?, run)))

@@ -48,7 +48,7 @@ impl<R: Run> Draft<'_, R> {
     /// When the attempt after `failure` is due.
     pub(super) fn retry_due(&self, failure: &AttemptFailure) -> Timestamp {
         let object = self.observed.object.as_ref();
-        let ended: Timestamp = failure.at.parse().unwrap_or(Timestamp::UNIX_EPOCH);
+        let ended = failure.at.get();
         let seed = object.meta().uid.as_deref().unwrap_or_default();
         let delay = match self.status.disruptions {
             0 => backoff::attempt_delay(&object.execution().retry, self.attempts_of_budget().max(1), seed),

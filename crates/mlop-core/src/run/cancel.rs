@@ -42,7 +42,7 @@ impl<R: Run> Draft<'_, R> {
             reason: Reason::Cancelled.to_string(),
             message,
             retryable: false,
-            at: self.now.to_string(),
+            at: self.now.into(),
         };
         self.status.failure = Some(failure.clone());
         self.status.execution_digest = Some(self.budget_digest());

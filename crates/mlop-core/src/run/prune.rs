@@ -2,7 +2,7 @@
 
 use super::{Run, plan::Draft};
 use crate::plan::Plan;
-use mlop_api::status::RunStatus;
+use mlop_api::{Time, status::RunStatus};
 
 /// The reason for the log.
 const WHY: &str = "the time to live of its logs is over";
@@ -11,8 +11,7 @@ impl<R: Run> Draft<'_, R> {
     /// Keeps the last attempt's pod for its logs, then deletes all pods and Jobs. A Job takes its pod along.
     pub(super) fn prune(self) -> Plan<RunStatus> {
         let observed = self.observed;
-        let finished_at = self.status.finished_at.as_deref();
-        let Some(ended) = finished_at.and_then(|at| at.parse().ok()) else { return Plan::idle() };
+        let Some(ended) = self.status.finished_at.map(Time::get) else { return Plan::idle() };
         if observed.pods.is_empty() && observed.jobs.is_empty() {
             return Plan::idle();
         }

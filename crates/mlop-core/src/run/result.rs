@@ -45,7 +45,7 @@ impl<R: Run> Draft<'_, R> {
         self.status.attempts += 1;
         self.status.failure = None;
         self.status.disruptions = 0;
-        self.status.finished_at = Some(self.now.to_string());
+        self.status.finished_at = Some(self.now.into());
         self.status.checkpoint = result.checkpoint.or(self.status.checkpoint);
         let mut conditions = self.conditions();
         conditions.set(condition_type::SUCCEEDED, ConditionStatus::True, Reason::Succeeded, &message);
@@ -70,7 +70,7 @@ impl<R: Run> Draft<'_, R> {
             reason: ended.failure.reason.to_string(),
             message: condition::truncated(&ended.failure.message, condition::MESSAGE_BYTES_MAX),
             retryable: ended.failure.retryable,
-            at: at.to_string(),
+            at: at.into(),
         };
         self.status.failure = Some(failure.clone());
         if self.is_exhausted(&failure) {
@@ -94,7 +94,7 @@ impl<R: Run> Draft<'_, R> {
         };
         let was_open = !condition::is_false(&self.status.conditions, condition_type::SUCCEEDED);
         if was_open {
-            self.status.finished_at = Some(self.now.to_string());
+            self.status.finished_at = Some(self.now.into());
         }
         let mut conditions = self.conditions();
         conditions.set(condition_type::SUCCEEDED, ConditionStatus::False, reason, &message);

@@ -19,7 +19,7 @@ pub fn finish<R: RunResource>(run: &mut R, summary: &str, second: i64) {
     let digest = Digest::of_bytes(run.lineage().input_digest.as_str().as_bytes());
     let status = run.status_mut().get_or_insert_default();
     status.attempts = 1;
-    status.finished_at = Some(at(second).to_string());
+    status.finished_at = Some(at(second).into());
     status.output = Some(Output {
         uri: format!("s3://files/{}", digest.short(12)),
         digest,
@@ -55,13 +55,13 @@ pub fn retrying<R: RunResource>(run: &mut R) {
 pub fn dead<R: RunResource>(run: &mut R) {
     let status: &mut RunStatus = run.status_mut().get_or_insert_default();
     status.attempts = 3;
-    status.finished_at = Some(at(NOW).to_string());
+    status.finished_at = Some(at(NOW).into());
     status.failure = Some(AttemptFailure {
         attempt: 3,
         reason: "UserError".into(),
         message: "exit code 1".into(),
         retryable: true,
-        at: at(NOW).to_string(),
+        at: at(NOW).into(),
     });
     set(run, ConditionStatus::False, Reason::UserError, "exit code 1");
 }

@@ -85,7 +85,7 @@ impl Chain {
         // Nothing decides on the history; without it states that differ only in their past are one.
         let mut status = IntentStatus { history: Vec::new(), ..status.clone() };
         if let Some(artifact) = &mut status.artifact {
-            artifact.produced_at = stage::published_at(artifact.revision).to_string();
+            artifact.produced_at = stage::published_at(artifact.revision).into();
         }
         let written = json!(status);
         let view = self.known.views.get((&live, written.to_string()), || {
