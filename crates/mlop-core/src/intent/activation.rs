@@ -2,6 +2,7 @@
 
 use super::{
     BuildActivation, Intent, Observed,
+    gates::is_accepted,
     revision::Revision,
     step::{Activating, Publication, Step},
 };
@@ -12,6 +13,7 @@ use crate::{
     plan::{Action, Create, Delete},
     resource::PodView,
     run::RunResource,
+    runtime::{cache::Cache, triggers::intent_key},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -325,4 +327,15 @@ fn progress(revision: Revision, attempt: u32, before: Option<&Failure>) -> (Reas
             (failure.reason, format!("{}; attempt {attempt} is running", words(revision, failure)))
         }
     }
+}
+
+/// The intent of `run`, if it wants the result of an attempt that starts now to be activated by the attempt's pod.
+pub fn wants_active<I: Intent>(intents: &Cache<I::Resource>, run: &I::Run) -> Option<Arc<I::Resource>> {
+    let intent = intents.get(&intent_key::<I::Resource, _>(run)?)?;
+    let is_owner = run.owner_references().iter().any(|owner| Some(&owner.uid) == intent.meta().uid.as_ref());
+    let wanted = Revision::of(run).is_some()
+        && intent.meta().deletion_timestamp.is_none()
+        && I::flow(&intent).pin().is_none()
+        && is_accepted(I::judge(&intent, run).as_ref());
+    (is_owner && wanted).then_some(intent)
 }

@@ -137,12 +137,11 @@ use crate::{
     inputs::ReadyInput,
     resource::Cached,
     run::{Content, RunResource},
-    runtime::{cache::Cache, triggers::intent_key},
 };
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
-    Resource, ResourceExt,
+    Resource,
     core::{NamespaceResourceScope, object::HasStatus},
 };
 use mlop_api::{
@@ -155,7 +154,7 @@ use mlop_api::{
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub use activation::activation_digest;
+pub use activation::{activation_digest, wants_active};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use decide::present_run;
 pub use observed::Observed;
@@ -281,15 +280,4 @@ impl Activation {
     pub fn waiting(message: impl Into<String>) -> Self {
         Self::Blocked(Blocked::waiting(Reason::ConnectionNotReady, message))
     }
-}
-
-/// The intent of `run`, if it wants the result of an attempt that starts now to be activated by the attempt's pod.
-pub fn wants_active<I: Intent>(intents: &Cache<I::Resource>, run: &I::Run) -> Option<Arc<I::Resource>> {
-    let intent = intents.get(&intent_key::<I::Resource, _>(run)?)?;
-    let is_owner = run.owner_references().iter().any(|owner| Some(&owner.uid) == intent.meta().uid.as_ref());
-    let wanted = Revision::of(run).is_some()
-        && intent.meta().deletion_timestamp.is_none()
-        && I::flow(&intent).pin().is_none()
-        && gates::is_accepted(I::judge(&intent, run).as_ref());
-    (is_owner && wanted).then_some(intent)
 }

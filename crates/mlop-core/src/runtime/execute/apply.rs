@@ -1,6 +1,10 @@
 //! Brings existing objects to the state of a plan.
 
-use super::{Subject, check_owner, difference, is_another, leads, refusal};
+use super::{
+    create::{check_owner, create},
+    difference,
+    write::{Subject, is_another, leads, refusal},
+};
 use crate::{
     plan::{Apply, Create},
     runtime::{context::Context, error::Error, workqueue::Key},
@@ -22,14 +26,14 @@ pub(super) async fn apply(cx: &Context, subject: &Subject<'_>, step: &Apply) -> 
         Some(live) => overwrite(cx, subject, step, &live).await,
         // With a uid, it is an object that the plan has seen; without one, a child that does not exist yet.
         None if step.object.pointer("/metadata/uid").is_none() => {
-            let create = Create {
+            let creation = Create {
                 kind: step.kind.clone(),
                 object: step.object.clone(),
                 requires: Vec::new(),
                 dry_run: false,
                 why: step.why.clone(),
             };
-            super::create(cx, subject, &create).await
+            create(cx, subject, &creation).await
         }
         None if step.object.get("spec").is_some() => {
             let uid = text(&step.object, "/metadata/uid");

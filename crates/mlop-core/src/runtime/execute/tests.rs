@@ -1,6 +1,10 @@
 //! Tables of the executor's comparisons and refusals.
 
-use super::*;
+use super::{create::check_owner, write::refusal};
+use crate::{Error, resource::ApiKind};
+use kube::core::{DynamicObject, Status};
+use mlop_api::{Reason, labels};
+use serde_json::json;
 
 /// A run of the intent with this uid and digest.
 fn run(intent: &str, uid: &str, digest: &str) -> DynamicObject {

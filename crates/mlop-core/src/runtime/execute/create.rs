@@ -1,0 +1,105 @@
+//! Creation of children, and adoption of those that exist.
+
+use super::write::{Subject, leads, refusal};
+use crate::{
+    Blocked, condition,
+    plan::{Create, Precondition},
+    resource::{ApiKind, InputObject},
+    runtime::{context::Context, error::Error},
+};
+use kube::{Api, ResourceExt, api::PostParams, core::DynamicObject};
+use mlop_api::{Reason, contract::condition_type, labels};
+
+/// Creates a child, or adopts the one that exists.
+pub(super) async fn create(cx: &Context, subject: &Subject<'_>, step: &Create) -> Result<(), Error> {
+    leads(cx, subject)?;
+    for required in &step.requires {
+        check(cx, &subject.key().namespace, required).await?;
+    }
+    let api = cx.api(&step.kind, &subject.key().namespace);
+    let object: DynamicObject = serde_json::from_value(step.object.clone())
+        .map_err(|e| Error::api(format!("build {}", step.kind), kube::Error::SerdeError(e)))?;
+    let name = object.name_any();
+    let verb = format!("create {} {name}", step.kind);
+    let params = PostParams { field_manager: Some(subject.manager()), dry_run: step.dry_run };
+    match api.create(&params, &object).await {
+        Ok(_) if step.dry_run => Ok(()),
+        Ok(created) => {
+            tracing::info!(object = %subject.key(), kind = %subject.kind, why = %step.why, "{verb}");
+            cx.write_through(&step.kind, &created);
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            let existing =
+                api.get(&name).await.map_err(|e| Error::api(format!("read {} {name}", step.kind), e))?;
+            check_owner(&step.kind, &object, &existing)?;
+            cx.write_through(&step.kind, &existing);
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) => {
+            Err(refusal(&step.kind, &name, &status)
+                .unwrap_or_else(|| Error::api(verb, kube::Error::Api(status))))
+        }
+        Err(error) => Err(Error::api(verb, error)),
+    }
+}
+
+/// Checks that an existing object of the same name is the wanted one: same owner, same digest.
+pub(super) fn check_owner(
+    kind: &ApiKind,
+    wanted: &DynamicObject,
+    existing: &DynamicObject,
+) -> Result<(), Error> {
+    let owner = |object: &DynamicObject| {
+        object
+            .owner_references()
+            .iter()
+            .find(|o| o.controller == Some(true))
+            .map(|o| (o.kind.clone(), o.name.clone(), o.uid.clone()))
+    };
+    let digest = |object: &DynamicObject| object.labels().get(labels::DIGEST).cloned();
+    let (ours, theirs) = (owner(wanted), owner(existing));
+    let name = wanted.name_any();
+    if existing.metadata.deletion_timestamp.is_some() {
+        let message = format!("{kind} {name} is still being deleted; it is created again afterwards");
+        return Err(Error::Blocked(Blocked::waiting(Reason::WaitingForDeletion, message)));
+    }
+    // Data that outlives its object has no owner: labels tell whose it is.
+    let label = |object: &DynamicObject, name| object.labels().get(name).cloned();
+    let same_labels = |name| label(wanted, name).is_some() && label(wanted, name) == label(existing, name);
+    let is_kept = ours.is_none() && same_labels(labels::INTENT) && same_labels(labels::INTENT_KIND);
+    if is_kept || (ours.is_some() && ours == theirs && digest(wanted) == digest(existing)) {
+        return Ok(());
+    }
+    let earlier = match (&ours, &theirs) {
+        (Some(a), Some(b)) => a.0 == b.0 && a.1 == b.1 && a.2 != b.2,
+        _ => false,
+    };
+    if earlier {
+        let message =
+            format!("{kind} {name} belongs to an earlier object of the same name and is deleted with it");
+        return Err(Error::Blocked(Blocked::waiting(Reason::WaitingForDeletion, message)));
+    }
+    let message = format!(
+        "{kind} {name} already exists and is not controlled by this object; delete it or choose another name"
+    );
+    Err(Error::Blocked(Blocked::stalled(Reason::NameConflict, message)))
+}
+
+/// Reads an input from the API server and compares it with the decision.
+async fn check(cx: &Context, namespace: &str, required: &Precondition) -> Result<(), Error> {
+    let api: Api<InputObject> = Api::namespaced_with(cx.client.clone(), namespace, &required.kind.resource());
+    let label = format!("{} {}", required.kind, required.name);
+    let input = match api.get_opt(&required.name).await {
+        Ok(Some(input)) => input,
+        Ok(None) => return Err(Error::Outdated(format!("{label} is gone"))),
+        Err(error) => return Err(Error::api(format!("read {label}"), error)),
+    };
+    let holds = input.metadata.uid.as_deref() == Some(required.uid.as_str())
+        && input.metadata.deletion_timestamp.is_none()
+        && input.metadata.generation == Some(required.generation)
+        && input.status.observed_generation == Some(required.generation)
+        && condition::is_true(&input.status.conditions, condition_type::READY)
+        && input.status.artifact.as_ref().is_some_and(|a| a.digest == required.digest);
+    if holds { Ok(()) } else { Err(Error::Outdated(format!("{label} has changed"))) }
+}
