@@ -1,6 +1,7 @@
 //! Decisions on what serves. One row is a situation, and the summary of its plan.
 
 use crate::model_deployment::{Observed, plan};
+use expect_test::expect_file;
 use jiff::Timestamp;
 use mlop_api::{
     Digest,
@@ -9,7 +10,10 @@ use mlop_api::{
     deployment::{ModelDeployment, Strategy},
     status::DeploymentStatus,
 };
-use mlop_core::{Action, Plan, children::profile::Profile, condition, inputs::InputState, resource::ApiKind};
+use mlop_core::{
+    Action, Plan, children::profile::Profile, condition, inputs::InputState, resource::ApiKind,
+    testing::golden,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -506,4 +510,14 @@ fn recreate_ends_old_pods_first() {
     let plan = delay().edited(recreate).plan();
     let deployment = plan.applies.iter().find(|apply| apply.kind.kind == "Deployment").unwrap();
     assert_eq!(deployment.object["spec"]["strategy"], json!({"type": "Recreate"}));
+}
+
+#[test]
+fn servers_are_those_of_the_golden_files() {
+    let plan = delay().plan();
+    for apply in &plan.applies {
+        let file = format!("golden/{}.yaml", apply.kind.kind.to_lowercase());
+        expect_file![file].assert_eq(&golden(&apply.object));
+    }
+    assert_eq!(plan.applies.len(), 2);
 }

@@ -288,6 +288,7 @@ fn servers_are_those_of_the_golden_files() {
         expect_file![file].assert_eq(&golden(&apply.object));
     }
     assert_eq!(plan.applies.len(), 5);
+    expect_file!["golden/probe.yaml"].assert_eq(&golden(&plan.creates[0].object));
 }
 
 #[test]

@@ -1,13 +1,19 @@
 //! The pods of a Dataset, as golden files.
 
-use crate::{dataset::DatasetIntent, dataset_version::DatasetVersionRun};
+use crate::{
+    dataset::DatasetIntent,
+    dataset_version::DatasetVersionRun,
+    object_store::{ObjectStoreReconciler, Observed},
+};
 use expect_test::expect_file;
 use kube::ResourceExt;
 use mlop_api::{Digest, dataset::ObjectStore, profile::PodProfile, result::ResultDocument};
-use mlop_core::testing::{
-    IntentCase, NOW, RunCase, Situation, check, connected, golden, object, store, terminated,
+use mlop_core::{
+    Reconciler,
+    children::profile::Profile,
+    testing::{IntentCase, NOW, RunCase, Situation, at, check, connected, golden, object, store, terminated},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// A Dataset that reads and writes the ObjectStore `files`, which is ready.
@@ -61,9 +67,22 @@ fn dataset_reports_a_profile_that_is_missing() {
     ]);
 }
 
+/// The pod that probes the ObjectStore `files`.
+fn probe() -> Value {
+    let observed = Observed {
+        object: Arc::new(store("files")),
+        pods: Vec::new(),
+        profile: Profile::default(),
+        operator: "mlop-test".into(),
+        worker_image: "worker".into(),
+    };
+    ObjectStoreReconciler::plan(&observed, at(NOW)).creates.remove(0).object
+}
+
 #[test]
 fn pods_are_those_of_the_golden_files() {
     let scan = dataset().plan();
+    expect_file!["golden/probe.yaml"].assert_eq(&golden(&probe()));
     expect_file!["golden/scan.yaml"].assert_eq(&golden(&scan.creates[0].object));
     let listing = ResultDocument { digest: Some(Digest::of_bytes(b"listing")), ..Default::default() };
     let scanned = dataset().reconciled().pods(|pod| pod.status = terminated(&listing, NOW));

@@ -31,11 +31,11 @@ pub struct ObjectStoreReconciler {
 }
 
 pub struct Observed {
-    object: Arc<ObjectStore>,
-    pods: Vec<Arc<PodView>>,
-    profile: Profile,
-    operator: String,
-    worker_image: String,
+    pub object: Arc<ObjectStore>,
+    pub pods: Vec<Arc<PodView>>,
+    pub profile: Profile,
+    pub operator: String,
+    pub worker_image: String,
 }
 
 impl Reconciler for ObjectStoreReconciler {

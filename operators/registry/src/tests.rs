@@ -13,9 +13,10 @@ use mlop_api::{
     labels,
     registry::{Gate, ManagedMlflow, Model, ModelVersion, TrackingServer},
     result::{Failure, Registered, ResultDocument},
+    status::ConnectionStatus,
 };
 use mlop_core::{
-    Reconciler as _,
+    Plan, Reconciler as _,
     children::{meta, profile::Profile},
     condition,
     inputs::InputState,
@@ -346,8 +347,8 @@ fn attempt_moves_the_alias_only_while_the_model_wants_it() {
     assert!(!moves_alias(of(Some(edited))), "the Model has another registered model by now");
 }
 
-/// The status of `server`, and the name of the pod that is created, if one is.
-fn reported(server: &TrackingServer, pods: Vec<PodView>, seconds: i64) -> (String, Option<String>) {
+/// The plan for `server` with the probes `pods`.
+fn plan_of(server: &TrackingServer, pods: Vec<PodView>, seconds: i64) -> Plan<ConnectionStatus> {
     let observed = tracking_server::Observed {
         object: Arc::new(server.clone()),
         deployment: None,
@@ -357,7 +358,17 @@ fn reported(server: &TrackingServer, pods: Vec<PodView>, seconds: i64) -> (Strin
         operator: "mlop-test".into(),
         worker_image: "worker".into(),
     };
-    let plan = TrackingServerReconciler::plan(&observed, at(NOW + seconds));
+    TrackingServerReconciler::plan(&observed, at(NOW + seconds))
+}
+
+/// An MLflow that mlop does not run.
+fn existing() -> TrackingServer {
+    object("mlflow", &json!({"existing": {"service": "mlflow"}}))
+}
+
+/// The status of `server`, and the name of the pod that is created, if one is.
+fn reported(server: &TrackingServer, pods: Vec<PodView>, seconds: i64) -> (String, Option<String>) {
+    let plan = plan_of(server, pods, seconds);
     let status = plan.status.or_else(|| server.status.clone()).unwrap();
     let ready = condition::get(&status.conditions, "Ready").unwrap();
     let created = plan.creates.first().map(|create| create.object["metadata"]["name"].to_string());
@@ -366,22 +377,11 @@ fn reported(server: &TrackingServer, pods: Vec<PodView>, seconds: i64) -> (Strin
 
 #[test]
 fn existing_server_is_ready_when_it_has_answered() {
-    let existing = || object::<TrackingServer>("mlflow", &json!({"existing": {"service": "mlflow"}}));
     let (status, created) = reported(&existing(), Vec::new(), 0);
     assert!(status.starts_with("Unknown/Probing"), "{status}");
     assert!(created.is_some_and(|name| name.contains("mlflow-probe-")));
     let probe = |result: &ResultDocument| {
-        let observed = tracking_server::Observed {
-            object: Arc::new(existing()),
-            deployment: None,
-            children: Vec::new(),
-            pods: Vec::new(),
-            profile: Profile::default(),
-            operator: "mlop-test".into(),
-            worker_image: "worker".into(),
-        };
-        let plan = TrackingServerReconciler::plan(&observed, at(NOW));
-        let mut pod: PodView = created_at(plan.creates[0].object.clone());
+        let mut pod = created_at(plan_of(&existing(), Vec::new(), 0).creates[0].object.clone());
         pod.status = terminated(result, NOW);
         vec![pod]
     };
@@ -402,6 +402,8 @@ fn pods_are_those_of_the_golden_files() {
     expect_file!["golden/version.yaml"].assert_eq(&golden(&version_run().plan().creates[0].object));
     let activation = model().its_run(registered).plan();
     expect_file!["golden/alias.yaml"].assert_eq(&golden(&activation.creates[0].object));
+    let probe = plan_of(&existing(), Vec::new(), 0);
+    expect_file!["golden/probe.yaml"].assert_eq(&golden(&probe.creates[0].object));
 }
 
 #[test]
