@@ -1,6 +1,6 @@
 //! Small types that several kinds share.
 
-use crate::{GROUP, duration::Span};
+use crate::{GROUP, Quantity, duration::Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -92,18 +92,30 @@ pub enum Consistency {
 pub struct Resources {
     /// CPU cores, for example `500m` or `2`. Requested; not limited, so that idle cores are used.
     #[schemars(length(max = 16), regex(pattern = r"^([1-9][0-9]*m|[0-9]+(\.[0-9]+)?)$"))]
-    pub cpu: String,
+    pub cpu: Quantity,
     /// Memory in bytes with a unit, for example `512Mi` or `2Gi`. Requested and limited.
     #[schemars(length(max = 16), regex(pattern = r"^[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
-    pub memory: String,
+    pub memory: Quantity,
     /// Number of GPUs (resource nvidia.com/gpu).
     #[schemars(range(min = 0, max = 64))]
     pub gpu: u32,
 }
 
+impl Resources {
+    /// Resources without GPUs.
+    pub fn of(cpu: Quantity, memory: Quantity) -> Self {
+        Self { cpu, memory, gpu: 0 }
+    }
+
+    /// Resources of a container that waits more than it computes, with its memory in Mi.
+    pub fn small(memory: u32) -> Self {
+        Self::of(Quantity::milli(50), Quantity::mebi(memory))
+    }
+}
+
 impl Default for Resources {
     fn default() -> Self {
-        Self { cpu: "250m".to_owned(), memory: "512Mi".to_owned(), gpu: 0 }
+        Self::of(Quantity::milli(250), Quantity::mebi(512))
     }
 }
 

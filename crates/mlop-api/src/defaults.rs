@@ -59,7 +59,7 @@ pub(crate) fn schema<T: Serialize + JsonSchema>(default: &T, generator: &mut Sch
 
 #[cfg(test)]
 mod tests {
-    use crate::{deployment::Runtime, registry::ModelSpec, training::TrainingJobSpec};
+    use crate::{Quantity, deployment::Runtime, registry::ModelSpec, training::TrainingJobSpec};
     use serde_json::json;
 
     #[test]
@@ -67,12 +67,12 @@ mod tests {
         let mut job = json!({"image": "a", "command": ["a"], "store": "a", "resources": {"cpu": "100m"}});
         let read = |job: &serde_json::Value| serde_json::from_value::<TrainingJobSpec>(job.clone());
         let resources = read(&job).unwrap().resources;
-        assert_eq!((resources.cpu.as_str(), resources.memory.as_str()), ("100m", "2Gi"));
+        assert_eq!((resources.cpu, resources.memory), (Quantity::milli(100), Quantity::gibi(2)));
         job["resources"] = json!("much");
         assert!(read(&job).is_err(), "a text is not an object");
         let runtime: Runtime =
             serde_json::from_value(json!({"image": "a", "resources": {"gpu": 1}})).unwrap();
-        assert_eq!((runtime.resources.memory.as_str(), runtime.resources.gpu), ("1Gi", 1));
+        assert_eq!((runtime.resources.memory, runtime.resources.gpu), (Quantity::gibi(1), 1));
         let model = json!({"from": {"kind": "TrainingJob", "name": "a"}, "trackingServer": "a",
             "retry": {"initial": "1s"}});
         let model: ModelSpec = serde_json::from_value(model).unwrap();

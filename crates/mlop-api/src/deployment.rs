@@ -1,6 +1,7 @@
 //! Deployment: `ModelDeployment`.
 
 use crate::{
+    Quantity,
     common::{ObjectRef, Resources, Toleration, label_value},
     defaults::defaults,
     duration::Span,
@@ -105,7 +106,7 @@ pub struct Runtime {
 fn default_implementation() -> String {
     "mlserver_mlflow.MLflowRuntime".to_owned()
 }
-defaults!(own_resources: Resources = Resources { cpu: "250m".to_owned(), memory: "1Gi".to_owned(), gpu: 0 });
+defaults!(own_resources: Resources = Resources::of(Quantity::milli(250), Quantity::gibi(1)));
 
 fn default_path() -> String {
     "model".to_owned()

@@ -1,6 +1,7 @@
 //! Features: `FeatureStore`, `FeatureView` and its run `FeatureSnapshot`.
 
 use crate::{
+    Quantity,
     common::{Consistency, Flow, NamedInput, Resources, Retry, Trigger, default_history_limit},
     defaults::defaults,
     duration::Span,
@@ -116,8 +117,8 @@ pub struct OnlineApi {
     pub resources: Resources,
 }
 
-defaults!(own_resources: Resources = Resources { cpu: "500m".to_owned(), memory: "1Gi".to_owned(), gpu: 0 });
-defaults!(api_resources: Resources = Resources { cpu: "50m".to_owned(), memory: "256Mi".to_owned(), gpu: 0 });
+defaults!(own_resources: Resources = Resources::of(Quantity::milli(500), Quantity::gibi(1)));
+defaults!(api_resources: Resources = Resources::small(256));
 
 impl Default for OnlineApi {
     fn default() -> Self {

@@ -21,6 +21,7 @@ pub mod kinds;
 pub mod labels;
 pub mod operators;
 pub mod profile;
+pub mod quantity;
 pub mod reason;
 pub mod registry;
 pub mod result;
@@ -33,6 +34,7 @@ pub mod training;
 
 pub use contract::Artifact;
 pub use digest::Digest;
+pub use quantity::Quantity;
 pub use reason::Reason;
 pub use time::Time;
 

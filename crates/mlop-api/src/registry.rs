@@ -1,6 +1,7 @@
 //! Registry: `TrackingServer`, `Model` and its run `ModelVersion`.
 
 use crate::{
+    Quantity,
     common::{Flow, Metric, ObjectRef, Resources, Retry, Trigger, default_history_limit},
     defaults::defaults,
     run::{Execution, Lineage, RunSpec},
@@ -76,7 +77,7 @@ pub enum Reclaim {
     Delete,
 }
 
-defaults!(own_resources: Resources = Resources { cpu: "100m".to_owned(), memory: "1Gi".to_owned(), gpu: 0 });
+defaults!(own_resources: Resources = Resources::of(Quantity::milli(100), Quantity::gibi(1)));
 
 fn default_volume() -> String {
     "1Gi".to_owned()

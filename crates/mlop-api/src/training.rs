@@ -1,6 +1,7 @@
 //! Training: `TrainingJob` and its run `TrainingRun`.
 
 use crate::{
+    Quantity,
     common::{
         Consistency, Flow, NamedInput, Resources, Retry, Toleration, Trigger, default_history_limit,
         label_value, text,
@@ -238,7 +239,7 @@ pub struct SecretKey {
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._A-Za-z0-9]+$"))]
     pub key: String,
 }
-defaults!(own_resources: Resources = Resources { cpu: "1".to_owned(), memory: "2Gi".to_owned(), gpu: 0 });
+defaults!(own_resources: Resources = Resources::of(Quantity::units(1), Quantity::gibi(2)));
 
 fn default_scratch() -> String {
     "4Gi".to_owned()

@@ -77,7 +77,6 @@ pub mod inputs;
 pub mod intent;
 mod operator;
 pub mod plan;
-mod quantity;
 pub mod resource;
 pub mod run;
 mod runtime;

@@ -10,7 +10,7 @@
 use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt as _;
 use mlop_api::{
-    Reason,
+    Quantity, Reason,
     contract::condition_type,
     dataset::Dataset,
     deployment::ModelDeployment,
@@ -201,7 +201,7 @@ async fn training_waits_for_more_memory_when_out_of_memory() {
     assert_eq!(cluster.started("train"), 1, "the same memory is not tried twice");
     cluster
         .sim
-        .edit::<TrainingJob>(NAMESPACE, "delay", |job| job.spec.resources.memory = "4Gi".into())
+        .edit::<TrainingJob>(NAMESPACE, "delay", |job| job.spec.resources.memory = Quantity::gibi(4))
         .unwrap();
     wait_for_version(&cluster, "1").await;
     assert_eq!(cluster.sim.list::<TrainingRun>().len(), 1, "memory is no part of the digest");

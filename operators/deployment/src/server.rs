@@ -260,7 +260,7 @@ fn fetch_image(child: &ChildObject) -> Option<&str> {
 }
 
 fn fetch(image: &str, store: &ObjectStore) -> Container {
-    let resources = Resources { cpu: "50m".to_owned(), memory: "256Mi".to_owned(), gpu: 0 };
+    let resources = Resources::small(256);
     let mut container = container::worker(image, &["fetch"], &[store], &resources);
     container.name = FETCH.to_owned();
     container.volume_mounts.get_or_insert_default().push(writable("models", MODELS));

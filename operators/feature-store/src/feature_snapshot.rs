@@ -3,7 +3,6 @@
 use crate::{
     feature_store::is_ready,
     feature_view::FeatureViewIntent,
-    memory,
     online_store::{self, redis_secret, with_password},
 };
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -23,7 +22,7 @@ use mlop_core::{
 use std::sync::Arc;
 
 /// Share of the pod's memory that the query may use before it spills to disk.
-const QUERY_SHARE: f64 = 0.6;
+const QUERY_PERCENT: u8 = 60;
 
 pub struct FeatureSnapshotRun {
     pub views: Arc<Cache<FeatureView>>,
@@ -90,7 +89,7 @@ impl Run for FeatureSnapshotRun {
             inputs: observed.inputs()?,
             content: spec.content.clone(),
             output: pod::store(observed.store(&spec.store)?),
-            memory_bytes: memory::share(&execution.resources.memory, QUERY_SHARE),
+            memory_bytes: execution.resources.memory.percent(QUERY_PERCENT),
             as_of: online_store::data_time(&observed.object),
             online,
             active,

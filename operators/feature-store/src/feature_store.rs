@@ -1,9 +1,6 @@
 //! `FeatureStore`: a Redis that only mlop's pods reach, and the online API in front of it.
 
-use crate::{
-    memory,
-    online_store::{self, redis, redis_name, redis_secret, with_password},
-};
+use crate::online_store::{self, redis, redis_name, redis_secret, with_password};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
@@ -185,7 +182,7 @@ impl Observed {
         errand.request = Some(requests.collect::<Vec<_>>().join(" "));
         let key = Key::of(&store.metadata);
         let work = Work::ProbeOnline { namespace: key.namespace, name: key.name, redis };
-        let resources = Resources { cpu: "50m".to_owned(), memory: "128Mi".to_owned(), gpu: 0 };
+        let resources = Resources::small(128);
         let build = |builder: pod::Builder| {
             let mut container = container::worker(&self.worker_image, &[], &[], &resources);
             with_password(&mut container, secret);
@@ -293,7 +290,7 @@ impl Observed {
 
 /// Share of the pod's memory for the data of Redis. The rest is for its buffers, and for pages that are copied while it
 /// rewrites its log.
-const DATA_SHARE: f64 = 0.6;
+const DATA_PERCENT: u8 = 60;
 
 /// Redis with append-only persistence: the online values survive a restart.
 ///
@@ -305,7 +302,7 @@ fn redis_container(managed: &ManagedRedis) -> Container {
         "exec redis-server --protected-mode no --bind 0.0.0.0 --port {} --dir /data --appendonly yes --save '' \
          --maxmemory {} --maxmemory-policy noeviction --requirepass \"`cat {PASSWORD}`\"",
         online_store::PORT,
-        memory::share(&managed.resources.memory, DATA_SHARE)
+        managed.resources.memory.percent(DATA_PERCENT)
     );
     let ping = format!("REDISCLI_AUTH=\"`cat {PASSWORD}`\" redis-cli ping 2>&1");
     let shell = |script: &str| ["sh", "-c", &container::literal(script)].map(str::to_owned).to_vec();

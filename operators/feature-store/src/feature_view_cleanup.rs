@@ -136,7 +136,7 @@ impl Cleanup<'_> {
         };
         let secret = redis_secret(feature_store);
         let work = Work::Deactivate { view: key, redis: redis(feature_store) };
-        let resources = Resources { cpu: "50m".to_owned(), memory: "128Mi".to_owned(), gpu: 0 };
+        let resources = Resources::small(128);
         let build = |builder: pod::Builder| {
             let mut container = container::worker(self.worker_image, &[], &[], &resources);
             with_password(&mut container, secret);

@@ -4,7 +4,6 @@ mod feature_snapshot;
 mod feature_store;
 mod feature_view;
 mod feature_view_cleanup;
-mod memory;
 mod online_store;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use crate::{
 };
 use expect_test::expect_file;
 use mlop_api::{
-    Reason,
+    Quantity, Reason,
     duration::Span,
     features::{FeatureSnapshot, FeatureStore, FeatureView},
     labels,
@@ -197,7 +197,7 @@ fn edit_makes_a_snapshot_again_only_if_its_content_changes() {
         ),
         (
             "the memory",
-            used().edited(|spec| spec.resources.memory = "9Gi".into()),
+            used().edited(|spec| spec.resources.memory = Quantity::gibi(9)),
             "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1",
         ),
     ]);

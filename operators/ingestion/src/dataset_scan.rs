@@ -194,7 +194,7 @@ impl Scans<'_> {
             output: address(output),
         });
         let stores: Vec<&ObjectStore> = source.into_iter().chain(output).collect();
-        let resources = Resources { cpu: "50m".to_owned(), memory: "128Mi".to_owned(), gpu: 0 };
+        let resources = Resources::small(128);
         let build = |builder: pod::Builder| {
             stores
                 .iter()

@@ -72,7 +72,7 @@ impl Observed {
         // The profile says how the probe runs, not what it asks.
         let question = Digest::of(&json!(ObjectStoreSpec { profile: None, ..store.spec.clone() }));
         let errand = Errand::probe(store, &self.operator, &self.pods, question, DEADLINE, &self.profile);
-        let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };
+        let resources = Resources::small(64);
         let build = |builder: pod::Builder| {
             builder.keys(store).scratch("tmp", Some("64Mi"), false).container(container::worker(
                 &self.worker_image,

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 use mlop_api::{
-    Digest, Reason,
+    Digest, Quantity, Reason,
     contract::condition_type,
     dataset::{Dataset, DatasetVersion, ObjectStore},
     result::{Failure, ResultDocument},
@@ -238,7 +238,7 @@ fn dataset_reports_why_its_source_is_not_looked_at() {
             "in use, and an edit of the memory while the store is not ready",
             in_use().store("False", "StoreDenied").edited(|dataset| {
                 dataset.metadata.generation = Some(2);
-                dataset.spec.resources.memory = "2Gi".to_owned();
+                dataset.spec.resources.memory = Quantity::gibi(2);
             }),
             "Ready=True/Ready UpToDate=Unknown/ConnectionNotReady",
         ),

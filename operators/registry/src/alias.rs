@@ -139,7 +139,7 @@ impl AliasPod {
         let mut work = self.work.clone();
         work.alias.activation.revision = revision;
         let secret = self.server.secret_name();
-        let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };
+        let resources = Resources::small(64);
         let stores: Vec<&ObjectStore> = self.store.iter().map(AsRef::as_ref).collect();
         let mut worker = container::worker(&self.image, &[], &stores, &resources);
         worker.volume_mounts.get_or_insert_default().extend(container::tracking_mount(secret));

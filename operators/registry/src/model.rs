@@ -53,7 +53,7 @@ impl Intent for ModelIntent {
     }
 
     fn execution(object: &Model) -> Execution {
-        let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };
+        let resources = Resources::small(64);
         Execution::of(&resources, &object.spec.retry, None)
     }
 

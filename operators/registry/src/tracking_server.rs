@@ -117,7 +117,7 @@ impl Observed {
         let errand = Errand::probe(server, &self.operator, &self.pods, question, DEADLINE, &self.profile);
         let work = Work::ProbeTracking { tracking: address.clone(), credentials: secret.is_some() };
         let equip = |builder: pod::Builder| {
-            let resources = Resources { cpu: "50m".to_owned(), memory: "64Mi".to_owned(), gpu: 0 };
+            let resources = Resources::small(64);
             let mut worker = container::worker(&self.worker_image, &[], &[], &resources);
             worker.volume_mounts.get_or_insert_default().extend(container::tracking_mount(secret));
             builder.tracking(secret).scratch("tmp", Some("64Mi"), false).container(worker)

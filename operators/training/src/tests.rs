@@ -3,7 +3,7 @@
 use crate::{training_job::TrainingJobIntent, training_run::TrainingRunRun};
 use expect_test::expect_file;
 use mlop_api::{
-    Reason, labels,
+    Quantity, Reason, labels,
     profile::PodProfile,
     result::{Failure, ResultDocument},
     training::{self, TrainingJobSpec},
@@ -109,7 +109,7 @@ fn edit_of_the_content_trains_again() {
 fn edit_of_the_execution_trains_nothing_again() {
     let kept = "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1";
     check(vec![
-        ("the memory", trained().edited(|spec| spec.resources.memory = "9Gi".into()), kept),
+        ("the memory", trained().edited(|spec| spec.resources.memory = Quantity::gibi(9)), kept),
         ("the scratch size", trained().edited(|spec| spec.scratch = "9Gi".into()), kept),
         ("a variable", trained().edited(|spec| spec.env.push(variable("A", "1"))), kept),
         (
@@ -126,7 +126,7 @@ fn edit_of_the_execution_is_mirrored_into_the_active_run() {
     let training = || job().its_run(active).reconciled();
     let is_mirrored = |case: IntentCase<TrainingJobIntent>| case.summary(&case.plan()).contains("apply run");
     assert!(!is_mirrored(training()));
-    assert!(is_mirrored(training().edited(|spec| spec.resources.memory = "9Gi".into())));
+    assert!(is_mirrored(training().edited(|spec| spec.resources.memory = Quantity::gibi(9))));
     assert!(is_mirrored(training().edited(|spec| spec.env.push(variable("A", "1")))));
     assert!(is_mirrored(training().edited(|spec| spec.shared_memory = Some("1Gi".into()))));
     assert!(is_mirrored(training().edited(|spec| spec.profile = Some("gpu".into()))));

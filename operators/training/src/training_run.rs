@@ -101,11 +101,6 @@ fn work(observed: &Observed<TrainingRunRun>) -> Result<TrainWork, Blocked> {
     })
 }
 
-/// Resources of a container of mlop in the pod.
-fn small(memory: &str) -> Resources {
-    Resources { cpu: "50m".to_owned(), memory: memory.to_owned(), gpu: 0 }
-}
-
 fn ours(
     observed: &Observed<TrainingRunRun>,
     name: &str,
@@ -113,7 +108,7 @@ fn ours(
     stores: &[&ObjectStore],
     mounts: &[VolumeMount],
 ) -> Container {
-    let mut container = container::worker(&observed.worker_image, args, stores, &small("256Mi"));
+    let mut container = container::worker(&observed.worker_image, args, stores, &Resources::small(256));
     container.name = name.to_owned();
     container.volume_mounts.get_or_insert_default().extend_from_slice(mounts);
     container

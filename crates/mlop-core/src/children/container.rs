@@ -59,10 +59,10 @@ pub fn writable(name: &str, path: &str) -> VolumeMount {
 /// Requests and limits. Memory is limited to its request. CPU is not limited, so that idle cores are used.
 pub fn requirements(resources: &Resources) -> ResourceRequirements {
     let mut requests = BTreeMap::from([
-        ("cpu".to_owned(), Quantity(resources.cpu.clone())),
-        ("memory".to_owned(), Quantity(resources.memory.clone())),
+        ("cpu".to_owned(), Quantity(resources.cpu.to_string())),
+        ("memory".to_owned(), Quantity(resources.memory.to_string())),
     ]);
-    let mut limits = BTreeMap::from([("memory".to_owned(), Quantity(resources.memory.clone()))]);
+    let mut limits = BTreeMap::from([("memory".to_owned(), Quantity(resources.memory.to_string()))]);
     if resources.gpu > 0 {
         let gpus = Quantity(resources.gpu.to_string());
         requests.insert("nvidia.com/gpu".to_owned(), gpus.clone());

@@ -9,7 +9,7 @@
 //! - The security fields are set again afterwards ([`pod::secure`]).
 
 use super::pod;
-use crate::{Blocked, quantity::amount};
+use crate::Blocked;
 use k8s_openapi::{
     api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, Volume},
     apimachinery::pkg::api::resource::Quantity,
@@ -211,7 +211,8 @@ fn complete_resources(own: &mut ResourceRequirements, more: &ResourceRequirement
 }
 
 fn is_below(limit: &Quantity, request: &Quantity) -> bool {
-    amount(&limit.0).zip(amount(&request.0)).is_some_and(|(limit, request)| limit < request)
+    let amount = |quantity: &Quantity| quantity.0.parse::<mlop_api::Quantity>().ok();
+    amount(limit).zip(amount(request)).is_some_and(|(limit, request)| limit < request)
 }
 
 /// Adds the entries whose keys `own` does not have.

@@ -4,7 +4,7 @@
 //! fields that the API server fills in, and those that other tools may add without harm: labels and annotations of the
 //! object, and annotations of its pod template (`kubectl rollout restart` is one).
 
-use crate::quantity::is_same_amount;
+use mlop_api::Quantity;
 use serde_json::{Map, Value, json};
 
 /// Labels and annotations of this domain are mlop's own.
@@ -213,6 +213,12 @@ fn is_default_number(name: &str, number: i64) -> bool {
         "expirationSeconds" => number == 3_600,
         _ => false,
     }
+}
+
+/// Whether two Kubernetes quantities are the same amount: `1000m` is `1`, and `1024Mi` is `1Gi`.
+fn is_same_amount(one: &str, other: &str) -> bool {
+    let amount = |text: &str| text.parse::<Quantity>().ok();
+    one == other || amount(one).is_some_and(|one| Some(one) == amount(other))
 }
 
 fn set(path: &[&str], value: Value) -> Value {

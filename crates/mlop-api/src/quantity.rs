@@ -1,0 +1,190 @@
+//! Amounts of resources in Kubernetes' notation.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, cmp::Ordering, fmt, str::FromStr};
+
+const BILLION: i128 = 1_000_000_000;
+
+/// An amount such as `500m`, `2` or `1.5Gi`. It compares by value and is written as it was read.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Quantity {
+    text: String,
+    /// The amount in billionths, which is the finest that the API server stores.
+    billionths: i128,
+}
+
+/// A text that is not a quantity.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a quantity: want a number with an optional unit, such as 500m or 1.5Gi")]
+pub struct InvalidQuantity(String);
+
+impl Quantity {
+    pub fn units(number: u32) -> Self {
+        Self { text: number.to_string(), billionths: i128::from(number) * BILLION }
+    }
+
+    pub fn milli(number: u32) -> Self {
+        Self { text: format!("{number}m"), billionths: i128::from(number) * (BILLION / 1_000) }
+    }
+
+    pub fn mebi(number: u32) -> Self {
+        Self { text: format!("{number}Mi"), billionths: (i128::from(number) << 20) * BILLION }
+    }
+
+    pub fn gibi(number: u32) -> Self {
+        Self { text: format!("{number}Gi"), billionths: (i128::from(number) << 30) * BILLION }
+    }
+
+    /// A share of the amount in whole units, such as bytes, rounded down.
+    pub fn percent(&self, percent: u8) -> u64 {
+        let share = self.billionths.saturating_mul(i128::from(percent)) / (100 * BILLION);
+        u64::try_from(share.max(0)).unwrap_or(u64::MAX)
+    }
+}
+
+/// The amount of `text` in billionths.
+fn billionths(text: &str) -> Option<i128> {
+    let end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
+    let (number, suffix) = text.split_at_checked(end)?;
+    let (scale, exponent): (i128, i32) = match suffix {
+        "n" => (1, -9),
+        "u" => (1, -6),
+        "m" => (1, -3),
+        "" => (1, 0),
+        "k" => (1, 3),
+        "M" => (1, 6),
+        "G" => (1, 9),
+        "T" => (1, 12),
+        "P" => (1, 15),
+        "E" => (1, 18),
+        "Ki" => (1 << 10, 0),
+        "Mi" => (1 << 20, 0),
+        "Gi" => (1 << 30, 0),
+        "Ti" => (1 << 40, 0),
+        "Pi" => (1 << 50, 0),
+        "Ei" => (1 << 60, 0),
+        _ => (1, suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let shift = exponent.checked_add(9)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let power = 10_i128.checked_pow(shift.unsigned_abs())?;
+    let scaled = digits.checked_mul(scale)?;
+    if shift >= 0 {
+        scaled.checked_mul(power)
+    } else {
+        // The API server rounds up.
+        Some(scaled.checked_add(power - 1)?.div_euclid(power))
+    }
+}
+
+impl FromStr for Quantity {
+    type Err = InvalidQuantity;
+
+    fn from_str(text: &str) -> Result<Self, InvalidQuantity> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl TryFrom<String> for Quantity {
+    type Error = InvalidQuantity;
+
+    fn try_from(text: String) -> Result<Self, InvalidQuantity> {
+        match billionths(&text) {
+            Some(billionths) => Ok(Self { text, billionths }),
+            None => Err(InvalidQuantity(text)),
+        }
+    }
+}
+
+impl From<Quantity> for String {
+    fn from(quantity: Quantity) -> Self {
+        quantity.text
+    }
+}
+
+impl PartialEq for Quantity {
+    fn eq(&self, other: &Self) -> bool {
+        self.billionths == other.billionths
+    }
+}
+
+impl Eq for Quantity {}
+
+impl PartialOrd for Quantity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Quantity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.billionths.cmp(&other.billionths)
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A field bounds its length and form.
+impl JsonSchema for Quantity {
+    fn schema_name() -> Cow<'static, str> {
+        "Quantity".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string"})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json};
+
+    fn quantity(text: &str) -> Quantity {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn quantity_compares_by_value_and_keeps_its_text() {
+        assert_eq!(quantity("1024Mi"), Quantity::gibi(1));
+        assert_eq!(quantity("0.5"), Quantity::milli(500));
+        assert_eq!(quantity("1000m"), Quantity::units(1));
+        assert_eq!(quantity("1048576Ki"), Quantity::mebi(1024));
+        assert!(quantity("1G") < quantity("1Gi"));
+        for text in ["1024Mi", "0.5", "1.5e3"] {
+            assert_eq!(json!(from_value::<Quantity>(json!(text)).unwrap()), json!(text));
+        }
+        for made in [Quantity::units(2), Quantity::milli(50), Quantity::mebi(64), Quantity::gibi(2)] {
+            assert_eq!(quantity(&made.to_string()), made);
+        }
+    }
+
+    #[test]
+    fn percent_is_counted_in_whole_units() {
+        for (text, bytes) in [("1000", 600), ("1Gi", 644_245_094), ("1.5G", 900_000_000), ("500m", 0)] {
+            assert_eq!(quantity(text).percent(60), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn text_is_refused_when_it_is_not_an_amount() {
+        for bad in ["", "x", "Gi", "1 Gi", "1Gib", "1e999", "1.2.3", "ä"] {
+            assert!(bad.parse::<Quantity>().is_err(), "{bad}");
+        }
+    }
+}
