@@ -258,6 +258,8 @@ pub struct InputObject {
     pub metadata: ObjectMeta,
     /// The objects that this one consumes, for finding cycles.
     pub references: Vec<ObjectRef>,
+    /// The field with which a user keeps this object at an earlier artifact, such as `spec.pin`.
+    pub held_by: Option<&'static str>,
     pub status: Upstream,
     /// The field of the status that does not follow the contract, and the error; none if all do.
     pub unreadable: Option<String>,
@@ -287,7 +289,7 @@ impl<'de> Deserialize<'de> for InputObject {
                 (Upstream::default(), Some(format!("{field}: {}", error.inner())))
             }
         };
-        Ok(Self { metadata, references: references(&spec), status, unreadable })
+        Ok(Self { metadata, references: references(&spec), held_by: held_by(&spec), status, unreadable })
     }
 }
 
@@ -296,6 +298,13 @@ fn references(spec: &Value) -> Vec<ObjectRef> {
     let inputs = spec.get("inputs").and_then(Value::as_array).into_iter().flatten();
     let fields = inputs.map(|input| input.get("from")).chain([spec.get("from")]);
     fields.flatten().filter_map(|from| ObjectRef::deserialize(from).ok()).collect()
+}
+
+/// `spec.pin` or `spec.suspend`, whichever is set.
+fn held_by(spec: &Value) -> Option<&'static str> {
+    let is_pinned = spec.get("pin").and_then(Value::as_str).is_some();
+    let is_suspended = spec.get("suspend").and_then(Value::as_bool) == Some(true);
+    is_pinned.then_some("spec.pin").or(is_suspended.then_some("spec.suspend"))
 }
 
 dynamic!(InputObject);

@@ -1,6 +1,9 @@
 //! The caches of all kinds that may be inputs.
 
-use super::gate::{InputState, signal};
+use super::{
+    gate::{InputState, signal},
+    lineage::holds,
+};
 use crate::{
     resource::{ApiKind, Cached, InputObject},
     runtime::{cache::Cache, index::Index, setup::Setup, triggers::Controls, workqueue::Key},
@@ -39,6 +42,7 @@ impl Inputs {
                 kind: Some(kind.clone()),
                 object: cache.get(&Key::new(namespace, &input.from.name)),
                 unavailable: cache.unavailable(namespace),
+                holds: holds(&input.from, |from| self.lookup(namespace, from)),
                 ..InputState::unknown(input)
             },
         }

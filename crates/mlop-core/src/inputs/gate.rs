@@ -1,6 +1,9 @@
 //! The gate: whether an input may be used, and which of its changes matter to its dependents.
 
-use super::cause::{UpstreamFailure, upstream_failure};
+use super::{
+    cause::{UpstreamFailure, upstream_failure},
+    lineage::Hold,
+};
 use crate::{
     Blocked, condition,
     resource::{ApiKind, InputObject, Unavailable},
@@ -26,6 +29,8 @@ pub struct InputState {
     pub object: Option<Arc<InputObject>>,
     /// Why objects of the kind cannot be listed; none if they can.
     pub unavailable: Option<Unavailable>,
+    /// The objects from this one upstream that a user holds at an earlier artifact.
+    pub holds: Vec<Hold>,
 }
 
 /// An input that may be used.
@@ -38,6 +43,7 @@ pub struct ReadyInput {
     pub registered: Option<Registered>,
     /// A failure upstream that leaves this version usable: newer data failed.
     pub upstream: Option<UpstreamFailure>,
+    pub holds: Vec<Hold>,
 }
 
 /// An input that may not be used yet.
@@ -145,6 +151,7 @@ fn ready(
         metrics: object.status.metrics.clone(),
         registered: object.status.registered.clone(),
         upstream,
+        holds: state.holds.clone(),
     }
 }
 
@@ -188,6 +195,7 @@ impl InputState {
             kind: None,
             object: None,
             unavailable: None,
+            holds: Vec::new(),
         }
     }
 }

@@ -15,6 +15,14 @@ const DEPTH_MAX: usize = 32;
 /// Ancestors that a status has room for.
 const ANCESTORS_MAX: usize = 128;
 
+/// An object that a user holds at an earlier artifact.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hold {
+    pub object: ObjectRef,
+    /// The field that holds it, such as `spec.pin`.
+    pub field: &'static str,
+}
+
 /// The resources that an artifact made from these inputs descends from: the inputs and their ancestors, those without
 /// inputs first.
 pub fn ancestors(inputs: &[ReadyInput]) -> Vec<Ancestor> {
@@ -48,26 +56,63 @@ pub fn converged(inputs: &[ReadyInput], consistency: Consistency) -> Result<(), 
     if consistency == Consistency::Any {
         return Ok(());
     }
-    let mut seen: BTreeMap<(String, String, String), (Digest, &str)> = BTreeMap::new();
+    let mut seen: BTreeMap<ObjectRef, (Digest, &ReadyInput)> = BTreeMap::new();
     for input in inputs {
         for Ancestor { api_group, kind, name, digest, .. } in with_ancestors(input) {
-            match seen.get(&(api_group.clone(), kind.clone(), name.clone())) {
+            let shared = ObjectRef { api_group, kind, name };
+            match seen.get(&shared) {
                 Some((other, by)) if *other != digest => {
-                    return Err(format!(
-                        "inputs {by} and {} come from different versions of {kind} {name} ({} and {}); waiting until both have followed",
-                        input.input.record.name,
-                        other.short(12),
-                        digest.short(12),
-                    ));
+                    return Err(diverged(&shared, (by, other), (input, &digest)));
                 }
                 Some(_) => {}
                 None => {
-                    seen.insert((api_group, kind, name), (digest, &input.input.record.name));
+                    seen.insert(shared, (digest, input));
                 }
             }
         }
     }
     Ok(())
+}
+
+/// Says that two inputs come from two digests of `shared`, and who keeps them apart.
+fn diverged(shared: &ObjectRef, a: (&ReadyInput, &Digest), b: (&ReadyInput, &Digest)) -> String {
+    // Both inputs follow a hold of the shared ancestor itself.
+    let hold = a.0.holds.iter().chain(&b.0.holds).find(|hold| hold.object != *shared);
+    let wait = match hold {
+        None => "waiting until both have followed".to_owned(),
+        Some(Hold { object: ObjectRef { kind, name, .. }, field }) => {
+            format!(
+                "{field} of {kind} {name} holds it back: remove it, or hold the others at the same version"
+            )
+        }
+    };
+    format!(
+        "inputs {} and {} come from different versions of {} {} ({} and {}); {wait}",
+        a.0.input.record.name,
+        b.0.input.record.name,
+        shared.kind,
+        shared.name,
+        a.1.short(12),
+        b.1.short(12),
+    )
+}
+
+/// The objects from `start` upstream that a user holds. `lookup` reads the caches.
+pub(super) fn holds(start: &ObjectRef, lookup: impl Fn(&ObjectRef) -> Option<Arc<InputObject>>) -> Vec<Hold> {
+    let mut open = vec![start.clone()];
+    let mut seen: Vec<ObjectRef> = Vec::new();
+    let mut holds = Vec::new();
+    while let Some(object) = open.pop() {
+        if seen.len() >= ANCESTORS_MAX || seen.contains(&object) {
+            continue;
+        }
+        if let Some(found) = lookup(&object) {
+            open.extend(found.references.iter().cloned());
+            holds.extend(found.held_by.map(|field| Hold { object: object.clone(), field }));
+        }
+        seen.push(object);
+    }
+    holds
 }
 
 /// Searches for a path from `start` back to itself along references. `lookup` reads the caches.

@@ -13,4 +13,4 @@ mod tests;
 pub use caches::{Dependents, Inputs};
 pub use cause::{UpstreamFailure, path};
 pub use gate::{BlockedInput, InputState, ReadyInput, Signal, gate, signal};
-pub use lineage::{ancestors, converged, cycle, newest, references};
+pub use lineage::{Hold, ancestors, converged, cycle, newest, references};

@@ -1,6 +1,6 @@
 //! Tables of the gate, lineage and causes.
 
-use super::*;
+use super::{lineage::holds, *};
 use crate::{
     resource::Unavailable,
     testing::{dataset, descendant, failed, input, missing, outdated, ready, time, version},
@@ -212,6 +212,44 @@ fn inputs_converge_on_every_ancestor_in_common() {
     for (inputs, states, want) in rows {
         assert_eq!(converged(&usable(&states), Consistency::Same).is_ok(), want, "{inputs}");
         assert!(converged(&usable(&states), Consistency::Any).is_ok(), "{inputs}");
+    }
+}
+
+#[test]
+fn divergence_names_the_pin_that_causes_it() {
+    let using = |name: &str, used: &[&str], spec: Value| {
+        let mut object = dataset(name, 1, 0, json!([]), Value::Null);
+        object["spec"] = spec;
+        object["spec"]["inputs"] = used.iter().map(|used| json!({"from": ready(used).from})).collect();
+        (name.to_owned(), input(name, Some(object)).object)
+    };
+    let pin = || json!({"pin": "x-0"});
+    let waiting = "waiting until both have followed";
+    let rows = [
+        ("nothing is held", vec![], waiting),
+        ("the input", vec![using("b", &["root"], pin())], "spec.pin of Dataset b holds it back"),
+        (
+            "an object between",
+            vec![using("b", &["c"], json!({})), using("c", &["root"], json!({"suspend": true}))],
+            "spec.suspend of Dataset c holds it back",
+        ),
+        ("the shared ancestor", vec![using("b", &["root"], json!({})), using("root", &[], pin())], waiting),
+        ("a cycle", vec![using("b", &["c"], json!({})), using("c", &["b"], json!({}))], waiting),
+    ];
+    for (held, objects, want) in rows {
+        let lookup = |from: &mlop_api::common::ObjectRef| {
+            objects.iter().find(|(name, _)| *name == from.name).and_then(|(_, object)| object.clone())
+        };
+        let mut states = vec![descendant("a", 1), descendant("b", 2)];
+        for state in &mut states {
+            state.holds = holds(&state.from, lookup);
+        }
+        let message = converged(&usable(&states), Consistency::Same).unwrap_err();
+        assert!(
+            message.starts_with("inputs a and b come from different versions of Dataset root ("),
+            "{held}: {message}"
+        );
+        assert!(message.contains(want), "{held}: {message}");
     }
 }
 

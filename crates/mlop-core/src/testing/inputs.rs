@@ -25,6 +25,7 @@ pub fn input(name: &str, object: Option<Value>) -> InputState {
         kind: Some(kind),
         object: object.map(Arc::new),
         unavailable: None,
+        holds: Vec::new(),
     }
 }
 

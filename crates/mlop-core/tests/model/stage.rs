@@ -151,6 +151,7 @@ pub fn observed(
         from: input.from,
         object: object.as_ref().map(Shared::arc),
         unavailable: None,
+        holds: Vec::new(),
     });
     Observed {
         inputs: states.collect(),

@@ -1,4 +1,4 @@
-//! Troubles of one namespace: a queue, a slow store, an absent store, a lost TrackingServer.
+//! Troubles of one namespace: a queue, a slow store, an absent store, a lost TrackingServer, an emptied Redis.
 
 use crate::support::{self, SAVE, STAGE, STORES, published_run, says, script, stores_are_ready, with_spec};
 use anyhow::{Context as _, Result, ensure};
@@ -7,6 +7,7 @@ use kube::{Api, ResourceExt as _, api::ListParams, runtime::watcher};
 use mlop_api::{
     Reason,
     dataset::ObjectStore,
+    features::FeatureView,
     labels,
     registry::{Model, TrackingServer},
     training::{TrainingJob, TrainingRun},
@@ -17,6 +18,7 @@ use mlop_e2e::{
     wait,
 };
 use std::time::Duration;
+use tokio::time::Instant;
 
 const PROXY: &str = include_str!("../../pipelines/proxy.yaml");
 /// `startTimeout` of the trainings that wait for longer, in seconds.
@@ -26,6 +28,8 @@ const QUEUED: Duration = Duration::from_secs(3 * START_TIMEOUT);
 /// Bytes that the proxy needs twice `startTimeout` to read.
 const SLOW_BYTES: u64 = 2 * START_TIMEOUT * (64 << 10);
 const OUTAGE: Duration = Duration::from_secs(60);
+/// The time from the loss of all online values until they are back.
+const REFILLED: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queued_pod_outlives_its_start_timeout() -> Result<()> {
@@ -129,6 +133,36 @@ async fn history_outlives_its_tracking_server() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn emptied_redis_is_filled_again_within_a_minute() -> Result<()> {
+    TestNamespace::run("emptied", async |ns| {
+        ns.upload("points/1.csv", &support::points(0, 2.0)).await?;
+        ns.apply(&[STORES, support::POINTS, support::MEANS]).await?;
+        ns.until("means", "ready", STAGE, FeatureView::is_ready).await?;
+        let before = answer(ns, Duration::from_secs(STAGE), None).await?;
+
+        let flush = format!("REDISCLI_AUTH=`cat {}/password` redis-cli FLUSHALL", labels::REDIS_DIR);
+        let flushed = ns.kubectl(&["exec", "features-redis-0", "--", "sh", "-c", &flush], "").await?;
+        ensure!(flushed.trim() == "OK", "Redis was not emptied: {flushed}");
+        ensure!(support::online(ns).await.is_err(), "an emptied Redis still answers");
+        answer(ns, REFILLED, Some(&before)).await.map(drop)
+    })
+    .await
+}
+
+/// The first answer of the online API within `limit`, or the first one that is `wanted`.
+async fn answer(ns: &TestNamespace, limit: Duration, wanted: Option<&str>) -> Result<String> {
+    let end = Instant::now() + limit;
+    loop {
+        let answer = support::online(ns).await;
+        match answer {
+            Ok(value) if wanted.is_none_or(|wanted| wanted == value) => return Ok(value),
+            answer => ensure!(Instant::now() < end, "the online API answers {answer:?} after {limit:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 /// The TrackingServer, and a Model of the training `script` without gates.
