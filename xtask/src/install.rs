@@ -42,14 +42,7 @@ fn restart(cluster: &dyn Cluster) -> Result<Outcome> {
     let names =
         process::output(&mut kubectl.command(&["-n", NAMESPACE, "get", "deployment", "-o", "name"])?)?;
     for name in names.lines() {
-        process::run(&mut kubectl.command(&[
-            "-n",
-            NAMESPACE,
-            "rollout",
-            "status",
-            name,
-            "--timeout=180s",
-        ])?)?;
+        kubectl.wait_for_rollout(NAMESPACE, name)?;
     }
     Ok(Outcome::Done)
 }

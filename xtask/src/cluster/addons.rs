@@ -30,7 +30,7 @@ pub fn object_store(cluster: &dyn Cluster) -> Result<Outcome> {
     let kubectl = Kubectl::new(cluster.kubeconfig()?);
     let manifest = paths::repository().join("e2e/cluster/manifests/minio.yaml");
     kubectl.apply(&fs::read_to_string(manifest)?)?;
-    kubectl.wait_for_deployment("storage", "minio")?;
+    kubectl.wait_for_rollout("storage", "deployment/minio")?;
     Ok(Outcome::Done)
 }
 

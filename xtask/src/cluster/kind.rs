@@ -100,7 +100,7 @@ impl Kind {
         let template = fs::read_to_string(directory.join("kind.yaml"))?;
         let policy = directory.join("audit-policy.yaml").display().to_string();
         let config = template.replace("@POLICY@", &policy).replace("@STATE@", &state.display().to_string());
-        let mut command = kind(&["create", "cluster", "--wait=180s", "--config=-"])?;
+        let mut command = kind(&["create", "cluster", "--wait=600s", "--config=-"])?;
         if let Some(image) = env::var_os(NODE_IMAGE) {
             command.arg("--image").arg(image);
         }

@@ -4,13 +4,16 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{paths, process};
 
 /// How often a starting API server is asked, and the time between.
 const ATTEMPTS: usize = 120;
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// The time for pods to become ready on a machine that does other work too.
+const ROLLOUT: &str = "--timeout=600s";
 
 /// The built kubectl with the configuration of one cluster.
 pub struct Kubectl {
@@ -65,9 +68,16 @@ impl Kubectl {
         process::feed(&mut command, manifests)
     }
 
-    /// Waits until all pods of a Deployment are ready.
-    pub fn wait_for_deployment(&self, namespace: &str, name: &str) -> Result<()> {
-        let name = format!("deployment/{name}");
-        process::run(&mut self.command(&["-n", namespace, "rollout", "status", &name, "--timeout=180s"])?)
+    /// Waits until all pods of a Deployment, such as `deployment/minio`, are ready. The error has the pods.
+    pub fn wait_for_rollout(&self, namespace: &str, name: &str) -> Result<()> {
+        let args = ["-n", namespace, "rollout", "status", name, ROLLOUT];
+        process::run(&mut self.command(&args)?).with_context(|| {
+            let pods =
+                self.command(&["-n", namespace, "get", "pods"]).and_then(|mut c| process::output(&mut c));
+            format!(
+                "{name} in {namespace} is not ready:\n{}",
+                pods.unwrap_or_else(|error| format!("{error:#}"))
+            )
+        })
     }
 }

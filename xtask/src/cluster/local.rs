@@ -98,8 +98,8 @@ impl Local {
         for file in ["coredns.yaml", "storage.yaml"] {
             kubectl.apply(&fs::read_to_string(directory.join(file))?.replace("@STATE@", &state))?;
         }
-        for deployment in ["coredns", "local-path-provisioner"] {
-            kubectl.wait_for_deployment("kube-system", deployment)?;
+        for deployment in ["deployment/coredns", "deployment/local-path-provisioner"] {
+            kubectl.wait_for_rollout("kube-system", deployment)?;
         }
         Ok(Outcome::Done)
     }
