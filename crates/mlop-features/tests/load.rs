@@ -83,20 +83,28 @@ impl Drop for Server {
     }
 }
 
+/// Requests that a client makes before it gives up.
+const TRIES: usize = 20;
+
 fn head(length: usize) -> String {
     format!(
         "POST /get-online-features HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
     )
 }
 
-/// Sends `body` and gives the answer.
+/// Sends `body` and gives the answer. On a busy machine a server without room asks for another try.
 async fn ask(address: String, body: String) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(head(body.len()).as_bytes()).await.unwrap();
-    stream.write_all(body.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+    for _ in 0..TRIES {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(head(body.len()).as_bytes()).await.unwrap();
+        stream.write_all(body.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        if !answer.starts_with("HTTP/1.1 503") {
+            return answer;
+        }
+    }
+    panic!("{TRIES} answers with 503");
 }
 
 fn body(entities: i64) -> String {
