@@ -1,9 +1,12 @@
 //! The decision of one reconcile as data: comparable in tests, printable, and with a reason for every write.
 
-use crate::resource::{ApiKind, object_value};
+use crate::{
+    resource::{ApiKind, object_value},
+    runtime::error::Error,
+};
 use jiff::Timestamp;
 use kube::Resource;
-use mlop_api::{Digest, Reason};
+use mlop_api::{Digest, Reason, status::Conditioned};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -157,6 +160,15 @@ impl<S> Plan<S> {
     /// Whether the plan writes nothing, Events aside.
     pub fn is_quiet(&self) -> bool {
         self.creates.is_empty() && self.applies.is_empty() && self.deletes.is_empty() && self.status.is_none()
+    }
+}
+
+impl<S: Conditioned + PartialEq> Plan<S> {
+    /// Reports `status` if it differs from the one `before`. A status that says what a failed reconcile would say is
+    /// confirmed also if it is equal: the controller would take it for the report of a failure that is over.
+    pub fn with_status(self, status: S, before: Option<&S>) -> Self {
+        let is_news = Some(&status) != before || Error::is_shown_in(status.conditions());
+        Self { status: is_news.then_some(status), ..self }
     }
 }
 

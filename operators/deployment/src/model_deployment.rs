@@ -127,13 +127,13 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
         _ => draft.idle(&input),
     }
     draft.list_serving(&input);
-    match draft.due() {
-        Some(later) if later > now => plan = plan.requeue_at(later),
-        Some(_) => plan.status = Some(draft.status),
-        None => {}
-    }
+    let due = draft.due();
     plan.events.extend(draft.events);
-    plan
+    let before = object.status.clone().unwrap_or_default();
+    match due {
+        Some(later) if later > now => plan.requeue_at(later).with_status(before.clone(), Some(&before)),
+        _ => plan.with_status(draft.status, Some(&before)),
+    }
 }
 
 /// Whether the edit of the spec has left the pods of the served artifact as they are. Their number may change.

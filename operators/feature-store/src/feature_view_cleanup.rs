@@ -115,7 +115,7 @@ impl Cleanup<'_> {
         let mut status = self.view.status.clone().unwrap_or_default();
         let generation = self.view.metadata.generation.unwrap_or_default();
         Conditions::new(&mut status.conditions, generation, now).reconciling(reason, message);
-        if self.view.status.as_ref() == Some(&status) { Plan::idle() } else { Plan::report(status) }
+        Plan::idle().with_status(status, self.view.status.as_ref())
     }
 
     fn decide(&self, feature_store: &FeatureStore, now: Timestamp) -> Decision {

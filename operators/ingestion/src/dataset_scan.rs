@@ -65,7 +65,7 @@ impl Scans<'_> {
     }
 
     /// Adds to `plan` the next pod, the removal of old ones, and the changes of the status.
-    pub fn add(&self, mut plan: Plan<IntentStatus>, now: Timestamp) -> Plan<IntentStatus> {
+    pub fn add(&self, plan: Plan<IntentStatus>, now: Timestamp) -> Plan<IntentStatus> {
         if self.dataset.metadata.deletion_timestamp.is_some() {
             return plan;
         }
@@ -80,8 +80,10 @@ impl Scans<'_> {
         if let Some(trouble) = decision.trouble().filter(|trouble| trouble.reason != Reason::Suspended) {
             self.report(&mut status, &before, &trouble, now);
         }
-        plan.status = (status != before).then_some(status);
-        decision.carry_out(plan)
+        // A version is published first: the refusal of a scan's pod would hold it up.
+        let is_publishing = status.artifact != before.artifact;
+        let plan = plan.with_status(status, Some(&before));
+        if is_publishing { plan } else { decision.carry_out(plan) }
     }
 
     /// Reports that the source cannot be looked at.

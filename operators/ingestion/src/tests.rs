@@ -228,6 +228,11 @@ fn dataset_reports_why_its_source_is_not_looked_at() {
             case().scan(listed(NOW)),
             "Ready=Unknown/Scanning UpToDate=Unknown/Scanning +DatasetVersion",
         ),
+        (
+            "a version is published before the next scan",
+            case().scan(listed(NOW + 1)).at(2).reconciled().at(3_700),
+            "Ready=True/Ready UpToDate=True/UpToDate",
+        ),
         ("in use", in_use(), "Ready=True/Ready UpToDate=True/UpToDate +Pod"),
         (
             "in use, and the store is not ready",

@@ -63,8 +63,7 @@ pub fn amend(
             status.summary = Some(format!("version {}", registered.version));
         }
     }
-    plan.status = (status != before).then_some(status);
-    plan
+    plan.with_status(status, Some(&before))
 }
 
 /// The pods that check.

@@ -12,6 +12,7 @@ use crate::{
     condition::{self, ConditionStatus, Conditions},
     inputs::{self, UpstreamFailure},
     plan::{Action, Delete, Event, Plan},
+    runtime::error::Error,
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
@@ -67,10 +68,8 @@ impl<'a, I: Intent> Draft<'a, I> {
         }
         self.plan.applies.extend(retention::mirror_execution(self.observed, self.dead_run.as_deref()));
         self.plan.deletes.extend(retention::prune(self.observed, &self.status));
-        if self.status != self.observed.status().cloned().unwrap_or_default() {
-            self.plan.status = Some(self.status);
-        }
-        self.plan
+        let before = self.observed.status().cloned().unwrap_or_default();
+        self.plan.with_status(self.status, Some(&before))
     }
 
     /// Moves the artifact to the present generation if the edit of the spec has left it valid.
@@ -262,6 +261,7 @@ impl<'a, I: Intent> Draft<'a, I> {
         let accurate = before.is_some_and(|status| {
             status.observed_generation == generation
                 && condition::get(&status.conditions, condition_type::STALLED).is_none()
+                && !Error::is_shown_in(&status.conditions)
                 && status.cause == self.status.cause
                 && status.artifact == self.status.artifact
         });

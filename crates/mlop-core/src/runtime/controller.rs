@@ -34,6 +34,8 @@ use tokio::time::Instant;
 const CONCURRENCY: usize = 16;
 /// Concurrent reconciles during an outage. More than one, because a single object may be all that hangs.
 const PROBES: usize = 4;
+/// Failures of an object in a row after which it is reported that its requests get no answer, while others do.
+const HANGS: u32 = 4;
 /// A reconcile that takes longer is cancelled and retried with backoff.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -158,7 +160,7 @@ impl<R: Reconciler> Controller<R> {
         };
         let observed = self.reconciler.observe(&self.cx, Arc::clone(&object)).await?;
         let mut plan = R::plan(&observed, self.cx.now());
-        let planned = plan.status.take().or_else(|| recovered::<R>(&object, self.cx.now()));
+        let planned = plan.status.take().or_else(|| recovered(object.as_ref(), self.cx.now()));
         plan.status = self.presented(&object, planned);
         let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
         execute(&self.cx, &subject, &plan).await?;
@@ -207,8 +209,9 @@ impl<R: Reconciler> Controller<R> {
                 let Failing { failures, until } = self.failed(key, began);
                 let delay = until.saturating_duration_since(Instant::now());
                 tracing::warn!(object = %key, kind = %self.kind, %error, failures, ?delay, "reconcile failed; retrying");
-                // Without an answer, the cache may lack our own write, and a status made from it would undo one.
-                if !error.is_outage() {
+                // Without an answer, the cache may lack our own write: it arrives within the first retries. A webhook that
+                // never answers lets one object hang for good.
+                if !error.is_outage() || failures >= HANGS {
                     self.report_failure(key, &error).await;
                 }
                 self.queue.enqueue_at(key.clone(), until);
@@ -278,14 +281,16 @@ impl<R: Reconciler> Controller<R> {
 }
 
 /// The status without the failure of an earlier reconcile, for a plan that reports no status.
-fn recovered<R: Reconciler>(object: &R::Resource, now: Timestamp) -> Option<R::Status> {
+pub(crate) fn recovered<K>(object: &K, now: Timestamp) -> Option<K::Status>
+where
+    K: Resource + HasStatus<Status: Conditioned + Clone>,
+{
     let mut status = object.status()?.clone();
-    let list = status.conditions_mut();
-    let failures = [condition_type::RECONCILING, condition_type::STALLED].into_iter();
-    let failed =
-        failures.filter_map(|kind| crate::condition::get(list, kind)).any(|c| Error::reports(&c.reason));
+    if !Error::is_shown_in(status.conditions()) {
+        return None;
+    }
     let generation = object.meta().generation.unwrap_or_default();
-    failed.then(|| Conditions::new(list, generation, now).settled())?;
+    Conditions::new(status.conditions_mut(), generation, now).settled();
     Some(status)
 }
 

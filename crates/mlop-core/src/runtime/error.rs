@@ -1,7 +1,8 @@
 //! Why a reconcile did not end as planned, by consequence.
 
-use crate::Blocked;
-use mlop_api::Reason;
+use crate::{Blocked, condition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use mlop_api::{Reason, contract::condition_type};
 
 /// The failure of a reconcile.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +49,14 @@ impl Error {
         }
     }
 
+    /// Whether `conditions` say that work goes on or stands still for a reason that [`report`](Self::report) gives.
+    pub(crate) fn is_shown_in(conditions: &[Condition]) -> bool {
+        let kinds = [condition_type::RECONCILING, condition_type::STALLED].into_iter();
+        kinds.filter_map(|kind| condition::get(conditions, kind)).any(|c| Self::reports(&c.reason))
+    }
+
     /// Whether a condition with this reason may come from [`report`](Self::report).
-    pub fn reports(reason: &str) -> bool {
+    fn reports(reason: &str) -> bool {
         let all = [
             Reason::ApiError,
             Reason::Panicked,

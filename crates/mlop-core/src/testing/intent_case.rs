@@ -2,7 +2,7 @@
 
 use super::{
     NOW, at, count_edit, created, object, profile,
-    situation::{Situation, created_of, requeue},
+    situation::{Situation, as_written, created_of, requeue},
     time,
 };
 use crate::{
@@ -196,7 +196,7 @@ impl<I: Intent<Related: Clone>> Situation for IntentCase<I> {
     type Status = IntentStatus;
 
     fn plan(&self) -> Plan<IntentStatus> {
-        Intents::<I>::plan(&self.observed(), at(self.now))
+        as_written(&self.object, Intents::<I>::plan(&self.observed(), at(self.now)), at(self.now))
     }
 
     fn carried_out(&self, plan: &Plan<IntentStatus>) -> Self {

@@ -2,7 +2,7 @@
 
 use super::{
     NOW, at, count_edit, object, profile,
-    situation::{Situation, created_of, requeue},
+    situation::{Situation, as_written, created_of, requeue},
     time,
 };
 use crate::{
@@ -148,9 +148,7 @@ impl<R: Run<Related: Clone>> Situation for RunCase<R> {
     type Status = RunStatus;
 
     fn plan(&self) -> Plan<RunStatus> {
-        let mut plan = plan(&self.observed(), at(self.now));
-        plan.status = plan.status.filter(|status| *status != self.status());
-        plan
+        as_written(&self.object, plan(&self.observed(), at(self.now)), at(self.now))
     }
 
     fn carried_out(&self, plan: &Plan<RunStatus>) -> Self {

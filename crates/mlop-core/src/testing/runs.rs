@@ -45,6 +45,11 @@ pub fn without_image<R: RunResource>(run: &mut R) {
     set(run, ConditionStatus::Unknown, Reason::ImagePull, "no such image");
 }
 
+/// The API server has refused the run's pod for `reason`.
+pub fn refused<R: RunResource>(reason: Reason) -> impl Fn(&mut R) {
+    move |run| set(run, ConditionStatus::Unknown, reason, "refused")
+}
+
 /// An attempt of the run has failed, and the next one comes.
 pub fn retrying<R: RunResource>(run: &mut R) {
     run.status_mut().get_or_insert_default().attempts = 1;

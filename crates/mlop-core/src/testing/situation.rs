@@ -1,8 +1,13 @@
 //! Tables of situations: one row is a situation, built fluently, and the summary of its plan.
 
 use super::created;
-use crate::plan::{Action, Plan};
+use crate::{
+    plan::{Action, Plan},
+    runtime::controller::recovered,
+};
 use jiff::Timestamp;
+use kube::{Resource, core::object::HasStatus};
+use mlop_api::status::Conditioned;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
@@ -61,6 +66,16 @@ pub fn check<S: Situation>(rows: Vec<(&'static str, S, &'static str)>) {
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// The plan with the status that the controller writes for it; none if that is the present one.
+pub fn as_written<K>(object: &K, mut plan: Plan<K::Status>, now: Timestamp) -> Plan<K::Status>
+where
+    K: Resource + HasStatus<Status: Conditioned + Clone + PartialEq>,
+{
+    let status = plan.status.take().or_else(|| recovered(object, now));
+    plan.status = status.filter(|status| Some(status) != object.status());
+    plan
 }
 
 /// The delay of the next reconcile after the second `now`.

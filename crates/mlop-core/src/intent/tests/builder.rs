@@ -1,8 +1,8 @@
 //! A kind of intent for tests, and fluent builders of its situations.
 
 pub(super) use crate::testing::{
-    NOW, Situation, active, check, dead, descendant, failed, finish, missing, outdated, ready, retrying,
-    succeeded, version, without_image as held_up,
+    NOW, Situation, active, check, dead, descendant, failed, finish, missing, outdated, ready, refused,
+    retrying, succeeded, version, without_image as held_up,
 };
 use crate::{
     Blocked,

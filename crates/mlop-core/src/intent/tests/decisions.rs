@@ -1,8 +1,11 @@
 //! Decisions on inputs and runs.
 
 use super::*;
-use crate::condition;
-use mlop_api::{common::Consistency, labels};
+use crate::{
+    condition::{self, Conditions},
+    testing::at,
+};
+use mlop_api::{Reason, common::Consistency, contract::condition_type, labels};
 use std::sync::Arc;
 
 #[test]
@@ -234,6 +237,29 @@ fn artifact_in_use_names_the_cause_upstream() {
     let cause = status.cause.map(|cause| (cause.kind, cause.name, cause.reason));
     let want = ("Dataset".to_owned(), "flights".to_owned(), "SchemaMismatch".to_owned());
     assert_eq!(cause, Some(want));
+}
+
+/// The controller reports failed reconciles with these reasons. Here the intent itself does, for as long as its run.
+#[test]
+fn status_of_a_refused_run_is_written_once() {
+    for reason in [Reason::QuotaExceeded, Reason::PodRefused, Reason::NameConflict, Reason::ApiError] {
+        let case = intent("delay").input(ready("flights")).its_run(refused(reason)).reconciled();
+        let conditions = case.status().conditions;
+        let reconciling = condition::get(&conditions, condition_type::RECONCILING).map(|c| c.reason.as_str());
+        assert_eq!(reconciling, Some(reason.as_str()));
+    }
+}
+
+#[test]
+fn progress_replaces_the_report_of_a_failed_reconcile() {
+    let mut failed = intent("delay").input(ready("flights")).its_run(active).reconciled();
+    let status = failed.object.status.as_mut().unwrap();
+    Conditions::new(&mut status.conditions, 1, at(NOW)).reconciling(Reason::QuotaExceeded, "no room");
+    check(vec![(
+        "the run was created at last",
+        failed.its_run(active),
+        "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling",
+    )]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{
     runtime::{context::Context, controller::Controller, workqueue::Workqueue},
     testing::{Forecast, NOW, NS, at},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mlop_api::{
     Reason,
     contract::condition_type::{READY, RECONCILING},
@@ -139,6 +139,47 @@ async fn backoff_does_not_grow_with_events() {
         () = run => unreachable!("a controller never ends"),
         later = events => assert!(later > 0, "20 s of failures delay the next reconcile by more than a minute"),
     }
+}
+
+/// Reconciles `a` with a request that gets no answer, and all others without one every second.
+struct OneHangs;
+
+impl Reconciler for OneHangs {
+    type Resource = Forecast;
+    type Status = IntentStatus;
+    type Observed = ();
+
+    async fn observe(&self, _: &Context, object: Arc<Forecast>) -> Result<(), Error> {
+        if object.metadata.name.as_deref() != Some("a") {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Err(Error::api("create Pod a-1", kube::Error::Service("no answer".into())))
+    }
+
+    fn plan((): &(), now: Timestamp) -> Plan<IntentStatus> {
+        Plan::idle().requeue_at(now + SignedDuration::from_millis(100))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn object_whose_requests_get_no_answer_says_so() {
+    let (server, client) = Server::start(accept);
+    let (cx, _leads) = context(client, BTreeMap::new());
+    let (cache, queue) = (Arc::new(Cache::<Forecast>::default()), Arc::new(Workqueue::default()));
+    let mut other = forecast();
+    other.metadata.name = Some("b".to_owned());
+    for object in
+        [Forecast { status: Some(ready()), ..forecast() }, Forecast { status: Some(ready()), ..other }]
+    {
+        queue.enqueue(Key::new(NS, object.metadata.name.as_deref().unwrap()));
+        cache.put_written(object);
+    }
+    let run = Controller::new(OneHangs, cx, cache, queue).run();
+    tokio::time::timeout(Duration::from_secs(120), run).await.unwrap_err();
+    let sent = server.sent();
+    let told = sent.iter().find(|sent| sent.path.ends_with("/a/status")).expect("a report");
+    assert!(conditions(&told.body).contains(&format!("{RECONCILING}=ApiError")), "{}", told.body);
 }
 
 fn conditions(body: &Value) -> Vec<String> {
