@@ -171,15 +171,16 @@ fn has_started(pod: &PodView) -> bool {
 }
 
 fn ended(pod: &PodView) -> Outcome {
-    let known = out_of_memory(pod)
-        .or_else(|| out_of_disk(pod))
-        .or_else(|| disruption(pod))
-        .or_else(|| rejection(pod))
-        .or_else(|| deadline(pod));
+    let report = reported(pod);
+    // A success stands: what ends a pod later, such as one that an injected sidecar keeps running, undoes no work.
+    let has_succeeded = matches!(&report, Some(Ok(result)) if result.error.is_none());
+    let other_end =
+        || out_of_disk(pod).or_else(|| disruption(pod)).or_else(|| rejection(pod)).or_else(|| deadline(pod));
+    let known = out_of_memory(pod).or_else(|| if has_succeeded { None } else { other_end() });
     if let Some(ended) = known {
         return Outcome::Failed(ended);
     }
-    match reported(pod) {
+    match report {
         Some(Ok(result)) => match result.error {
             Some(failure) => {
                 Outcome::Failed(Ended { failure, disrupted: false, checkpoint: result.checkpoint })
@@ -214,8 +215,9 @@ fn reported(pod: &PodView) -> Option<Result<ResultDocument, String>> {
 }
 
 fn out_of_memory(pod: &PodView) -> Option<Ended> {
-    let killed =
-        statuses(pod).find(|s| terminated(s).and_then(|t| t.reason.as_deref()) == Some("OOMKilled"))?;
+    let ours = [worker(pod), named(pod, labels::USER_CONTAINER)].into_iter().flatten();
+    let mut ours = ours.chain(pod.status.init_container_statuses.iter().flatten());
+    let killed = ours.find(|s| terminated(s).and_then(|t| t.reason.as_deref()) == Some("OOMKilled"))?;
     // Beside a user's container the others have limits that no field sets.
     let has_user = named(pod, labels::USER_CONTAINER).is_some();
     let remedy = if has_user && killed.name != labels::USER_CONTAINER {

@@ -194,6 +194,32 @@ fn advice_on_memory_depends_on_the_container() {
 }
 
 #[test]
+fn success_stands_when_a_sidecar_keeps_its_pod() {
+    let kept = |sidecar: Value, end: Value| {
+        let mut status = worker("Failed", ended(0, "Completed", &success()));
+        status["containerStatuses"].as_array_mut().unwrap().push(container("istio-proxy", sidecar));
+        status.as_object_mut().unwrap().extend(end.as_object().unwrap().clone());
+        status
+    };
+    let target = json!([{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]);
+    check(vec![
+        ("it runs", kept(json!({"running": {}}), json!({"phase": "Running"})), "succeeded"),
+        (
+            "the pod's deadline ends it",
+            kept(ended(137, "Error", ""), json!({"reason": "DeadlineExceeded"})),
+            "succeeded",
+        ),
+        ("the node evicts it", kept(ended(137, "Error", ""), json!({"reason": "Evicted"})), "succeeded"),
+        ("a drain evicts it", kept(ended(137, "Error", ""), json!({"conditions": target})), "succeeded"),
+        ("it is out of memory", kept(ended(137, "OOMKilled", ""), json!({})), "succeeded"),
+    ]);
+    let transient = failure(Failure::transient(Reason::StoreUnreachable, "no connection"));
+    let mut killed = kept(ended(137, "OOMKilled", ""), json!({}));
+    killed["containerStatuses"][0] = container("worker", ended(1, "Error", &transient));
+    check(vec![("the work failed with it", killed, "failed StoreUnreachable retryable")]);
+}
+
+#[test]
 fn deletion_counts_as_disruption_unless_the_result_is_final() {
     let deleted = |message: &str, exit_code: i32| {
         let mut pod = pod(worker("Failed", ended(exit_code, "Error", message)));
