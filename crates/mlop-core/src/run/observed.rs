@@ -82,9 +82,14 @@ impl<R: Run> Observed<R> {
         let is_earlier = |number: Option<u32>| number.is_some_and(|number| number < attempt);
         let jobs = self.jobs.iter().filter(|job| is_earlier(attempt_of(job.as_ref())));
         let jobs = jobs.filter_map(|job| Delete::of(job.as_ref(), why));
-        // A Job takes its pod along.
-        let pods = self.pods.iter().filter(|pod| !R::JOB && is_earlier(attempt_of(pod.as_ref())));
-        jobs.chain(pods.filter_map(|pod| Delete::of(pod.as_ref(), why))).collect()
+        let pods = self.loose_pods().filter(|pod| is_earlier(attempt_of(*pod)));
+        jobs.chain(pods.filter_map(|pod| Delete::of(pod, why))).collect()
+    }
+
+    /// The pods that are deleted by themselves. A Job takes its pod along, unless somebody has deleted the Job without it.
+    pub(super) fn loose_pods(&self) -> impl Iterator<Item = &PodView> {
+        let pods = self.pods.iter().map(AsRef::as_ref);
+        pods.filter(|pod| !R::JOB || attempt_of(*pod).is_none_or(|attempt| self.job(attempt).is_none()))
     }
 
     /// The Job of an attempt.

@@ -225,7 +225,7 @@ impl<'a, R: Run> Draft<'a, R> {
         self.conditions().set(condition_type::ACCEPTED, status, reason, &message);
     }
 
-    fn report_blocked(mut self, blocked: &Blocked) -> Plan<RunStatus> {
+    pub(super) fn report_blocked(mut self, blocked: &Blocked) -> Plan<RunStatus> {
         let Blocked { reason, message, stalled } = blocked;
         let mut conditions = self.conditions();
         conditions.set(condition_type::SUCCEEDED, ConditionStatus::Unknown, *reason, message);

@@ -20,7 +20,6 @@ impl<R: Run> Draft<'_, R> {
             return Plan::idle().requeue_at(due);
         }
         let plan = observed.jobs.iter().fold(Plan::idle(), |plan, job| plan.delete(job.as_ref(), WHY));
-        let pods = observed.pods.iter().filter(|_| !R::JOB);
-        pods.fold(plan, |plan, pod| plan.delete(pod.as_ref(), WHY))
+        observed.loose_pods().fold(plan, |plan, pod| plan.delete(pod, WHY))
     }
 }

@@ -18,11 +18,16 @@ impl<R: Run> Draft<'_, R> {
     /// The attempt has succeeded: its result becomes the output.
     pub(super) fn succeed(mut self, result: ResultDocument) -> Plan<RunStatus> {
         let run = self.observed.object.as_ref();
-        let (Some(digest), Ok(store)) = (result.digest.clone(), self.observed.store(run.store())) else {
-            let message = "the worker reported success without a digest, or its ObjectStore is gone";
+        let Some(digest) = result.digest.clone() else {
+            let message = "the worker reported success without a digest";
             let failure = Failure::transient(Reason::ResultMissing, message);
             let now = self.now;
             return self.fail(Ended { failure, disrupted: false, checkpoint: None }, now);
+        };
+        let store = match self.observed.store(run.store()) {
+            Ok(store) => store,
+            // Somebody replaces it. The work is done, and is recorded when the store is back.
+            Err(missing) => return self.report_blocked(&missing),
         };
         let key = if R::MEDIA_TYPE == MEDIA_TABLE {
             format!("manifests/{}.json", digest.hex())

@@ -200,11 +200,21 @@ fn pod_of_the_attempt_is_followed() {
             "Unknown/Retrying 1 attempts event ResultMissing requeue 10",
         ),
         (
-            "the ObjectStore is gone when it succeeds",
+            "the ObjectStore is gone when it succeeds: the work is kept",
             started().pod(testing::terminated(&success(), NOW)).without_stores(),
-            "Unknown/Retrying 1 attempts event ResultMissing requeue 10",
+            "Unknown/ConnectionNotReady 0 attempts",
+        ),
+        (
+            "the ObjectStore is back",
+            with_stores(started().pod(testing::terminated(&success(), NOW)).without_stores().reconciled()),
+            "True/Succeeded 1 attempts event Succeeded requeue 3600",
         ),
     ]);
+}
+
+fn with_stores<const JOB: bool>(mut case: Case<JOB>) -> Case<JOB> {
+    case.stores = vec![testing::store("files")];
+    case
 }
 
 fn unschedulable() -> PodStatus {
@@ -366,8 +376,13 @@ fn job_is_pruned_with_its_pod() {
     let started = job().reconciled();
     let mut done = started.clone();
     done.pods.push(testing::pod_of("delay-1-1-x", 1, testing::terminated(&success(), NOW)));
-    let plan = done.reconciled().at(3600).plan();
-    assert_eq!(plan.deletes.iter().map(|delete| delete.kind.kind.as_str()).collect::<Vec<_>>(), ["Job"]);
+    let kinds = |case: &Case<true>| {
+        case.plan().deletes.into_iter().map(|delete| delete.kind.kind).collect::<Vec<_>>().join(" ")
+    };
+    let mut done = done.reconciled().at(3600);
+    assert_eq!(kinds(&done), "Job");
+    done.jobs.clear();
+    assert_eq!(kinds(&done), "Pod", "somebody has deleted the Job without its pod");
 }
 
 #[test]
