@@ -78,6 +78,13 @@ impl Tombstones {
         }
     }
 
+    /// An object is there again: it had left the watch only, because a label was taken off.
+    fn forget(&mut self, uid: Option<&String>) {
+        if let Some(uid) = uid {
+            self.uids.remove(uid);
+        }
+    }
+
     fn contains(&self, uid: Option<&String>) -> bool {
         uid.is_some_and(|uid| self.uids.contains(uid))
     }
@@ -247,6 +254,7 @@ impl<K: Cached> Cache<K> {
 
     /// Takes in an object from an event.
     pub(super) fn put(&self, object: K) {
+        self.objects().tombstones.forget(object.meta().uid.as_ref());
         self.put_if(object, |_, _| true);
     }
 

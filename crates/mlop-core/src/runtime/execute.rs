@@ -20,18 +20,22 @@ pub(crate) use write::Subject;
 /// Carries out `plan`: children, status, deletions, Events.
 ///
 /// # Errors
-/// The first step that failed; later steps are not taken. A lost Event is only logged.
+/// The first step that failed; later steps are not taken. After the refusal of a child, the other children are still
+/// written. A lost Event is only logged.
 pub(crate) async fn execute<S: Serialize>(
     cx: &Context,
     subject: &Subject<'_>,
     plan: &Plan<S>,
 ) -> Result<(), Error> {
+    // A quota that has no room for one child does not keep the others from their wanted state.
+    let mut admitted = Ok(());
     for step in &plan.creates {
-        create::create(cx, subject, step).await?;
+        admitted = admitted.and(unless_refused(create::create(cx, subject, step).await)?);
     }
     for step in &plan.applies {
-        apply::apply(cx, subject, step).await?;
+        admitted = admitted.and(unless_refused(apply::apply(cx, subject, step).await)?);
     }
+    admitted?;
     if let Some(status) = &plan.status {
         report(cx, subject, status, Guard::Uid).await?;
     }
@@ -43,6 +47,14 @@ pub(crate) async fn execute<S: Serialize>(
         publish(cx, subject, event).await;
     }
     Ok(())
+}
+
+/// The outcome of a write, with a refusal by admission set apart from errors that other writes would meet too.
+fn unless_refused(done: Result<(), Error>) -> Result<Result<(), Error>, Error> {
+    match done {
+        Err(refused @ Error::Refused { .. }) => Ok(Err(refused)),
+        done => done.map(Ok),
+    }
 }
 
 async fn delete(cx: &Context, subject: &Subject<'_>, step: &Delete) -> Result<(), Error> {

@@ -65,6 +65,16 @@ async fn answer_to_a_create_does_not_restore_a_deleted_object() {
     );
 }
 
+#[test]
+fn write_to_an_object_that_came_back_is_kept() {
+    let cache = Cache::default();
+    cache.put(pod("a", "u", "5"));
+    cache.remove(&Key::new("ns", "a"), Some("u"));
+    cache.put(pod("a", "u", "7"));
+    cache.put_written(pod("a", "u", "8"));
+    assert_eq!(version(&cache, "a").as_deref(), Some("8"), "its label was taken off and put back");
+}
+
 fn names(cache: &Cache<PodView>) -> Vec<String> {
     cache.keys().into_iter().map(|key| key.name).collect()
 }

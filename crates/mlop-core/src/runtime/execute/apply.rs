@@ -64,7 +64,7 @@ async fn overwrite(cx: &Context, subject: &Subject<'_>, step: &Apply, live: &Val
         let fields: Vec<_> = left.iter().map(|change| text(change, "/path")).collect();
         tracing::warn!(object = %subject.key(), kind = %step.kind, ?fields, "the API server sets other values");
     }
-    cx.leftovers.set(&uid, left);
+    cx.leftovers.set(&uid, &left);
     Ok(())
 }
 
@@ -104,11 +104,20 @@ async fn patch(
 }
 
 /// Applies the fields of an object that others write too, such as its finalizers.
+///
+/// An apply leaves a finalizer that another manager has written as well, such as a tool that has restored the object.
+/// One of this domain is taken out: nobody else would ever do it.
 async fn apply_fields(cx: &Context, subject: &Subject<'_>, step: &Apply, name: &str) -> Result<(), Error> {
     let api: Api<DynamicObject> = cx.api(&step.kind, &subject.key().namespace);
     let params = PatchParams::apply(&subject.manager()).force();
     let sent = api.patch(name, &params, &Patch::Apply(&step.object)).await;
-    finish(cx, subject, step, &format!("apply {} {name}", step.kind), sent).map(drop)
+    let written = finish(cx, subject, step, &format!("apply {} {name}", step.kind), sent)?;
+    let surplus = difference::finalizers(written.finalizers(), &step.object);
+    if surplus.is_empty() {
+        return Ok(());
+    }
+    let uid = written.uid().unwrap_or_default();
+    patch(cx, subject, step, &uid, surplus).await.map(drop)
 }
 
 /// Whether the test of a JSON patch failed, or one of its paths is gone. A refusal of the object names causes or a webhook.

@@ -1,14 +1,31 @@
 //! Creation of children, and adoption of those that exist.
 
-use super::write::{Subject, leads, refusal};
+use super::write::{Subject, is_another, leads, refusal};
 use crate::{
     Blocked, condition,
     plan::{Create, Precondition},
     resource::{ApiKind, InputObject},
     runtime::{context::Context, error::Error},
 };
-use kube::{Api, ResourceExt, api::PostParams, core::DynamicObject};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+    core::DynamicObject,
+};
 use mlop_api::{Reason, contract::condition_type, labels};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// The labels by which watches and indexes find children.
+const FINDING: [&str; 7] = [
+    labels::OPERATOR,
+    labels::ROLE,
+    labels::INTENT,
+    labels::INTENT_KIND,
+    labels::RUN,
+    labels::RUN_KIND,
+    labels::ATTEMPT,
+];
 
 /// Creates a child, or adopts the one that exists.
 pub(super) async fn create(cx: &Context, subject: &Subject<'_>, step: &Create) -> Result<(), Error> {
@@ -30,17 +47,60 @@ pub(super) async fn create(cx: &Context, subject: &Subject<'_>, step: &Create) -
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            let existing =
-                api.get(&name).await.map_err(|e| Error::api(format!("read {} {name}", step.kind), e))?;
-            check_owner(&step.kind, &object, &existing)?;
-            cx.write_through(&step.kind, &existing);
-            Ok(())
+            adopt(cx, subject, &step.kind, &api, &object).await
         }
         Err(kube::Error::Api(status)) => {
             Err(refusal(&step.kind, &name, &status)
                 .unwrap_or_else(|| Error::api(verb, kube::Error::Api(status))))
         }
         Err(error) => Err(Error::api(verb, error)),
+    }
+}
+
+/// Takes the existing object of the name for the wanted one, if it is that.
+///
+/// Usually the cache is behind. It also lacks an object whose labels somebody has taken off: watches and indexes find
+/// children by them. They are put back, but not on pods and Jobs, which operators never change.
+async fn adopt(
+    cx: &Context,
+    subject: &Subject<'_>,
+    kind: &ApiKind,
+    api: &Api<DynamicObject>,
+    wanted: &DynamicObject,
+) -> Result<(), Error> {
+    let name = wanted.name_any();
+    let existing = match api.get_opt(&name).await {
+        Ok(Some(existing)) => existing,
+        Ok(None) => return Err(Error::Outdated(format!("{kind} {name} has changed"))),
+        Err(error) => return Err(Error::api(format!("read {kind} {name}"), error)),
+    };
+    check_owner(kind, wanted, &existing)?;
+    let (is, want) = (existing.labels(), wanted.labels());
+    let lost: Vec<&str> = FINDING.into_iter().filter(|label| is.get(*label) != want.get(*label)).collect();
+    if lost.is_empty() {
+        cx.write_through(kind, &existing);
+        return Ok(());
+    }
+    let names = lost.join(", ");
+    if matches!(kind.kind.as_str(), "Pod" | "Job") {
+        let message = format!("{kind} {name} has lost labels: {names}; put them back, or delete it");
+        return Err(Error::Blocked(Blocked::stalled(Reason::NameConflict, message)));
+    }
+    leads(cx, subject)?;
+    let labels: BTreeMap<&str, Option<&String>> =
+        lost.into_iter().map(|label| (label, want.get(label))).collect();
+    let body = json!({"metadata": {"uid": existing.metadata.uid, "labels": labels}});
+    let params = PatchParams { field_manager: Some(subject.manager()), ..PatchParams::default() };
+    match api.patch(&name, &params, &Patch::Merge(&body)).await {
+        Ok(labelled) => {
+            tracing::info!(object = %subject.key(), names, "put labels of {kind} {name} back");
+            cx.write_through(kind, &labelled);
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if is_another(&status) => {
+            Err(Error::Outdated(format!("{kind} {name} has changed")))
+        }
+        Err(error) => Err(Error::api(format!("patch {kind} {name}"), error)),
     }
 }
 

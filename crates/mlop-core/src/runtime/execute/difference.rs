@@ -33,6 +33,20 @@ pub(super) fn replacement(wanted: &Value) -> Vec<Value> {
     fields.map(|(name, value)| set(&["spec", name], value.clone())).collect()
 }
 
+/// The operations that take the finalizers of this domain out of `live` that are not wanted.
+pub(super) fn finalizers(live: &[String], wanted: &Value) -> Vec<Value> {
+    let wanted = wanted.pointer("/metadata/finalizers").and_then(Value::as_array);
+    let is_wanted = |name: &str| wanted.is_some_and(|all| all.iter().any(|one| one == name));
+    let surplus = live.iter().enumerate().filter(|(_, name)| name.starts_with(OWN) && !is_wanted(name));
+    // From the end: a removal moves those behind it.
+    let operations = surplus.rev().flat_map(|(at, name)| {
+        let at = at.to_string();
+        let path = ["metadata", "finalizers", at.as_str()];
+        [json!({"op": "test", "path": pointer(&path), "value": name}), remove(&path)]
+    });
+    operations.collect()
+}
+
 fn metadata(live: &Value, wanted: &Value) -> Vec<Value> {
     let maps = ["labels", "annotations"].into_iter().flat_map(|map| {
         let at = |object: &Value| object.get("metadata").and_then(|meta| meta.get(map)?.as_object().cloned());
@@ -115,9 +129,14 @@ fn with_foreign_annotations(live: Option<&Value>, wanted: &Value) -> Value {
     template
 }
 
+/// Fields that are true if they are absent.
+const TRUE_BY_DEFAULT: [&str; 3] =
+    ["automountServiceAccountToken", "enableServiceLinks", "allowPrivilegeEscalation"];
+
 /// Whether the field `name` has the wanted value. The API server stores no empty values.
 fn is_field_same(name: &str, live: Option<&Value>, wanted: &Value) -> bool {
     match live {
+        None if is_set_to_false(name, wanted) => false,
         Some(live) if !is_empty(live) => is_same(name, live, wanted),
         _ => is_empty(wanted),
     }
@@ -149,12 +168,19 @@ fn is_same(name: &str, live: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// Whether the field differs from its absence although it is false.
+fn is_set_to_false(name: &str, value: &Value) -> bool {
+    *value == Value::Bool(false) && TRUE_BY_DEFAULT.contains(&name)
+}
+
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.values().all(is_empty),
+        Value::Object(fields) => {
+            fields.iter().all(|(name, value)| is_empty(value) && !is_set_to_false(name, value))
+        }
         Value::Bool(true) | Value::Number(_) => false,
     }
 }

@@ -3,7 +3,10 @@
 use super::server::{Answer, Sent, Server, accept, context, forecast, refuse};
 use crate::{
     Cache, Error, Key, Plan,
-    children::{meta::child_meta, service::service},
+    children::{
+        meta::{child_labels, child_meta},
+        service::service,
+    },
     plan::{Apply, Delete},
     resource::{ApiKind, ChildObject, PodView},
     runtime::{
@@ -13,7 +16,7 @@ use crate::{
     testing::NS,
 };
 use k8s_openapi::api::core::v1::{Pod, Service};
-use mlop_api::Reason;
+use mlop_api::{Reason, labels};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -92,6 +95,20 @@ async fn create_adopts_its_own_child_only() {
 async fn create_fails_when_admission_refuses() {
     let (done, _) = carry_out(&creation(), |_| refuse(403, "Forbidden", "exceeded quota: pods=1")).await;
     assert_eq!(done.unwrap_err().report(), Some((Reason::QuotaExceeded, false)));
+}
+
+#[tokio::test]
+async fn refused_child_does_not_hold_up_the_others() {
+    let servers = service(child_meta(&forecast(), "a".to_owned(), []), &[]);
+    let plan = Plan { status: Some(json!({"summary": "a"})), ..creation() }.apply(&servers, "it is wanted");
+    let (done, server) = carry_out(&plan, |sent| match sent.path.ends_with("/pods") {
+        true => refuse(403, "Forbidden", "exceeded quota: pods=1"),
+        false => accept(sent),
+    })
+    .await;
+    assert_eq!(done.unwrap_err().report(), Some((Reason::QuotaExceeded, false)));
+    let written: Vec<_> = server.sent().into_iter().map(|sent| sent.path).collect();
+    assert_eq!(written, ["pods", "services"].map(|kind| format!("/api/v1/namespaces/{NS}/{kind}")));
 }
 
 #[tokio::test]
@@ -208,4 +225,86 @@ async fn mirrored_fields_are_replaced_as_a_whole() {
     let set = json!({"op": "add", "path": "/spec/execution", "value": execution});
     let test = json!({"op": "test", "path": "/metadata/uid", "value": "r-uid"});
     assert_eq!(server.sent()[0].body, json!([test, set]));
+}
+
+/// Applies the Service of the intent `a`, whose cache is empty, to a server that has it with these labels.
+async fn apply_unlabelled(existing: Value) -> (Result<(), Error>, Arc<Server>) {
+    let wanted = service(labelled("a"), &[]);
+    let plan: Plan<Value> = Plan::idle().apply(&wanted, "it is wanted");
+    carry_out(&plan, move |sent| match sent.method.as_str() {
+        "POST" => refuse(409, "AlreadyExists", "services a already exists"),
+        _ => (200, existing.clone()),
+    })
+    .await
+}
+
+/// Metadata of a child with the labels by which it is found.
+fn labelled(name: &str) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+    child_meta(&forecast(), name.to_owned(), child_labels(&forecast(), "mlop-test", "serving"))
+}
+
+#[tokio::test]
+async fn labels_that_a_child_is_found_by_are_put_back() {
+    let mut existing = crate::resource::object_value(&service(labelled("a"), &[]));
+    existing["metadata"]["uid"] = json!("s-uid");
+    let (done, server) = apply_unlabelled(existing.clone()).await;
+    done.unwrap();
+    assert_eq!(server.methods(), ["POST", "GET"], "the cache is behind");
+
+    let labels = existing["metadata"]["labels"].as_object_mut().unwrap();
+    labels.remove(labels::OPERATOR);
+    labels.insert(labels::INTENT.to_owned(), json!("b"));
+    let (done, server) = apply_unlabelled(existing.clone()).await;
+    done.unwrap();
+    let put_back = json!({labels::OPERATOR: "mlop-test", labels::INTENT: "a"});
+    let written = server.sent().pop().unwrap().body;
+    assert_eq!(written, json!({"metadata": {"uid": "s-uid", "labels": put_back}}));
+
+    existing["metadata"].as_object_mut().unwrap().remove("labels");
+    let (done, server) = apply_unlabelled(existing).await;
+    done.unwrap();
+    let written = server.sent().pop().unwrap().body;
+    assert_eq!(written["metadata"]["labels"].as_object().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn pod_without_its_labels_is_reported() {
+    let pod = Pod { metadata: labelled("a-1"), ..Default::default() };
+    let mut existing = serde_json::to_value(&pod).unwrap();
+    existing["metadata"]["labels"].as_object_mut().unwrap().remove(labels::OPERATOR);
+    let (done, server) =
+        carry_out(&Plan::idle().create(&pod, "there is none"), move |sent| match sent.method.as_str() {
+            "POST" => refuse(409, "AlreadyExists", "a-1 exists"),
+            _ => (200, existing.clone()),
+        })
+        .await;
+    let error = done.unwrap_err();
+    assert_eq!(error.report(), Some((Reason::NameConflict, true)));
+    assert!(error.to_string().contains(labels::OPERATOR), "{error}");
+    assert_eq!(server.methods(), ["POST", "GET"]);
+}
+
+#[tokio::test]
+async fn finalizer_of_another_manager_is_released_too() {
+    let release = json!({"apiVersion": "mlop.dev/v1alpha1", "kind": "Forecast",
+        "metadata": {"name": "a", "namespace": NS, "uid": "a-uid"}});
+    let kind = ApiKind::of::<crate::testing::Forecast>();
+    let apply = Apply { kind, object: release, why: "it is cleaned up".to_owned() };
+    let plan = Plan { applies: vec![apply], ..Plan::idle() };
+    let left =
+        |finalizers: Value| json!({"metadata": {"name": "a", "uid": "a-uid", "finalizers": finalizers}});
+    let restored = left(json!(["example.com/x", "mlop.dev/cleanup"]));
+    let (done, server) = carry_out(&plan, move |_| (200, restored.clone())).await;
+    done.unwrap();
+    assert_eq!(
+        server.sent().pop().unwrap().body,
+        json!([
+            {"op": "test", "path": "/metadata/uid", "value": "a-uid"},
+            {"op": "test", "path": "/metadata/finalizers/1", "value": "mlop.dev/cleanup"},
+            {"op": "remove", "path": "/metadata/finalizers/1"},
+        ])
+    );
+    let (done, server) = carry_out(&plan, move |_| (200, left(json!(["example.com/x"])))).await;
+    done.unwrap();
+    assert_eq!(server.methods(), ["PATCH"]);
 }

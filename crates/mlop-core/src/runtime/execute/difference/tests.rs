@@ -178,6 +178,18 @@ fn field_that_is_no_longer_wanted_is_taken_out() {
 }
 
 #[test]
+fn field_that_is_true_by_default_is_set_to_false_again() {
+    let token = "/spec/template/spec/automountServiceAccountToken";
+    let container = "/spec/template/spec/containers/0/securityContext";
+    let stored_again = with(stored(), token, None);
+    assert_eq!(paths("Deployment", &stored_again, &wanted()), ["/spec/template"]);
+    let escalation =
+        |object: Value| with(object, container, Some(json!({"allowPrivilegeEscalation": false})));
+    assert_eq!(paths("Deployment", &stored(), &escalation(wanted())), ["/spec/template"]);
+    assert_eq!(paths("Deployment", &escalation(stored()), &escalation(wanted())), Vec::<String>::new());
+}
+
+#[test]
 fn rewritten_template_keeps_the_annotations_of_others() {
     let restarted = "/spec/template/metadata/annotations/kubectl.kubernetes.io~1restartedAt";
     let live = with(stored(), restarted, Some(json!("now")));
