@@ -22,6 +22,9 @@ use mlop_api::{
 };
 use std::sync::Arc;
 
+/// Longest request that is written into a pod as it is.
+const REQUEST_BYTES_MAX: usize = 1024;
+
 /// A pod of the present question and its state.
 struct Seen<'a> {
     pod: &'a Arc<PodView>,
@@ -240,7 +243,12 @@ impl<K: Resource<DynamicType = ()>> Errand<'_, K> {
     /// The time slot and the request that a pod that starts at `now` answers.
     fn round(&self, now: Timestamp) -> String {
         let slot = self.interval.map_or(0, |interval| self.slot(interval, now));
-        format!("{slot} {}", self.request.as_deref().unwrap_or_default())
+        let request = self.request.as_deref().unwrap_or_default();
+        // A pod has room for all of its annotations only if none is as long as a user's may be.
+        if request.len() > REQUEST_BYTES_MAX {
+            return format!("{slot} {}", Digest::of_bytes(request.as_bytes()));
+        }
+        format!("{slot} {request}")
     }
 
     /// Slots of different owners begin at different times, so that their pods do not start all at once.

@@ -341,6 +341,18 @@ fn errand_requeues_when_time_changes_its_state() {
 }
 
 #[test]
+fn pod_has_room_for_the_longest_request() {
+    let long = "x".repeat(256 * 1024);
+    let asked = case().request(&long);
+    let pod: Pod = serde_json::from_value(asked.decide(NOW).create.unwrap().object).unwrap();
+    let size: usize = pod.metadata.annotations.unwrap().values().map(String::len).sum();
+    assert!(size < 4096, "{size} bytes of annotations");
+    let answered = asked.then(NOW, success(NOW));
+    assert_eq!(answered.words(NOW + 5), "answered (has answer)");
+    assert_eq!(answered.request(&format!("{long}y")).words(NOW + 5), "active 1 +pod (has answer)");
+}
+
+#[test]
 fn slots_of_owners_begin_at_different_times() {
     let ends = |name: &str| {
         let mut case = case();

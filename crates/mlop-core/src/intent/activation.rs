@@ -3,6 +3,7 @@
 use super::{
     BuildActivation, Intent, Observed,
     gates::is_accepted,
+    request::bounded,
     revision::Revision,
     step::{Activating, Publication, Step},
 };
@@ -308,11 +309,8 @@ impl<'a, I: Intent> Activator<'a, I> {
 
 /// The value that must change for a terminally failed activation to be retried.
 fn made_for<I: Intent>(observed: &Observed<I>) -> String {
-    format!(
-        "{} {}",
-        observed.generation(),
-        observed.annotation(labels::RETRY_REQUESTED_AT).unwrap_or_default()
-    )
+    let request = observed.annotation(labels::RETRY_REQUESTED_AT).map(bounded).unwrap_or_default();
+    format!("{} {request}", observed.generation())
 }
 
 fn words(revision: Revision, failure: &Failure) -> String {

@@ -23,7 +23,7 @@ use mlop_api::{
     Digest, Reason,
     common::TriggerMode,
     labels,
-    run::{Execution, Lineage, REQUEST_CHARS_MAX},
+    run::{Execution, Lineage},
 };
 use std::sync::Arc;
 
@@ -267,16 +267,7 @@ fn start<I: Intent>(
 pub(super) fn execution<I: Intent>(observed: &Observed<I>) -> Execution {
     let mut execution = I::execution(&observed.object);
     execution.profile = I::flow(&observed.object).profile().map(str::to_owned);
-    execution.retry_requested_at = observed.annotation(labels::RETRY_REQUESTED_AT).map(bounded);
-    execution.cancel_requested_at = observed.annotation(labels::CANCEL_REQUESTED_AT).map(bounded);
+    execution.retry_requested_at = observed.annotation(labels::RETRY_REQUESTED_AT).map(request::bounded);
+    execution.cancel_requested_at = observed.annotation(labels::CANCEL_REQUESTED_AT).map(request::bounded);
     execution
-}
-
-/// A user's annotation as a field of a run, or its digest if it is longer than the field may be.
-fn bounded(request: &str) -> String {
-    if request.chars().count() <= REQUEST_CHARS_MAX {
-        request.to_owned()
-    } else {
-        Digest::of_bytes(request.as_bytes()).short(REQUEST_CHARS_MAX).to_owned()
-    }
 }
