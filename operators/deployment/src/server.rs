@@ -132,11 +132,10 @@ impl Server<'_> {
             .grace(GRACE_SECONDS)
             .build();
         let deadline = i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX);
-        // Without a number in the spec, the size is the one that others have given the Deployment.
-        let replicas = target.replicas.or_else(|| self.observed.and_then(rollout::wanted_replicas));
         let template = self.profile.complete(template);
         let recreate = target.strategy == Strategy::Recreate;
-        deployment::deployment(self.meta(), replicas, template, deadline, recreate)
+        // Without a number, the size is the one that others give the Deployment. A copy of it might undo their next one.
+        deployment::deployment(self.meta(), target.replicas, template, deadline, recreate)
     }
 
     fn meta(&self) -> ObjectMeta {
@@ -221,7 +220,7 @@ impl Server<'_> {
 /// Whether the observed Deployment has the template and the size of `wanted`.
 pub fn is_applied(child: &ChildObject, wanted: &Deployment) -> bool {
     let replicas = wanted.spec.as_ref().and_then(|spec| spec.replicas);
-    has_template(child, wanted) && rollout::wanted_replicas(child) == replicas
+    has_template(child, wanted) && (replicas.is_none() || rollout::wanted_replicas(child) == replicas)
 }
 
 /// Whether the observed Deployment has the template of `wanted`.

@@ -258,12 +258,13 @@ impl<'a> Draft<'a> {
         self.conditions().reconciling(reason, &message);
     }
 
-    /// The reason that a pod of the observed template does not serve, in the words of its containers.
+    /// The reason that a pod of the observed template does not serve, in the words of its containers, or that there is none.
     fn trouble(&self) -> Option<(Reason, String)> {
         let template = self.deployment.and_then(server::template_digest)?;
         let is_current =
             |pod: &&Arc<PodView>| pod.annotations().get(labels::TEMPLATE).is_some_and(|at| at == template);
-        self.pods.iter().filter(is_current).find_map(|pod| pod_outcome::trouble(pod))
+        let of_a_pod = self.pods.iter().filter(is_current).find_map(|pod| pod_outcome::trouble(pod));
+        of_a_pod.or_else(|| self.deployment.and_then(rollout::refusal))
     }
 
     pub fn failed(&mut self, artifact: &Artifact, message: &str) {

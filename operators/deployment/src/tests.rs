@@ -215,8 +215,9 @@ impl Case {
             let mut object = apply.object.clone();
             object["status"] = before["status"].clone();
             if object["spec"]["replicas"].is_null() {
-                // The API server's default.
-                object["spec"]["replicas"] = json!(1);
+                // The size stays as others have set it. The API server gives a new Deployment one pod.
+                let size = before["spec"]["replicas"].as_i64().unwrap_or(1);
+                object["spec"]["replicas"] = json!(size);
             }
             let generation = before["metadata"]["generation"].as_i64().unwrap_or_default();
             let changed = i64::from(before["spec"] != object["spec"]);
@@ -445,6 +446,17 @@ fn trouble_of_a_container_is_reported_at_once() {
             "Ready=False/WorkerFailed UpToDate=False/WorkerFailed applies version 1",
         ),
     ]);
+    let mut refused = starting();
+    refused.deployment.as_mut().unwrap()["status"] = json!({"observedGeneration": 1, "conditions": [{
+        "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+        "message": "pods \"delay-mdep-1\" is forbidden: exceeded quota: q"}]});
+    check(vec![(
+        "a quota refuses its pods",
+        refused.clone(),
+        "Ready=False/QuotaExceeded UpToDate=Unknown/QuotaExceeded applies version 1",
+    )]);
+    let reported = refused.reconciled().plan().status;
+    assert!(reported.is_some(), "the reason is that of a failed reconcile: the status is confirmed");
     let plan = starting().pod(restarted("Error", "ModuleNotFoundError: sklearn")).plan();
     let status = plan.status.unwrap();
     let ready = condition::get(&status.conditions, READY).unwrap();
@@ -472,8 +484,8 @@ fn autoscaled() -> Case {
 fn size_is_left_to_others_when_the_spec_has_none() {
     assert_eq!(autoscaled().applied_replicas(), None, "the API server sets one");
     let scaled = autoscaled().rolled_out().scaled(5);
-    assert_eq!(scaled.applied_replicas(), Some(5));
-    assert_eq!(scaled.clone().model(model(2)).reconciled().applied_replicas(), Some(5), "also in a rollout");
+    assert_eq!(scaled.applied_replicas(), None, "a copy of the size might undo the next one");
+    assert_eq!(scaled.clone().model(model(2)).reconciled().applied_replicas(), None, "also in a rollout");
     assert_eq!(delay().rolled_out().scaled(5).applied_replicas(), Some(1), "a size in the spec wins");
     let status = scaled.object.status.clone().unwrap();
     assert_eq!((status.replicas, status.summary.as_deref()), (Some(5), Some("delay-1 on 5 of 5 pods")));

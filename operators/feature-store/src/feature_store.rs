@@ -273,6 +273,8 @@ impl Observed {
         };
         let spec = StatefulSetSpec {
             replicas: Some(1),
+            // A pod that cannot start gives way to a corrected one. With the other policy it would be waited for.
+            pod_management_policy: Some("Parallel".to_owned()),
             service_name: Some(name.clone()),
             selector: LabelSelector { match_labels: Some(service::selector(&name)), match_expressions: None },
             template: PodTemplateSpec { metadata: Some(template.metadata), spec: template.spec },

@@ -1,6 +1,7 @@
 //! Rollouts of Deployments and StatefulSets.
 
 use crate::resource::ChildObject;
+use mlop_api::Reason;
 use serde_json::Value;
 
 /// State of a rollout.
@@ -22,8 +23,9 @@ pub fn rollout(child: &ChildObject) -> Rollout {
     if child.metadata.generation.unwrap_or_default() > observed {
         return Rollout::Progressing("the rollout has not begun".to_owned());
     }
+    let refused = refusal(child).map(|(_, words)| format!(": {words}")).unwrap_or_default();
     if let Some(failed) = progress_deadline(child) {
-        return Rollout::Failed(failed);
+        return Rollout::Failed(format!("{failed}{refused}"));
     }
     let updated = number("/status/updatedReplicas").unwrap_or_default();
     let ready = number("/status/readyReplicas").unwrap_or_default();
@@ -31,8 +33,17 @@ pub fn rollout(child: &ChildObject) -> Rollout {
     if updated >= wanted && ready >= wanted && all <= wanted.max(updated) {
         Rollout::Done
     } else {
-        Rollout::Progressing(format!("{updated} of {wanted} pods updated, {ready} ready"))
+        Rollout::Progressing(format!("{updated} of {wanted} pods updated, {ready} ready{refused}"))
     }
+}
+
+/// Why the controller of a Deployment may not create its pods, in the words of the API server: a quota, a LimitRange, Pod
+/// Security or a webhook refuses them. A StatefulSet says so in Events only.
+pub fn refusal(child: &ChildObject) -> Option<(Reason, String)> {
+    let message = condition(child, "ReplicaFailure", "status", "True")?;
+    let is_quota = ["exceeded quota", "failed quota"].iter().any(|words| message.contains(words));
+    let reason = if is_quota { Reason::QuotaExceeded } else { Reason::PodRefused };
+    Some((reason, message))
 }
 
 /// Number of ready pods of any template.
@@ -56,13 +67,15 @@ fn replicas(child: &ChildObject, pointer: &str) -> Option<i32> {
 }
 
 fn progress_deadline(child: &ChildObject) -> Option<String> {
+    condition(child, "Progressing", "reason", "ProgressDeadlineExceeded")
+}
+
+/// The message of the condition `kind`, if its `field` is `value`.
+fn condition(child: &ChildObject, kind: &str, field: &str, value: &str) -> Option<String> {
     let conditions = pointer_value(child, "/status/conditions")?.as_array()?;
-    let is = |c: &&Value| {
-        c.pointer("/type").and_then(Value::as_str) == Some("Progressing")
-            && c.pointer("/reason").and_then(Value::as_str) == Some("ProgressDeadlineExceeded")
-    };
-    let message = conditions.iter().find(is)?.pointer("/message").and_then(Value::as_str).unwrap_or_default();
-    Some(message.to_owned())
+    let text = |c: &Value, field: &str| c.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let found = conditions.iter().find(|c| text(c, "type") == kind && text(c, field) == value)?;
+    Some(text(found, "message"))
 }
 
 fn pointer_value<'a>(child: &'a ChildObject, pointer: &str) -> Option<&'a Value> {
@@ -83,6 +96,28 @@ mod tests {
     /// A status that has observed the present template.
     fn counts(updated: i64, ready: i64, all: i64) -> Value {
         json!({"observedGeneration": 2, "updatedReplicas": updated, "readyReplicas": ready, "replicas": all})
+    }
+
+    /// The status of a Deployment whose controller may not create pods.
+    fn with_refusal(mut status: Value) -> Value {
+        let conditions = status.as_object_mut().unwrap().entry("conditions").or_insert(json!([]));
+        let message = "pods \"a\" is forbidden: exceeded quota: q";
+        let refused =
+            json!({"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message});
+        conditions.as_array_mut().unwrap().push(refused);
+        status
+    }
+
+    #[test]
+    fn refusal_of_pods_has_a_reason() {
+        let refused = |message: &str| {
+            let mut status = with_refusal(counts(0, 0, 0));
+            status["conditions"][0]["message"] = json!(message);
+            refusal(&child(1, status)).map(|(reason, _)| reason)
+        };
+        assert_eq!(refused("exceeded quota: q, requested: pods=1"), Some(Reason::QuotaExceeded));
+        assert_eq!(refused("violates PodSecurity \"restricted:latest\""), Some(Reason::PodRefused));
+        assert_eq!(refusal(&child(1, counts(1, 1, 1))), None);
     }
 
     #[test]
@@ -109,7 +144,17 @@ mod tests {
             ("one pod is not ready", child(2, counts(2, 1, 2)), progressing("2 of 2 pods updated, 1 ready")),
             ("an old pod is left", child(2, counts(2, 2, 3)), progressing("2 of 2 pods updated, 2 ready")),
             ("it goes on", child(2, going_on), progressing("1 of 2 pods updated, 1 ready")),
-            ("its deadline is over", child(2, failed), Rollout::Failed("timed out".to_owned())),
+            ("its deadline is over", child(2, failed.clone()), Rollout::Failed("timed out".to_owned())),
+            (
+                "a quota refuses its pods",
+                child(2, with_refusal(counts(0, 0, 0))),
+                progressing("0 of 2 pods updated, 0 ready: pods \"a\" is forbidden: exceeded quota: q"),
+            ),
+            (
+                "a quota has refused its pods until the deadline",
+                child(2, with_refusal(failed)),
+                Rollout::Failed("timed out: pods \"a\" is forbidden: exceeded quota: q".to_owned()),
+            ),
         ];
         for (situation, child, want) in rows {
             assert_eq!(rollout(&child), want, "{situation}");
