@@ -188,6 +188,7 @@ impl Case {
                 kind: Some("Model.v1alpha1.mlop.dev".parse::<ApiKind>().unwrap()),
                 object: Some(Arc::new(serde_json::from_value(self.model.clone()).unwrap())),
                 unavailable: None,
+                holds: Vec::new(),
             },
             stores: vec![Arc::new(serde_json::from_value(store).unwrap())],
             pods: self
