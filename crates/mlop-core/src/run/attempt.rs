@@ -1,7 +1,7 @@
 //! The creation of an attempt: a pod, or a Job with one pod.
 
 use super::{Observed, Run};
-use crate::{Blocked, children::meta, errand, plan::Create, resource::JobView};
+use crate::{Blocked, children::meta, errand, plan::Create};
 use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec},
@@ -11,7 +11,6 @@ use k8s_openapi::{
 };
 use kube::Resource;
 use mlop_api::{labels, task::Subject};
-use std::collections::BTreeMap;
 
 /// The creation of attempt number `attempt`.
 pub(super) fn create<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Create, Blocked> {
@@ -26,11 +25,17 @@ pub(super) fn dry_run<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Cr
     Ok(Create { dry_run: true, ..Create::of(&pod, format!("the Job of attempt {attempt} has no pod")) })
 }
 
-/// Whether `job` was made for another pod than the one that is wanted now.
-pub(super) fn is_outdated<R: Run>(observed: &Observed<R>, attempt: u32, job: &JobView) -> bool {
-    let made_for = job.metadata.annotations.as_ref().and_then(|all| all.get(labels::TEMPLATE));
-    let wanted = pod(observed, attempt).map(|pod| errand::template(&pod).to_string());
-    made_for.is_some_and(|made_for| wanted.is_ok_and(|wanted| wanted != *made_for))
+/// Whether `child`, the pod or Job of attempt number `attempt`, was made for another pod than the one that is wanted now:
+/// the execution, a connection or the profile was edited, or the operator upgraded.
+pub(super) fn is_outdated<R: Run, K: Resource>(observed: &Observed<R>, attempt: u32, child: &K) -> bool {
+    let Ok(pod) = pod(observed, attempt) else { return false };
+    let wanted = template(&pod.metadata).cloned();
+    // A child of an earlier release has no template.
+    template(child.meta()).is_some_and(|made_for| wanted.is_some_and(|wanted| wanted != *made_for))
+}
+
+fn template(meta: &ObjectMeta) -> Option<&String> {
+    meta.annotations.as_ref()?.get(labels::TEMPLATE)
 }
 
 fn pod<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Pod, Blocked> {
@@ -57,24 +62,27 @@ fn pod<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Pod, Blocked> {
         attempt,
     };
     observed.profile.check()?;
-    Ok(observed.profile.complete(R::attempt(observed, meta, subject)?))
+    let mut pod = observed.profile.complete(R::attempt(observed, meta, subject)?);
+    let template = errand::template(&pod).to_string();
+    pod.metadata.annotations.get_or_insert_default().insert(labels::TEMPLATE.to_owned(), template);
+    Ok(pod)
 }
 
 /// A Job of one pod that the Job controller never repeats: it cannot tell an out-of-memory kill from a bad row, and
 /// does not remember why a pod failed.
 fn job(pod: Pod) -> Job {
-    let made_for = BTreeMap::from([(labels::TEMPLATE.to_owned(), errand::template(&pod).to_string())]);
-    let template = ObjectMeta {
+    let meta = ObjectMeta {
         labels: pod.metadata.labels.clone(),
         annotations: pod.metadata.annotations.clone(),
         ..Default::default()
     };
+    let annotations = template(&meta).map(|digest| [(labels::TEMPLATE.to_owned(), digest.clone())].into());
     Job {
-        metadata: ObjectMeta { annotations: Some(made_for), ..pod.metadata },
+        metadata: ObjectMeta { annotations, ..pod.metadata },
         spec: Some(JobSpec {
             backoff_limit: Some(0),
             pod_replacement_policy: Some("Failed".to_owned()),
-            template: PodTemplateSpec { metadata: Some(template), spec: pod.spec },
+            template: PodTemplateSpec { metadata: Some(meta), spec: pod.spec },
             ..Default::default()
         }),
         status: None,

@@ -42,12 +42,7 @@ pub fn plan<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
     if draft.is_cancelled() {
         return draft.cancel();
     }
-    let attempt = draft.next_attempt();
-    match (observed.pod(attempt), observed.job(attempt)) {
-        (Some(pod), _) => draft.follow_pod(pod),
-        (None, Some(job)) => draft.follow_job(job),
-        (None, None) => draft.start_attempt(),
-    }
+    draft.follow_attempt()
 }
 
 /// A plan in the making.
@@ -76,6 +71,21 @@ impl<'a, R: Run> Draft<'a, R> {
     /// Number of the attempt that is active or comes next.
     pub(super) fn next_attempt(&self) -> u32 {
         self.status.attempts.saturating_add(1)
+    }
+
+    /// Follows the active attempt, or starts the next one.
+    fn follow_attempt(self) -> Plan<RunStatus> {
+        let observed = self.observed;
+        let attempt = self.next_attempt();
+        let mut plan = match (observed.pod(attempt), observed.job(attempt)) {
+            (Some(pod), _) => self.follow_pod(pod),
+            (None, Some(job)) => self.follow_job(job),
+            (None, None) => return self.start_attempt(),
+        };
+        // The operator may have ended between the creation of the attempt and the deletion of those before it.
+        let left = observed.earlier_attempts(attempt);
+        plan.deletes.extend(left);
+        plan
     }
 
     /// Starts the next attempt, or waits for the end of its backoff.
@@ -111,12 +121,31 @@ impl<'a, R: Run> Draft<'a, R> {
                 let begin = created(pod, self.now);
                 self.report_progress(begin).with_action(action)
             }
+            Outcome::Starting(Some(_)) if self.is_no_longer_wanted(pod) => {
+                self.replace_attempt().with_action(action)
+            }
             Outcome::Starting(held_up) => self.follow_start(pod, held_up).with_action(action),
             Outcome::Succeeded(result) => self.succeed(*result),
             Outcome::Failed(ended) => {
                 let at = pod_outcome::ended_at(pod).unwrap_or(self.now);
                 self.fail(ended, at)
             }
+        }
+    }
+
+    fn is_no_longer_wanted<K: Resource>(&self, child: &K) -> bool {
+        super::attempt::is_outdated(self.observed, self.next_attempt(), child)
+    }
+
+    /// Deletes an attempt that cannot start, since another pod is wanted by now. It starts again under its number.
+    fn replace_attempt(self) -> Plan<RunStatus> {
+        let why = "it cannot start, and another pod is wanted";
+        let attempt = self.next_attempt();
+        match (self.observed.job(attempt), self.observed.pod(attempt)) {
+            // A Job takes its pod along.
+            (Some(job), _) => Plan::idle().delete(job, why),
+            (None, Some(pod)) => Plan::idle().delete(pod, why),
+            (None, None) => Plan::idle(),
         }
     }
 
@@ -149,9 +178,9 @@ impl<'a, R: Run> Draft<'a, R> {
         if self.now < due {
             return self.report_progress(created).requeue_at(due);
         }
-        if super::attempt::is_outdated(self.observed, self.next_attempt(), job) {
+        if self.is_no_longer_wanted(job) {
             // A Job keeps its template. The deletion reconciles the run again.
-            return Plan::idle().delete(job, "it has no pod, and another one is wanted");
+            return self.replace_attempt();
         }
         match super::attempt::dry_run(self.observed, self.next_attempt()) {
             Ok(create) => {

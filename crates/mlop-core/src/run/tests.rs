@@ -39,7 +39,9 @@ impl<const JOB: bool> Run for Runs<JOB> {
         }
         observed.all_stores()?;
         let containers = vec![Container { name: "worker".to_owned(), ..Default::default() }];
-        Ok(Pod { metadata, spec: Some(PodSpec { containers, ..Default::default() }), status: None })
+        let node_selector = Some(observed.object.spec.execution.node_selector.clone());
+        let spec = PodSpec { containers, node_selector, ..Default::default() };
+        Ok(Pod { metadata, spec: Some(spec), status: None })
     }
 
     fn verdict(observed: &Observed<Self>) -> Option<(bool, String)> {
@@ -290,6 +292,63 @@ fn failed_attempt_is_repeated_within_its_budget() {
                 NOW,
             )),
             "False/SchemaMismatch Stalled 1 attempts event SchemaMismatch requeue 3600",
+        ),
+    ]);
+}
+
+#[test]
+fn pods_of_earlier_attempts_do_not_stay() {
+    let first = run().failed(user_error(), 0);
+    let left = first.pods[0].clone();
+    let mut second = first.at(12).reconciled();
+    second.pods.insert(0, left);
+    check(vec![("the operator ended before it had deleted the first pod", second, "quiet delete delay-1-1")]);
+}
+
+#[test]
+fn attempt_that_cannot_start_gives_way_to_an_edit() {
+    let gpu = |spec: &mut ForecastRunSpec| {
+        spec.execution.node_selector.insert("gpu".into(), "a100".into());
+    };
+    let queued = || run().reconciled().pod(unschedulable()).reconciled();
+    let again = "quiet delete delay-1-1 then Unknown/Running 0 attempts create Pod delay-1-1";
+    let mut of_earlier_release = queued();
+    of_earlier_release.pods[0].metadata.annotations = None;
+    check(vec![
+        ("no node has room", queued().edited(gpu), again),
+        (
+            "its image cannot be pulled, and its time is over",
+            run().reconciled().pod(testing::held_up()).reconciled().edited(gpu).at(600),
+            again,
+        ),
+        (
+            "the edit changes no pod: it keeps its place in the queue",
+            queued().edited(|spec| spec.execution.retry.limit = 5),
+            "Unknown/Unschedulable 0 attempts",
+        ),
+        ("it runs", run().reconciled().pod(testing::running()).edited(gpu), "quiet requeue 10"),
+        ("it starts", run().reconciled().pod(testing::scheduled()).edited(gpu), "quiet requeue 10"),
+        ("it is deleted already", queued().edited(gpu).pod_deleted(30), "quiet requeue 90"),
+        (
+            "an earlier release has made it",
+            of_earlier_release.edited(gpu),
+            "Unknown/Unschedulable 0 attempts",
+        ),
+    ]);
+    let mut held_up = job().reconciled();
+    let mut pod = testing::pod_of("delay-1-1-x", 1, testing::held_up());
+    pod.metadata.annotations = held_up.jobs[0].metadata.annotations.clone();
+    held_up.pods.push(pod);
+    check(vec![
+        (
+            "a quota refuses the pod of its Job",
+            job().reconciled().edited(gpu).at(10),
+            "quiet delete delay-1-1 then quiet create Job delay-1-1",
+        ),
+        (
+            "the pod of its Job cannot start",
+            held_up.edited(gpu),
+            "quiet delete delay-1-1 then quiet delete delay-1-1-x",
         ),
     ]);
 }
