@@ -8,7 +8,10 @@ use mlop_api::{
     common::ObjectRef,
     contract::condition_type::{READY, STALLED, UP_TO_DATE},
     deployment::{ModelDeployment, Strategy},
+    duration::Span,
+    labels,
     status::DeploymentStatus,
+    task::{Task, Work},
 };
 use mlop_core::{
     Action, Plan, children::profile::Profile, condition, inputs::InputState, resource::ApiKind,
@@ -129,7 +132,7 @@ impl Case {
 
     /// One pod of `version` is ready in a rollout. `ready` counts the pods of all versions.
     fn half_rolled_out(mut self, version: u32, ready: i32) -> Self {
-        let labels = json!({mlop_api::labels::DIGEST: digest(version).replace("sha256:", "")[..63]});
+        let labels = json!({labels::DIGEST: digest(version).replace("sha256:", "")[..63]});
         let is_ready =
             json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
         let pod = json!({"metadata": {"name": "p", "labels": labels}, "status": {"conditions": [is_ready]}});
@@ -228,12 +231,17 @@ impl Case {
         next
     }
 
-    /// The fetcher's image in the Deployment that is applied; none if nothing is applied.
-    fn applied_fetcher(&self) -> Option<String> {
+    /// The template of the Deployment that is applied; none if nothing is applied.
+    fn applied_template(&self) -> Option<Value> {
         let plan = self.plan();
         let deployment = plan.applies.iter().find(|apply| apply.kind.kind == "Deployment")?;
-        let image = deployment.object.pointer("/spec/template/spec/initContainers/0/image")?;
-        image.as_str().map(str::to_owned)
+        deployment.object.pointer("/spec/template").cloned()
+    }
+
+    /// The fetcher's image in the Deployment that is applied; none if nothing is applied.
+    fn applied_fetcher(&self) -> Option<String> {
+        let template = self.applied_template()?;
+        template.pointer("/spec/initContainers/0/image")?.as_str().map(str::to_owned)
     }
 }
 
@@ -252,7 +260,7 @@ fn summary(case: &Case) -> String {
         || "nothing".to_owned(),
         |apply| {
             let labels = &apply.object["spec"]["template"]["metadata"]["labels"];
-            let label = labels[mlop_api::labels::DIGEST].as_str().unwrap_or_default();
+            let label = labels[labels::DIGEST].as_str().unwrap_or_default();
             let version = digests.iter().position(|digest| digest.starts_with(label)).map_or(0, |at| at + 1);
             format!("version {version}")
         },
@@ -504,6 +512,52 @@ fn size_is_left_to_others_when_the_spec_has_none() {
             "Ready=True/Ready UpToDate=True/UpToDate applies version 1",
         ),
     ]);
+}
+
+#[test]
+fn model_may_load_until_the_progress_deadline() {
+    for deadline in [60, 601, 7_200] {
+        let edit = |object: &mut ModelDeployment| {
+            object.spec.target.deployment.as_mut().unwrap().progress_deadline = Span::seconds(deadline);
+        };
+        let template = delay().edited(edit).applied_template().unwrap();
+        let server = &template["spec"]["containers"][0];
+        let seconds = |probe: &str| {
+            let probe = &server[probe];
+            assert!(probe["initialDelaySeconds"].is_null(), "{probe}");
+            probe["periodSeconds"].as_u64().unwrap() * probe["failureThreshold"].as_u64().unwrap()
+        };
+        assert!((deadline.into()..=u64::from(deadline) + 10).contains(&seconds("startupProbe")), "{server}");
+        assert_eq!(seconds("livenessProbe"), 120, "from its start on");
+    }
+}
+
+#[test]
+fn server_takes_no_settings_from_the_artifact() {
+    let path = |object: &mut ModelDeployment| object.spec.runtime.path = "best/model".into();
+    let template = delay().edited(path).applied_template().unwrap();
+    let server = &template["spec"]["containers"][0];
+    let start = server["command"].as_array().unwrap().last().unwrap().as_str().unwrap();
+    let mounts_of = |container: &Value| container["volumeMounts"].as_array().unwrap().clone();
+    let mounts = mounts_of(server);
+    let mount = mounts.iter().find(|mount| mount["mountPath"] == start).expect("a mount of its own");
+    assert!(mount["subPath"].is_null());
+    let volumes = template["spec"]["volumes"].as_array().unwrap();
+    let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
+    assert!(volume["emptyDir"].is_object(), "{volume}");
+    let fetch = mounts_of(&template["spec"]["initContainers"][0]);
+    assert!(
+        fetch.iter().all(|other| other["name"] != mount["name"]),
+        "nothing writes where the server starts"
+    );
+    let uri =
+        server["env"].as_array().unwrap().iter().find(|variable| variable["name"] == "MLSERVER_MODEL_URI");
+    let uri = uri.unwrap()["value"].as_str().unwrap();
+    assert!(uri.ends_with("/best/model") && !uri.starts_with(start), "{uri}");
+    let task = template["metadata"]["annotations"][labels::TASK].as_str().unwrap();
+    let task: Task = serde_json::from_str(task).unwrap();
+    let Work::Serve { path, .. } = task.work else { panic!("another task: {task:?}") };
+    assert_eq!(path.as_deref(), Some("best/model"), "only this part is fetched");
 }
 
 #[test]

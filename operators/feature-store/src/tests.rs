@@ -210,6 +210,13 @@ fn deleted_view_is_released_when_its_rows_are_gone() {
     check(vec![
         ("nothing of it was online", view().being_deleted(), "quiet release"),
         ("the FeatureStore is gone", with_features(deleted(), None), "quiet release"),
+        (
+            "a pod may load it",
+            view().its_run(succeeded).reconciled().pods(|pod| pod.status = running()).being_deleted(),
+            "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=Unknown/Activating Reconciling \
+             delete pod 2 requeue 60 then Ready=Unknown/Activating InputsReady=True/InputsReady \
+             UpToDate=Unknown/Activating create cleanup requeue 600",
+        ),
         ("its rows are online", deleted().at(60), "quiet create cleanup requeue 540"),
         ("the cleanup runs", cleaning().pods(|pod| pod.status = running()), "quiet requeue 360"),
         ("the rows are gone", cleaning().pods(loaded), "quiet release"),

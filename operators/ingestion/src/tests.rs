@@ -82,6 +82,15 @@ impl Case {
         self
     }
 
+    /// The newest version could not be made, since an object had changed after the scan.
+    fn changed_meanwhile(mut self) -> Self {
+        let letter = json!({"run": "flights-2", "inputDigest": Digest::of_bytes(b"2"), "reason": "SourceChanged",
+            "message": "in/a.csv has changed", "attempts": 1, "at": "2026-01-01T00:00:00Z"});
+        let letters = &mut self.dataset.status.as_mut().unwrap().dead_letters;
+        letters.push(serde_json::from_value(letter).unwrap());
+        self
+    }
+
     fn plan(&self) -> Plan<IntentStatus> {
         let stores = self.store.clone().map(|store| (store.name_any(), Arc::new(store)));
         let observed = Observed::<DatasetIntent> {
@@ -256,6 +265,21 @@ fn dataset_reports_why_its_source_is_not_looked_at() {
             "in use, and the scan fails",
             in_use().scan(away(NOW + 3_700)),
             "Ready=True/Ready UpToDate=Unknown/ScanFailing",
+        ),
+        (
+            "in use, the scan has failed, and the next one starts",
+            in_use().scan(away(NOW + 3_700)).at(3_720),
+            "Ready=True/Ready UpToDate=Unknown/ScanFailing +Pod",
+        ),
+        (
+            "in use, the scan has failed, and the next one runs",
+            in_use().scan(away(NOW + 3_700)).at(3_720).reconciled().at(3_721),
+            "Ready=True/Ready UpToDate=Unknown/ScanFailing",
+        ),
+        (
+            "in use, and an object of the newest listing has changed",
+            in_use().scan(listed(NOW + 3_700)).changed_meanwhile(),
+            "Ready=True/Ready UpToDate=True/UpToDate +Pod",
         ),
         (
             "in use, and the scan finds the same",
