@@ -257,7 +257,7 @@ fn pipeline() -> Result<Vec<Value>> {
             // The default name contains the namespace.
             Some("Model") => object["spec"]["registeredModel"] = "delay".into(),
             // With this interval no scan is due during a test.
-            Some("Dataset") => object["spec"]["refresh"]["every"] = "8760h".into(),
+            Some("Dataset") => object["spec"]["refresh"]["interval"] = "8760h".into(),
             _ => {}
         }
         objects.push(object);

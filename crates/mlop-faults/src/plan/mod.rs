@@ -105,12 +105,14 @@ impl Plan {
     }
 }
 
-/// `name` with `*` for every digest or long number in it.
+/// `name` with `*` for every digest or long number in it, such as a time slot. Attempts have fewer digits.
 pub fn stable(name: &str) -> String {
     let is_volatile = |part: &str| {
-        part.len() >= 7
+        let is_number = part.len() >= 4 && part.bytes().all(|b| b.is_ascii_digit());
+        let is_digest = part.len() >= 7
             && part.bytes().all(|b| b.is_ascii_hexdigit())
-            && part.bytes().any(|b| b.is_ascii_digit())
+            && part.bytes().any(|b| b.is_ascii_digit());
+        is_number || is_digest
     };
     let part = |part| if is_volatile(part) { "*" } else { part };
     // An Event's name is an object's, a dot, and a digest.
@@ -126,6 +128,7 @@ mod tests {
     fn stable_name_hides_digests_and_numbers() {
         assert_eq!(stable("delay-0123456789ab-1"), "delay-*-1");
         assert_eq!(stable("flights-scan-29456789"), "flights-scan-*");
+        assert_eq!(stable("flights-scan-20787-0a1b2c3d"), "flights-scan-*-*");
         assert_eq!(stable("delay-0123456789ab.00112233445566aa"), "delay-*.*");
         assert_eq!(stable("feedback"), "feedback");
     }
