@@ -69,7 +69,7 @@ impl Reconciler for ObjectStoreReconciler {
 impl Observed {
     fn probe(&self, now: Timestamp) -> Decision {
         let store = self.object.as_ref();
-        // The profile says how the probe runs, not what it asks.
+        // An edit of the profile is no reason to probe again.
         let question = Digest::of(&json!(ObjectStoreSpec { profile: None, ..store.spec.clone() }));
         let errand = Errand::probe(store, &self.operator, &self.pods, question, DEADLINE, &self.profile);
         let resources = Resources::small(64);

@@ -112,7 +112,7 @@ impl Observed {
     fn probe(&self, address: String, now: Timestamp) -> Plan<ConnectionStatus> {
         let server = self.object.as_ref();
         let secret = server.secret_name();
-        // The profile says how the probe runs, not what it asks.
+        // An edit of the profile is no reason to probe again.
         let question = Digest::of(&json!(TrackingServerSpec { profile: None, ..server.spec.clone() }));
         let errand = Errand::probe(server, &self.operator, &self.pods, question, DEADLINE, &self.profile);
         let work = Work::ProbeTracking { tracking: address.clone(), credentials: secret.is_some() };
