@@ -45,6 +45,8 @@ pub struct Entry {
     pub name: String,
     /// HTTP status code.
     pub code: u16,
+    /// Whether RBAC refused the request. Admission refuses with the same status code.
+    pub unauthorized: bool,
     pub message: String,
     /// The object's resource version after a write, if the log has the response.
     pub resource_version: Option<u64>,
@@ -170,6 +172,8 @@ struct Event {
     response_status: ResponseStatus,
     #[serde(default)]
     response_object: Object,
+    #[serde(default)]
+    annotations: Annotations,
     request_received_timestamp: Timestamp,
     stage_timestamp: Timestamp,
 }
@@ -193,6 +197,13 @@ struct ObjectRef {
 struct ResponseStatus {
     code: u16,
     message: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Annotations {
+    #[serde(rename = "authorization.k8s.io/decision")]
+    decision: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -227,6 +238,7 @@ impl Event {
             resource: format!("{}{slash}{}", object.resource, object.subresource),
             name: if object.name.is_empty() { answer.metadata.name } else { object.name },
             code: self.response_status.code,
+            unauthorized: self.annotations.decision == "forbid",
             message: self.response_status.message,
             resource_version: answer.metadata.resource_version.parse().ok(),
             gone: answer.metadata.deletion_timestamp.is_some() && answer.metadata.finalizers.is_empty(),
@@ -248,6 +260,7 @@ pub mod tests {
             "stage": "ResponseComplete", "verb": verb, "user": {"username": format!("{OPERATORS}mlop-feature-store")},
             "objectRef": {"resource": resource, "subresource": subresource, "namespace": "n", "name": name},
             "responseStatus": {"code": 200}, "responseObject": answer,
+            "annotations": {"authorization.k8s.io/decision": "allow"},
             "requestReceivedTimestamp": stamp(at - 5), "stageTimestamp": stamp(at),
         });
         serde_json::from_value::<Event>(line).unwrap().into_entry().unwrap()

@@ -28,13 +28,9 @@ pub fn idle_writes(entries: &[Entry]) -> Vec<&Entry> {
     entries.iter().filter(|entry| entry.is_accepted()).filter(idle).collect()
 }
 
-/// Requests of operators that were forbidden. A terminating namespace and a quota refuse requests that the role permits.
-pub fn forbidden(entries: &[Entry]) -> Vec<&Entry> {
-    let by_state = |message: &str| {
-        message.contains("because it is being terminated") || message.contains("failed quota")
-    };
-    let refused = |entry: &&Entry| entry.code == 403 && !by_state(&entry.message);
-    entries.iter().filter(|entry| entry.operator().is_some()).filter(refused).collect()
+/// Requests of operators that their roles do not permit.
+pub fn unauthorized(entries: &[Entry]) -> Vec<&Entry> {
+    entries.iter().filter(|entry| entry.operator().is_some() && entry.unauthorized).collect()
 }
 
 /// Requests of operators for Secrets.
@@ -149,13 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn refusal_counts_unless_the_namespace_terminates() {
-        let mut refused = line(0, "list", "configmaps", "", json!({}));
-        refused.code = 403;
-        let mut late = refused.clone();
-        late.message =
-            "unable to create new content in namespace n because it is being terminated".to_owned();
-        assert_eq!(forbidden(&[refused, late]).len(), 1);
+    fn refusal_by_a_role_counts_and_by_a_quota_does_not() {
+        let mut role = line(0, "list", "configmaps", "", json!({}));
+        (role.code, role.unauthorized) = (403, true);
+        let mut quota = line(1, "create", "pods", "p", json!({}));
+        quota.code = 403;
+        let log = [role, quota];
+        let found: Vec<_> = unauthorized(&log).iter().map(|entry| entry.at).collect();
+        assert_eq!(found, [log[0].at]);
     }
 
     #[test]
