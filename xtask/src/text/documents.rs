@@ -1,4 +1,4 @@
-//! Every file, directory, heading and test that a document names exists.
+//! Every file, directory, heading and test that a document names exists, and the index lists every page.
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -14,7 +14,10 @@ const ELSEWHERE: [&str; 1] = ["target/"];
 /// Documents whose code spans of four words and more are names of tests.
 const RELIABILITY: &str = "docs/reliability";
 
-/// Each link and path that leads nowhere, and each test that does not exist.
+/// The index of the pages in the directories next to it.
+const INDEX: &str = "docs/README.md";
+
+/// Each link and path that leads nowhere, each test that does not exist, and each page that no index lists.
 pub fn findings(tree: &Tree) -> Result<Vec<String>> {
     let patterns = Patterns::new()?;
     let functions = functions(tree, &patterns)?;
@@ -22,7 +25,7 @@ pub fn findings(tree: &Tree) -> Result<Vec<String>> {
     for path in tree.with_extension(&["md"]) {
         headings.insert(path, anchors(&tree.read(path)?));
     }
-    let mut findings = Vec::new();
+    let mut findings = unlisted(tree, &patterns)?;
     for path in headings.keys() {
         let text = tree.read(path)?;
         for (line, text) in prose(&text) {
@@ -109,6 +112,21 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
         }
         (!in_block).then_some((index + 1, line))
     })
+}
+
+/// The pages of `docs/` that neither the index nor an index of their directory links to, by name or by directory.
+fn unlisted(tree: &Tree, patterns: &Patterns) -> Result<Vec<String>> {
+    let index = Path::new(INDEX);
+    let mut listed = BTreeSet::new();
+    for path in tree.with_extension(&["md"]).filter(|path| path.ends_with("README.md")) {
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let text = tree.read(path)?;
+        listed.extend(patterns.links(&text).map(|link| normal(&directory.join(link))));
+    }
+    let root = index.parent().unwrap_or(Path::new(""));
+    let pages = tree.with_extension(&["md"]).filter(|path| path.starts_with(root) && *path != index);
+    let unlisted = pages.filter(|page| !page.ancestors().any(|part| part != root && listed.contains(part)));
+    Ok(unlisted.map(|page| format!("{INDEX} does not list {}", page.display())).collect())
 }
 
 /// Why `link` in the document `from` is broken; none if it is not.
