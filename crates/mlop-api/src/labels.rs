@@ -63,6 +63,10 @@ pub const TRACKING_USERNAME: &str = "username";
 pub const TRACKING_PASSWORD: &str = "password";
 /// Name of the container whose termination message is the result.
 pub const WORKER_CONTAINER: &str = "worker";
+/// Name of the init container that brings the launcher to the user's container.
+pub const COPY_CONTAINER: &str = "copy";
+/// Name of the init container that fetches inputs.
+pub const FETCH_CONTAINER: &str = "fetch";
 /// Name of the container that runs a user's command.
 pub const USER_CONTAINER: &str = "user";
 /// Name of the container that serves a user's model.

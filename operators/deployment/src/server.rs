@@ -38,8 +38,6 @@ const DRAIN_SECONDS: i64 = 5;
 const GRACE_SECONDS: i64 = 35;
 /// Digits of the model's digest that answers carry as its version.
 const VERSION_CHARS: usize = 12;
-/// Name of the init container that fetches the model.
-const FETCH: &str = "fetch";
 /// Time between two probes of a server that starts, in seconds.
 const STARTUP_PERIOD_SECONDS: i32 = 2;
 
@@ -253,15 +251,16 @@ fn template(child: &ChildObject) -> Option<&Value> {
 
 fn fetch_image(child: &ChildObject) -> Option<&str> {
     let containers = template(child)?.pointer("/spec/initContainers")?.as_array()?;
-    let fetch =
-        containers.iter().find(|container| container.get("name").and_then(Value::as_str) == Some(FETCH));
+    let fetch = containers
+        .iter()
+        .find(|container| container.get("name").and_then(Value::as_str) == Some(labels::FETCH_CONTAINER));
     fetch?.get("image")?.as_str()
 }
 
 fn fetch(image: &str, store: &ObjectStore) -> Container {
     let resources = Resources::small(256);
     let mut container = container::worker(image, &["fetch"], &[store], &resources);
-    container.name = FETCH.to_owned();
+    container.name = labels::FETCH_CONTAINER.to_owned();
     container.volume_mounts.get_or_insert_default().push(writable("models", MODELS));
     container
 }

@@ -97,7 +97,7 @@ impl Run for FeatureSnapshotRun {
         let builder = pod::Builder::once(meta)
             .task(&Task { subject, work })
             .password(secret)
-            .scratch("tmp", Some("8Gi"), false)
+            .scratch("tmp", None, false)
             .container(container)
             .execution(execution);
         Ok(stores.into_iter().fold(builder, |builder, store| builder.keys(store)).build())

@@ -150,7 +150,7 @@ impl Intent for FeatureViewIntent {
                 .task(&Task { subject, work })
                 .keys(&store)
                 .password(secret.as_deref())
-                .scratch("tmp", Some("8Gi"), false)
+                .scratch("tmp", None, false)
                 .container(container)
                 .build()
         };

@@ -35,7 +35,7 @@ impl Run for DatasetVersionRun {
             .task(&Task { subject, work })
             .keys(source)
             .keys(output)
-            .scratch("tmp", Some("8Gi"), false)
+            .scratch("tmp", None, false)
             .container(container::worker(
                 &observed.worker_image,
                 &[],

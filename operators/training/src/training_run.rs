@@ -115,13 +115,19 @@ fn ours(
 }
 
 fn copy(observed: &Observed<TrainingRunRun>) -> Container {
-    ours(observed, "copy", &["copy", "/mlop/bin/mlop-launcher"], &[], &[writable("bin", "/mlop/bin")])
+    ours(
+        observed,
+        labels::COPY_CONTAINER,
+        &["copy", "/mlop/bin/mlop-launcher"],
+        &[],
+        &[writable("bin", "/mlop/bin")],
+    )
 }
 
 fn fetch(observed: &Observed<TrainingRunRun>, stores: &[&ObjectStore]) -> Container {
     ours(
         observed,
-        "fetch",
+        labels::FETCH_CONTAINER,
         &["fetch"],
         stores,
         &[writable("mlop", "/mlop"), writable("inputs", "/mlop/inputs")],

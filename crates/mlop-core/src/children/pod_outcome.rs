@@ -2,7 +2,9 @@
 
 use crate::resource::PodView;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodCondition};
+use k8s_openapi::api::core::v1::{
+    ContainerStateRunning, ContainerStateTerminated, ContainerStatus, PodCondition,
+};
 use mlop_api::{
     Reason, labels,
     result::{Failure, ResultDocument},
@@ -50,16 +52,18 @@ impl Ended {
 
 /// Reads the outcome of `pod` from its status.
 ///
-/// The containers of mlop count, by their names. A sidecar that something else has injected changes nothing.
+/// The containers of mlop count, by their names. One that something else has injected, as a sidecar or as an init
+/// container, can keep the others from starting, but not change what they do.
 pub fn of(pod: &PodView) -> Outcome {
     match pod.status.phase.as_deref() {
         Some("Succeeded" | "Failed") => ended(pod),
         // The worker ends last: it reports the result of the whole pod.
         _ if worker(pod).and_then(terminated).is_some() => ended(pod),
+        _ if has_started(pod) => Outcome::Running,
         _ => match hold_up(pod) {
             // The kubelet starts containers one after the other, and goes on after one that cannot start.
             Some(held_up) => Outcome::Starting(Some(held_up)),
-            None if is_initializing(pod) || has_started(pod) => Outcome::Running,
+            None if fetching(pod).is_some() => Outcome::Running,
             None => Outcome::Starting(None),
         },
     }
@@ -81,6 +85,18 @@ pub fn start_clock(pod: &PodView) -> Option<Timestamp> {
     let ends = init.filter_map(terminated).filter_map(|state| state.finished_at.as_ref()).map(|time| time.0);
     let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
     ends.chain(scheduled).chain(created).max()
+}
+
+/// What a running pod does, as the predicate of a sentence, and since when if its status says so.
+pub fn activity(pod: &PodView) -> (&'static str, Option<Timestamp>) {
+    if let Some(fetching) = fetching(pod) {
+        return ("fetches its inputs", fetching.started_at.as_ref().map(|at| at.0));
+    }
+    let ended = named(pod, labels::USER_CONTAINER).and_then(terminated).filter(|state| state.exit_code == 0);
+    match ended {
+        Some(ended) => ("publishes its output", ended.finished_at.as_ref().map(|at| at.0)),
+        None => ("is under way", start_clock(pod)),
+    }
 }
 
 /// When a deleted pod counts as lost, because its node should have reported its end long before. None for a pod that
@@ -143,6 +159,11 @@ fn named<'a>(pod: &'a PodView, name: &str) -> Option<&'a ContainerStatus> {
     statuses(pod).find(|status| status.name == name)
 }
 
+/// Our init containers.
+fn init_containers(pod: &PodView) -> impl Iterator<Item = &ContainerStatus> {
+    [labels::COPY_CONTAINER, labels::FETCH_CONTAINER].into_iter().filter_map(|name| named(pod, name))
+}
+
 fn worker(pod: &PodView) -> Option<&ContainerStatus> {
     named(pod, labels::WORKER_CONTAINER)
 }
@@ -155,18 +176,18 @@ fn terminated(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     status.state.as_ref().and_then(|state| state.terminated.as_ref())
 }
 
-fn is_running(status: &ContainerStatus) -> bool {
-    status.state.as_ref().is_some_and(|state| state.running.is_some())
+fn running(status: &ContainerStatus) -> Option<&ContainerStateRunning> {
+    status.state.as_ref().and_then(|state| state.running.as_ref())
 }
 
-/// Whether an init container works.
-fn is_initializing(pod: &PodView) -> bool {
-    pod.status.init_container_statuses.iter().flatten().any(is_running)
+/// The state of the init container that fetches the inputs, while it runs.
+fn fetching(pod: &PodView) -> Option<&ContainerStateRunning> {
+    named(pod, labels::FETCH_CONTAINER).and_then(running)
 }
 
 /// Whether the user's container and the worker have both started once.
 fn has_started(pod: &PodView) -> bool {
-    let started = |status: &ContainerStatus| is_running(status) || terminated(status).is_some();
+    let started = |status: &ContainerStatus| running(status).is_some() || terminated(status).is_some();
     worker(pod).is_some_and(started) && named(pod, labels::USER_CONTAINER).is_none_or(started)
 }
 
@@ -198,14 +219,10 @@ fn ended(pod: &PodView) -> Outcome {
     }
 }
 
-/// The result of the worker, or of an init container that failed before it.
+/// The result of the worker, or of an init container of ours that failed before it.
 fn reported(pod: &PodView) -> Option<Result<ResultDocument, String>> {
-    let failed_init = pod
-        .status
-        .init_container_statuses
-        .iter()
-        .flatten()
-        .find(|status| terminated(status).is_some_and(|state| state.exit_code != 0));
+    let failed_init =
+        init_containers(pod).find(|status| terminated(status).is_some_and(|state| state.exit_code != 0));
     let state = failed_init.or_else(|| worker(pod)).and_then(terminated)?;
     if never_started(state) {
         return None;
@@ -216,7 +233,7 @@ fn reported(pod: &PodView) -> Option<Result<ResultDocument, String>> {
 
 fn out_of_memory(pod: &PodView) -> Option<Ended> {
     let ours = [worker(pod), named(pod, labels::USER_CONTAINER)].into_iter().flatten();
-    let mut ours = ours.chain(pod.status.init_container_statuses.iter().flatten());
+    let mut ours = ours.chain(init_containers(pod));
     let killed = ours.find(|s| terminated(s).and_then(|t| t.reason.as_deref()) == Some("OOMKilled"))?;
     // Beside a user's container the others have limits that no field sets.
     let has_user = named(pod, labels::USER_CONTAINER).is_some();
@@ -230,16 +247,21 @@ fn out_of_memory(pod: &PodView) -> Option<Ended> {
     Some(Ended::of(Reason::OutOfMemory, message, false))
 }
 
-/// The kubelet evicts a pod that fills a volume or its ephemeral storage. The same work would fill it again. A node
-/// that is short of disk evicts with other words: that is a disruption.
+/// The kubelet evicts a pod that fills a volume, or exceeds the limit of ephemeral storage of the pod or of a container.
+/// The same work would do so again. A node that is short of disk evicts with other words: that is a disruption.
 fn out_of_disk(pod: &PodView) -> Option<Ended> {
     let message = pod.status.message.as_deref().unwrap_or_default().trim();
-    let own_limit = message.contains("EmptyDir volume") || message.contains("ephemeral local storage");
-    if pod.status.reason.as_deref() != Some("Evicted") || !own_limit {
+    let has_user = named(pod, labels::USER_CONTAINER).is_some();
+    let remedy = if message.contains("EmptyDir volume") {
+        if has_user { "; raise spec.scratch" } else { "" }
+    } else if message.contains("ephemeral local storage") || message.contains("local ephemeral storage") {
+        "; raise limits.ephemeral-storage in its PodProfile or in the LimitRange of the namespace"
+    } else {
+        return None;
+    };
+    if pod.status.reason.as_deref() != Some("Evicted") {
         return None;
     }
-    let has_user = named(pod, labels::USER_CONTAINER).is_some();
-    let remedy = if has_user { "; raise spec.scratch" } else { "" };
     let message =
         format!("the pod wrote more than its disk limit: {}{remedy}", message.trim_end_matches('.'));
     Some(Ended::of(Reason::OutOfDisk, message, false))
@@ -337,10 +359,13 @@ fn hold_up(pod: &PodView) -> Option<(Reason, String)> {
                 Reason::ImagePull,
                 format!("image {} of container {}: {}", status.image, status.name, pull_error(message)),
             )),
-            "CreateContainerConfigError" | "CreateContainerError" => Some((
-                Reason::SecretMissing,
-                format!("container {} cannot be created: {message}", status.name),
-            )),
+            "CreateContainerConfigError" | "CreateContainerError" => {
+                // A user that is root, or a runtime that does not answer, is no missing Secret.
+                let names_key =
+                    ["secret", "configmap"].iter().any(|kind| message.to_lowercase().contains(kind));
+                let reason = if names_key { Reason::SecretMissing } else { Reason::PodRefused };
+                Some((reason, format!("container {} cannot be created: {message}", status.name)))
+            }
             _ => None,
         }
     })

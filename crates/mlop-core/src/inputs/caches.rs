@@ -2,7 +2,7 @@
 
 use super::{
     gate::{InputState, signal},
-    lineage::holds,
+    graph::holds,
 };
 use crate::{
     resource::{ApiKind, Cached, InputObject},

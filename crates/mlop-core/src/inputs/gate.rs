@@ -2,7 +2,7 @@
 
 use super::{
     cause::{UpstreamFailure, upstream_failure},
-    lineage::Hold,
+    graph::Hold,
 };
 use crate::{
     Blocked, condition,

@@ -1,27 +1,16 @@
 //! Lineage: where inputs come from, and whether they fit together.
 
-use super::gate::ReadyInput;
-use crate::resource::InputObject;
+use super::{gate::ReadyInput, graph::Hold};
 use jiff::Timestamp;
 use mlop_api::{
     Digest,
-    common::{Consistency, NamedInput, ObjectRef},
+    common::{Consistency, ObjectRef},
     contract::Ancestor,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-/// Longest chain of references that the search for a cycle follows.
-const DEPTH_MAX: usize = 32;
 /// Ancestors that a status has room for.
 const ANCESTORS_MAX: usize = 128;
-
-/// An object that a user holds at an earlier artifact.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hold {
-    pub object: ObjectRef,
-    /// The field that holds it, such as `spec.pin`.
-    pub field: &'static str,
-}
 
 /// The resources that an artifact made from these inputs descends from: the inputs and their ancestors, those without
 /// inputs first.
@@ -97,58 +86,7 @@ fn diverged(shared: &ObjectRef, a: (&ReadyInput, &Digest), b: (&ReadyInput, &Dig
     )
 }
 
-/// The objects from `start` upstream that a user holds. `lookup` reads the caches.
-pub(super) fn holds(start: &ObjectRef, lookup: impl Fn(&ObjectRef) -> Option<Arc<InputObject>>) -> Vec<Hold> {
-    let mut open = vec![start.clone()];
-    let mut seen: Vec<ObjectRef> = Vec::new();
-    let mut holds = Vec::new();
-    while let Some(object) = open.pop() {
-        if seen.len() >= ANCESTORS_MAX || seen.contains(&object) {
-            continue;
-        }
-        if let Some(found) = lookup(&object) {
-            open.extend(found.references.iter().cloned());
-            holds.extend(found.held_by.map(|field| Hold { object: object.clone(), field }));
-        }
-        seen.push(object);
-    }
-    holds
-}
-
-/// Searches for a path from `start` back to itself along references. `lookup` reads the caches.
-pub fn cycle(
-    start: &ObjectRef,
-    references: &[ObjectRef],
-    lookup: impl Fn(&ObjectRef) -> Option<Arc<InputObject>>,
-) -> Option<String> {
-    let mut open: Vec<Vec<ObjectRef>> = references.iter().map(|r| vec![r.clone()]).collect();
-    let mut seen: Vec<ObjectRef> = Vec::new();
-    while let Some(path) = open.pop() {
-        let Some(last) = path.last() else { continue };
-        if last == start {
-            let names =
-                path.iter().map(|r| format!("{} {}", r.kind, r.name)).collect::<Vec<_>>().join(" <- ");
-            return Some(format!("{} {} depends on itself: it uses {names}", start.kind, start.name));
-        }
-        if path.len() >= DEPTH_MAX || seen.contains(last) {
-            continue;
-        }
-        seen.push(last.clone());
-        for next in lookup(last).iter().flat_map(|object| &object.references) {
-            let mut longer = path.clone();
-            longer.push(next.clone());
-            open.push(longer);
-        }
-    }
-    None
-}
-
 /// When the newest of the inputs was published.
 pub fn newest(inputs: &[ReadyInput]) -> Option<Timestamp> {
     inputs.iter().map(|input| input.artifact.produced_at.get()).max()
-}
-
-/// The references of `inputs`.
-pub fn references(inputs: &[NamedInput]) -> Vec<ObjectRef> {
-    inputs.iter().map(|input| input.from.clone()).collect()
 }

@@ -6,6 +6,7 @@
 mod caches;
 mod cause;
 mod gate;
+mod graph;
 mod lineage;
 #[cfg(test)]
 mod tests;
@@ -13,4 +14,5 @@ mod tests;
 pub use caches::{Dependents, Inputs};
 pub use cause::{UpstreamFailure, path};
 pub use gate::{BlockedInput, InputState, ReadyInput, Signal, gate, signal};
-pub use lineage::{Hold, ancestors, converged, cycle, newest, references};
+pub use graph::{Hold, cycle, references};
+pub use lineage::{ancestors, converged, newest};

@@ -1,6 +1,6 @@
 //! Tables of the gate, lineage and causes.
 
-use super::{lineage::holds, *};
+use super::{graph::holds, *};
 use crate::{
     resource::Unavailable,
     testing::{dataset, descendant, failed, input, missing, outdated, ready, time, version},

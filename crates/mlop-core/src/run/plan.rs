@@ -18,7 +18,8 @@ const START_TIMEOUT: Span = Span::minutes(10);
 const POD_GONE: SignedDuration = SignedDuration::from_secs(300);
 /// Time after which a Job without a pod is suspicious.
 const POD_DELAY: SignedDuration = SignedDuration::from_secs(10);
-
+/// What an attempt does whose containers do not run yet.
+const STARTS: &str = "starts";
 /// Time after which an attempt that goes on is worth a write of the status.
 const PROGRESS_DELAY: SignedDuration = SignedDuration::from_secs(10);
 
@@ -103,7 +104,7 @@ impl<'a, R: Run> Draft<'a, R> {
                 let now = self.now;
                 // The event of its creation reconciles the run again.
                 let action = Action::AwaitChange;
-                Plan { creates: vec![create], deletes, action, ..self.report_progress(now) }
+                Plan { creates: vec![create], deletes, action, ..self.report_progress(STARTS, now) }
             }
             Err(blocked) => self.report_blocked(&blocked),
         }
@@ -118,8 +119,9 @@ impl<'a, R: Run> Draft<'a, R> {
         let action = lost_at.map_or(Action::AwaitChange, Action::RequeueAt);
         match pod_outcome::of(pod) {
             Outcome::Running => {
-                let begin = created(pod, self.now);
-                self.report_progress(begin).with_action(action)
+                let (doing, since) = pod_outcome::activity(pod);
+                let since = since.unwrap_or_else(|| created(pod, self.now));
+                self.report_progress(doing, since).with_action(action)
             }
             Outcome::Starting(Some(_)) if self.is_no_longer_wanted(pod) => {
                 self.replace_attempt().with_action(action)
@@ -176,7 +178,7 @@ impl<'a, R: Run> Draft<'a, R> {
         let created = created(job, self.now);
         let due = created.checked_add(POD_DELAY).unwrap_or(created);
         if self.now < due {
-            return self.report_progress(created).requeue_at(due);
+            return self.report_progress(STARTS, created).requeue_at(due);
         }
         if self.is_no_longer_wanted(job) {
             // A Job keeps its template. The deletion reconciles the run again.
@@ -185,7 +187,7 @@ impl<'a, R: Run> Draft<'a, R> {
         match super::attempt::dry_run(self.observed, self.next_attempt()) {
             Ok(create) => {
                 let again = self.now.checked_add(POD_DELAY).unwrap_or(self.now);
-                Plan { creates: vec![create], ..self.report_progress(created) }.requeue_at(again)
+                Plan { creates: vec![create], ..self.report_progress(STARTS, created) }.requeue_at(again)
             }
             Err(blocked) => self.report_blocked(&blocked),
         }
@@ -217,22 +219,22 @@ impl<'a, R: Run> Draft<'a, R> {
             }
             None => {
                 let begin = created(pod, self.now);
-                self.report_progress(begin).with_action(action)
+                self.report_progress(STARTS, begin).with_action(action)
             }
         }
     }
 
-    /// Reports that the attempt goes on: at once if the status shows an earlier problem, otherwise when it has lasted
-    /// since `begin` for a while. The end of a short attempt is reported anyway.
-    fn report_progress(mut self, begin: Timestamp) -> Plan<RunStatus> {
-        let message = format!("attempt {} is under way", self.next_attempt());
+    /// Reports what the attempt does: at once if the status shows an earlier problem, otherwise when it has done so since
+    /// `begin` for a while. The end of a short attempt is reported anyway.
+    fn report_progress(mut self, doing: &str, begin: Timestamp) -> Plan<RunStatus> {
+        let message = format!("attempt {} {doing}", self.next_attempt());
         let reported = condition::get(&self.status.conditions, condition_type::SUCCEEDED);
         let reason = reported.and_then(|succeeded| succeeded.reason.parse().ok());
         if reason == Some(Reason::Running) && reported.is_some_and(|succeeded| succeeded.message == message) {
             return Plan::idle();
         }
         let due = begin.checked_add(PROGRESS_DELAY).unwrap_or(begin);
-        if matches!(reason, None | Some(Reason::Pending)) && self.now < due {
+        if matches!(reason, None | Some(Reason::Pending | Reason::Running)) && self.now < due {
             return Plan::idle().requeue_at(due);
         }
         self.set_open(Reason::Running, &message);

@@ -162,6 +162,16 @@ fn pod_of_the_attempt_is_followed() {
         ("it runs for a while", started().pod(testing::running()).at(10), "Unknown/Running 0 attempts"),
         ("it runs for hours", started().pod(testing::running()).at(10).reconciled().at(6_000), "quiet"),
         (
+            "the command has just ended",
+            started().pod(testing::running()).at(10).reconciled().pod(publishing(30)).at(31),
+            "quiet requeue 9",
+        ),
+        (
+            "the upload of the output takes a while",
+            started().pod(testing::running()).at(10).reconciled().pod(publishing(30)).at(40),
+            "Unknown/Running 0 attempts",
+        ),
+        (
             "its image cannot be pulled",
             started().pod(testing::held_up()),
             "Unknown/ImagePull 0 attempts requeue 600",
@@ -223,6 +233,18 @@ fn unschedulable() -> PodStatus {
     serde_json::from_value(json!({"phase": "Pending", "conditions": [
         {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}]}))
     .unwrap()
+}
+
+/// A pod whose user's command ended at `second`, and whose worker goes on.
+fn publishing(second: i64) -> PodStatus {
+    let mut pod = testing::running();
+    let mut user = pod.container_statuses.as_ref().unwrap()[0].clone();
+    user.name = labels::USER_CONTAINER.to_owned();
+    user.state =
+        serde_json::from_value(json!({"terminated": {"exitCode": 0, "finishedAt": time(NOW + second)}}))
+            .unwrap();
+    pod.container_statuses.as_mut().unwrap().push(user);
+    pod
 }
 
 #[test]

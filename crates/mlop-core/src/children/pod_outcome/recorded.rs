@@ -62,7 +62,7 @@ const CASES: &[(&str, Want)] = &[
         "empty-dir-full",
         Want::Terminal(Reason::OutOfDisk, "\"mlop\" exceeds the limit \"8Mi\"; raise spec.scratch"),
     ),
-    ("ephemeral-storage-full", Want::Terminal(Reason::OutOfDisk, "8Mi; raise spec.scratch")),
+    ("ephemeral-storage-full", Want::Terminal(Reason::OutOfDisk, "8Mi; raise limits.ephemeral-storage")),
     ("node-affinity-at-kubelet", Want::Disrupted(Reason::PodRefused, "NodeAffinity")),
     ("out-of-cpu-at-kubelet", Want::Disrupted(Reason::PodRefused, "enough resource: cpu")),
 ];
@@ -101,6 +101,20 @@ fn outcome_of_every_recorded_status_is_right() {
     }
     let untested: Vec<_> = pods.keys().filter(|name| !CASES.iter().any(|(case, _)| case == name)).collect();
     assert!(untested.is_empty(), "recordings without a case: {untested:?}");
+}
+
+#[test]
+fn activity_is_read_from_recorded_statuses() {
+    let pods = recorded();
+    let rows = [
+        ("fetching", "fetches its inputs"),
+        ("running", "is under way"),
+        ("user-ended-worker-works", "publishes its output"),
+    ];
+    for (name, want) in rows {
+        let (doing, since) = activity(pods.get(name).unwrap());
+        assert_eq!((doing, since.is_some()), (want, true), "{name}");
+    }
 }
 
 #[test]

@@ -18,7 +18,11 @@ fn ended(exit_code: i32, reason: &str, message: &str) -> Value {
 }
 
 fn waiting(reason: &str) -> Value {
-    json!({"waiting": {"reason": reason, "message": "no such image"}})
+    refused(reason, "no such image")
+}
+
+fn refused(reason: &str, message: &str) -> Value {
+    json!({"waiting": {"reason": reason, "message": message}})
 }
 
 fn worker(phase: &str, state: Value) -> Value {
@@ -70,8 +74,23 @@ fn pod_that_has_not_ended_is_starting_or_running() {
         ("image pull backs off", worker("Pending", waiting("ImagePullBackOff")), "starting ImagePull"),
         (
             "a Secret is missing",
-            worker("Pending", waiting("CreateContainerConfigError")),
+            worker("Pending", refused("CreateContainerConfigError", "secret \"s3\" not found")),
             "starting SecretMissing",
+        ),
+        (
+            "a key of a Secret is missing",
+            worker("Pending", refused("CreateContainerConfigError", "couldn't find key k in Secret ns/s3")),
+            "starting SecretMissing",
+        ),
+        (
+            "the image wants to be root",
+            worker("Pending", refused("CreateContainerConfigError", "image will run as root")),
+            "starting PodRefused",
+        ),
+        (
+            "the runtime does not answer",
+            worker("Pending", refused("CreateContainerError", "context deadline exceeded")),
+            "starting PodRefused",
         ),
         ("the container is being created", worker("Pending", waiting("ContainerCreating")), "starting"),
         ("the worker runs", worker("Running", json!({"running": {}})), "running"),
@@ -217,6 +236,79 @@ fn success_stands_when_a_sidecar_keeps_its_pod() {
     let mut killed = kept(ended(137, "OOMKilled", ""), json!({}));
     killed["containerStatuses"][0] = container("worker", ended(1, "Error", &transient));
     check(vec![("the work failed with it", killed, "failed StoreUnreachable retryable")]);
+}
+
+#[test]
+fn injected_container_changes_no_outcome() {
+    let beside = |worker: Value, injected: Value| json!({"phase": "Running", "containerStatuses": [container("worker", worker), container("istio-proxy", injected)]});
+    let before = |worker: Value, phase: &str, injected: Value| {
+        json!({"phase": phase, "initContainerStatuses": [container("istio-proxy", injected)],
+            "containerStatuses": [container("worker", worker)]})
+    };
+    let (runs, success) = (json!({"running": {}}), success());
+    check(vec![
+        (
+            "its image is missing while the worker runs",
+            beside(runs.clone(), waiting("ErrImagePull")),
+            "running",
+        ),
+        (
+            "it cannot start, nor has the worker",
+            before(waiting("PodInitializing"), "Pending", waiting("ErrImagePull")),
+            "starting ImagePull",
+        ),
+        (
+            "it runs, the worker is being created",
+            before(waiting("ContainerCreating"), "Pending", runs),
+            "starting",
+        ),
+        (
+            "it fails after the worker's success",
+            before(ended(0, "Completed", &success), "Failed", ended(1, "Error", "")),
+            "succeeded",
+        ),
+        (
+            "it is out of memory after the worker's success",
+            before(ended(0, "Completed", &success), "Failed", ended(137, "OOMKilled", "")),
+            "succeeded",
+        ),
+        (
+            "it fails before the worker",
+            before(waiting("PodInitializing"), "Failed", ended(1, "Error", "no route")),
+            "failed ResultMissing retryable",
+        ),
+    ]);
+}
+
+#[test]
+fn limit_of_disk_is_told_with_the_field_that_sets_it() {
+    let evicted = |message: &str| {
+        let user = container("user", ended(137, "Error", ""));
+        let status =
+            json!({"phase": "Failed", "reason": "Evicted", "message": message, "containerStatuses": [user]});
+        let Outcome::Failed(ended) = of(&pod(status)) else { panic!("{message}: it has not failed") };
+        (
+            ended.failure.reason,
+            ended.failure.message.split_once("; ").map_or("", |(_, remedy)| remedy).to_owned(),
+        )
+    };
+    let limit = "raise limits.ephemeral-storage in its PodProfile or in the LimitRange of the namespace";
+    for (message, reason, remedy) in [
+        (
+            "Usage of EmptyDir volume \"mlop\" exceeds the limit \"8Mi\". ",
+            Reason::OutOfDisk,
+            "raise spec.scratch",
+        ),
+        (
+            "Pod ephemeral local storage usage exceeds the total limit of containers 8Mi. ",
+            Reason::OutOfDisk,
+            limit,
+        ),
+        ("Container user exceeded its local ephemeral storage limit \"8Mi\". ", Reason::OutOfDisk, limit),
+        ("The node was low on resource: ephemeral-storage. ", Reason::Evicted, ""),
+    ] {
+        assert_eq!(evicted(message), (reason, remedy.to_owned()), "{message}");
+    }
 }
 
 #[test]
