@@ -4,12 +4,13 @@ use crate::model_deployment::{Observed, plan};
 use expect_test::expect_file;
 use jiff::Timestamp;
 use mlop_api::{
-    Digest,
+    Digest, Reason,
     common::ObjectRef,
     contract::condition_type::{READY, STALLED, UP_TO_DATE},
     deployment::{ModelDeployment, Strategy},
     duration::Span,
     labels,
+    result::{Failure, ResultDocument},
     status::DeploymentStatus,
     task::{Task, Work},
 };
@@ -144,15 +145,42 @@ impl Case {
     }
 
     /// The pod of the Deployment's template has this container status.
-    fn pod(mut self, container: Value) -> Self {
+    fn pod(self, container: Value) -> Self {
+        self.pod_with(json!({"phase": "Running", "containerStatuses": [container]}))
+    }
+
+    /// The fetcher in that pod fails again and again.
+    fn fetch_fails(self, failure: Failure) -> Self {
+        let message = ResultDocument::failed(failure).to_message();
+        self.pod_with(json!({"phase": "Pending", "initContainerStatuses": [{"name": "fetch", "image": "i",
+            "ready": false, "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": message}}}]}))
+    }
+
+    /// No node has room for that pod.
+    fn unschedulable(self) -> Self {
+        self.pod_with(json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient cpu."}]}))
+    }
+
+    /// The rollout has lasted for longer than its deadline.
+    fn beyond_the_deadline(mut self) -> Self {
+        let deployment = self.deployment.as_mut().expect("a Deployment");
+        deployment["status"]["observedGeneration"] = deployment["metadata"]["generation"].clone();
+        deployment["status"]["updatedReplicas"] = json!(0);
+        deployment["status"]["conditions"] = json!([{"type": "Progressing", "status": "False",
+            "reason": "ProgressDeadlineExceeded", "message": "has timed out progressing."}]);
+        self
+    }
+
+    /// The pod of the Deployment's template has this status.
+    fn pod_with(mut self, status: Value) -> Self {
         let template =
             self.deployment.as_ref().expect("a Deployment")["spec"]["template"]["metadata"].clone();
         let mut metadata = template;
         metadata["name"] = json!("delay-mdep-1");
         metadata["namespace"] = json!(NS);
-        self.pods = vec![
-            json!({"metadata": metadata, "status": {"phase": "Running", "containerStatuses": [container]}}),
-        ];
+        self.pods = vec![json!({"metadata": metadata, "status": status})];
         self
     }
 
@@ -470,6 +498,52 @@ fn trouble_of_a_container_is_reported_at_once() {
     let status = plan.status.unwrap();
     let ready = condition::get(&status.conditions, READY).unwrap();
     assert!(ready.message.contains("ModuleNotFoundError: sklearn"), "{}", ready.message);
+}
+
+#[test]
+fn model_that_cannot_be_fetched_is_reported_by_its_fetcher() {
+    let served = || delay().rolled_out();
+    for (reason, words) in [
+        (Reason::InputCorrupt, "it was deleted or never written"),
+        (Reason::StoreDenied, "access denied: credentials are missing or invalid"),
+        (Reason::BucketNotFound, "create it or correct spec.bucket"),
+    ] {
+        let down = served().fetch_fails(Failure::terminal(reason, words)).down();
+        let expected = format!("Ready=False/{reason} UpToDate=False/{reason} applies version 1");
+        check(vec![("the only pod was replaced", down.clone(), &expected)]);
+        let status = down.plan().status.unwrap();
+        let ready = condition::get(&status.conditions, READY).unwrap();
+        assert!(ready.message.contains(words), "{}", ready.message);
+        assert_eq!(status.serving.iter().map(|serving| serving.ready_replicas).sum::<i32>(), 0);
+        let cured = "Ready=True/Ready UpToDate=True/UpToDate applies version 1";
+        check(vec![("the cause is gone", down.reconciled().up(), cured)]);
+    }
+}
+
+#[test]
+fn rollout_without_room_goes_on_when_there_is_some() {
+    let rolling = || delay().rolled_out().model(model(2)).reconciled();
+    let late = || rolling().unschedulable().beyond_the_deadline();
+    check(vec![
+        (
+            "no node has room for one pod more",
+            rolling().unschedulable(),
+            "Ready=True/Ready UpToDate=False/Unschedulable applies version 2",
+        ),
+        (
+            "the deadline is over",
+            late(),
+            "Ready=True/Ready UpToDate=False/RolloutFailed Stalled applies version 2",
+        ),
+        (
+            "there is room again",
+            late().reconciled().rolled_out(),
+            "Ready=True/Ready UpToDate=True/UpToDate applies version 2",
+        ),
+    ]);
+    let status = late().plan().status.unwrap();
+    let told = &condition::get(&status.conditions, UP_TO_DATE).unwrap().message;
+    assert!(told.contains("Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."), "{told}");
 }
 
 #[test]

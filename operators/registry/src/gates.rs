@@ -90,6 +90,42 @@ mod tests {
     }
 
     #[test]
+    fn gates_of_the_cases_pass_or_name_the_flaw() {
+        let yaml = include_str!("../../../crates/mlop-api/tests/cases/registry.yaml");
+        let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(yaml).unwrap();
+        let gate_of = |name: &str| -> Gate {
+            let found = documents.iter().find(|it| it["kind"] == "Model" && it["metadata"]["name"] == name);
+            serde_json::from_value(found.unwrap()["spec"]["gates"][0].clone()).unwrap()
+        };
+        // As the launcher reads them from the file of the TrainingJob.
+        let metrics = [
+            ("AUC", "0.8"),
+            ("MAP@k", "0.5"),
+            ("MAP_k", "0.9"),
+            ("auc", "0.6"),
+            ("loss", "NaN"),
+            ("tenth", "0.1"),
+            ("worst", "Infinity"),
+        ];
+        let metrics = metrics.map(|(name, value)| Metric { name: name.into(), value: value.into() });
+        for (model, expected) in [
+            ("names", (true, "gate map: MAP@k is 0.5, want at most 0.6")),
+            ("nan-max", (false, "gate loss: loss is NaN, want at most 1000000")),
+            ("nan-min", (false, "gate loss: loss is NaN, want at least -1000000")),
+            (
+                "infinite",
+                (false, "gate worst: worst is Infinity, want at most 99999999999999999999999999999"),
+            ),
+            ("text", (false, "gate text: there is no metric text")),
+            ("absent", (false, "gate absent: there is no metric Auc")),
+            ("equal", (true, "gate tenth: tenth is 0.1, want 0.1 to 0.10")),
+        ] {
+            let (passed, message) = judge_one(&gate_of(model), &metrics);
+            assert_eq!((passed, message.as_str()), expected, "{model}");
+        }
+    }
+
+    #[test]
     fn verdict_fits_and_names_the_failed_gates() {
         let mut judged = vec![(true, "x".repeat(200)); 15];
         judged.push((false, "gate last: auc is 0.1, want at least 0.7".to_owned()));

@@ -13,6 +13,7 @@ use mlop_core::testing::{
     pod_of, ready, running, succeeded, terminated, version,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 fn spec() -> Value {
     json!({
@@ -235,5 +236,51 @@ fn pods_are_those_of_the_golden_files() {
     });
     for (file, case) in [("golden/command.yaml", run()), ("golden/code.yaml", run_of(&code))] {
         expect_file![file].assert_eq(&golden(&case.plan().creates[0].object));
+    }
+}
+
+/// `text` as the kubelet expands it in a container with these variables.
+fn expanded(text: &str, variables: &BTreeMap<String, String>) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        rest = after;
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')) {
+            out.push_str(variables.get(name).unwrap_or(&format!("$({name})")));
+            rest = after;
+        } else {
+            out.push('$');
+        }
+    }
+    out + rest
+}
+
+#[test]
+fn values_with_dollars_survive_their_expansion() {
+    let yaml = include_str!("../../../crates/mlop-api/tests/cases/training.yaml");
+    let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).unwrap();
+    let found = documents.iter().find(|it| it["metadata"]["name"] == "b25").unwrap();
+    let mut wanted: TrainingJobSpec = serde_json::from_value(found["spec"].clone()).unwrap();
+    let more = ["$", "$$$", "$$$$(HOME)", "$(", "$()", "\\$(HOME)", "$((HOME))", "$(HOME", "`id`", " ", "\n"];
+    wanted.store = "files".to_owned();
+    wanted.command.extend(more.map(str::to_owned));
+    wanted.env.extend(more.iter().enumerate().map(|(n, value)| variable(&format!("V{n}"), value)));
+    let case = IntentCase::<TrainingJobIntent>::new("b25", &spec(), ()).with(|spec| *spec = wanted.clone());
+    let attempt = run_of(&case).plan();
+    let user = &attempt.creates[0].object["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(user["name"], "user");
+    let mut variables = BTreeMap::new();
+    for entry in user["env"].as_array().unwrap() {
+        let value = expanded(entry["value"].as_str().unwrap(), &variables);
+        variables.insert(entry["name"].as_str().unwrap().to_owned(), value);
+    }
+    let command = user["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+    let command: Vec<_> = command.skip(3).map(|word| expanded(word, &variables)).collect();
+    assert_eq!(command, wanted.command);
+    for training::EnvVar { name, value, .. } in &wanted.env {
+        assert_eq!(variables.get(name), value.as_ref(), "{name}");
     }
 }
