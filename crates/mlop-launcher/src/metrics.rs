@@ -127,15 +127,15 @@ fn metric(name: &str, value: &Value) -> Result<Metric, String> {
             "NaN" => Ok(Metric::new(name, f64::NAN)),
             "Infinity" => Ok(Metric::new(name, f64::INFINITY)),
             "-Infinity" => Ok(Metric::new(name, f64::NEG_INFINITY)),
-            text if is_number(text) => Err("number out of range, or a text".to_owned()),
+            text if is_out_of_range(text) => Err("number out of range, or a text".to_owned()),
             _ => Err("a text".to_owned()),
         },
         other => Err(kind(other).to_owned()),
     }
 }
 
-fn is_number(text: &str) -> bool {
-    text.parse::<f64>().is_ok()
+fn is_out_of_range(text: &str) -> bool {
+    text.parse::<f64>().is_ok_and(|number| !number.is_finite())
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -177,7 +177,7 @@ fn word(rest: &str) -> (usize, bool) {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.');
     let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
     let word = rest.get(..length).unwrap_or(rest);
-    (length, word.parse::<f64>().is_ok_and(|number| !number.is_finite()))
+    (length, is_out_of_range(word))
 }
 
 /// Python's spelling of a number that is not finite; a number out of range stays as it is written.
@@ -246,6 +246,7 @@ mod tests {
             (r#"{"auc": 0.5, "x": 1e400}"#, "\"x\" (number out of range"),
             (r#"{"auc": 0.5, "x": true}"#, "\"x\" (a boolean)"),
             (r#"{"auc": 0.5, "x": "0.7 (good)"}"#, "\"x\" (a text)"),
+            (r#"{"auc": 0.5, "x": "0.7"}"#, "\"x\" (a text)"),
             (r#"{"auc": 0.5, "x": null}"#, "\"x\" (null)"),
             (r#"{"auc": 0.5, "x": [1, 2]}"#, "\"x\" (a list)"),
             (r#"{"auc": 0.5, "": 1}"#, "\"\" (empty name)"),

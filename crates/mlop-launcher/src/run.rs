@@ -236,16 +236,26 @@ fn hyperparameters(layout: &Layout) -> BTreeMap<String, String> {
     let parsed = read.and_then(|json| {
         serde_json::from_slice::<BTreeMap<String, String>>(&json).map_err(|error| error.to_string())
     });
-    match parsed {
-        Ok(values) => values
-            .into_iter()
-            .map(|(name, value)| (format!("MLOP_HP_{}", name.to_uppercase()), value))
-            .collect(),
-        Err(error) => {
-            eprintln!("mlop: {} cannot be read: {error}", path.display());
-            BTreeMap::new()
-        }
+    parsed.map(variables).unwrap_or_else(|error| {
+        eprintln!("mlop: {} cannot be read: {error}", path.display());
+        BTreeMap::new()
+    })
+}
+
+/// The variables of `values`. Names that differ in case only get none: which one counts would be a guess.
+fn variables(values: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut variables: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for (name, value) in values {
+        let variable = variables.entry(format!("MLOP_HP_{}", name.to_uppercase()));
+        variable.and_modify(|value| *value = None).or_insert(Some(value));
     }
+    let set = variables.into_iter().filter_map(|(name, value)| {
+        if value.is_none() {
+            eprintln!("mlop: {name} is not set: several hyperparameters have this name in upper case");
+        }
+        Some((name, value?))
+    });
+    set.collect()
 }
 
 /// Passes one stream of the command on and keeps its last lines.

@@ -55,6 +55,18 @@ async fn arguments_arrive_as_they_are() {
 }
 
 #[tokio::test]
+async fn hyperparameter_has_no_variable_when_its_case_decides() {
+    let mut run = Run::new();
+    let both = [("rate", "1"), ("RATE", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    run.work.content.hyperparameters.extend(both);
+    let script = r#"echo "${MLOP_HP_RATE-none} $MLOP_HP_LEARNING_RATE"; cp "$MLOP_HYPERPARAMETERS" "$MLOP_OUTPUT/all""#;
+    let (document, launcher) = run.attempt(script).await;
+    assert_eq!((document.error, launcher.stdout), (None, b"none 0.1\n".to_vec()));
+    let told = String::from_utf8(launcher.stderr).unwrap();
+    assert!(told.contains("MLOP_HP_RATE is not set"), "{told}");
+}
+
+#[tokio::test]
 async fn failure_has_the_last_lines() {
     let script = "for i in $(seq 30); do echo line-$i >&2; done; echo bad value >&2; exit 3";
     let (document, launcher) = Run::new().attempt(script).await;

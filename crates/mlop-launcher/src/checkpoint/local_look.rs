@@ -105,7 +105,10 @@ fn is_unfinished(entry: &str) -> bool {
     // PyTorch's distributed checkpoints have their index in ".metadata".
     entry.starts_with('.') && entry != ".metadata"
         || entry.ends_with('~')
-        || parts.into_iter().any(|part| matches!(part, "tmp" | "temp" | "partial" | "incomplete" | "part"))
+        // Python's temporary names go on with random characters: "tmpx8f2k1_3".
+        || parts.into_iter().any(|part| {
+            part.contains("tmp") || matches!(part, "temp" | "temporary" | "partial" | "incomplete" | "part")
+        })
 }
 
 /// The step in an entry's name.
@@ -226,6 +229,16 @@ mod tests {
             ("rng_state_1.pth", None),
             ("random_states_0.pkl", None),
             ("__1_0.distcp", None),
+            ("checkpoint_epoch_3.pth", Some(3)),
+            ("net_epoch_3_id_G.pth", Some(3)),
+            ("checkpoint_000010", Some(10)),
+            ("llama-7b-step100", Some(100)),
+            ("gpt2-medium-checkpoint-300", Some(300)),
+            ("model-epoch05-val0.12.h5", Some(5)),
+            ("xgb_model_0010.json", Some(10)),
+            ("20260301-101500.pt", Some(20_260_301_101_500)),
+            ("0", Some(0)),
+            ("model_final.pth", None),
             ("last.ckpt", None),
             ("latest", None),
             ("99999999999999999999999", None),
@@ -314,8 +327,22 @@ mod tests {
 
     #[test]
     fn unfinished_names_are_ignored_and_reported() {
-        let look = looked(&[(".new/x", 1), ("tmp-checkpoint-5/x", 1), ("6.partial/x", 1), ("4/x", 1)]);
+        let unfinished = [
+            ".new/x",
+            "tmp-checkpoint-5/x",
+            "6.partial/x",
+            "tmpx8f2k1_3/x",
+            "7.pt.tmp1a2b",
+            "8.orbax-checkpoint-tmp-17/x",
+            "_temporary/0/x",
+            "9.ckpt.part",
+            "10~",
+            "11.incomplete",
+        ];
+        let files = unfinished.map(|path| (path, 1));
+        let look = looked(&[&files[..], &[("4/x", 1)]].concat());
         assert_eq!(look.snapshots.iter().map(|s| s.step).collect::<Vec<_>>(), [Some(4)]);
-        assert_eq!(look.ignored.len(), 3);
+        assert_eq!(paths(&look.snapshots[0]), ["4/x"]);
+        assert_eq!(look.ignored.len(), unfinished.len(), "{:?}", look.ignored);
     }
 }

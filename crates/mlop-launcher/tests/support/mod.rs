@@ -122,6 +122,8 @@ impl<'a> Pod<'a> {
             .env("MLOP_ROOT", self.directory.path())
             .env("MLOP_OUTPUT", self.layout.output())
             .env("MLOP_CHECKPOINT", self.layout.checkpoint())
+            .env("MLOP_HYPERPARAMETERS", self.layout.hyperparameters())
+            .env("MLOP_ATTEMPT", self.run.subject.attempt.to_string())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
