@@ -43,8 +43,8 @@ pub trait Kind: kinds::Kind {
 
     /// The conditions and the cause, as text.
     fn describe(&self) -> String {
-        let mut text =
-            format!("{} {} (generation {:?})", Self::kind(&()), self.name_any(), self.meta().generation);
+        let generation = self.meta().generation.unwrap_or_default();
+        let mut text = format!("{} {} (generation {generation})", Self::kind(&()), self.name_any());
         for c in self.conditions() {
             write!(text, "\n  {}={} {}: {}", c.type_, c.status, c.reason, c.message).ok();
         }

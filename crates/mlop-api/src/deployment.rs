@@ -78,11 +78,11 @@ pub struct Runtime {
     #[serde(default = "default_implementation")]
     #[schemars(length(min = 1, max = 200), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_.]*$"))]
     pub implementation: String,
-    /// Directory of the artifact that holds the model, relative to its root.
+    /// Directory of the artifact that holds the model, relative to its root; `.` is the root.
     #[serde(default = "default_path")]
     #[schemars(
         length(max = 256),
-        regex(pattern = r"^([A-Za-z0-9_-][A-Za-z0-9_.-]*)(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$")
+        regex(pattern = r"^(\.|[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*)$")
     )]
     pub path: String,
     /// Name of the model in requests; without it the name of this resource.

@@ -94,8 +94,7 @@ impl Http {
             .timeout(REQUEST_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             // MLflow with several workers answers on a reused connection 40 ms later (no TCP_NODELAY).
-            .pool_max_idle_per_host(0)
-            .no_proxy();
+            .pool_max_idle_per_host(0);
         let mut login = Login::None;
         if let Some(directory) = secret {
             let secret = MountedSecret::new("the tracking server".to_owned(), directory.to_owned());

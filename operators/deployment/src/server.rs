@@ -12,7 +12,7 @@ use mlop_api::{
     Artifact, Digest,
     common::Resources,
     dataset::ObjectStore,
-    deployment::{DeploymentTarget, ModelDeployment, Strategy},
+    deployment::{DeploymentTarget, ModelDeployment, Runtime, Strategy},
     labels,
     task::{Input, Subject, Task, Work},
 };
@@ -165,13 +165,14 @@ impl Server<'_> {
             store: pod::store(store),
         };
         // Only the part that is served: other files of the tree must not take part.
-        let path = Some(object.spec.runtime.path.clone());
+        let path = served_part(&object.spec.runtime).map(str::to_owned);
         Task { subject, work: Work::Serve { model, directory: MODELS.to_owned(), path } }
     }
 
     fn mlserver(&self, target: &DeploymentTarget, artifact: &Artifact) -> Container {
         let runtime = &self.object.spec.runtime;
         let model = model_name(self.object);
+        let uri = served_part(runtime).map_or_else(|| MODELS.to_owned(), |part| format!("{MODELS}/{part}"));
         let ready = format!("/v2/models/{model}/ready");
         let starts = i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX)
             / STARTUP_PERIOD_SECONDS
@@ -185,7 +186,7 @@ impl Server<'_> {
                 variable("MLSERVER_MODEL_NAME", &model),
                 // Answers carry it. The digest stays when the registry gives the version another number.
                 variable("MLSERVER_MODEL_VERSION", artifact.digest.short(VERSION_CHARS)),
-                variable("MLSERVER_MODEL_URI", &format!("{MODELS}/{}", runtime.path)),
+                variable("MLSERVER_MODEL_URI", &uri),
                 variable("MLSERVER_MODEL_IMPLEMENTATION", &runtime.implementation),
                 // Its own worker processes do not start with current event loops.
                 variable("MLSERVER_PARALLEL_WORKERS", "0"),
@@ -213,6 +214,11 @@ impl Server<'_> {
             ..Default::default()
         }
     }
+}
+
+/// The directory of the artifact that holds the model; none if that is the whole artifact.
+fn served_part(runtime: &Runtime) -> Option<&str> {
+    Some(runtime.path.as_str()).filter(|path| *path != ".")
 }
 
 /// Whether the observed Deployment has the template and the size of `wanted`.

@@ -662,3 +662,13 @@ fn servers_are_those_of_the_golden_files() {
     }
     assert_eq!(plan.applies.len(), 2);
 }
+
+#[test]
+fn model_at_the_root_is_served_whole() {
+    let template = delay().edited(|object| object.spec.runtime.path = ".".into()).applied_template().unwrap();
+    let variables = template["spec"]["containers"][0]["env"].as_array().unwrap();
+    let uri = variables.iter().find(|variable| variable["name"] == "MLSERVER_MODEL_URI").unwrap();
+    assert_eq!(uri["value"], "/mnt/models");
+    let task = template["metadata"]["annotations"][labels::TASK].as_str().unwrap();
+    assert!(!task.contains("\"path\""), "the whole tree is fetched: {task}");
+}

@@ -185,7 +185,7 @@ impl<'a, I: Intent> Draft<'a, I> {
         match held_up {
             Some((reason, message)) => self.show_progress(reason, &format!("{name}: {message}")),
             None => {
-                let waits = if newer_waits { "; newer inputs wait for it" } else { "" };
+                let waits = if newer_waits { "; newer inputs or an edit wait for it" } else { "" };
                 let since = run.meta().creation_timestamp.as_ref().map_or(self.now, |at| at.0);
                 self.report_progress(Reason::Running, &format!("{name} is running{waits}"), since);
             }
