@@ -158,7 +158,14 @@ impl<K: Resource<DynamicType = ()>> Errand<'_, K> {
                 decision.action = self.slot_end(now).map_or(Action::AwaitChange, Action::RequeueAt);
                 None
             }
-            _ => Some(first()),
+            state => {
+                // A pod that is given up would otherwise start one day, next to its successors.
+                if matches!(state, PodState::Failed { .. }) && !has_ended(last.pod) {
+                    let given_up = Delete::of(last.pod.as_ref(), "it was given up, and another is due");
+                    decision.deletes.extend(given_up);
+                }
+                Some(first())
+            }
         }
     }
 
@@ -328,6 +335,11 @@ pub(crate) fn remember_failure(meta: &mut ObjectMeta, failure: &Failure) {
     if let Ok(text) = serde_json::to_string(failure) {
         meta.annotations.get_or_insert_default().insert(labels::LAST_FAILURE.to_owned(), text);
     }
+}
+
+/// Whether the containers of a pod have ended, not only the time that they may take.
+fn has_ended(pod: &PodView) -> bool {
+    matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
 /// The number of a pod's attempt.

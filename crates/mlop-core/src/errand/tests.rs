@@ -253,6 +253,12 @@ fn errand_is_decided_from_its_pods() {
             "answered (has answer)",
         ),
         ("it never starts", case().then(NOW, held_up()), 601, "failed 1 ImagePull"),
+        (
+            "it never started, and the user asks again",
+            case().then(NOW, held_up()).request("a"),
+            601,
+            "active 1 after ImagePull +pod -1",
+        ),
         ("the kubelet says nothing", case().then(NOW, scheduled()), 601, "failed 1 StartTimeout"),
         (
             "it never started; the delay is over",
