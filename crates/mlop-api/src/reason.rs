@@ -150,6 +150,8 @@ reasons! {
     TrackingUnreachable,
     /// The tracking server refused a request.
     TrackingRefused,
+    /// The tracking server refuses the login, or allows it too little.
+    TrackingDenied,
     /// The online store does not answer.
     OnlineStoreUnreachable,
     /// Another Model has the alias of this registered model.

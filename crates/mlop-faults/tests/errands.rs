@@ -1,4 +1,5 @@
-//! Probes and scans that hang, are lost or cannot start, and an online store that comes back empty.
+//! Probes and scans that hang, are lost or cannot start, connections that refuse, and an online store that comes back
+//! empty.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
@@ -9,7 +10,9 @@ use mlop_api::{
     dataset::{Dataset, ObjectStore},
     deployment::ModelDeployment,
     features::{FeatureStore, FeatureView},
+    registry::Model,
     result::Failure,
+    training::TrainingJob,
 };
 
 use mlop_core::condition;
@@ -149,4 +152,45 @@ async fn emptied_online_store_is_noticed_by_the_next_probe() {
     cluster.external().flush();
     let is_filled = |cluster: &Cluster| cluster.external().pointers.contains_key("view routes");
     assert!(cluster.within(11 * MINUTE, is_filled).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_refused_for_a_while_end_no_run() {
+    let cluster = Cluster::start();
+    let denied = |reason| vec![Failure::terminal(reason, "the keys are refused"); 5];
+    cluster.external().failures.insert("version", denied(Reason::StoreDenied));
+    cluster.external().failures.insert("snapshot", denied(Reason::SecretMissing));
+    cluster.external().failures.insert("train", denied(Reason::BucketNotFound));
+    cluster.external().failures.insert("register", denied(Reason::TrackingDenied));
+    cluster.apply(PIPELINE);
+    until_served(&cluster, 30 * MINUTE).await;
+    let flights = cluster.get::<Dataset>("flights").status.unwrap();
+    let model = cluster.get::<Model>("delay").status.unwrap();
+    assert!(flights.dead_letters.is_empty() && model.dead_letters.is_empty());
+    let done = ["version", "snapshot", "train", "register"].map(|work| cluster.started(work));
+    assert_eq!(done, [6; 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn training_waits_while_its_store_is_not_ready() {
+    let cluster = Cluster::start();
+    cluster.apply(PIPELINE);
+    until_served(&cluster, 10 * MINUTE).await;
+    let denied = Failure::terminal(Reason::StoreDenied, "the keys are refused");
+    cluster.external().failures.insert("probe", vec![denied; 6]);
+    assert!(cluster.within(11 * MINUTE, |cluster| store(cluster) == "False/StoreDenied").await);
+    let job = |job: &mut TrainingJob| job.spec.seed += 1;
+    cluster.sim.edit::<TrainingJob>(NAMESPACE, "delay", job).unwrap();
+    let waits = |cluster: &Cluster| {
+        let job = cluster.get::<TrainingJob>("delay").status.unwrap_or_default();
+        ready(&job.conditions) == "Unknown/ConnectionNotReady"
+    };
+    assert!(cluster.within(MINUTE, waits).await);
+    assert_eq!(cluster.started("train"), 1);
+    let is_trained = |cluster: &Cluster| {
+        let status = cluster.get::<ModelDeployment>("delay").status.unwrap_or_default();
+        status.serving.iter().any(|serving| serving.version.as_deref() == Some("2"))
+    };
+    assert!(cluster.within(30 * MINUTE, is_trained).await);
+    assert_eq!(cluster.started("train"), 2);
 }

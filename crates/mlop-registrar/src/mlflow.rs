@@ -109,6 +109,11 @@ impl Error {
         matches!(self, Self::Refused { code, .. } if code == error_code)
     }
 
+    /// Whether the login is refused: it is missing, wrong, or allows too little.
+    fn is_denied(&self) -> bool {
+        matches!(self, Self::Refused { status: 401 | 403, .. })
+    }
+
     fn transient(&self) -> bool {
         match self {
             Self::Unanswered { .. } => true,
@@ -131,7 +136,8 @@ impl From<Error> for Failure {
                 format!("the tracking server does not answer: {error}"),
             )
         } else {
-            Self::terminal(Reason::TrackingRefused, format!("the tracking server refuses: {error}"))
+            let reason = if error.is_denied() { Reason::TrackingDenied } else { Reason::TrackingRefused };
+            Self::terminal(reason, format!("the tracking server refuses: {error}"))
         }
     }
 }

@@ -11,7 +11,8 @@ const NOBODY: &str = "mlop.probe";
 ///
 /// # Errors
 /// [`TrackingUnreachable`](mlop_api::Reason::TrackingUnreachable), retryable, when the server does not answer;
-/// [`TrackingRefused`](mlop_api::Reason::TrackingRefused) with its words when it will not.
+/// [`TrackingDenied`](mlop_api::Reason::TrackingDenied) when it refuses the login;
+/// [`TrackingRefused`](mlop_api::Reason::TrackingRefused) with its words when it refuses otherwise.
 pub async fn probe<T: Transport>(mlflow: &Mlflow<T>) -> Result<ResultDocument, Failure> {
     let _none = mlflow.registered_model(NOBODY).await?;
     Ok(ResultDocument { summary: Some("MLflow answers".to_owned()), ..ResultDocument::default() })

@@ -118,7 +118,7 @@ async fn answers_that_are_not_mlflow_s_are_explained() {
     let host = "Invalid Host header - possible DNS rebinding attack detected";
     check(
         &refused(answer("403 FORBIDDEN", host)).await,
-        Reason::TrackingRefused,
+        Reason::TrackingDenied,
         false,
         "--allowed-hosts 127.0.0.1:",
     );
@@ -135,20 +135,25 @@ async fn answers_that_are_not_mlflow_s_are_explained() {
 
 #[tokio::test]
 async fn probe_succeeds_when_mlflow_answers() {
+    use Reason::{TrackingDenied, TrackingRefused};
     let rows = [
         ("404 NOT FOUND", r#"{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "not found"}"#, None),
         ("200 OK", r#"{"registered_model": {"name": "mlop.probe"}}"#, None),
-        ("403 FORBIDDEN", "Invalid Host header - possible DNS rebinding", Some("--allowed-hosts 127.0.0.1:")),
-        ("401 UNAUTHORIZED", "You are not authenticated.", Some("it wants a login")),
-        ("200 OK", "OK", Some("check the address")),
-        ("404 NOT FOUND", "<!doctype html>", Some("is this an MLflow server")),
+        (
+            "403 FORBIDDEN",
+            "Invalid Host header - possible DNS rebinding",
+            Some((TrackingDenied, "--allowed-hosts 127.0.0.1:")),
+        ),
+        ("401 UNAUTHORIZED", "You are not authenticated.", Some((TrackingDenied, "it wants a login"))),
+        ("200 OK", "OK", Some((TrackingRefused, "check the address"))),
+        ("404 NOT FOUND", "<!doctype html>", Some((TrackingRefused, "is this an MLflow server"))),
     ];
     for (status, body, refusal) in rows {
         let (address, _requests) = serve(vec![answer(status, body)]).await;
         let outcome = probe::probe(&Mlflow::new(Http::new(&address, None).unwrap())).await;
         match refusal {
             None => drop(outcome.unwrap()),
-            Some(words) => check(&outcome.unwrap_err(), Reason::TrackingRefused, false, words),
+            Some((reason, words)) => check(&outcome.unwrap_err(), reason, false, words),
         }
     }
 }
@@ -215,7 +220,7 @@ async fn requests_carry_the_login_below_the_path() {
         });
         let mlflow = Mlflow::new(Http::new(&address, Some(secret(keys).path())).unwrap());
         let failure = alias::activate(&mlflow, &alias_work("m1", "1", 1)).await.unwrap_err();
-        check(&failure, Reason::TrackingRefused, false, "it wants a login");
+        check(&failure, Reason::TrackingDenied, false, "it wants a login");
         let request = request.await.unwrap();
         assert!(request.starts_with("GET /team/mlflow/api/2.0/mlflow/registered-models/get?"), "{request}");
         assert!(request.contains(header), "{request}");

@@ -120,15 +120,14 @@ impl Intent for FeatureViewIntent {
         }
         let feature_store = match feature_store(observed) {
             Ok(feature_store) => feature_store,
-            Err(blocked) => return Activation::waiting(blocked.message),
+            Err(blocked) => return Activation::Blocked(blocked),
         };
         let output = run.status().and_then(|status| status.output.clone());
         let store = output.as_ref().and_then(|output| observed.related.stores.get(&output.store));
         let (Some(output), Some(store)) = (output, store) else {
             return Activation::waiting(format!("the ObjectStore of {} does not exist", run.name_any()));
         };
-        let label = format!("FeatureStore {}", feature_store.name_any());
-        let waits_for = connection::waits_for(&label, feature_store.status.as_ref());
+        let waits_for = connection::ready(feature_store).and_then(|_| connection::ready(&**store)).err();
         let resources = observed.object.spec.resources.clone();
         let table = task::Input {
             name: "table".to_owned(),
@@ -186,11 +185,7 @@ fn cleanup(observed: &Observed<FeatureViewIntent>) -> Cleanup<'_> {
 
 fn feature_store(observed: &Observed<FeatureViewIntent>) -> Result<&FeatureStore, Blocked> {
     let name = observed.object.spec.feature_store.as_deref().unwrap_or_default();
-    observed.related.feature_store.as_deref().ok_or_else(|| Blocked {
-        reason: Reason::ConnectionNotReady,
-        message: format!("FeatureStore {name} does not exist"),
-        stalled: false,
-    })
+    observed.related.feature_store.as_deref().ok_or_else(|| connection::missing::<FeatureStore>(name))
 }
 
 /// The FeatureStore that serves `view`.

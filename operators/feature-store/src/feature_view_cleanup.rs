@@ -12,7 +12,7 @@ use mlop_api::{
     task::Work,
 };
 use mlop_core::{
-    Blocked, Plan,
+    Plan,
     children::{
         connection, container, pod,
         pod_outcome::{self, Outcome},
@@ -120,8 +120,6 @@ impl Cleanup<'_> {
 
     fn decide(&self, feature_store: &FeatureStore, now: Timestamp) -> Decision {
         let key = view_key(self.view);
-        let label = format!("FeatureStore {}", feature_store.name_any());
-        let waits_for = connection::waits_for(&label, feature_store.status.as_ref());
         let errand = Errand {
             owner: self.view,
             role: ROLE,
@@ -132,7 +130,7 @@ impl Cleanup<'_> {
             interval: None,
             limits: LIMITS,
             profile: self.profile,
-            waits_for: waits_for.map(|message| Blocked::waiting(Reason::ConnectionNotReady, message)),
+            waits_for: connection::ready(feature_store).err(),
         };
         let secret = redis_secret(feature_store);
         let work = Work::Deactivate { view: key, redis: redis(feature_store) };

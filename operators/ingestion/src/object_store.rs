@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use mlop_api::{
-    Digest, Reason,
+    Digest,
     common::Resources,
     dataset::{ObjectStore, ObjectStoreSpec},
     status::ConnectionStatus,
@@ -87,10 +87,6 @@ impl Observed {
 
 /// The ObjectStore `name`, once it is ready.
 pub fn ready_store<'a>(stores: &'a Stores, name: &str) -> Result<&'a ObjectStore, Blocked> {
-    let hold = |message| Blocked::waiting(Reason::ConnectionNotReady, message);
-    let store = stores.get(name).ok_or_else(|| hold(format!("ObjectStore {name} does not exist")))?;
-    match connection::waits_for(&format!("ObjectStore {name}"), store.status.as_ref()) {
-        Some(message) => Err(hold(message)),
-        None => Ok(store),
-    }
+    let store = connection::named(stores, name)?;
+    connection::ready(store).map(|_| store)
 }

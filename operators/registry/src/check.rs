@@ -126,8 +126,8 @@ impl<'a> Check<'a> {
         let Some(pod) = checks(self.observed).find(|pod| pod.name_any() == name) else {
             self.keep_problem(status);
             // The status reports a profile that is missing, the server its own state.
-            let waits = connection::waits_for("", self.pod.server.status.as_ref()).is_some()
-                || self.observed.profile.check().is_err();
+            let waits =
+                connection::ready(&*self.pod.server).is_err() || self.observed.profile.check().is_err();
             return if waits { plan } else { self.start(plan, name) };
         };
         match pod_outcome::of(pod) {

@@ -86,8 +86,7 @@ impl Intent for ModelIntent {
             Ok(pod) => pod,
             Err(missing) => return Activation::waiting(missing),
         };
-        let label = format!("TrackingServer {}", pod.server.name_any());
-        let waits_for = connection::waits_for(&label, pod.server.status.as_ref());
+        let waits_for = connection::ready(&*pod.server).err();
         let parameters = pod.work.alias.activation.parameters.clone();
         let build =
             move |meta, subject: Subject, revision: Revision| pod.build(meta, subject, revision.get());

@@ -8,16 +8,16 @@ use crate::{
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
 use mlop_api::{
-    MEDIA_TREE, Reason,
-    contract::condition_type,
-    labels,
+    MEDIA_TREE, Reason, labels,
     registry::{Model, ModelVersion, TrackingServer},
     task::{RegisterWork, Subject, Task, Work},
 };
 use mlop_core::{
     Blocked, Cache, Index, Key,
-    children::{container, pod},
-    condition,
+    children::{
+        connection::{self, Connection},
+        container, pod,
+    },
     intent::{Revision, wants_active},
     run::{Observed, Run, RunResource},
 };
@@ -64,17 +64,21 @@ impl Run for ModelVersionRun {
         observed.related.verdict.clone()
     }
 
+    fn connections(observed: &Observed<Self>) -> Vec<&dyn Connection> {
+        observed.related.server.as_deref().map(|server| server as &dyn Connection).into_iter().collect()
+    }
+
     fn attempt(observed: &Observed<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, Blocked> {
         let spec = &observed.object.spec;
         let name = &spec.content.tracking_server;
-        let not_ready = |message| Blocked::waiting(Reason::ConnectionNotReady, message);
-        let server = observed
-            .related
-            .server
-            .as_deref()
-            .ok_or_else(|| not_ready(format!("TrackingServer {name} does not exist")))?;
-        let tracking =
-            address(server).ok_or_else(|| not_ready(format!("TrackingServer {name} is not ready")))?;
+        let missing = || connection::missing::<TrackingServer>(name);
+        let server = observed.related.server.as_deref().ok_or_else(missing)?;
+        let no_address = || {
+            let message = format!("TrackingServer {name} has no address yet");
+            Blocked::waiting(Reason::ConnectionNotReady, message)
+        };
+        let address = server.status.as_ref().and_then(|status| status.address.clone());
+        let tracking = address.ok_or_else(no_address)?;
         let revision = Revision::of(observed.object.as_ref()).map_or(0, Revision::get);
         let model =
             observed.related.model.as_ref().filter(|model| model_intent::is_for(&spec.content, model));
@@ -119,10 +123,4 @@ fn acceptance(model: &Model, version: &ModelVersion) -> Option<(bool, String)> {
     let verdicts = model.status.as_ref().map(|status| status.verdicts.as_slice()).unwrap_or_default();
     let verdict = verdicts.iter().find(|verdict| Some(&verdict.run) == version.metadata.name.as_ref())?;
     Some((verdict.passed, verdict.message.clone()))
-}
-
-/// The address of the server, if it is ready.
-fn address(server: &TrackingServer) -> Option<String> {
-    let status = server.status.as_ref()?;
-    condition::is_true(&status.conditions, condition_type::READY).then(|| status.address.clone()).flatten()
 }

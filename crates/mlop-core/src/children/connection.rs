@@ -1,4 +1,5 @@
-//! The status of a connection that runs its own servers: ready when all servers are.
+//! Connections (ObjectStore, FeatureStore, TrackingServer): whether work that needs one may start, and the status of one
+//! that runs its own servers.
 
 use crate::{
     Blocked,
@@ -11,7 +12,9 @@ use crate::{
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, ResourceExt, core::object::HasStatus};
 use mlop_api::{Reason, contract::condition_type, status::ConnectionStatus};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A server of the connection.
 pub struct Server<'a> {
@@ -95,14 +98,74 @@ pub fn prune(plan: Plan<ConnectionStatus>, children: &[Child]) -> Plan<Connectio
     if condition::is_true(conditions, condition_type::READY) { owned::prune(plan, children) } else { plan }
 }
 
-/// Why work on the connection `label` must wait; none when it is ready.
-pub fn waits_for(label: &str, status: Option<&ConnectionStatus>) -> Option<String> {
-    let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    match condition::get(conditions, condition_type::READY) {
-        Some(ready) if ready.status == "True" => None,
-        Some(ready) => Some(format!("{label} is not ready: {}: {}", ready.reason, ready.message)),
-        None => Some(format!("{label} is not ready yet")),
+/// A connection of any kind.
+pub trait Connection {
+    /// Kind and name, such as `ObjectStore files`.
+    fn label(&self) -> String;
+    /// The status that was written last.
+    fn reported(&self) -> Option<&ConnectionStatus>;
+}
+
+impl<K> Connection for K
+where
+    K: Resource<DynamicType = ()> + HasStatus<Status = ConnectionStatus>,
+{
+    fn label(&self) -> String {
+        format!("{} {}", K::kind(&()), self.name_any())
     }
+
+    fn reported(&self) -> Option<&ConnectionStatus> {
+        self.status()
+    }
+}
+
+/// The connection `name` among `all`.
+///
+/// # Errors
+/// When it does not exist.
+pub fn named<'a, K>(all: &'a BTreeMap<String, Arc<K>>, name: &str) -> Result<&'a K, Blocked>
+where
+    K: Resource<DynamicType = ()>,
+{
+    all.get(name).map(AsRef::as_ref).ok_or_else(|| missing::<K>(name))
+}
+
+/// The connection `name` of kind `K` does not exist.
+pub fn missing<K: Resource<DynamicType = ()>>(name: &str) -> Blocked {
+    Blocked::waiting(Reason::ConnectionNotReady, format!("{} {name} does not exist", K::kind(&())))
+}
+
+/// Since when work that needs `connection` may start.
+///
+/// # Errors
+/// When it is not ready, with its own reason and message.
+pub fn ready(connection: &(impl Connection + ?Sized)) -> Result<Timestamp, Blocked> {
+    let label = connection.label();
+    let conditions = connection.reported().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let message = match condition::get(conditions, condition_type::READY) {
+        Some(ready) if ready.status == "True" => return Ok(ready.last_transition_time.0),
+        Some(ready) => format!("{label} is not ready: {}: {}", ready.reason, ready.message),
+        None => format!("{label} is not ready yet"),
+    };
+    Err(Blocked::waiting(Reason::ConnectionNotReady, message))
+}
+
+/// Whether work fails for `reason` because a connection is away, or refuses: its keys, its bucket, its Secret.
+pub(crate) fn has_failed(reason: Reason) -> bool {
+    use Reason::{
+        BucketNotFound, OnlineStoreUnreachable, SecretMissing, StoreDenied, StoreUnreachable, TrackingDenied,
+        TrackingUnreachable,
+    };
+    matches!(
+        reason,
+        StoreUnreachable
+            | StoreDenied
+            | BucketNotFound
+            | TrackingUnreachable
+            | TrackingDenied
+            | OnlineStoreUnreachable
+            | SecretMissing
+    )
 }
 
 #[cfg(test)]

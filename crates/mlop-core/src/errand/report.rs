@@ -2,6 +2,7 @@
 
 use super::{Decision, State};
 use crate::{
+    Blocked,
     condition::{self, ConditionStatus, Conditions},
     plan::Plan,
 };
@@ -14,6 +15,8 @@ use mlop_api::{Reason, contract::condition_type, labels, status::ConnectionStatu
 pub struct Trouble {
     pub reason: Reason,
     pub message: String,
+    /// The problem alone, without attempts and times. It stays the same while the errand is repeated.
+    pub problem: String,
     /// Only a change by a user helps.
     pub stalled: bool,
     /// The work itself was tried and has failed, at this attempt or the one before.
@@ -23,33 +26,36 @@ pub struct Trouble {
 impl Decision {
     /// The reason that there is no new answer, if anything unusual prevents one.
     pub fn trouble(&self) -> Option<Trouble> {
-        let trouble = |reason, message: String| Trouble { reason, message, stalled: false, failed: false };
+        let trouble = |reason, problem: &str, message: String| Trouble {
+            reason,
+            message,
+            problem: problem.to_owned(),
+            stalled: false,
+            failed: false,
+        };
         match &self.state {
             State::Answered | State::Active { held_up: None, last: None, .. } => None,
-            State::Blocked(blocked) => {
-                Some(Trouble { stalled: blocked.stalled, ..trouble(blocked.reason, blocked.message.clone()) })
+            State::Blocked(Blocked { reason, message, stalled }) => {
+                Some(Trouble { stalled: *stalled, ..trouble(*reason, message, message.clone()) })
             }
             State::Active { held_up: Some((reason, message)), last, .. } => {
-                Some(Trouble { failed: last.is_some(), ..trouble(*reason, message.clone()) })
+                Some(Trouble { failed: last.is_some(), ..trouble(*reason, message, message.clone()) })
             }
             State::Active { attempt, held_up: None, last: Some(failure) } => {
-                let message =
-                    format!("the attempt before failed: {}; attempt {attempt} is running", failure.message);
-                Some(Trouble { failed: true, ..trouble(failure.reason, message) })
+                let problem = &failure.message;
+                let message = format!("the attempt before failed: {problem}; attempt {attempt} is running");
+                Some(Trouble { failed: true, ..trouble(failure.reason, problem, message) })
             }
             State::Failed { attempt, failure, disrupted, next } => {
-                let next = condition::whole_second(*next);
+                let (problem, next) = (&failure.message, condition::whole_second(*next));
                 let message = if failure.retryable {
-                    format!("attempt {attempt} failed: {}; the next one starts at {next}", failure.message)
+                    format!("attempt {attempt} failed: {problem}; the next one starts at {next}")
                 } else {
                     let annotation = labels::RETRY_REQUESTED_AT;
-                    format!(
-                        "{}; it is retried at {next}, or at once by the annotation {annotation}",
-                        failure.message
-                    )
+                    format!("{problem}; it is retried at {next}, or at once by the annotation {annotation}")
                 };
                 let (stalled, failed) = (!failure.retryable, !disrupted);
-                Some(Trouble { stalled, failed, ..trouble(failure.reason, message) })
+                Some(Trouble { stalled, failed, ..trouble(failure.reason, problem, message) })
             }
         }
     }
@@ -58,7 +64,8 @@ impl Decision {
 /// The status of a connection that is probed by `decision`'s errand. `ready` is the message after a successful probe.
 ///
 /// `Ready` stays True while the connection is probed again, and while the platform keeps the probe from running. It is
-/// False once a probe has failed.
+/// False once a probe has failed. Its message is the problem alone, since everything that waits for the connection repeats
+/// it: attempts and times are in `Reconciling` and `Stalled`.
 pub fn report_connection<K: Resource>(
     owner: &K,
     before: Option<&ConnectionStatus>,
@@ -77,13 +84,13 @@ pub fn report_connection<K: Resource>(
     let mut conditions = Conditions::new(&mut status.conditions, generation, now);
     match &trouble {
         Some(trouble) if trouble.failed => {
-            conditions.set(condition_type::READY, ConditionStatus::False, trouble.reason, &trouble.message);
+            conditions.set(condition_type::READY, ConditionStatus::False, trouble.reason, &trouble.problem);
         }
         _ if decision.answer.is_some() || was_ready => {
             conditions.set(condition_type::READY, ConditionStatus::True, Reason::Ready, ready);
         }
         Some(trouble) => {
-            conditions.set(condition_type::READY, ConditionStatus::Unknown, trouble.reason, &trouble.message);
+            conditions.set(condition_type::READY, ConditionStatus::Unknown, trouble.reason, &trouble.problem);
         }
         None => {
             let message = "the connection is being probed";

@@ -464,6 +464,21 @@ fn connection_is_ready_while_its_last_probe_succeeded() {
     }
 }
 
+/// Everything that waits for a connection repeats the message of its Ready.
+#[test]
+fn message_of_a_connection_stays_while_it_is_probed_again() {
+    let unreachable = |second| failure(Reason::StoreUnreachable, second);
+    let first = || case().then(NOW, unreachable(NOW));
+    let second = || first().then(NOW + 12, unreachable(NOW + 13));
+    let message = |case: &Case, after| {
+        let (_, status) = reported(case, None, NOW + after);
+        condition::get(&status.conditions, condition_type::READY).unwrap().message.clone()
+    };
+    let failed = message(&first(), 1);
+    assert_eq!(message(&first().then(NOW + 12, running()), 12), failed, "the second attempt runs");
+    assert_eq!(message(&second(), 14), failed, "the second attempt has failed");
+}
+
 #[test]
 fn connection_stays_ready_when_its_probe_pod_is_gone() {
     let (_, ready) = reported(&case().then(NOW, success(NOW)), None, NOW + 1);

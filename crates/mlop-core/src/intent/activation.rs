@@ -67,7 +67,7 @@ pub(super) struct Activator<'a, I: Intent> {
     /// Digest of the wanted activation.
     target: Digest,
     /// A connection that is not ready.
-    waits_for: Option<String>,
+    waits_for: Option<Blocked>,
     now: Timestamp,
 }
 
@@ -91,9 +91,9 @@ impl<'a, I: Intent> Activator<'a, I> {
         Self { observed, run, parameters, target, waits_for: None, now }
     }
 
-    /// Starts no pod while `connection` is not ready.
-    pub(super) fn waiting_for(self, connection: Option<String>) -> Self {
-        Self { waits_for: connection, ..self }
+    /// Starts no pod while a connection is not ready.
+    pub(super) fn waiting_for(self, waits_for: Option<Blocked>) -> Self {
+        Self { waits_for, ..self }
     }
 
     /// Publishes if the target is active, else follows its activation pod or creates one.
@@ -161,8 +161,8 @@ impl<'a, I: Intent> Activator<'a, I> {
 
     /// Creates an activation pod. It replaces the pod of an earlier attempt.
     fn begin(&self, build: &BuildActivation, attempt: &Attempt<'_>) -> Step<I> {
-        if let Some(message) = &self.waits_for {
-            return Step::blocked(Blocked::waiting(Reason::ConnectionNotReady, message.clone()));
+        if let Some(blocked) = &self.waits_for {
+            return Step::blocked(blocked.clone());
         }
         let Attempt { stem, revision, after } = attempt;
         let number = after.as_ref().map_or(1, |(pod, _)| errand::attempt(pod).saturating_add(1));

@@ -268,9 +268,9 @@ pub enum Activation {
     /// There is no external system.
     None,
     /// A pod activates it, unless the run's own pod has. `parameters` is the digest of everything that the activation
-    /// depends on besides the artifact: a change activates again. While `waits_for` names a connection that is not
+    /// depends on besides the artifact: a change activates again. While it `waits_for` a connection that is not
     /// ready, no pod starts.
-    Pod { parameters: Digest, build: Box<BuildActivation>, waits_for: Option<String> },
+    Pod { parameters: Digest, build: Box<BuildActivation>, waits_for: Option<Blocked> },
     /// It cannot begin: an object that it needs is missing, or another intent has the place.
     Blocked(Blocked),
 }

@@ -1,7 +1,7 @@
 //! The budget of attempts, and the times between and after them.
 
 use super::{Run, RunResource, plan::Draft};
-use crate::{condition, runtime::backoff};
+use crate::{children::connection, condition, runtime::backoff};
 use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 use mlop_api::{Digest, Reason, duration::Span, status::AttemptFailure};
@@ -45,10 +45,15 @@ impl<R: Run> Draft<'_, R> {
         !failure.retryable || self.attempts_of_budget() >= self.limit()
     }
 
-    /// When the attempt after `failure` is due.
-    pub(super) fn retry_due(&self, failure: &AttemptFailure) -> Timestamp {
+    /// When the attempt after `failure` is due: at once if a connection was to blame and has become ready since. All are
+    /// ready since `connected`, if it is known.
+    pub(super) fn retry_due(&self, failure: &AttemptFailure, connected: Option<Timestamp>) -> Timestamp {
         let object = self.observed.object.as_ref();
         let ended = failure.at.get();
+        let is_mended = connected.is_some_and(|since| since > ended);
+        if is_mended && failure.reason.parse().is_ok_and(connection::has_failed) {
+            return ended;
+        }
         let seed = object.meta().uid.as_deref().unwrap_or_default();
         let delay = match self.status.disruptions {
             0 => backoff::attempt_delay(&object.execution().retry, self.attempts_of_budget().max(1), seed),

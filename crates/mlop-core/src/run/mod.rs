@@ -6,7 +6,8 @@
 //! 1. A run that has succeeded keeps its last pod for its logs, then prunes it (`prune`).
 //! 2. An edit of the execution, or a request to retry, renews the budget of attempts (`budget`).
 //! 3. A run whose budget is used up, or whose failure repeats with the same inputs, is stalled (`result`).
-//! 4. The next attempt starts once its backoff is over and the objects that it needs exist (`attempt`).
+//! 4. The next attempt starts once the connections that it needs are ready, its backoff is over and the other objects
+//!    that it needs exist (`attempt`).
 //! 5. The pod of an attempt is followed until it ends; its result becomes the output or the failure (`result`).
 //!
 //! Attempts are numbered from 1, and numbers never restart: the name of the pod contains the number, so an attempt
@@ -68,7 +69,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use crate::{Blocked, condition};
+use crate::{Blocked, children::connection::Connection, condition};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::core::object::{HasSpec, HasStatus};
 use mlop_api::{
@@ -130,6 +131,14 @@ pub trait Run: Send + Sync + 'static {
     /// Reads the related objects of `object` from caches.
     fn observe(&self, _object: &Self::Resource) -> Self::Related {
         Self::Related::default()
+    }
+
+    /// The connections that an attempt needs besides ObjectStores. None starts before they are ready.
+    fn connections(_observed: &Observed<Self>) -> Vec<&dyn Connection>
+    where
+        Self: Sized,
+    {
+        Vec::new()
     }
 
     /// Editable fields of the run's spec besides its execution. An edit of them gives a new budget of attempts, as an

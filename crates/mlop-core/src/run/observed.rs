@@ -3,12 +3,13 @@
 use super::{Run, RunResource};
 use crate::{
     Blocked,
-    children::{pod, profile::Profile},
+    children::{connection, pod, profile::Profile},
     plan::Delete,
     resource::{JobView, PodView},
 };
+use jiff::Timestamp;
 use kube::Resource;
-use mlop_api::{Reason, dataset::ObjectStore, labels, task};
+use mlop_api::{dataset::ObjectStore, labels, run::RunSpec, task};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The observed state of one run, read from caches.
@@ -36,9 +37,17 @@ impl<R: Run> Observed<R> {
     /// # Errors
     /// When it does not exist.
     pub fn store(&self, name: &str) -> Result<&ObjectStore, Blocked> {
-        let missing =
-            || Blocked::waiting(Reason::ConnectionNotReady, format!("ObjectStore {name} does not exist"));
-        self.stores.get(name).map(AsRef::as_ref).ok_or_else(missing)
+        connection::named(&self.stores, name)
+    }
+
+    /// Since when all connections that an attempt needs are ready.
+    ///
+    /// # Errors
+    /// When one of them is missing or not ready.
+    pub(super) fn connected(&self) -> Result<Timestamp, Blocked> {
+        let stores = store_names(self.object.as_ref()).map(|name| connection::ready(self.store(name)?));
+        let others = R::connections(self).into_iter().map(connection::ready);
+        stores.chain(others).try_fold(Timestamp::MIN, |newest, since| Ok(newest.max(since?)))
     }
 
     /// The run's inputs as a pod reads them.
@@ -96,6 +105,12 @@ impl<R: Run> Observed<R> {
     pub(super) fn job(&self, attempt: u32) -> Option<&JobView> {
         self.jobs.iter().map(AsRef::as_ref).find(|job| attempt_of(*job) == Some(attempt))
     }
+}
+
+/// Names of the ObjectStores that `run` reads or writes.
+pub(super) fn store_names<R: RunResource>(run: &R) -> impl Iterator<Item = &str> {
+    let inputs = run.lineage().inputs.iter().map(|input| input.store.as_str());
+    inputs.chain(run.spec().source_store()).chain([run.store()])
 }
 
 fn attempt_of<K: Resource>(child: &K) -> Option<u32> {

@@ -89,10 +89,14 @@ impl<'a, R: Run> Draft<'a, R> {
         plan
     }
 
-    /// Starts the next attempt, or waits for the end of its backoff.
+    /// Starts the next attempt, or waits for its connections and for the end of its backoff.
     fn start_attempt(mut self) -> Plan<RunStatus> {
+        let connected = match self.observed.connected() {
+            Ok(since) => since,
+            Err(blocked) => return self.report_blocked(&blocked),
+        };
         if let Some(failure) = self.status.failure.clone() {
-            let due = self.retry_due(&failure);
+            let due = self.retry_due(&failure, Some(connected));
             if self.now < due {
                 self.report_retry(&failure, due);
                 return Plan::report(self.status).requeue_at(due);
@@ -209,7 +213,8 @@ impl<'a, R: Run> Draft<'a, R> {
             let message = format!("the pod did not start within {timeout}: {why}");
             let failure = Failure::transient(reason, message);
             let ended = Ended { failure, disrupted: false, checkpoint: None };
-            return self.fail(ended, limit).delete(pod, "it did not start in time");
+            // A Secret that a container waits for is a part of the work, not of a connection.
+            return self.end_attempt(ended, limit).delete(pod, "it did not start in time");
         }
         let action = limit.map_or(Action::AwaitChange, Action::RequeueAt);
         match held_up {

@@ -1,6 +1,6 @@
 //! The reconciler of every kind of run.
 
-use super::{Observed, Run, RunResource, has_succeeded, plan};
+use super::{Observed, Run, RunResource, has_succeeded, observed::store_names, plan};
 use crate::{
     children::profiles::Profiles,
     plan::Plan,
@@ -18,7 +18,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use kube::Resource;
-use mlop_api::{dataset::ObjectStore, run::RunSpec, status::RunStatus};
+use mlop_api::{dataset::ObjectStore, status::RunStatus};
 use std::sync::Arc;
 
 /// The controller of a kind of run.
@@ -84,12 +84,6 @@ impl Setup {
             false => store_names(run).map(str::to_owned).collect(),
         })
     }
-}
-
-/// Names of the ObjectStores that `run` reads or writes.
-fn store_names<R: RunResource>(run: &R) -> impl Iterator<Item = &str> {
-    let inputs = run.lineage().inputs.iter().map(|input| input.store.as_str());
-    inputs.chain(run.spec().source_store()).chain([run.store()])
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{Run, RunResource, plan::Draft};
 use crate::{
-    children::{pod, pod_outcome::Ended},
+    children::{connection, pod, pod_outcome::Ended},
     condition::{self, ConditionStatus},
     plan::Plan,
 };
@@ -59,11 +59,21 @@ impl<R: Run> Draft<'_, R> {
         Plan::report(self.status).event(false, Reason::Succeeded, message).requeue_at(due)
     }
 
-    /// The attempt ended at `at` without a result. Only failures of the work itself count against the budget. After a
-    /// disruption or an outage of an external system attempts are repeated without limit, with delays that grow.
-    pub(super) fn fail(mut self, ended: Ended, at: Timestamp) -> Plan<RunStatus> {
+    /// The attempt ended at `at` without a result. What a connection is to blame for counts as a disruption: it may be
+    /// mended without a change of the run.
+    pub(super) fn fail(self, mut ended: Ended, at: Timestamp) -> Plan<RunStatus> {
+        if connection::has_failed(ended.failure.reason) {
+            ended.disrupted = true;
+            ended.failure.retryable = true;
+        }
+        self.end_attempt(ended, at)
+    }
+
+    /// Only failures of the work itself count against the budget. After a disruption attempts are repeated without limit,
+    /// with delays that grow.
+    pub(super) fn end_attempt(mut self, ended: Ended, at: Timestamp) -> Plan<RunStatus> {
         self.status.attempts += 1;
-        if ended.disrupted || is_outage(ended.failure.reason) {
+        if ended.disrupted {
             self.status.budget_start += 1;
             self.status.disruptions += 1;
         } else {
@@ -81,7 +91,7 @@ impl<R: Run> Draft<'_, R> {
         if self.is_exhausted(&failure) {
             return self.give_up(&failure);
         }
-        let due = self.retry_due(&failure);
+        let due = self.retry_due(&failure, None);
         let message = self.report_retry(&failure, due);
         Plan::report(self.status).event(true, ended.failure.reason, message).requeue_at(due)
     }
@@ -107,9 +117,4 @@ impl<R: Run> Draft<'_, R> {
         let plan = Plan { status: Some(self.status.clone()), ..self.prune() };
         if was_open { plan.event(true, reason, message) } else { plan }
     }
-}
-
-/// Whether an external system that the work needs was away.
-fn is_outage(reason: Reason) -> bool {
-    matches!(reason, Reason::StoreUnreachable | Reason::TrackingUnreachable | Reason::OnlineStoreUnreachable)
 }

@@ -84,6 +84,24 @@ impl<const JOB: bool> Case<JOB> {
         self
     }
 
+    /// The ObjectStore reports this Ready condition from `seconds` after [`NOW`] on.
+    fn store_ready(mut self, status: ConditionStatus, reason: Reason, seconds: i64) -> Self {
+        let conditions = &mut self.stores[0].status.get_or_insert_default().conditions;
+        let mut conditions = Conditions::new(conditions, 1, at(NOW + seconds));
+        conditions.set(condition_type::READY, status, reason, "the keys are refused");
+        self
+    }
+
+    /// The ObjectStore refuses from `seconds` after [`NOW`] on.
+    fn store_denies(self, seconds: i64) -> Self {
+        self.store_ready(ConditionStatus::False, Reason::StoreDenied, seconds)
+    }
+
+    /// The ObjectStore is ready from `seconds` after [`NOW`] on.
+    fn store_heals(self, seconds: i64) -> Self {
+        self.store_ready(ConditionStatus::True, Reason::Ready, seconds)
+    }
+
     /// Fails the next attempt `seconds` after [`NOW`].
     fn failed(self, failure: Failure, seconds: i64) -> Self {
         let case = self.at(seconds).reconciled();
@@ -112,6 +130,101 @@ fn attempt_starts_when_its_objects_exist() {
         ("the run is being deleted", run().being_deleted(), "quiet"),
     ]);
     check(vec![("an attempt is a Job", job(), "quiet create Job delay-1-1")]);
+}
+
+#[test]
+fn attempt_starts_when_its_connections_are_ready() {
+    let waits = "Unknown/ConnectionNotReady 0 attempts";
+    let mut unprobed = run();
+    unprobed.stores[0].status = None;
+    check(vec![
+        ("the ObjectStore has not been probed", unprobed, waits),
+        ("the ObjectStore refuses", run().store_denies(0), waits),
+        (
+            "it has been mended",
+            run().store_denies(0).reconciled().store_heals(9).at(9),
+            "Unknown/Running 0 attempts create Pod delay-1-1",
+        ),
+        (
+            "it refuses while a pod runs",
+            run().reconciled().pod(testing::running()).store_denies(1),
+            "quiet requeue 10",
+        ),
+        (
+            "it refuses when the pod has succeeded: the work counts",
+            run().reconciled().pod(testing::terminated(&success(), NOW)).store_denies(0),
+            "True/Succeeded 1 attempts event Succeeded requeue 3600",
+        ),
+        (
+            "it refuses when the next attempt is due",
+            run().failed(user_error(), 0).store_denies(5).at(12),
+            "Unknown/ConnectionNotReady 1 attempts",
+        ),
+    ]);
+    let status = run().store_denies(0).plan().status.unwrap();
+    let succeeded = condition::get(&status.conditions, condition_type::SUCCEEDED).unwrap();
+    assert_eq!(succeeded.message, "ObjectStore files is not ready: StoreDenied: the keys are refused");
+}
+
+#[test]
+fn refusal_by_a_connection_costs_no_attempt() {
+    let refusals = [
+        Reason::StoreDenied,
+        Reason::BucketNotFound,
+        Reason::SecretMissing,
+        Reason::TrackingDenied,
+        Reason::StoreUnreachable,
+        Reason::TrackingUnreachable,
+        Reason::OnlineStoreUnreachable,
+    ];
+    // A user cancels a run, no worker does.
+    for (reason, _) in Reason::ALL.iter().filter(|(reason, _)| *reason != Reason::Cancelled) {
+        let mut case = run();
+        for attempt in 1..=4 {
+            case = case.failed(Failure::terminal(*reason, "refused"), 1_000 * attempt);
+        }
+        let status = case.status();
+        let goes_on = !condition::is_false(&status.conditions, condition_type::SUCCEEDED);
+        assert_eq!(goes_on, refusals.contains(reason), "{reason}");
+        let cost = status.attempts - status.budget_start;
+        assert_eq!(cost, u32::from(!goes_on), "{reason}");
+    }
+}
+
+#[test]
+fn attempt_is_repeated_as_soon_as_its_connection_is_mended() {
+    let denied = || Failure::terminal(Reason::StoreDenied, "the keys are refused");
+    let repeated = (1..=6).fold(run(), |case, attempt| case.failed(denied(), 1_000 * attempt));
+    let again = "Unknown/Running 6 attempts create Pod delay-1-7 delete delay-1-6";
+    let of_user = || run().failed(user_error(), 0);
+    check(vec![
+        ("nothing has changed: the delay has grown", repeated.clone().at(6_001), "quiet requeue 35"),
+        ("the delay is over", repeated.clone().at(6_048), again),
+        (
+            "the ObjectStore was ready before",
+            repeated.clone().store_heals(6_000).at(6_001),
+            "quiet requeue 35",
+        ),
+        (
+            "the ObjectStore refuses, too",
+            repeated.clone().store_denies(6_001).at(6_001),
+            "Unknown/ConnectionNotReady 6 attempts",
+        ),
+        ("the ObjectStore is ready again", repeated.store_denies(6_001).store_heals(6_003).at(6_003), again),
+        ("the work itself has failed", of_user().store_denies(1).store_heals(3).at(3), "quiet requeue 7"),
+    ]);
+}
+
+#[test]
+fn secret_of_a_container_counts_against_the_budget() {
+    let waits = json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": time(NOW)}],
+        "containerStatuses": [{"name": "worker", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "CreateContainerConfigError", "message": "secret \"a\" not found"}}}]});
+    let late = run().reconciled().pod(serde_json::from_value(waits).unwrap()).at(600).reconciled();
+    let status = late.status();
+    let failure = status.failure.unwrap();
+    assert_eq!((failure.reason.as_str(), status.attempts, status.budget_start), ("SecretMissing", 1, 0));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Situations of a run.
 
 use super::{
-    NOW, at, count_edit, object, profile,
+    NOW, at, connected, count_edit, object, profile,
     situation::{Situation, as_written, created_of, requeue},
     time,
 };
@@ -190,7 +190,7 @@ impl<R: Run<Related: Clone>> Situation for RunCase<R> {
     }
 }
 
-/// An ObjectStore of this name.
+/// A ready ObjectStore of this name.
 pub fn store(name: &str) -> ObjectStore {
-    object(name, &json!({"endpoint": "http://s3", "bucket": "b"}))
+    connected(object(name, &json!({"endpoint": "http://s3", "bucket": "b"})), "http://s3")
 }

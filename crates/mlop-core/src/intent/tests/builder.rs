@@ -101,7 +101,7 @@ impl<const ACTIVATES: bool> Intent for Forecasts<ACTIVATES> {
                     let containers = vec![Container { image: Some(image.clone()), ..Container::default() }];
                     Pod { metadata, spec: Some(PodSpec { containers, ..PodSpec::default() }), status: None }
                 }),
-                waits_for: waits_for.map(str::to_owned),
+                waits_for: waits_for.map(|message| Blocked::waiting(Reason::ConnectionNotReady, message)),
             },
         }
     }
