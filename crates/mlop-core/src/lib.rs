@@ -83,7 +83,7 @@ mod runtime;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use blocked::Blocked;
+pub use blocked::{Blocked, Origin, cause};
 pub use operator::main;
 pub use plan::{Action, Plan};
 pub use resource::Cached;

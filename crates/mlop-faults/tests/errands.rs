@@ -194,3 +194,38 @@ async fn training_waits_while_its_store_is_not_ready() {
     assert!(cluster.within(30 * MINUTE, is_trained).await);
     assert_eq!(cluster.started("train"), 2);
 }
+
+/// The cause that the deployment names.
+fn cause(cluster: &Cluster) -> Option<String> {
+    let cause = cluster.get::<ModelDeployment>("delay").status.unwrap_or_default().cause?;
+    Some(format!("{} {}: {}", cause.kind, cause.name, cause.reason))
+}
+
+/// The whole chain names `told` while the first pods of `work` fail, and nothing once it is served.
+async fn check_told_downstream(work: &'static str, failures: Vec<Failure>, told: &str) {
+    let cluster = Cluster::start();
+    cluster.external().failures.insert(work, failures);
+    cluster.apply(PIPELINE);
+    let names_it = |cluster: &Cluster| cause(cluster).as_deref() == Some(told);
+    assert!(cluster.within(10 * MINUTE, names_it).await, "{:?}", cause(&cluster));
+    until_served(&cluster, 30 * MINUTE).await;
+    assert!(cluster.within(MINUTE, |cluster| cause(cluster).is_none()).await, "{:?}", cause(&cluster));
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_keys_are_named_downstream_until_they_are_mended() {
+    let denied = Failure::terminal(Reason::StoreDenied, "the keys are refused");
+    check_told_downstream("probe", vec![denied; 6], "ObjectStore files: StoreDenied").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_prefix_is_named_downstream_until_it_is_mended() {
+    let empty = Failure::terminal(Reason::SourceEmpty, "no object matches");
+    check_told_downstream("scan", vec![empty; 2], "Dataset flights: SourceEmpty").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn absent_store_of_a_run_is_named_downstream() {
+    let away = Failure::transient(Reason::StoreUnreachable, "no answer");
+    check_told_downstream("train", vec![away; 5], "TrainingJob delay: StoreUnreachable").await;
+}

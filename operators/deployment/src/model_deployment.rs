@@ -9,7 +9,7 @@ use crate::{
 use jiff::Timestamp;
 use kube::ResourceExt;
 use mlop_api::{
-    Artifact, Reason,
+    Artifact,
     common::NamedInput,
     dataset::ObjectStore,
     deployment::{DeploymentTarget, ModelDeployment},
@@ -17,13 +17,13 @@ use mlop_api::{
     status::DeploymentStatus,
 };
 use mlop_core::{
-    Cache, Context, Error, Index, Key, Plan, Reconciler,
+    Blocked, Cache, Context, Error, Index, Key, Plan, Reconciler,
     children::{
+        connection,
         profile::Profile,
         profiles::Profiles,
         rollout::{self, Rollout},
     },
-    condition::ConditionStatus,
     inputs::{self, BlockedInput, InputState, Inputs, ReadyInput},
     resource::{ChildObject, PodView},
 };
@@ -115,15 +115,11 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
     draft.input(&input);
     let mut plan = Plan::idle();
     match (wanted(observed, input.as_ref().ok()), observed.profile.check()) {
-        (Some(_), Err(blocked)) => {
-            draft.hold(ConditionStatus::Unknown, blocked.reason, &blocked.message, None)
-        }
+        (Some(_), Err(blocked)) => draft.wait(&blocked),
         (Some(Ok(wanted)), _) if !object.spec.suspend => {
             plan = serve(observed, &mut draft, &wanted, &input);
         }
-        (Some(Err(missing)), _) => {
-            draft.hold(ConditionStatus::Unknown, Reason::ConnectionNotReady, &missing, None);
-        }
+        (Some(Err(missing)), _) => draft.wait(&missing),
         _ => draft.idle(&input),
     }
     draft.list_serving(&input);
@@ -151,7 +147,7 @@ fn is_kept(observed: &Observed) -> bool {
 /// The artifact of the ready input, or without one the served artifact. None: there is nothing to apply.
 ///
 /// A rollout of a later artifact stays as it is without a ready input.
-fn wanted<'a>(observed: &'a Observed, input: Option<&ReadyInput>) -> Option<Result<Wanted<'a>, String>> {
+fn wanted<'a>(observed: &'a Observed, input: Option<&ReadyInput>) -> Option<Result<Wanted<'a>, Blocked>> {
     let served = || {
         let artifact = observed.object.status.as_ref()?.artifact.clone()?;
         let shown = observed.deployment.as_deref().and_then(server::model_digest);
@@ -161,12 +157,12 @@ fn wanted<'a>(observed: &'a Observed, input: Option<&ReadyInput>) -> Option<Resu
     find(observed, artifact)
 }
 
-fn find(observed: &Observed, artifact: Artifact) -> Option<Result<Wanted<'_>, String>> {
+fn find(observed: &Observed, artifact: Artifact) -> Option<Result<Wanted<'_>, Blocked>> {
     let store = observed.stores.iter().find(|store| store.name_any() == artifact.store);
     let target = observed.object.spec.target.deployment.as_ref()?;
     Some(match store {
         Some(store) => Ok(Wanted { store, artifact, target }),
-        None => Err(format!("ObjectStore {} does not exist", artifact.store)),
+        None => Err(connection::missing::<ObjectStore>(&artifact.store)),
     })
 }
 

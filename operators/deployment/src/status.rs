@@ -11,6 +11,7 @@ use mlop_api::{
     status::{DeploymentStatus, Serving},
 };
 use mlop_core::{
+    Blocked, cause,
     children::{pod_outcome, rollout},
     condition::{self, ConditionStatus, Conditions},
     inputs::{self, BlockedInput, ReadyInput, UpstreamFailure},
@@ -87,6 +88,16 @@ impl<'a> Draft<'a> {
     fn conditions(&mut self) -> Conditions<'_> {
         let generation = self.generation();
         Conditions::new(&mut self.status.conditions, generation, self.now)
+    }
+
+    fn cause_of(&self, problem: &BlockedInput) -> Option<Cause> {
+        problem.cause(&ModelDeployment::kind(&()), &self.object.name_any())
+    }
+
+    /// Waits for an object that is missing or not ready.
+    pub fn wait(&mut self, blocked: &Blocked) {
+        let cause = blocked.cause(&ModelDeployment::kind(&()), &self.object.name_any());
+        self.hold(ConditionStatus::Unknown, blocked.reason, &blocked.message, cause);
     }
 
     fn path(&self, upstream: &UpstreamFailure) -> String {
@@ -201,7 +212,10 @@ impl<'a> Draft<'a> {
             Ok(usable) => usable.upstream.as_ref(),
             Err(problem) => problem.upstream.as_ref(),
         };
-        self.status.cause = upstream.map(|upstream| upstream.cause.clone());
+        self.status.cause = match input {
+            Ok(_) => upstream.map(|upstream| upstream.cause.clone()),
+            Err(problem) => self.cause_of(problem),
+        };
         match (upstream, input) {
             (Some(upstream), _) => {
                 let text = self.path(upstream);
@@ -273,12 +287,8 @@ impl<'a> Draft<'a> {
             |(reason, message)| format!("{reason}: {message}"),
         );
         let message = format!("{} did not become ready: {message}; {words}", artifact.run);
-        let cause = Cause {
-            kind: ModelDeployment::kind(&()).into_owned(),
-            name: self.object.name_any(),
-            reason: Reason::RolloutFailed.to_string(),
-            message: condition::truncated(&message, condition::MESSAGE_BYTES_MAX),
-        };
+        let cause =
+            cause(&ModelDeployment::kind(&()), &self.object.name_any(), Reason::RolloutFailed, &message);
         let text = inputs::path(&self.label(), &cause, None);
         if self.status.cause.as_ref() != Some(&cause) {
             let note = Event { warning: true, reason: Reason::RolloutFailed, message: text.clone() };
@@ -323,7 +333,7 @@ impl<'a> Draft<'a> {
                 } else {
                     ConditionStatus::Unknown
                 };
-                let cause = problem.upstream.as_ref().map(|upstream| upstream.cause.clone());
+                let cause = self.cause_of(problem);
                 self.hold(is, problem.blocked.reason, &text, cause);
             }
         }

@@ -152,7 +152,7 @@ impl Observed {
         if let Some(answer) = &probe.answer {
             before.mark = answer.result.digest.clone();
         }
-        let failure = probe.trouble().filter(|trouble| trouble.failed).map(|trouble| trouble.reason);
+        let failure = probe.trouble().filter(|trouble| trouble.failed).map(|trouble| trouble.blocked.reason);
         let is_open = servers.iter().any(|server| server.rollout != Some(Rollout::Done));
         // A server that is starting does not answer yet. Any other failure says more than the state of the servers.
         let is_expected = failure.is_none_or(|reason| reason == Reason::OnlineStoreUnreachable);

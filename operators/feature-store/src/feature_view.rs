@@ -80,7 +80,7 @@ impl Intent for FeatureViewIntent {
                 "spec.inputs: {} ({} {}) is not a table",
                 input.name, input.from.kind, input.from.name
             );
-            return Err(Blocked { reason: Reason::InvalidSpec, message, stalled: true });
+            return Err(Blocked::stalled(Reason::InvalidSpec, message));
         }
         Ok(Identity {
             content: FeatureContent::from(spec),

@@ -105,7 +105,7 @@ impl Cleanup<'_> {
                 trouble.message,
                 over = condition::whole_second(over)
             );
-            self.report(trouble.reason, &message, now)
+            self.report(trouble.blocked.reason, &message, now)
         });
         decision.carry_out(plan.requeue_at(over))
     }

@@ -5,7 +5,7 @@
 
 use crate::object_store::{Stores, ready_store};
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use mlop_api::{
     Digest, Reason,
     common::Resources,
@@ -77,7 +77,9 @@ impl Scans<'_> {
             status.scan = self.seen().or(status.scan);
         }
         // Suspension is the user's wish and not a problem of the listing that is in use.
-        if let Some(trouble) = decision.trouble().filter(|trouble| trouble.reason != Reason::Suspended) {
+        if let Some(trouble) =
+            decision.trouble().filter(|trouble| trouble.blocked.reason != Reason::Suspended)
+        {
             self.report(&mut status, &before, &trouble, now);
         }
         // A version is published first: the refusal of a scan's pod would hold it up.
@@ -103,22 +105,26 @@ impl Scans<'_> {
             status.conditions.retain(|c| c.type_ != *kind);
             status.conditions.extend(condition::get(&before.conditions, kind).cloned());
         }
-        let (reason, message) = match (has_listing, trouble.failed) {
-            (true, true) => {
-                (Reason::ScanFailing, format!("looking at the source failed: {}", trouble.message))
-            }
-            (true, false) => (trouble.reason, format!("the source cannot be looked at: {}", trouble.message)),
-            (false, _) => (trouble.reason, trouble.message.clone()),
+        let Trouble { blocked, message, failed } = trouble;
+        let (reason, words) = match (has_listing, *failed) {
+            (true, true) => (Reason::ScanFailing, "looking at the source failed: "),
+            (true, false) => (blocked.reason, "the source cannot be looked at: "),
+            (false, _) => (blocked.reason, ""),
         };
+        let problem = Blocked { reason, message: format!("{words}{}", blocked.message), ..blocked.clone() };
+        let cause = problem.cause(&Dataset::kind(&()), &self.dataset.name_any());
+        // A problem of the version in the making is told again when the source can be looked at.
+        status.cause = cause.or(status.cause.take());
+        let message = format!("{words}{message}");
         let generation = self.dataset.metadata.generation.unwrap_or_default();
         let mut conditions = Conditions::new(&mut status.conditions, generation, now);
         conditions.set(condition_type::UP_TO_DATE, ConditionStatus::Unknown, reason, &message);
         if has_listing {
             return;
         }
-        let ready = if trouble.stalled { ConditionStatus::False } else { ConditionStatus::Unknown };
+        let ready = if blocked.stalled { ConditionStatus::False } else { ConditionStatus::Unknown };
         conditions.set(condition_type::READY, ready, reason, &message);
-        if trouble.stalled {
+        if blocked.stalled {
             conditions.stalled(reason, &message);
         } else {
             conditions.reconciling(reason, &message);

@@ -302,6 +302,63 @@ fn dataset_reports_why_its_source_is_not_looked_at() {
 }
 
 #[test]
+fn failing_scan_is_the_cause_beyond_ordinary_work() {
+    let away = |second| failed(Failure::transient(Reason::StoreUnreachable, "no answer"), second);
+    let empty = |second| failed(Failure::terminal(Reason::SourceEmpty, "no object matches"), second);
+    let thrice = || {
+        let again = |case: Case, seconds| case.at(seconds).scan(away(NOW + seconds));
+        [3_720, 3_760].into_iter().fold(in_use().scan(away(NOW + 3_700)), again)
+    };
+    let rows: Vec<(&str, Case, Option<&str>)> = vec![
+        ("new", case(), None),
+        ("suspended", case().edited(|dataset| dataset.spec.suspend = true), None),
+        (
+            "no such store",
+            Case { store: None, ..case() },
+            Some("Dataset flights: ConnectionNotReady: ObjectStore files does not exist"),
+        ),
+        ("the store is being probed", case().store("Unknown", "Probing"), None),
+        (
+            "the store refuses",
+            case().store("False", "StoreDenied"),
+            Some("ObjectStore files: StoreDenied: m"),
+        ),
+        (
+            "a wrong image",
+            case().scan(wrong_image()),
+            Some("Dataset flights: ImagePull: image worker:1 of container worker: no such image"),
+        ),
+        (
+            "nothing at the prefix",
+            case().scan(empty(NOW)),
+            Some("Dataset flights: SourceEmpty: no object matches"),
+        ),
+        ("the first scan has failed once", case().scan(away(NOW)), None),
+        ("in use, and a scan has failed once", in_use().scan(away(NOW + 3_700)), None),
+        (
+            "in use, and a scan has failed three times",
+            thrice(),
+            Some("Dataset flights: ScanFailing: looking at the source failed: no answer"),
+        ),
+        (
+            "in use, and the fourth scan runs",
+            thrice().at(3_900).reconciled().at(3_901),
+            Some("Dataset flights: ScanFailing: looking at the source failed: no answer"),
+        ),
+        (
+            "in use, and the store refuses",
+            in_use().store("False", "StoreDenied"),
+            Some("ObjectStore files: StoreDenied: m"),
+        ),
+    ];
+    for (situation, case, want) in rows {
+        let settled = case.reconciled().dataset.status.unwrap_or_default();
+        let told = settled.cause.map(|it| format!("{} {}: {}: {}", it.kind, it.name, it.reason, it.message));
+        assert_eq!(told.as_deref(), want, "{situation}");
+    }
+}
+
+#[test]
 fn scans_of_an_interval_are_an_hour_apart() {
     let case = in_use().scan(listed(NOW + 3_700));
     let wait = SignedDuration::from_secs(3_600);

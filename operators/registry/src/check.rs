@@ -10,16 +10,17 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{ResourceExt, core::object::HasStatus};
+use kube::{Resource, ResourceExt, core::object::HasStatus};
 use mlop_api::{
     Digest, Reason,
     contract::condition_type,
     labels,
+    registry::Model,
     result::{Failure, Registered, ResultDocument},
     status::IntentStatus,
 };
 use mlop_core::{
-    Plan,
+    Plan, cause,
     children::{
         connection,
         pod_outcome::{self, Outcome},
@@ -193,6 +194,7 @@ impl<'a> Check<'a> {
         let is_known = self.keep_problem(status);
         let mut conditions = Conditions::new(&mut status.conditions, self.observed.generation(), now);
         conditions.set(condition_type::UP_TO_DATE, ConditionStatus::False, failure.reason, &message);
+        status.cause = Some(cause(&Model::kind(&()), &self.observed.key().name, failure.reason, &message));
         if is_known { plan } else { plan.event(true, failure.reason, message) }
     }
 
@@ -206,6 +208,7 @@ impl<'a> Check<'a> {
         let is_current = |c: &&mut Condition| c.type_ == condition_type::UP_TO_DATE && c.status == "True";
         for condition in status.conditions.iter_mut().filter(is_current) {
             *condition = problem.clone();
+            status.cause = self.observed.status().and_then(|status| status.cause.clone());
         }
         true
     }

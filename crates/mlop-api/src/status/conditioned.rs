@@ -18,6 +18,9 @@ pub trait Conditioned {
         None
     }
 
+    /// Sets where a problem began. Connections and policies have no cause.
+    fn set_cause(&mut self, _cause: Option<Cause>) {}
+
     /// Remarks on a result that may still be used.
     fn notes(&self) -> &[String] {
         &[]
@@ -35,6 +38,18 @@ macro_rules! fields {
         }
         fn headline_mut(&mut self) -> &mut Option<Headline> {
             &mut self.headline
+        }
+    };
+}
+
+/// Statuses with a cause have it under the same name.
+macro_rules! caused {
+    () => {
+        fn cause(&self) -> Option<&Cause> {
+            self.cause.as_ref()
+        }
+        fn set_cause(&mut self, cause: Option<Cause>) {
+            self.cause = cause;
         }
     };
 }
@@ -60,9 +75,7 @@ impl Conditioned for PolicyStatus {
 impl Conditioned for IntentStatus {
     const CLASS: Class = Class::Intent;
     fields!();
-    fn cause(&self) -> Option<&Cause> {
-        self.cause.as_ref()
-    }
+    caused!();
     fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -71,14 +84,13 @@ impl Conditioned for IntentStatus {
 impl Conditioned for DeploymentStatus {
     const CLASS: Class = Class::Intent;
     fields!();
-    fn cause(&self) -> Option<&Cause> {
-        self.cause.as_ref()
-    }
+    caused!();
 }
 
 impl Conditioned for RunStatus {
     const CLASS: Class = Class::Run;
     fields!();
+    caused!();
     fn notes(&self) -> &[String] {
         self.output.as_ref().map_or(&[], |output| &output.notes)
     }

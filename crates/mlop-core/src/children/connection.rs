@@ -1,8 +1,8 @@
-//! Connections (ObjectStore, FeatureStore, TrackingServer): whether work that needs one may start, and the status of one
-//! that runs its own servers.
+//! Connections (ObjectStore, FeatureStore, TrackingServer): whether work that needs one may start, and the status of
+//! one that runs its own servers.
 
 use crate::{
-    Blocked,
+    Blocked, Origin,
     children::{
         owned::{self, Child},
         rollout::Rollout,
@@ -11,9 +11,13 @@ use crate::{
     plan::Plan,
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::{Resource, ResourceExt, core::object::HasStatus};
-use mlop_api::{Reason, contract::condition_type, status::ConnectionStatus};
+use mlop_api::{
+    Reason,
+    contract::{Cause, condition_type},
+    status::ConnectionStatus,
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// A server of the connection.
@@ -74,7 +78,7 @@ pub fn report_blocked(
     blocked: &Blocked,
     now: Timestamp,
 ) -> Plan<ConnectionStatus> {
-    let Blocked { reason, message, stalled } = blocked;
+    let Blocked { reason, message, stalled, .. } = blocked;
     let generation = meta.generation.unwrap_or_default();
     let mut status = before.cloned().unwrap_or_default();
     status.observed_generation = Some(generation);
@@ -100,8 +104,8 @@ pub fn prune(plan: Plan<ConnectionStatus>, children: &[Child]) -> Plan<Connectio
 
 /// A connection of any kind.
 pub trait Connection {
-    /// Kind and name, such as `ObjectStore files`.
-    fn label(&self) -> String;
+    /// Kind and name, such as `ObjectStore` and `files`.
+    fn address(&self) -> (String, String);
     /// The status that was written last.
     fn reported(&self) -> Option<&ConnectionStatus>;
 }
@@ -110,8 +114,8 @@ impl<K> Connection for K
 where
     K: Resource<DynamicType = ()> + HasStatus<Status = ConnectionStatus>,
 {
-    fn label(&self) -> String {
-        format!("{} {}", K::kind(&()), self.name_any())
+    fn address(&self) -> (String, String) {
+        (K::kind(&()).into_owned(), self.name_any())
     }
 
     fn reported(&self) -> Option<&ConnectionStatus> {
@@ -140,14 +144,24 @@ pub fn missing<K: Resource<DynamicType = ()>>(name: &str) -> Blocked {
 /// # Errors
 /// When it is not ready, with its own reason and message.
 pub fn ready(connection: &(impl Connection + ?Sized)) -> Result<Timestamp, Blocked> {
-    let label = connection.label();
+    let (kind, name) = connection.address();
     let conditions = connection.reported().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let message = match condition::get(conditions, condition_type::READY) {
-        Some(ready) if ready.status == "True" => return Ok(ready.last_transition_time.0),
-        Some(ready) => format!("{label} is not ready: {}: {}", ready.reason, ready.message),
-        None => format!("{label} is not ready yet"),
-    };
-    Err(Blocked::waiting(Reason::ConnectionNotReady, message))
+    let waiting = |message| Blocked::waiting(Reason::ConnectionNotReady, message);
+    match condition::get(conditions, condition_type::READY) {
+        Some(ready) if ready.status == "True" => Ok(ready.last_transition_time.0),
+        Some(Condition { reason, message, .. }) => {
+            let cause = Cause {
+                kind: kind.clone(),
+                name: name.clone(),
+                reason: reason.clone(),
+                message: message.clone(),
+            };
+            Err(waiting(format!("{kind} {name} is not ready: {reason}: {message}")).behind(cause))
+        }
+        None => {
+            Err(Blocked { origin: Origin::Ordinary, ..waiting(format!("{kind} {name} is not ready yet")) })
+        }
+    }
 }
 
 /// Whether work fails for `reason` because a connection is away, or refuses: its keys, its bucket, its Secret.

@@ -8,17 +8,15 @@ use crate::{
 };
 use jiff::Timestamp;
 use kube::Resource;
-use mlop_api::{Reason, contract::condition_type, labels, status::ConnectionStatus};
+use mlop_api::{Reason, contract::condition_type, labels, result::Failure, status::ConnectionStatus};
 
 /// The reason that an errand gives no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    pub reason: Reason,
-    pub message: String,
     /// The problem alone, without attempts and times. It stays the same while the errand is repeated.
-    pub problem: String,
-    /// Only a change by a user helps.
-    pub stalled: bool,
+    pub blocked: Blocked,
+    /// The problem with the attempt and the time of the next one.
+    pub message: String,
     /// The work itself was tried and has failed, at this attempt or the one before.
     pub failed: bool,
 }
@@ -26,25 +24,18 @@ pub struct Trouble {
 impl Decision {
     /// The reason that there is no new answer, if anything unusual prevents one.
     pub fn trouble(&self) -> Option<Trouble> {
-        let trouble = |reason, problem: &str, message: String| Trouble {
-            reason,
-            message,
-            problem: problem.to_owned(),
-            stalled: false,
-            failed: false,
-        };
+        let trouble = |blocked, message, failed| Some(Trouble { blocked, message, failed });
         match &self.state {
             State::Answered | State::Active { held_up: None, last: None, .. } => None,
-            State::Blocked(Blocked { reason, message, stalled }) => {
-                Some(Trouble { stalled: *stalled, ..trouble(*reason, message, message.clone()) })
-            }
+            State::Blocked(blocked) => trouble(blocked.clone(), blocked.message.clone(), false),
             State::Active { held_up: Some((reason, message)), last, .. } => {
-                Some(Trouble { failed: last.is_some(), ..trouble(*reason, message, message.clone()) })
+                trouble(Blocked::waiting(*reason, message), message.clone(), last.is_some())
             }
             State::Active { attempt, held_up: None, last: Some(failure) } => {
-                let problem = &failure.message;
-                let message = format!("the attempt before failed: {problem}; attempt {attempt} is running");
-                Some(Trouble { failed: true, ..trouble(failure.reason, problem, message) })
+                let blocked = Blocked { stalled: false, ..failed(attempt.saturating_sub(1), failure) };
+                let message =
+                    format!("the attempt before failed: {}; attempt {attempt} is running", failure.message);
+                trouble(blocked, message, true)
             }
             State::Failed { attempt, failure, disrupted, next } => {
                 let (problem, next) = (&failure.message, condition::whole_second(*next));
@@ -54,18 +45,25 @@ impl Decision {
                     let annotation = labels::RETRY_REQUESTED_AT;
                     format!("{problem}; it is retried at {next}, or at once by the annotation {annotation}")
                 };
-                let (stalled, failed) = (!failure.retryable, !disrupted);
-                Some(Trouble { stalled, failed, ..trouble(failure.reason, problem, message) })
+                trouble(failed(*attempt, failure), message, !disrupted)
             }
         }
+    }
+}
+
+/// The state after `attempts` attempts, the last of which ended with `failure`.
+fn failed(attempts: u32, failure: &Failure) -> Blocked {
+    match failure.retryable {
+        true => Blocked::repeated(attempts, failure.reason, &failure.message),
+        false => Blocked::stalled(failure.reason, &failure.message),
     }
 }
 
 /// The status of a connection that is probed by `decision`'s errand. `ready` is the message after a successful probe.
 ///
 /// `Ready` stays True while the connection is probed again, and while the platform keeps the probe from running. It is
-/// False once a probe has failed. Its message is the problem alone, since everything that waits for the connection repeats
-/// it: attempts and times are in `Reconciling` and `Stalled`.
+/// False once a probe has failed. Its message is the problem alone, since everything that waits for the connection
+/// repeats it: attempts and times are in `Reconciling` and `Stalled`.
 pub fn report_connection<K: Resource>(
     owner: &K,
     before: Option<&ConnectionStatus>,
@@ -84,13 +82,23 @@ pub fn report_connection<K: Resource>(
     let mut conditions = Conditions::new(&mut status.conditions, generation, now);
     match &trouble {
         Some(trouble) if trouble.failed => {
-            conditions.set(condition_type::READY, ConditionStatus::False, trouble.reason, &trouble.problem);
+            conditions.set(
+                condition_type::READY,
+                ConditionStatus::False,
+                trouble.blocked.reason,
+                &trouble.blocked.message,
+            );
         }
         _ if decision.answer.is_some() || was_ready => {
             conditions.set(condition_type::READY, ConditionStatus::True, Reason::Ready, ready);
         }
         Some(trouble) => {
-            conditions.set(condition_type::READY, ConditionStatus::Unknown, trouble.reason, &trouble.problem);
+            conditions.set(
+                condition_type::READY,
+                ConditionStatus::Unknown,
+                trouble.blocked.reason,
+                &trouble.blocked.message,
+            );
         }
         None => {
             let message = "the connection is being probed";
@@ -99,8 +107,10 @@ pub fn report_connection<K: Resource>(
     }
     let is_ready = decision.answer.is_some() || was_ready;
     match trouble {
-        Some(trouble) if trouble.stalled => conditions.stalled(trouble.reason, &trouble.message),
-        Some(trouble) => conditions.reconciling(trouble.reason, &trouble.message),
+        Some(trouble) if trouble.blocked.stalled => {
+            conditions.stalled(trouble.blocked.reason, &trouble.message)
+        }
+        Some(trouble) => conditions.reconciling(trouble.blocked.reason, &trouble.message),
         None if is_ready => conditions.settled(),
         None => conditions.reconciling(Reason::Probing, "the connection is being probed"),
     }

@@ -55,8 +55,22 @@ pub struct BlockedInput {
 }
 
 impl BlockedInput {
+    /// The input's own work goes on.
     fn waiting(message: String) -> Self {
         Self { blocked: Blocked::waiting(Reason::WaitingForInputs, message), upstream: None }
+    }
+
+    /// No work of the input helps: its name may be wrong.
+    fn wrong(message: String) -> Self {
+        Self { blocked: Blocked::waiting(Reason::WaitingForInputs, message).here(), upstream: None }
+    }
+
+    /// The cause that everything downstream of the object `name` names.
+    pub fn cause(&self, kind: &str, name: &str) -> Option<Cause> {
+        self.upstream
+            .as_ref()
+            .map(|upstream| upstream.cause.clone())
+            .or_else(|| self.blocked.cause(kind, name))
     }
 }
 
@@ -83,7 +97,7 @@ pub fn gate(state: &InputState) -> Result<ReadyInput, BlockedInput> {
     };
     if let Some(error) = &object.unreadable {
         let message = format!("{label} does not follow the contract between stages: {error}");
-        return Err(BlockedInput::waiting(message));
+        return Err(BlockedInput::wrong(message));
     }
     if object.metadata.deletion_timestamp.is_some() {
         return Err(BlockedInput::waiting(format!("{label} is being deleted")));
@@ -106,7 +120,7 @@ pub fn gate(state: &InputState) -> Result<ReadyInput, BlockedInput> {
 fn missing(state: &InputState, kind: &ApiKind, label: &str) -> BlockedInput {
     let address = format!("{}.{}.{}", kind.kind, kind.version, kind.group);
     let message = match state.unavailable {
-        None => return BlockedInput::waiting(format!("{label} does not exist yet")),
+        None => return BlockedInput::wrong(format!("{label} does not exist yet")),
         Some(Unavailable::NotServed) => {
             format!("{label}: the API server does not serve {address}; install its definition")
         }

@@ -183,15 +183,14 @@ impl<'a, I: Intent> Activator<'a, I> {
             errand::remember_failure(&mut meta, failure);
         }
         let pod = self.limits().bound(self.pod(build, meta, number, *revision));
-        let (reason, message) =
+        let (blocked, message) =
             progress(*revision, number, after.as_ref().and_then(|(_, failure)| failure.as_ref()));
         Step::from(Activating {
             create: Some(Create::of(&pod, format!("revision {revision} must be active"))),
             delete: after.as_ref().and_then(|(pod, _)| Delete::of(*pod, "another attempt replaces it")),
-            reason,
+            blocked,
             message,
             since: self.now,
-            stalled: false,
             is_lost: self.is_lost(),
             action: Action::AwaitChange,
         })
@@ -212,11 +211,12 @@ impl<'a, I: Intent> Activator<'a, I> {
             }
             PodState::Running | PodState::Starting(None) => {
                 let before = errand::failure_before(pod);
-                let (reason, message) = progress(revision, errand::attempt(pod), before.as_ref());
-                return Step::from(Activating { action, ..self.waiting(pod, reason, message) });
+                let (blocked, message) = progress(revision, errand::attempt(pod), before.as_ref());
+                return Step::from(Activating { action, ..self.waiting(pod, blocked, message) });
             }
             PodState::Starting(Some((reason, message))) => {
-                return Step::from(Activating { action, ..self.waiting(pod, reason, message) });
+                let blocked = Blocked::waiting(reason, &message);
+                return Step::from(Activating { action, ..self.waiting(pod, blocked, message) });
             }
             PodState::Failed { failure, disrupted, at } => (failure, disrupted, at),
         };
@@ -227,9 +227,9 @@ impl<'a, I: Intent> Activator<'a, I> {
             return retry(if disrupted { errand::failure_before(pod) } else { Some(failure) });
         }
         let next = crate::condition::whole_second(due);
-        let (words, stalled) =
-            (words(revision, &failure), !failure.retryable && failure.superseded_by.is_none());
-        let message = if stalled {
+        let blocked = failed(revision, errand::attempt(pod), &failure);
+        let words = &blocked.message;
+        let message = if blocked.stalled {
             format!(
                 "{words}; it is retried at {next}, or at once after a change of the spec or of the annotation {}",
                 labels::RETRY_REQUESTED_AT
@@ -238,13 +238,13 @@ impl<'a, I: Intent> Activator<'a, I> {
             format!("{words}; the next attempt starts at {next}")
         };
         let action = Action::RequeueAt(due);
-        Step::from(Activating { action, stalled, ..self.waiting(pod, failure.reason, message) })
+        Step::from(Activating { action, ..self.waiting(pod, blocked, message) })
     }
 
-    fn waiting(&self, pod: &PodView, reason: Reason, message: String) -> Activating {
+    fn waiting(&self, pod: &PodView, blocked: Blocked, message: String) -> Activating {
         let since = pod.metadata.creation_timestamp.as_ref().map_or(self.now, |at| at.0);
         let (is_lost, action) = (self.is_lost(), Action::AwaitChange);
-        Activating { create: None, delete: None, reason, message, since, stalled: false, is_lost, action }
+        Activating { create: None, delete: None, blocked, message, since, is_lost, action }
     }
 
     /// Whether the published result itself must be activated again, because its record names another target.
@@ -313,18 +313,24 @@ fn made_for<I: Intent>(observed: &Observed<I>) -> String {
     format!("{} {request}", observed.generation())
 }
 
-fn words(revision: Revision, failure: &Failure) -> String {
-    format!("activating revision {revision} failed: {}", failure.message)
+/// The state of an activation whose last of `attempts` attempts ended with `failure`.
+fn failed(revision: Revision, attempts: u32, failure: &Failure) -> Blocked {
+    let words = format!("activating revision {revision} failed: {}", failure.message);
+    match failure.retryable || failure.superseded_by.is_some() {
+        true => Blocked::repeated(attempts, failure.reason, words),
+        false => Blocked::stalled(failure.reason, words),
+    }
 }
 
-/// The reason and message while `attempt` is on its way.
-fn progress(revision: Revision, attempt: u32, before: Option<&Failure>) -> (Reason, String) {
-    match before {
-        None => (Reason::Activating, format!("activating revision {revision}")),
-        Some(failure) => {
-            (failure.reason, format!("{}; attempt {attempt} is running", words(revision, failure)))
-        }
-    }
+/// The state and the message while `attempt` is on its way.
+fn progress(revision: Revision, attempt: u32, before: Option<&Failure>) -> (Blocked, String) {
+    let Some(failure) = before else {
+        let message = format!("activating revision {revision}");
+        return (Blocked::waiting(Reason::Activating, &message), message);
+    };
+    let blocked = Blocked { stalled: false, ..failed(revision, attempt.saturating_sub(1), failure) };
+    let message = format!("{}; attempt {attempt} is running", blocked.message);
+    (blocked, message)
 }
 
 /// The intent of `run`, if it wants the result of an attempt that starts now to be activated by the attempt's pod.

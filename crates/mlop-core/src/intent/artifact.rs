@@ -109,10 +109,12 @@ impl<I: Intent> Draft<'_, I> {
         match self.observed.profile.check() {
             Ok(()) => self.conditions().settled(),
             // The artifact needs no pod. Whatever comes next does.
-            Err(Blocked { reason, message, stalled: false }) => {
+            Err(Blocked { reason, message, stalled: false, .. }) => {
                 self.conditions().reconciling(reason, &message)
             }
-            Err(Blocked { reason, message, stalled: true }) => self.conditions().stalled(reason, &message),
+            Err(Blocked { reason, message, stalled: true, .. }) => {
+                self.conditions().stalled(reason, &message)
+            }
         }
         self.status.cause = None;
         if I::flow(&self.observed.object).pin().is_some() {

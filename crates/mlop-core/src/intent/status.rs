@@ -8,14 +8,14 @@ use super::{
     still_valid::is_still_valid,
 };
 use crate::{
-    Blocked,
+    Blocked, cause,
     condition::{self, ConditionStatus, Conditions},
     inputs::{self, UpstreamFailure},
     plan::{Action, Delete, Event, Plan},
     runtime::error::Error,
 };
 use jiff::{SignedDuration, Timestamp};
-use kube::{Resource, ResourceExt};
+use kube::{Resource, ResourceExt, core::object::HasStatus};
 use mlop_api::{
     Reason,
     contract::{Cause, condition_type},
@@ -160,14 +160,10 @@ impl<'a, I: Intent> Draft<'a, I> {
     }
 
     fn report_blocked(&mut self, blocked: &Blocked, upstream: Option<UpstreamFailure>) {
-        let Blocked { reason, message, stalled } = blocked;
+        let Blocked { reason, message, stalled, .. } = blocked;
         let text = upstream.as_ref().map_or_else(|| message.clone(), |upstream| self.path(upstream));
         let failed = *stalled || upstream.is_some();
-        self.status.cause = match (upstream, stalled) {
-            (Some(upstream), _) => Some(upstream.cause),
-            (None, true) => Some(self.own_cause(*reason, message)),
-            (None, false) => None,
-        };
+        self.status.cause = upstream.map(|upstream| upstream.cause).or_else(|| self.cause_of(blocked));
         let status = if failed { ConditionStatus::False } else { ConditionStatus::Unknown };
         self.set_ready(status, *reason, &text);
         self.set_outdated(*reason, &text);
@@ -179,8 +175,7 @@ impl<'a, I: Intent> Draft<'a, I> {
     }
 
     fn report_running(&mut self, run: &Arc<I::Run>, held_up: Option<(Reason, String)>, newer_waits: bool) {
-        self.status.cause =
-            held_up.as_ref().and_then(|(reason, message)| self.hold_up_cause(*reason, message));
+        self.status.cause = run.status().and_then(|status| status.cause.clone());
         let name = run.name_any();
         match held_up {
             Some((reason, message)) => self.show_progress(reason, &format!("{name}: {message}")),
@@ -193,8 +188,9 @@ impl<'a, I: Intent> Draft<'a, I> {
     }
 
     fn report_activating(&mut self, activating: Activating) {
-        let Activating { create, delete, reason, message, since, stalled, is_lost, action } = activating;
-        self.status.cause = self.hold_up_cause(reason, &message);
+        let Activating { create, delete, blocked, message, since, is_lost, action } = activating;
+        let cause = self.cause_of(&blocked);
+        self.status.cause = cause.clone();
         self.plan.creates.extend(create);
         self.plan.deletes.extend(delete);
         self.plan.action = action;
@@ -204,12 +200,13 @@ impl<'a, I: Intent> Draft<'a, I> {
             // Ready comes after the activation: the artifact is right for no generation until it is active again.
             artifact.generation = None;
         }
-        if stalled {
-            self.report_blocked(&Blocked::stalled(reason, message), None);
-        } else if reason == Reason::Activating {
-            self.report_progress(reason, &message, since);
+        if blocked.stalled {
+            self.report_blocked(&Blocked { message, ..blocked }, None);
+            self.status.cause = cause;
+        } else if blocked.reason == Reason::Activating {
+            self.report_progress(blocked.reason, &message, since);
         } else {
-            self.show_progress(reason, &message);
+            self.show_progress(blocked.reason, &message);
         }
     }
 
@@ -311,27 +308,11 @@ impl<'a, I: Intent> Draft<'a, I> {
         self.plan.events.push(Event { warning, reason, message: message.to_owned() });
     }
 
-    /// The cause that everything downstream tells, of work that waits until a person acts.
-    fn hold_up_cause(&self, reason: Reason, message: &str) -> Option<Cause> {
-        let is_a_persons = matches!(
-            reason,
-            Reason::ImagePull
-                | Reason::SecretMissing
-                | Reason::QuotaExceeded
-                | Reason::PodRefused
-                | Reason::Unschedulable
-                | Reason::ProfileNotFound
-                | Reason::ProfileInvalid
-        );
-        is_a_persons.then(|| self.own_cause(reason, message))
+    fn cause_of(&self, blocked: &Blocked) -> Option<Cause> {
+        blocked.cause(&Observed::<I>::kind(), &self.observed.key().name)
     }
 
     fn own_cause(&self, reason: Reason, message: &str) -> Cause {
-        Cause {
-            kind: Observed::<I>::kind(),
-            name: self.observed.key().name,
-            reason: reason.to_string(),
-            message: condition::truncated(message, condition::MESSAGE_BYTES_MAX),
-        }
+        cause(&Observed::<I>::kind(), &self.observed.key().name, reason, message)
     }
 }

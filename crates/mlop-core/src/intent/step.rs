@@ -44,12 +44,11 @@ pub(super) enum Step<I: Intent> {
 pub(super) struct Activating {
     pub create: Option<Create>,
     pub delete: Option<Delete>,
-    pub reason: Reason,
+    /// What it waits for, without attempts and times.
+    pub blocked: Blocked,
     pub message: String,
     /// When its pod was created.
     pub since: Timestamp,
-    /// Only a change by a user helps.
-    pub stalled: bool,
     /// The published result is not active any more: another target is wanted, or the external system has lost it.
     pub is_lost: bool,
     pub action: Action,

@@ -1,7 +1,7 @@
 //! The budget of attempts, and the times between and after them.
 
 use super::{Run, RunResource, plan::Draft};
-use crate::{children::connection, condition, runtime::backoff};
+use crate::{Blocked, children::connection, condition, runtime::backoff};
 use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 use mlop_api::{Digest, Reason, duration::Span, status::AttemptFailure};
@@ -73,8 +73,19 @@ impl<R: Run> Draft<'_, R> {
             failure.message,
             condition::whole_second(due)
         );
-        self.set_open(Reason::Retrying, &message);
+        let problem = self.repeated(failure);
+        self.set_open(Reason::Retrying, &message, &problem);
         message
+    }
+
+    /// The state of the run since `failure`, without attempts and times.
+    pub(super) fn repeated(&self, failure: &AttemptFailure) -> Blocked {
+        let in_a_row = match self.status.disruptions {
+            0 => self.attempts_of_budget(),
+            disruptions => disruptions,
+        };
+        let reason = failure.reason.parse().unwrap_or(Reason::WorkerFailed);
+        Blocked::repeated(in_a_row, reason, &failure.message)
     }
 
     /// When the pods of a run that ended at `ended` are pruned.

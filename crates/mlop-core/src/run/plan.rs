@@ -2,7 +2,7 @@
 
 use super::{Observed, Run, RunResource};
 use crate::{
-    Blocked,
+    Blocked, Origin,
     children::pod_outcome::{self, Ended, Outcome},
     condition::{self, ConditionStatus, Conditions},
     plan::{Action, Plan},
@@ -45,6 +45,9 @@ pub fn plan<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
     }
     draft.follow_attempt()
 }
+
+/// Time after which an attempt is ordinary work again, however often those before it have failed.
+const PROVEN: SignedDuration = SignedDuration::from_mins(10);
 
 /// A plan in the making.
 pub(super) struct Draft<'a, R: Run> {
@@ -219,7 +222,7 @@ impl<'a, R: Run> Draft<'a, R> {
         let action = limit.map_or(Action::AwaitChange, Action::RequeueAt);
         match held_up {
             Some((reason, message)) => {
-                self.set_open(reason, &message);
+                self.set_open(reason, &message, &Blocked::waiting(reason, message.as_str()));
                 Plan::report(self.status).with_action(action)
             }
             None => {
@@ -231,19 +234,30 @@ impl<'a, R: Run> Draft<'a, R> {
 
     /// Reports what the attempt does: at once if the status shows an earlier problem, otherwise when it has done so since
     /// `begin` for a while. The end of a short attempt is reported anyway.
+    ///
+    /// A failure that was repeated for too often stays the cause until the attempt has lasted: it may fail as well.
     fn report_progress(mut self, doing: &str, begin: Timestamp) -> Plan<RunStatus> {
-        let message = format!("attempt {} {doing}", self.next_attempt());
+        let proven = begin.checked_add(PROVEN).unwrap_or(begin);
+        let repeated =
+            self.status.failure.as_ref().filter(|_| self.now < proven).map(|failure| self.repeated(failure));
+        let repeated = repeated.filter(|blocked| blocked.origin != Origin::Ordinary);
+        let mut message = format!("attempt {} {doing}", self.next_attempt());
+        if let Some(Blocked { reason, message: words, .. }) = &repeated {
+            message.push_str(&format!("; those before it failed: {reason}: {words}"));
+        }
+        let action = repeated.as_ref().map_or(Action::AwaitChange, |_| Action::RequeueAt(proven));
         let reported = condition::get(&self.status.conditions, condition_type::SUCCEEDED);
         let reason = reported.and_then(|succeeded| succeeded.reason.parse().ok());
         if reason == Some(Reason::Running) && reported.is_some_and(|succeeded| succeeded.message == message) {
-            return Plan::idle();
+            return Plan::idle().with_action(action);
         }
         let due = begin.checked_add(PROGRESS_DELAY).unwrap_or(begin);
         if matches!(reason, None | Some(Reason::Pending | Reason::Running)) && self.now < due {
             return Plan::idle().requeue_at(due);
         }
-        self.set_open(Reason::Running, &message);
-        Plan::report(self.status)
+        let problem = repeated.unwrap_or_else(|| Blocked::waiting(Reason::Running, message.as_str()));
+        self.set_open(Reason::Running, &message, &problem);
+        Plan::report(self.status).with_action(action)
     }
 
     /// Reports that the gates refuse the result, or no longer do. A result that they have never refused needs no word.
@@ -262,19 +276,17 @@ impl<'a, R: Run> Draft<'a, R> {
     }
 
     pub(super) fn report_blocked(mut self, blocked: &Blocked) -> Plan<RunStatus> {
-        let Blocked { reason, message, stalled } = blocked;
-        let mut conditions = self.conditions();
-        conditions.set(condition_type::SUCCEEDED, ConditionStatus::Unknown, *reason, message);
+        let Blocked { reason, message, stalled, .. } = blocked;
+        self.set_open(*reason, message, blocked);
         if *stalled {
-            conditions.stalled(*reason, message);
-        } else {
-            conditions.reconciling(*reason, message);
+            self.conditions().stalled(*reason, message);
         }
         Plan::report(self.status)
     }
 
-    /// Reports that the run goes on and why it is where it is.
-    pub(super) fn set_open(&mut self, reason: Reason, message: &str) {
+    /// Reports that the run goes on and why it is where it is. Everything downstream names the cause of `problem`.
+    pub(super) fn set_open(&mut self, reason: Reason, message: &str, problem: &Blocked) {
+        self.status.cause = problem.cause_at(self.observed.object.as_ref());
         let mut conditions = self.conditions();
         conditions.set(condition_type::SUCCEEDED, ConditionStatus::Unknown, reason, message);
         conditions.reconciling(reason, message);

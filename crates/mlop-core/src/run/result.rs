@@ -2,6 +2,7 @@
 
 use super::{Run, RunResource, plan::Draft};
 use crate::{
+    Blocked,
     children::{connection, pod, pod_outcome::Ended},
     condition::{self, ConditionStatus},
     plan::Plan,
@@ -49,6 +50,7 @@ impl<R: Run> Draft<'_, R> {
         });
         self.status.attempts += 1;
         self.status.failure = None;
+        self.status.cause = None;
         self.status.disruptions = 0;
         self.status.finished_at = Some(self.now.into());
         self.status.checkpoint = result.checkpoint.or(self.status.checkpoint);
@@ -111,6 +113,7 @@ impl<R: Run> Draft<'_, R> {
         if was_open {
             self.status.finished_at = Some(self.now.into());
         }
+        self.status.cause = Blocked::stalled(reason, &message).cause_at(self.observed.object.as_ref());
         let mut conditions = self.conditions();
         conditions.set(condition_type::SUCCEEDED, ConditionStatus::False, reason, &message);
         conditions.stalled(reason, &message);

@@ -216,6 +216,39 @@ fn attempt_is_repeated_as_soon_as_its_connection_is_mended() {
 }
 
 #[test]
+fn repeated_failure_is_the_cause_until_an_attempt_lasts() {
+    let away = || Failure::transient(Reason::StoreUnreachable, "no answer");
+    let failing = |times: i64| (1..=times).fold(run(), |case, attempt| case.failed(away(), 100 * attempt));
+    let running =
+        |seconds: i64| failing(4).at(500).reconciled().pod(testing::running()).at(500 + seconds).reconciled();
+    let mended = running(600).pod(testing::terminated(&success(), NOW + 1_200)).at(1_200);
+    let mut waiting = run().store_denies(0);
+    waiting.object.labels_mut().insert(labels::INTENT.into(), "demand".into());
+    waiting.object.labels_mut().insert(labels::INTENT_KIND.into(), "Forecast".into());
+    let mut blocked = waiting.clone().without_stores();
+    blocked.now += 1;
+    let rows = [
+        ("twice may be chance", failing(2), None),
+        ("three times", failing(3), Some("ForecastRun delay-1: StoreUnreachable: no answer")),
+        ("the words stay", failing(4), Some("ForecastRun delay-1: StoreUnreachable: no answer")),
+        ("the next attempt runs", running(60), Some("ForecastRun delay-1: StoreUnreachable: no answer")),
+        ("it has lasted", running(600), None),
+        ("it has succeeded", mended, None),
+        ("its connection refuses", waiting, Some("ObjectStore files: StoreDenied: the keys are refused")),
+        (
+            "its connection is missing",
+            blocked,
+            Some("Forecast demand: ConnectionNotReady: ObjectStore files does not exist"),
+        ),
+    ];
+    for (situation, case, want) in rows {
+        let cause = case.reconciled().status().cause;
+        let told = cause.map(|it| format!("{} {}: {}: {}", it.kind, it.name, it.reason, it.message));
+        assert_eq!(told.as_deref(), want, "{situation}");
+    }
+}
+
+#[test]
 fn secret_of_a_container_counts_against_the_budget() {
     let waits = json!({"phase": "Pending", "conditions": [
         {"type": "PodScheduled", "status": "True", "lastTransitionTime": time(NOW)}],

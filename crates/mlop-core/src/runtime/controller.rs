@@ -212,7 +212,7 @@ impl<R: Reconciler> Controller<R> {
                 // Without an answer, the cache may lack our own write: it arrives within the first retries. A webhook that
                 // never answers lets one object hang for good.
                 if !error.is_outage() || failures >= HANGS {
-                    self.report_failure(key, &error).await;
+                    self.report_failure(key, &error, failures).await;
                 }
                 self.queue.enqueue_at(key.clone(), until);
             }
@@ -249,13 +249,16 @@ impl<R: Reconciler> Controller<R> {
         self.queue.enqueue(key.clone());
     }
 
-    /// Adds the reason of the failure to the status. An earlier good state stays visible.
-    async fn report_failure(&self, key: &Key, error: &Error) {
+    /// Adds the reason of the last of `failures` failures in a row to the status. An earlier good state stays visible.
+    async fn report_failure(&self, key: &Key, error: &Error, failures: u32) {
         let (Some((reason, stalled)), Some(object)) = (error.report(), self.cache.get(key)) else { return };
         let Some(before) = object.status() else { return };
         let mut status = before.clone();
         let generation = object.meta().generation.unwrap_or_default();
         overlay(status.conditions_mut(), generation, self.cx.now(), reason, stalled, &error.to_string());
+        if let Some(cause) = error.problem(failures).and_then(|problem| problem.cause_at(object.as_ref())) {
+            status.set_cause(Some(cause));
+        }
         let Some(status) = self.presented(&object, Some(status)) else { return };
         let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
         if let Err(error) = report(&self.cx, &subject, &status, Guard::ResourceVersion).await {
@@ -291,6 +294,9 @@ where
     }
     let generation = object.meta().generation.unwrap_or_default();
     Conditions::new(status.conditions_mut(), generation, now).settled();
+    if status.cause().is_some_and(|cause| Error::reports(&cause.reason)) {
+        status.set_cause(None);
+    }
     Some(status)
 }
 

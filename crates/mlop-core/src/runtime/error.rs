@@ -56,7 +56,7 @@ impl Error {
     }
 
     /// Whether a condition with this reason may come from [`report`](Self::report).
-    fn reports(reason: &str) -> bool {
+    pub(crate) fn reports(reason: &str) -> bool {
         let all = [
             Reason::ApiError,
             Reason::Panicked,
@@ -78,5 +78,47 @@ impl Error {
             Self::Api { .. } => Some((Reason::ApiError, false)),
             Self::Reconcile { reason, .. } => Some((*reason, *reason == Reason::Panicked)),
         }
+    }
+
+    /// The state of an object whose reconciles have failed `failures` times in a row, the last time with this error.
+    pub(crate) fn problem(&self, failures: u32) -> Option<Blocked> {
+        let (reason, stalled) = self.report()?;
+        Some(match self {
+            Self::Api { .. } => Blocked::repeated(failures, reason, self.to_string()),
+            _ if stalled => Blocked::stalled(reason, self.to_string()),
+            _ => Blocked::waiting(reason, self.to_string()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Forecast, ForecastRun, ForecastRunSpec, ForecastSpec, object};
+    use kube::ResourceExt;
+    use mlop_api::labels;
+    use serde_json::json;
+
+    #[test]
+    fn refused_child_is_a_problem_and_one_failed_request_is_none() {
+        let refused = || Error::Refused { reason: Reason::QuotaExceeded, message: "exceeded quota".into() };
+        let unreadable = || serde_json::from_str::<u8>("x").unwrap_err();
+        let api = || Error::api("create", kube::Error::SerdeError(unreadable()));
+        let rows = [
+            ("a quota refuses a pod", refused(), 1, Some("QuotaExceeded")),
+            ("one request has failed", api(), 1, None),
+            ("requests go on failing", api(), 3, Some("ApiError")),
+            ("the object is gone", Error::Gone("it".into()), 9, None),
+        ];
+        let forecast: Forecast = object("delay", &json!(ForecastSpec::default()));
+        for (situation, error, failures, want) in rows {
+            let cause = error.problem(failures).and_then(|problem| problem.cause_at(&forecast));
+            assert_eq!(cause.as_ref().map(|cause| cause.reason.as_str()), want, "{situation}");
+        }
+        let mut run: ForecastRun = object("delay-1", &json!(ForecastRunSpec::default()));
+        run.labels_mut().insert(labels::INTENT.into(), "delay".into());
+        run.labels_mut().insert(labels::INTENT_KIND.into(), "Forecast".into());
+        let cause = refused().problem(1).and_then(|problem| problem.cause_at(&run)).unwrap();
+        assert_eq!((cause.kind.as_str(), cause.name.as_str()), ("Forecast", "delay"));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{NOW, at};
 use crate::{
+    Blocked,
     condition::{ConditionStatus, Conditions},
     run::RunResource,
 };
@@ -73,6 +74,13 @@ pub fn dead<R: RunResource>(run: &mut R) {
 
 fn set<R: RunResource>(run: &mut R, status: ConditionStatus, reason: Reason, message: &str) {
     let generation = run.meta().generation.unwrap();
-    let conditions = &mut run.status_mut().get_or_insert_default().conditions;
-    Conditions::new(conditions, generation, at(NOW)).set(condition_type::SUCCEEDED, status, reason, message);
+    let cause = Blocked::waiting(reason, message).cause_at(&*run);
+    let reported = run.status_mut().get_or_insert_default();
+    reported.cause = cause;
+    Conditions::new(&mut reported.conditions, generation, at(NOW)).set(
+        condition_type::SUCCEEDED,
+        status,
+        reason,
+        message,
+    );
 }

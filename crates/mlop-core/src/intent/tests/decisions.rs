@@ -2,10 +2,17 @@
 
 use super::*;
 use crate::{
+    cause,
     condition::{self, Conditions},
-    testing::at,
+    inputs::InputState,
+    testing::{ForecastRun, at},
 };
-use mlop_api::{Reason, common::Consistency, contract::condition_type, labels};
+use mlop_api::{
+    Reason,
+    common::Consistency,
+    contract::{Cause, condition_type},
+    labels,
+};
 use std::sync::Arc;
 
 #[test]
@@ -291,6 +298,63 @@ fn work_that_waits_for_a_person_is_a_cause() {
             wanted.map(|_| ("Forecast".to_owned(), "delay".to_owned()))
         );
     }
+}
+
+#[test]
+fn cause_is_told_beyond_ordinary_work() {
+    let delay = || intent("delay").input(ready("flights"));
+    let behind = |run: &mut ForecastRun| {
+        let files = cause("ObjectStore", "files", Reason::StoreDenied, "the keys are refused");
+        run.status.get_or_insert_default().cause = Some(files);
+    };
+    let activating = || delay().activates().input(ready("flights")).its_run(succeeded).reconciled();
+    let rows: [(&str, Option<Cause>, Option<&str>); 9] = [
+        (
+            "an input does not exist",
+            told(&intent("delay").input(missing("flights"))),
+            Some("Forecast/WaitingForInputs"),
+        ),
+        ("an input makes its first version", told(&intent("delay").input(unready("flights"))), None),
+        (
+            "an input has failed",
+            told(&intent("delay").input(failed("flights"))),
+            Some("Dataset/SchemaMismatch"),
+        ),
+        ("the intent is suspended", told(&delay().with(|spec| spec.suspend = true)), None),
+        ("its run is under way", told(&delay().its_run(active).at(3)), None),
+        (
+            "its run waits for a connection that refuses",
+            told(&delay().its_run(retrying).its_run(behind)),
+            Some("ObjectStore/StoreDenied"),
+        ),
+        ("its activation is under way", told(&activating().pods(pod_running).at(3)), None),
+        ("its activation has failed once", told(&activating().pods(pod_failed(0))), None),
+        (
+            "its activation has failed three times",
+            told(&[11, 40].into_iter().fold(activating().pods(pod_failed(0)), |case, seconds| {
+                case.at(seconds).reconciled().pods(pod_failed(seconds))
+            })),
+            Some("Forecast/OnlineStoreUnreachable"),
+        ),
+    ];
+    for (situation, told, want) in rows {
+        let told = told.map(|cause| format!("{}/{}", cause.kind, cause.reason));
+        assert_eq!(told.as_deref(), want, "{situation}");
+    }
+}
+
+/// The cause that the intent tells.
+fn told<const ACTIVATES: bool>(case: &Case<ACTIVATES>) -> Option<Cause> {
+    case.plan().status.unwrap_or_else(|| case.status()).cause
+}
+
+/// An input that has published nothing yet.
+fn unready(name: &str) -> InputState {
+    let mut state = ready(name);
+    let mut object = state.object.take().map(Arc::unwrap_or_clone).unwrap();
+    object.status.artifact = None;
+    state.object = Some(Arc::new(object));
+    state
 }
 
 #[test]
