@@ -124,7 +124,7 @@ impl Baseline {
                 .filter(|fault| !(self.scenario.needs(&write.kind) && fault.deletes_object()))
                 .collect(),
             Point::Notification(_) => Fault::AT_NOTIFICATIONS.to_vec(),
-            Point::Work(_) => Fault::AT_WORK.to_vec(),
+            Point::Work(_) => [Fault::AT_WORK, Fault::AT_PODS].concat(),
             Point::Millisecond(_) => Vec::new(),
         }
     }

@@ -89,10 +89,15 @@ fn run(args: &Args) -> Result<()> {
         plans.extend(baseline.plans(earlier).into_iter().filter(wanted).step_by(args.every.max(1)));
     }
     let single = plans.len();
+    if args.fault.is_empty() && baselines.iter().any(|baseline| baseline.scenario == Scenario::Restless) {
+        plans.extend(random::single_actions().into_iter().step_by(args.every.max(1)));
+    }
+    let actions = plans.len() - single;
     if args.fault.is_empty() {
         plans.extend((0..args.seeds).map(|seed| random::plan(&baselines, seed)));
     }
-    println!("{single} plans with one fault, {} random plans", plans.len() - single);
+    let random = plans.len() - single - actions;
+    println!("{single} plans with one fault, {actions} with one action of users, {random} random plans");
     let verdicts = judge_all(&baselines, &plans, args.fail_fast);
     let failed = report(args, &baselines, &plans, &verdicts)?;
     let judged = verdicts.iter().map(|(index, verdict)| (&plans[*index], !verdict.failures.is_empty()));
@@ -169,6 +174,10 @@ fn judge_all(baselines: &[Baseline], plans: &[Plan], fail_fast: bool) -> BTreeMa
                     let verdict = baseline.judge(plan);
                     if fail_fast && !verdict.failures.is_empty() {
                         next.store(plans.len(), Ordering::Relaxed);
+                    }
+                    // The whole report comes after minutes or hours.
+                    if let Some(failure) = verdict.failures.first() {
+                        eprintln!("plan {index}: {failure}");
                     }
                     let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
                     verdicts.insert(index, verdict);

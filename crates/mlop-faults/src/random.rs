@@ -2,14 +2,18 @@
 
 use crate::{
     baseline::Baseline,
+    cluster::Credentials,
     plan::{Action, Fault, Injection, Operation, Plan, Point, Scenario},
-    scenario::RESTLESS,
+    scenario::{CHANGES, RESTLESS},
 };
 
 /// Most faults of one plan.
 const FAULTS_MAX: usize = 4;
 /// Most operations of users in one plan.
 const OPERATIONS_MAX: usize = 12;
+
+/// Milliseconds after which single actions begin.
+const FIRST: [u64; 2] = [12_000, 120_000];
 
 /// One of this many seeds stands for two crashes.
 const CRASHES_EVERY: u64 = 3;
@@ -34,7 +38,8 @@ pub fn plan(baselines: &[Baseline], seed: u64) -> Plan {
 
 fn operation(random: &mut fastrand::Rng) -> Operation {
     let at = random.u64(..RESTLESS.as_secs() * 1_000);
-    Operation { at, does: Action::random(random) }
+    let secrets: Vec<&str> = Credentials::names().collect();
+    Operation { at, does: Action::random(random, &CHANGES, &secrets) }
 }
 
 fn injection(baseline: &Baseline, random: &mut fastrand::Rng) -> Injection {
@@ -42,6 +47,25 @@ fn injection(baseline: &Baseline, random: &mut fastrand::Rng) -> Injection {
     let faults = baseline.faults_at(&at);
     let fault = faults[random.usize(..faults.len())];
     Injection { at, fault }
+}
+
+/// Plans with one action of users each: while the pipeline is built for the first time, and when it is at rest. New data
+/// follows before the users apply the pipeline again.
+pub fn single_actions() -> Vec<Plan> {
+    let minute = RESTLESS.as_secs() * 1_000;
+    let secrets: Vec<&str> = Credentials::names().collect();
+    let plans = Action::each(&CHANGES, &secrets).into_iter().flat_map(|action| {
+        FIRST.map(|at| Plan {
+            scenario: Scenario::Restless,
+            users: vec![
+                Operation { at, does: action.clone() },
+                Operation { at: at + minute, does: Action::Data(1) },
+                Operation { at: at + 2 * minute, does: Action::Data(2) },
+            ],
+            faults: Vec::new(),
+        })
+    });
+    plans.collect()
 }
 
 /// The `index`-th pair of writes after which their operator crashes. After the last pair: the pairs before which it does.

@@ -16,6 +16,7 @@ impl<'a> FromIterator<(&'a Plan, bool)> for Table {
         for (plan, failed) in judged {
             let (fault, kind) = match plan.faults.as_slice() {
                 [injection] => (injection.fault.to_string(), kind_of(&injection.at)),
+                [] => ("none".to_owned(), "users".to_owned()),
                 faults => (format!("{} faults", faults.len()), "any".to_owned()),
             };
             let cell = table.cells.entry((fault, kind)).or_default();

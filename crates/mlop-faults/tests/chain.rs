@@ -7,7 +7,10 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::{
+    api::core::v1::{Event, Namespace},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::ResourceExt as _;
 use mlop_api::{
     Quantity, Reason,
@@ -24,7 +27,7 @@ use mlop_api::{
 use mlop_core::condition;
 use mlop_faults::{
     check::wrong_pointers,
-    cluster::{Cluster, NAMESPACE, RegisteredModel},
+    cluster::{Cluster, NAMESPACE, RegisteredModel, create_in, documents},
     scenario::PIPELINE,
 };
 use mlop_sim::Write;
@@ -38,6 +41,9 @@ const LONG: Duration = Duration::from_secs(1_800);
 
 /// Virtual time between two checks of a published version.
 const CHECK_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Another namespace.
+const ELSEWHERE: &str = "elsewhere";
 
 /// Virtual time between two states of the data. A training takes longer.
 const DAY: Duration = Duration::from_secs(20);
@@ -670,4 +676,40 @@ async fn result_of_withdrawn_data_is_not_published_later() {
     wait_for_version(&cluster, "2").await;
     sleep(SETTLE).await;
     assert_eq!((cluster.started("train"), cluster.started("register")), (3, 2), "the mistake got no further");
+}
+
+/// A pipeline of the same names in another namespace, with other content.
+fn apply_elsewhere(cluster: &Cluster) {
+    let name = ObjectMeta { name: Some(ELSEWHERE.to_owned()), ..ObjectMeta::default() };
+    cluster.sim.create(&Namespace { metadata: name, ..Namespace::default() }).unwrap();
+    for manifest in documents(&PIPELINE.replace("{name: a, type: string}", "{name: b, type: string}")) {
+        create_in(&cluster.sim, ELSEWHERE, manifest).unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pipelines_of_two_namespaces_do_not_meet() {
+    let cluster = Cluster::start();
+    apply_elsewhere(&cluster);
+    serve_first_model(&cluster).await;
+    let elsewhere = |cluster: &Cluster| {
+        let deployment = cluster.sim.get::<ModelDeployment>(ELSEWHERE, "delay").unwrap();
+        let status = deployment.status.unwrap_or_default();
+        let ready = condition::is_true(&status.conditions, condition_type::READY);
+        status.artifact.filter(|_| ready).map(|artifact| (artifact.digest, artifact.revision))
+    };
+    cluster.until("the other one is served", |cluster| elsewhere(cluster).is_some()).await;
+    let (before, here) = (elsewhere(&cluster), deployment(&cluster).artifact.unwrap());
+    assert_ne!(before.clone().unwrap().0, here.digest, "their columns differ");
+    cluster.put_data("february");
+    wait_for_version(&cluster, "2").await;
+    sleep(LONG).await;
+    assert_eq!(elsewhere(&cluster), before, "nobody has requested a look there");
+    assert_eq!(wrong_pointers(&cluster.sim, &cluster.external()), [""; 0]);
+    assert_eq!(cluster.external().object_stores.misses, [""; 0]);
+    cluster.sim.delete::<FeatureView>(ELSEWHERE, "routes").unwrap();
+    sleep(SETTLE).await;
+    let pointers: Vec<_> = cluster.external().pointers.keys().cloned().collect();
+    assert_eq!(pointers, ["view redis:6379 default/routes"]);
+    assert!(is_ready(&cluster));
 }

@@ -174,7 +174,7 @@ async fn child_of_an_earlier_backend_is_deleted() {
     edit::<FeatureStore>(&cluster, "shop", |store| {
         store.spec.redis.managed = None;
         store.spec.redis.existing = Some(ExistingRedis {
-            address: "redis:6379".to_owned(),
+            address: "another:6379".to_owned(),
             secret_name: None,
             user: None,
             tls: false,

@@ -10,7 +10,7 @@ use mlop_api::{
     dataset::{Dataset, ObjectStore},
     deployment::ModelDeployment,
     features::{FeatureStore, FeatureView},
-    registry::Model,
+    registry::{Model, TrackingServer},
     result::Failure,
     training::TrainingJob,
 };
@@ -25,6 +25,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// The pointer of the view in the online store.
+const ROUTES: &str = "view redis:6379 default/routes";
 
 /// Starts the chain with this course of the first pod of this kind of work.
 fn start(work: &'static str, course: fn(PodOutcome) -> PodOutcome) -> Cluster {
@@ -66,8 +68,11 @@ async fn probe_that_cannot_start_is_reported_and_replaced() {
     let cluster = start("probe", |_| PodOutcome::image_pull_back_off());
     cluster
         .until("the connection names the image", |cluster| {
-            let features = cluster.get::<FeatureStore>("features").status.unwrap_or_default();
-            [store(cluster), ready(&features.conditions)].contains(&"Unknown/ImagePull".to_owned())
+            let stores = cluster.sim.list::<ObjectStore>().into_iter().filter_map(|store| store.status);
+            let features = cluster.sim.list::<FeatureStore>().into_iter().filter_map(|store| store.status);
+            let servers = cluster.sim.list::<TrackingServer>().into_iter().filter_map(|server| server.status);
+            let mut connections = stores.chain(features).chain(servers);
+            connections.any(|status| ready(&status.conditions) == "Unknown/ImagePull")
         })
         .await;
     until_served(&cluster, 30 * MINUTE).await;
@@ -126,16 +131,16 @@ async fn emptied_online_store_is_filled_again() {
     let cluster = Cluster::start();
     cluster.apply(PIPELINE);
     until_served(&cluster, 10 * MINUTE).await;
-    let before = cluster.external().pointers.get("view routes").cloned().unwrap();
+    let before = cluster.external().pointers.get(ROUTES).cloned().unwrap();
     cluster.external().flush();
     let retry = |store: &mut FeatureStore| {
         let annotations = store.metadata.annotations.get_or_insert_default();
         annotations.insert("mlop.dev/retry-requested-at".to_owned(), "now".to_owned());
     };
     cluster.sim.edit::<FeatureStore>(NAMESPACE, "features", retry).unwrap();
-    let is_filled = |cluster: &Cluster| cluster.external().pointers.contains_key("view routes");
+    let is_filled = |cluster: &Cluster| cluster.external().pointers.contains_key(ROUTES);
     assert!(cluster.within(MINUTE, is_filled).await);
-    let after = cluster.external().pointers.get("view routes").cloned().unwrap();
+    let after = cluster.external().pointers.get(ROUTES).cloned().unwrap();
     assert_eq!(after.content, before.content);
     assert!(after.revision > before.revision);
     let is_ready = |cluster: &Cluster| {
@@ -150,7 +155,7 @@ async fn emptied_online_store_is_noticed_by_the_next_probe() {
     cluster.apply(PIPELINE);
     until_served(&cluster, 10 * MINUTE).await;
     cluster.external().flush();
-    let is_filled = |cluster: &Cluster| cluster.external().pointers.contains_key("view routes");
+    let is_filled = |cluster: &Cluster| cluster.external().pointers.contains_key(ROUTES);
     assert!(cluster.within(11 * MINUTE, is_filled).await);
 }
 
@@ -228,4 +233,22 @@ async fn wrong_prefix_is_named_downstream_until_it_is_mended() {
 async fn absent_store_of_a_run_is_named_downstream() {
     let away = Failure::transient(Reason::StoreUnreachable, "no answer");
     check_told_downstream("train", vec![away; 5], "TrainingJob delay: StoreUnreachable").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn repeated_scan_that_cannot_start_is_reported() {
+    let cluster = Cluster::start();
+    cluster.apply(PIPELINE);
+    until_served(&cluster, 10 * MINUTE).await;
+    cluster.external().courses.insert("scan", vec![|_| PodOutcome::image_pull_back_off()]);
+    cluster.put_data("february");
+    let up_to_date = |cluster: &Cluster| {
+        let status = cluster.get::<Dataset>("flights").status.unwrap_or_default();
+        condition::get(&status.conditions, condition_type::UP_TO_DATE).map(|c| c.reason.clone())
+    };
+    let is_told = |cluster: &Cluster| up_to_date(cluster).as_deref() == Some("ImagePull");
+    assert!(cluster.within(MINUTE, is_told).await, "{:?}", up_to_date(&cluster));
+    sleep(MINUTE).await;
+    assert!(is_told(&cluster), "{:?}", up_to_date(&cluster));
+    assert_eq!(dataset(&cluster), "True/Ready");
 }

@@ -147,7 +147,7 @@ impl Draw<'_> {
     /// A value of a field that refers to other objects.
     fn known(&mut self, field: &str) -> Option<String> {
         let known = match field {
-            "store" => self.pick(&["files", "files", "unknown"]),
+            "store" => self.pick(&["files", "lake", "models", "unknown"]),
             "featureStore" => self.pick(&["features", "features", "unknown"]),
             "profile" => self.pick(&["quota", "quota", "unknown"]),
             "trackingServer" => self.pick(&["mlflow", "mlflow", "unknown"]),

@@ -2,9 +2,9 @@
 
 use super::end_state::Objects;
 use crate::cluster::{Cluster, ExternalSystems, Pointer};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use mlop_api::{
-    features::FeatureView,
+    features::{FeatureStore, FeatureView},
     labels,
     registry::{Model, TrackingServer},
 };
@@ -15,35 +15,51 @@ use std::collections::BTreeMap;
 pub fn violations(cluster: &Cluster) -> Vec<String> {
     let mut failures = cluster.injector.ledger().failures();
     failures.extend(cluster.failures().into_iter().map(|failure| format!("process truth: {failure}")));
-    failures.extend(wrong_pointers(&cluster.sim, &cluster.external()));
+    let external = cluster.external();
+    failures.extend(external.object_stores.misses.iter().map(|miss| format!("lost content: {miss}")));
+    failures.extend(wrong_pointers(&cluster.sim, &external));
     failures
 }
 
 /// Pointers of the external systems that differ from the published activations, once everything has settled.
 pub fn wrong_pointers(objects: &impl Objects, external: &ExternalSystems) -> Vec<String> {
+    let published = published_pointers(objects);
+    let wrong = published.iter().filter_map(|(name, wanted)| {
+        let found = external.pointers.get(name).cloned().unwrap_or_default();
+        (found != *wanted).then(|| format!("outside: {name} is {found:?} instead of {wanted:?}"))
+    });
+    wrong.chain(wrong_aliases(objects, external)).collect()
+}
+
+/// The pointers that the statuses of views promise, by name.
+fn published_pointers(objects: &impl Objects) -> BTreeMap<String, Pointer> {
+    let stores = objects.list::<FeatureStore>();
     let views = objects.list::<FeatureView>();
-    let views = views.iter().filter_map(|view| {
-        let status = view.status.as_ref()?;
-        let name = format!("view {}", view.metadata.name.as_ref()?);
+    let published = views.iter().filter_map(|view| {
+        let (status, meta) = (view.status.as_ref()?, &view.metadata);
+        let is_its = |store: &&FeatureStore| {
+            store.metadata.name == view.spec.feature_store && store.metadata.namespace == meta.namespace
+        };
+        let redis = stores.iter().find(is_its)?.spec.redis.existing.as_ref()?;
+        let name = format!("view {} {}/{}", redis.address, meta.namespace.as_ref()?, meta.name.as_ref()?);
         let (content, revision) =
             (status.artifact.as_ref()?.digest.to_string(), status.activation.as_ref()?.revision);
-        let found = external.pointers.get(&name).cloned().unwrap_or_default();
-        Some((name, found, Pointer { revision, content }))
+        Some((name, Pointer { revision, content }))
     });
-    let wrong = views.filter(|(_, found, wanted)| found != wanted);
-    let wrong =
-        wrong.map(|(name, found, wanted)| format!("outside: {name} is {found:?} instead of {wanted:?}"));
-    wrong.chain(wrong_aliases(objects, external)).collect()
+    published.collect()
 }
 
 /// Aliases in MLflow that differ from the published activations of Models.
 fn wrong_aliases(objects: &impl Objects, external: &ExternalSystems) -> Vec<String> {
     let (models, servers) = (objects.list::<Model>(), objects.list::<TrackingServer>());
+    let is_of = |model: &Model, server: &ObjectMeta| {
+        server.name.as_ref() == Some(&model.spec.tracking_server)
+            && server.namespace == model.metadata.namespace
+    };
     let wrong = models.iter().filter_map(|model| {
         let status = model.status.as_ref()?;
         let (registered, activation) = (status.registered.as_ref()?, status.activation.as_ref()?);
-        let server =
-            servers.iter().find(|it| it.metadata.name.as_ref() == Some(&model.spec.tracking_server))?;
+        let server = servers.iter().find(|server| is_of(model, &server.metadata))?;
         let address = server.status.as_ref()?.address.as_ref()?;
         let alias = registered.alias.clone()?;
         let wanted = Pointer { revision: activation.revision, content: registered.version.clone() };

@@ -1,21 +1,33 @@
 //! The external systems: the bucket, Redis and MLflow, as far as pods and checks need them.
 
-use super::mlflow::{self, Mlflow, RegisteredModel};
-use super::pointer::Pointer;
+use super::{
+    credentials::Credentials,
+    mlflow::{self, Mlflow, RegisteredModel},
+    needs,
+    object_stores::ObjectStores,
+    pointer::Pointer,
+};
+use crate::plan::System;
 use mlop_api::{
+    Reason,
     result::{Activated, Failure, ResultDocument},
-    task::AliasWork,
+    task::{AliasWork, Work},
 };
 use mlop_sim::kubelet::PodOutcome;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::Instant;
 
 /// Changes the course of a pod, for example so that it waits in a queue.
 pub type CourseChange = fn(PodOutcome) -> PodOutcome;
 
 /// The state of the external systems, and the behaviour of the pods that use them.
 pub struct ExternalSystems {
-    /// The content of the bucket.
+    /// The content of the source's bucket.
     pub bucket: String,
+    /// The bytes of the object stores.
+    pub object_stores: ObjectStores,
+    /// The Secrets of the namespace, and the keys that the systems accept.
+    pub credentials: Credentials,
     /// The metric that a training reports.
     pub auc: f64,
     /// Failures of the next pods by kind of work, first one first.
@@ -26,7 +38,7 @@ pub struct ExternalSystems {
     pub mlflow: BTreeMap<String, Mlflow>,
     /// Number of pods that began by kind of work.
     pub started: BTreeMap<&'static str, u32>,
-    /// The pointers of Redis by kind and owner.
+    /// The pointers of Redis by kind, address, namespace and owner: `view redis:6379 default/routes`.
     pub pointers: BTreeMap<String, Pointer>,
     /// How often the online store has lost its data.
     pub flushes: u32,
@@ -34,6 +46,8 @@ pub struct ExternalSystems {
     pub moves: BTreeMap<String, u32>,
     /// The bucket had content for a moment that did not stay.
     pub flapped: bool,
+    /// The ends of the outages of systems.
+    pub away: BTreeMap<System, Instant>,
     /// The Deployments of models never become ready.
     pub broken_rollout: bool,
 }
@@ -42,6 +56,8 @@ impl Default for ExternalSystems {
     fn default() -> Self {
         Self {
             bucket: "january".into(),
+            object_stores: ObjectStores::default(),
+            credentials: Credentials::default(),
             auc: 0.75,
             failures: BTreeMap::new(),
             courses: BTreeMap::new(),
@@ -51,6 +67,7 @@ impl Default for ExternalSystems {
             flushes: 0,
             moves: BTreeMap::new(),
             flapped: false,
+            away: BTreeMap::new(),
             broken_rollout: false,
         }
     }
@@ -76,6 +93,27 @@ impl ExternalSystems {
     pub fn flush(&mut self) {
         self.pointers.retain(|name, _| !name.starts_with("view "));
         self.flushes += 1;
+    }
+
+    /// A system does not answer for a while.
+    pub fn take_away(&mut self, system: System, time: Duration) {
+        let end = Instant::now() + time;
+        self.away.entry(system).and_modify(|until| *until = end.max(*until)).or_insert(end);
+    }
+
+    /// Checks that all systems that a piece of work needs answer.
+    ///
+    /// # Errors
+    /// The outage of one.
+    pub fn reach_all(&self, work: &Work) -> Result<(), Failure> {
+        let is_away = |system: &System| self.away.get(system).is_some_and(|end| *end > Instant::now());
+        let Some(away) = needs::systems(work).find(is_away) else { return Ok(()) };
+        let reason = match away {
+            System::ObjectStores => Reason::StoreUnreachable,
+            System::Redis => Reason::OnlineStoreUnreachable,
+            System::Mlflow => Reason::TrackingUnreachable,
+        };
+        Err(Failure::transient(reason, "no answer"))
     }
 
     /// Gives an alias to a version, or checks it.

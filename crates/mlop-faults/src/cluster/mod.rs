@@ -1,17 +1,25 @@
 //! A cluster in virtual time: the simulated API server, the five operators as processes that can die, and workers that
 //! compute digests in place of data.
 
+mod courses;
+mod credentials;
 mod external;
 mod mlflow;
+mod needs;
+mod object_stores;
 mod objects;
 mod pointer;
 mod processes;
 mod supervisor;
 mod workers;
 
+pub use courses::change as course;
+pub use credentials::Credentials;
 pub use external::ExternalSystems;
 pub use mlflow::RegisteredModel;
-pub use objects::{NAMESPACE, apply, create, documents, refresh, retry};
+pub use objects::{
+    NAMESPACE, annotate, apply, change, create, create_in, documents, list_kind, refresh, retry,
+};
 pub use pointer::Pointer;
 pub use processes::{OPERATORS, Operator};
 pub use workers::work;
@@ -181,6 +189,11 @@ impl Cluster {
 
     pub fn external(&self) -> MutexGuard<'_, ExternalSystems> {
         lock(&self.external)
+    }
+
+    /// The external systems, for those who outlive a call.
+    pub fn shared_external(&self) -> Arc<Mutex<ExternalSystems>> {
+        Arc::clone(&self.external)
     }
 
     /// Operators that ended by themselves or did not stop, and why.

@@ -2,12 +2,8 @@
 
 use kube::Resource;
 use mlop_api::{
-    dataset::Dataset,
-    features::FeatureView,
     kinds::{self, Class, Kind, Visitor},
     labels,
-    registry::Model,
-    training::TrainingJob,
 };
 use mlop_sim::Sim;
 use serde::{Serialize, de::DeserializeOwned};
@@ -23,6 +19,7 @@ struct UserKind {
     create: fn(&Sim, Value) -> Result<(), String>,
     apply: fn(&Sim, Value) -> Result<(), String>,
     list: fn(&Sim) -> Vec<Value>,
+    annotate: fn(&Sim, &str, &str, &str),
 }
 
 /// The kinds whose objects users write.
@@ -36,6 +33,7 @@ static USER_KINDS: LazyLock<Vec<UserKind>> = LazyLock::new(|| {
                     create: create_as::<K>,
                     apply: apply_as::<K>,
                     list: list_as::<K>,
+                    annotate: annotate_as::<K>,
                 });
             }
         }
@@ -54,8 +52,16 @@ fn kind_of(manifest: &Value) -> Result<&'static UserKind, String> {
 ///
 /// # Errors
 /// The message of the server's refusal.
-pub fn create(sim: &Sim, mut manifest: Value) -> Result<(), String> {
-    manifest["metadata"]["namespace"] = NAMESPACE.into();
+pub fn create(sim: &Sim, manifest: Value) -> Result<(), String> {
+    create_in(sim, NAMESPACE, manifest)
+}
+
+/// Creates a user's object in a namespace.
+///
+/// # Errors
+/// The message of the server's refusal.
+pub fn create_in(sim: &Sim, namespace: &str, mut manifest: Value) -> Result<(), String> {
+    manifest["metadata"]["namespace"] = namespace.into();
     (kind_of(&manifest)?.create)(sim, manifest)
 }
 
@@ -98,19 +104,51 @@ pub fn manifest_of(object: &Value) -> Value {
 
 /// A user requests a look at the source.
 pub fn refresh(sim: &Sim, request: &str) {
-    annotate::<Dataset>(sim, "flights", labels::REFRESH_REQUESTED_AT, request);
+    annotate(sim, "Dataset", "flights", labels::REFRESH_REQUESTED_AT, request);
 }
 
-/// A user requests another attempt of all failed work.
+/// A user requests another attempt of all failed work, and another look at all connections.
 pub fn retry(sim: &Sim, request: &str) {
-    annotate::<Dataset>(sim, "flights", labels::RETRY_REQUESTED_AT, request);
-    annotate::<FeatureView>(sim, "routes", labels::RETRY_REQUESTED_AT, request);
-    annotate::<TrainingJob>(sim, "delay", labels::RETRY_REQUESTED_AT, request);
-    annotate::<Model>(sim, "delay", labels::RETRY_REQUESTED_AT, request);
+    for object in list(sim) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+        annotate(sim, &kind, &name, labels::RETRY_REQUESTED_AT, request);
+    }
 }
 
-/// Annotates an object, if it exists.
-fn annotate<K>(sim: &Sim, name: &str, annotation: &str, value: &str)
+/// Annotates a user's object, if it exists.
+pub fn annotate(sim: &Sim, kind: &str, name: &str, annotation: &str, value: &str) {
+    if let Some(kind) = USER_KINDS.iter().find(|known| known.name == kind) {
+        (kind.annotate)(sim, name, annotation, value);
+    }
+}
+
+/// Changes the spec of a user's object by a merge patch.
+///
+/// # Errors
+/// The message of the server's refusal, or that there is no such object.
+pub fn change(sim: &Sim, kind: &str, name: &str, patch: &Value) -> Result<(), String> {
+    let object = list_kind(sim, kind).into_iter().find(|object| object["metadata"]["name"] == name);
+    let mut manifest = manifest_of(&object.ok_or_else(|| format!("there is no {kind} {name}"))?);
+    merge(&mut manifest["spec"], patch);
+    apply(sim, manifest)
+}
+
+/// Applies a merge patch (RFC 7396).
+fn merge(value: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else { return *value = patch.clone() };
+    if !value.is_object() {
+        *value = json!({});
+    }
+    for (name, patch) in fields {
+        match (patch, value.as_object_mut()) {
+            (Value::Null, Some(object)) => drop(object.remove(name)),
+            _ => merge(&mut value[name], patch),
+        }
+    }
+}
+
+fn annotate_as<K>(sim: &Sim, name: &str, annotation: &str, value: &str)
 where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
 {

@@ -1,6 +1,10 @@
 //! Workers that compute digests in place of data.
 
-use super::{external::ExternalSystems, mlflow};
+use super::{
+    courses,
+    external::{CourseChange, ExternalSystems},
+    mlflow, object_stores,
+};
 use crate::{inject::Injector, plan::Fault};
 use k8s_openapi::api::core::v1::Pod;
 use mlop_api::{
@@ -8,7 +12,7 @@ use mlop_api::{
     common::Metric,
     labels,
     result::{Activated, Failure, ResultDocument},
-    task::{ActivateWork, AliasWork, Input, Provenance, Task, Work},
+    task::{ActivateWork, AliasWork, Input, Provenance, Redis, Task, ViewKey, Work},
 };
 use mlop_sim::kubelet::PodOutcome;
 use std::{fmt::Debug, time::Duration};
@@ -33,12 +37,22 @@ pub fn work(pod: &Pod, external: &mut ExternalSystems, injector: &Injector) -> P
         Work::Serve { .. } => return PodOutcome::run_forever(),
     };
     let courses = external.courses.entry(name).or_default();
-    let change = if courses.is_empty() { None } else { Some(courses.remove(0)) };
-    let mut ended = end(name, external, injector, |external| result(&task.work, external));
+    let planned = if courses.is_empty() { None } else { Some(courses.remove(0)) };
+    let fault = injector.fault_of_work(name);
+    let mut change = course(fault).or(planned);
+    let mut ended = match change {
+        Some(change) if !courses::works(change) => {
+            *external.started.entry(name).or_default() += 1;
+            Ended::Killed
+        }
+        _ => end(name, fault, pod, &task.work, external),
+    };
     if let Ended::Reported(made) = &mut ended
         && let Some((name, next, activation)) = activation(&task.work, made)
     {
-        match end(name, external, injector, |external| result(&next, external)) {
+        let fault = injector.fault_of_work(name);
+        change = course(fault).or(change);
+        match end(name, fault, pod, &next, external) {
             Ended::Reported(active) if active.error.is_none() => made.activated = Some(activation),
             Ended::Reported(_) => {}
             killed => ended = killed,
@@ -67,19 +81,25 @@ enum Ended {
     Reported(Box<ResultDocument>),
 }
 
+/// The course of a pod under a fault.
+fn course(fault: Option<Fault>) -> Option<CourseChange> {
+    fault.and_then(Fault::course).map(courses::change)
+}
+
 /// Carries out a piece of work, unless a fault or a planned failure ends it.
 fn end(
     name: &'static str,
+    fault: Option<Fault>,
+    pod: &Pod,
+    work: &Work,
     external: &mut ExternalSystems,
-    injector: &Injector,
-    result: impl FnOnce(&mut ExternalSystems) -> ResultDocument,
 ) -> Ended {
     *external.started.entry(name).or_default() += 1;
     let failed = |failure| Ended::Reported(Box::new(ResultDocument::failed(failure)));
-    match injector.fault_of_work(name) {
+    match fault {
         Some(Fault::KilledBefore) => return Ended::Killed,
         Some(Fault::KilledAfter) => {
-            result(external);
+            carry_out(pod, work, external);
             return Ended::Killed;
         }
         Some(Fault::StoreUnreachable) => {
@@ -89,10 +109,23 @@ fn end(
     }
     let failures = external.failures.entry(name).or_default();
     if failures.is_empty() {
-        return Ended::Reported(Box::new(result(external)));
+        return Ended::Reported(Box::new(carry_out(pod, work, external)));
     }
     let failure = failures.remove(0);
     if failure.reason == Reason::OutOfMemory { Ended::OutOfMemory } else { failed(failure) }
+}
+
+/// Carries out a piece of work in the external systems, if they let the pod.
+fn carry_out(pod: &Pod, work: &Work, external: &mut ExternalSystems) -> ResultDocument {
+    let is_reached = external.reach_all(work).and_then(|()| external.credentials.check(pod, work));
+    if let Err(failure) = is_reached.and_then(|()| external.object_stores.read_all(work)) {
+        return ResultDocument::failed(failure);
+    }
+    let result = result(work, external);
+    if let (Some(store), Some(digest)) = (object_stores::output(work), &result.digest) {
+        external.object_stores.write(store, digest);
+    }
+    result
 }
 
 /// The work of a pod after its own: the activation of its result.
@@ -129,11 +162,15 @@ fn activation(work: &Work, made: &ResultDocument) -> Option<(&'static str, Work,
 fn result(work: &Work, external: &mut ExternalSystems) -> ResultDocument {
     let made = |from: &dyn Debug| Some(Digest::of_bytes(format!("{from:?}").as_bytes()));
     match work {
-        Work::Scan(_) => ResultDocument {
-            digest: made(&external.bucket),
-            summary: Some(format!("saw {}", external.bucket)),
-            ..Default::default()
-        },
+        Work::Scan(work) => {
+            let seen =
+                if object_stores::is_source(&work.source) { external.bucket.as_str() } else { "nothing" };
+            ResultDocument {
+                digest: made(&(seen, &work.prefix, &work.include)),
+                summary: Some(format!("saw {seen}")),
+                ..Default::default()
+            }
+        }
         Work::Version(work) => ResultDocument {
             digest: made(&(&work.listing, &work.content.columns)),
             summary: Some("10 rows".into()),
@@ -165,16 +202,21 @@ fn result(work: &Work, external: &mut ExternalSystems) -> ResultDocument {
             }
         }
         Work::Activate(ActivateWork { table, online }) => external.activate(
-            format!("view {}", online.view.name),
+            pointer_of(&online.view, &online.redis),
             &online.activation,
             table.digest.to_string(),
         ),
         Work::Alias(work) => external.give_alias(work),
         Work::ProbeOnline { .. } => ResultDocument { digest: made(&external.flushes), ..Default::default() },
-        Work::Deactivate { view, .. } => {
-            external.pointers.remove(&format!("view {}", view.name));
+        Work::Deactivate { view, redis } => {
+            external.pointers.remove(&pointer_of(view, redis));
             ResultDocument::default()
         }
         _ => ResultDocument::default(),
     }
+}
+
+/// The name of a view's pointer in an online store.
+fn pointer_of(view: &ViewKey, redis: &Redis) -> String {
+    format!("view {} {}/{}", redis.address, view.namespace, view.name)
 }

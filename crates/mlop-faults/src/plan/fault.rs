@@ -1,5 +1,6 @@
 //! Everything that can go wrong.
 
+use super::operation::Course;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -88,6 +89,19 @@ faults! {
         KilledAfter,
         /// An external system that the work needs is unreachable.
         StoreUnreachable;
+    AT_PODS:
+        /// The image of the pod cannot be pulled.
+        ImagePull,
+        /// No node has room for the pod for ten minutes.
+        Queued,
+        /// The work takes ten minutes longer.
+        Slow,
+        /// The pod is deleted for one of higher priority.
+        Preempted,
+        /// The node of the pod is short of memory.
+        Evicted,
+        /// The node of the pod dies.
+        NodeLost;
     OF_THE_CLUSTER:
         /// Every operator dies and starts again.
         AllCrash,
@@ -137,6 +151,19 @@ impl Fault {
         matches!(self, Self::Deleted | Self::ChildDeleted | Self::AnswerOvertaken | Self::TypeRemoved)
     }
 
+    /// The course of a pod that the fault strikes.
+    pub fn course(self) -> Option<Course> {
+        Some(match self {
+            Self::ImagePull => Course::ImagePull,
+            Self::Queued => Course::Queued,
+            Self::Slow => Course::Slow,
+            Self::Preempted => Course::Preempted,
+            Self::Evicted => Course::Evicted,
+            Self::NodeLost => Course::NodeLost,
+            _ => return None,
+        })
+    }
+
     /// Whether a write may take effect without its author knowing. Its repetition then changes nothing.
     pub fn loses_answers(self) -> bool {
         use Fault::*;
@@ -150,6 +177,29 @@ impl Fault {
                 | Partition
                 | ServerDown
                 | AllCrash
+        )
+    }
+
+    /// Whether the fault changes what operators have written, or keeps a leader ignorant of it, so that a status may be
+    /// wrong until they notice.
+    pub fn is_foreign(self) -> bool {
+        use Fault::*;
+        matches!(
+            self,
+            NameTaken
+                | Deleted
+                | ChildDeleted
+                | AnswerOvertaken
+                | ChildEdited
+                | TwoLeaders
+                | TimeTravel
+                | LeaseTaken
+                | ClockAhead
+                | ClockBehind
+                | Restored
+                | TypeRemoved
+                | NamespaceEnds
+                | InputRecreated
         )
     }
 
@@ -167,6 +217,12 @@ impl Fault {
                 | KilledBefore
                 | KilledAfter
                 | StoreUnreachable
+                | ImagePull
+                | Queued
+                | Slow
+                | Preempted
+                | Evicted
+                | NodeLost
                 | Restored
                 | TypeRemoved
                 | NamespaceEnds

@@ -14,7 +14,7 @@ mod fault;
 mod operation;
 
 pub use fault::Fault;
-pub use operation::{Action, Operation, Scenario, Stage, Work};
+pub use operation::{Action, Change, Child, Course, Operation, Request, Scenario, Stage, System, Work};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! The users of each scenario, until their last goal is met.
 
 use super::{
-    pipeline::PIPELINE,
+    pipeline::{ALTERNATIVES, PIPELINE},
     users::{operate, request_pipeline},
 };
 use crate::{
@@ -28,6 +28,8 @@ use std::time::Duration;
 
 /// How long a goal may take. Faults lead to outages and backoff of some minutes.
 const PATIENCE: Duration = Duration::from_secs(1_800);
+/// A fault ends the namespace within this time, if it strikes: users may have waited for hours.
+const NAMESPACE_LASTS: Duration = Duration::from_secs(14_400);
 /// Users repeat their request after this time.
 const REPEAT: Duration = Duration::from_secs(300);
 
@@ -42,6 +44,9 @@ pub async fn play(
     users: &[Operation],
     wanted: Option<&Value>,
 ) -> Result<(), String> {
+    if scenario == Scenario::Restless {
+        cluster.apply(ALTERNATIVES);
+    }
     cluster.apply(PIPELINE);
     if scenario == Scenario::Restless {
         operate(cluster, users).await;
@@ -91,7 +96,7 @@ pub async fn play_until_namespace_ends(
     tokio::select! {
         // The fault may strike after the last goal, or never.
         played = play(scenario, cluster, users, Some(wanted)) => if !ends(cluster) { return played },
-        _ = cluster.within(PATIENCE * 2, ends) => {}
+        _ = cluster.within(NAMESPACE_LASTS, ends) => {}
     }
     cluster.external().pointers.clear();
     reach(cluster, "the namespace is gone", |cluster| namespace(cluster).is_none()).await
@@ -170,11 +175,15 @@ async fn delete_all(cluster: &Cluster) -> Result<(), String> {
     deleted.map_err(|error| format!("{error}: {}", leftovers(cluster).join(", ")))?;
     let _ = sim.delete::<FeatureStore>(NAMESPACE, "features");
     let _ = sim.delete::<TrackingServer>(NAMESPACE, "mlflow");
-    let _ = sim.delete::<ObjectStore>(NAMESPACE, "files");
+    for store in ["files", "lake", "models"] {
+        let _ = sim.delete::<ObjectStore>(NAMESPACE, store);
+    }
+    // A pod whose node died is being deleted until the node is removed.
+    let is_ended = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
     reach(cluster, "no connection is left", |cluster| {
         leftovers(cluster).is_empty()
             && cluster.sim.count::<FeatureStore>() + cluster.sim.count::<ObjectStore>() == 0
-            && cluster.sim.count::<Pod>() == 0
+            && cluster.sim.list::<Pod>().iter().all(is_ended)
     })
     .await
 }

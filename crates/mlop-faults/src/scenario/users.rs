@@ -1,16 +1,19 @@
 //! Restless users: a minute of edits, deletions, pins and new data. At the end they want the pipeline as it is written.
 
-use super::pipeline::PIPELINE;
+use super::{
+    hands,
+    pipeline::{PIPELINE, objects},
+};
 use crate::{
-    cluster::{self, Cluster, NAMESPACE, RegisteredModel, documents},
-    plan::{Action, Operation, Stage},
+    cluster::{self, Cluster, ExternalSystems, NAMESPACE, RegisteredModel, documents},
+    plan::{Action, Change, Operation, Stage, System},
 };
 use mlop_api::{
     Reason,
     dataset::Dataset,
     deployment::ModelDeployment,
     features::FeatureView,
-    registry::{Model, ModelVersion},
+    registry::Model,
     result::Failure,
     training::TrainingJob,
 };
@@ -34,13 +37,18 @@ pub async fn operate(cluster: &Cluster, operations: &[Operation]) {
         carry_out(cluster, &operation.does);
     }
     sleep_until(begin + RESTLESS).await;
-    cluster.external().failures.clear();
+    let back = cluster.external().away.values().max().copied();
+    sleep_until(back.unwrap_or(begin)).await;
+    let mut external = cluster.external();
+    external.failures.clear();
+    external.courses.clear();
 }
 
-/// Requests for the `nth` time the pipeline as it is written, the last data, and another attempt of all failed work. An
-/// object that is still being deleted, or whose kind is away, is requested again the next time.
+/// Requests for the `nth` time the pipeline as it is written with all its Secrets, the last data, and another attempt of
+/// all failed work. An object that is still being deleted, or whose kind is away, is requested again the next time.
 pub fn request_pipeline(cluster: &Cluster, nth: u32) {
-    for manifest in documents(PIPELINE) {
+    cluster.external().credentials.issue_all();
+    for manifest in objects() {
         let _ = cluster::apply(&cluster.sim, manifest);
     }
     let request = format!("in the end {nth}");
@@ -56,13 +64,18 @@ fn carry_out(cluster: &Cluster, action: &Action) {
         Action::Edit(stage) => change(sim, *stage, |spec| edit(*stage, spec)),
         Action::Apply(stage) => change(sim, *stage, |_| ()),
         Action::Suspend(stage) => change(sim, *stage, |spec| spec["suspend"] = json!(true)),
-        Action::Pin => {
-            let versions = sim.list::<ModelVersion>();
-            let is_done =
-                |version: &&ModelVersion| version.status.as_ref().is_some_and(|s| s.output.is_some());
-            let first = versions.iter().find(is_done).and_then(|version| version.metadata.name.clone());
-            change(sim, Stage::Model, |spec| spec["pin"] = json!(first));
+        Action::Change(Change { kind, name, spec }) => {
+            let is_moved = ["endpoint", "bucket", "prefix"].iter().any(|field| !spec[*field].is_null());
+            if kind == "ObjectStore" && is_moved {
+                cluster.external().object_stores.is_mirrored = true;
+            }
+            // Users ignore a refusal.
+            let _ = cluster::change(sim, kind, name, spec);
         }
+        Action::Pin(stage) => hands::pin_first(sim, *stage),
+        Action::Request(stage, request) => hands::request(sim, *stage, *request),
+        Action::DeleteChild(child, nth) => hands::delete_child(sim, *child, usize::from(*nth)),
+        Action::EditChild(child, nth) => hands::edit_child(sim, *child, usize::from(*nth)),
         Action::Delete(stage) => {
             // The object may be gone already.
             let _ = match stage {
@@ -73,23 +86,42 @@ fn carry_out(cluster: &Cluster, action: &Action) {
                 Stage::ModelDeployment => sim.delete::<ModelDeployment>(NAMESPACE, "delay"),
             };
         }
+        outside => change_outside(&mut cluster.external(), outside),
+    }
+}
+
+/// Carries out an action that changes external systems or Secrets.
+fn change_outside(external: &mut ExternalSystems, action: &Action) {
+    match action {
         Action::Break(work, is_terminal) => {
             let failure = if *is_terminal {
                 Failure::terminal(Reason::InputCorrupt, "the input is corrupt")
             } else {
                 Failure::transient(Reason::StoreUnreachable, "the store does not answer")
             };
-            cluster.external().failures.entry(work.name()).or_default().push(failure);
+            external.failures.entry(work.name()).or_default().push(failure);
+        }
+        Action::Disturb(work, course) => {
+            external.courses.entry(work.name()).or_default().push(cluster::course(*course));
         }
         Action::MoveAliases => {
             let move_aliases = |model: &mut RegisteredModel| {
                 model.aliases.values_mut().for_each(|version| *version = "1".to_owned());
             };
-            cluster.external().registered_models().for_each(move_aliases);
+            external.registered_models().for_each(move_aliases);
         }
         Action::DeleteVersions => {
-            cluster.external().registered_models().for_each(RegisteredModel::delete_versions);
+            external.registered_models().for_each(RegisteredModel::delete_versions);
         }
+        Action::DeleteSecret(secret) => external.credentials.delete(secret),
+        Action::RotateKey(secret) => external.credentials.rotate(secret),
+        Action::Away(system, seconds) => {
+            external.take_away(*system, Duration::from_secs((*seconds).into()));
+        }
+        Action::Empty(System::Redis) => external.flush(),
+        Action::Empty(System::Mlflow) => external.mlflow.clear(),
+        // The bytes of an object store cannot be made again, and all other actions concern objects.
+        _ => {}
     }
 }
 
@@ -97,7 +129,7 @@ fn carry_out(cluster: &Cluster, action: &Action) {
 fn edit(stage: Stage, spec: &mut Value) {
     match stage {
         Stage::Dataset => spec["columns"] = json!([{"name": "a", "type": "string", "nullable": true}]),
-        Stage::FeatureView => spec["sql"] = json!("SELECT a FROM flights"),
+        Stage::FeatureView => spec["sql"] = json!("SELECT a FROM trips"),
         Stage::TrainingJob => spec["image"] = json!("trainer:2"),
         Stage::Model => spec["gates"] = json!([{"name": "quality", "metric": "auc", "min": "0.9"}]),
         Stage::ModelDeployment => spec["target"] = json!({"deployment": {"replicas": 1}}),

@@ -181,6 +181,11 @@ impl PodOutcome {
         matches!(self.end, End::Unschedulable | End::HeldUp { .. } | End::Rejected { .. } | End::RunForever)
     }
 
+    /// Whether the pod's containers end by themselves.
+    pub fn exits(&self) -> bool {
+        matches!(self.end, End::Exit { .. })
+    }
+
     /// Sets the status that is reported for a pod at the end of its running time, at `now` (RFC 3339).
     pub fn finish(&self, pod: &mut Value, now: &str) {
         match &self.end {
