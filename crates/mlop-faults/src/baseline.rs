@@ -62,6 +62,7 @@ impl Baseline {
     pub fn of(scenario: Scenario) -> Result<Self, String> {
         in_virtual_time(async {
             let cluster = Cluster::start();
+            check::watch(&cluster);
             play(scenario, &cluster, &[], None).await?;
             let points = cluster.injector.points();
             sleep(LOGS_KEPT).await;
@@ -133,6 +134,7 @@ impl Baseline {
     pub fn judge(&self, plan: &Plan) -> Verdict {
         in_virtual_time(async {
             let cluster = Cluster::under(plan.faults.clone());
+            check::watch(&cluster);
             let played = if plan.has(&[Fault::NamespaceEnds]) {
                 play_until_namespace_ends(self.scenario, &cluster, &plan.users, &self.digests).await
             } else {

@@ -8,7 +8,7 @@ use crate::{
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -23,11 +23,21 @@ const LOSS_NOTICED: Duration = Duration::from_secs(10);
 /// How far a clock is off, in seconds.
 const CLOCK_ERROR: i64 = 60;
 
+/// The effects of an unusual course of a pod are over after this time: it starts late or slowly, is given up after ten
+/// minutes, and the next one starts after a delay.
+const COURSE: Duration = Duration::from_secs(900);
+/// Foreign changes excuse a status for this time: an operator may not have noticed them.
+const NOTICED: Duration = Duration::from_secs(30);
+
+/// Looks at a write that the server has accepted, and returns violations.
+pub type Witness = Box<dyn Fn(&OperatorRequest) -> Vec<String> + Send + Sync>;
+
 /// Carries out one plan.
 pub struct Injector {
     pub(super) server: Box<dyn Server>,
     commands: mpsc::UnboundedSender<Command>,
     state: Mutex<State>,
+    witness: OnceLock<Witness>,
 }
 
 /// An operator and a plural name.
@@ -47,6 +57,8 @@ struct State {
     undecodable: BTreeSet<Source>,
     revisions: VecDeque<(Instant, u64)>,
     last_fault: Option<Instant>,
+    /// The last change that somebody else made to objects or to external systems, or of which operators were kept ignorant.
+    last_foreign_change: Option<Instant>,
     ledger: Ledger,
     latency: Duration,
     /// The time at which an operator lost its lease.
@@ -89,7 +101,12 @@ impl Injector {
         let (timed, pending): (Vec<_>, Vec<_>) =
             faults.into_iter().partition(|injection| matches!(injection.at, Point::Millisecond(_)));
         let state = State { pending, ..Default::default() };
-        let injector = Arc::new(Self { server: Box::new(server), commands, state: Mutex::new(state) });
+        let injector = Arc::new(Self {
+            server: Box::new(server),
+            commands,
+            state: Mutex::new(state),
+            witness: OnceLock::new(),
+        });
         timed.into_iter().for_each(|injection| injector.schedule(injection));
         injector
     }
@@ -127,6 +144,21 @@ impl Injector {
         self.state().ledger.clone()
     }
 
+    /// Lets `witness` look at each accepted write. The first one stays.
+    pub fn set_witness(&self, witness: Witness) {
+        drop(self.witness.set(witness));
+    }
+
+    /// An oracle has found a violation.
+    pub fn add_violation(&self, violation: String) {
+        self.state().ledger.add_all(vec![violation]);
+    }
+
+    /// Somebody else has just changed objects of operators or external systems.
+    pub fn note_foreign_change(&self) {
+        self.state().last_foreign_change = Some(Instant::now());
+    }
+
     /// Another holder has the operator's lease until the operator writes it again.
     pub fn note_lost_lease(&self, operator: &str) {
         self.state().lost_leases.insert(operator.to_owned(), Instant::now());
@@ -159,7 +191,11 @@ impl Injector {
 
     /// The fault that strikes a pod which begins this work.
     pub fn fault_of_work(&self, kind: &str) -> Option<Fault> {
-        self.take_fault(|nth| Point::Work(WorkId { kind: kind.to_owned(), nth }))
+        let fault = self.take_fault(|nth| Point::Work(WorkId { kind: kind.to_owned(), nth }));
+        if fault.is_some_and(|fault| fault.course().is_some()) {
+            self.extend_faults(COURSE);
+        }
+        fault
     }
 
     /// A user creates `object` again after a while.
@@ -181,8 +217,11 @@ impl Injector {
         let index = state.pending.iter().position(|injection| injection.at == point);
         state.points.push(point);
         let fault = index.map(|index| state.pending.remove(index).fault);
-        if fault.is_some() {
+        if let Some(fault) = fault {
             state.last_fault = Some(Instant::now());
+            if fault.is_foreign() {
+                state.last_foreign_change = state.last_fault;
+            }
         }
         fault
     }
@@ -236,14 +275,22 @@ impl Injector {
     /// Counts a request, and returns its delay. None: it is never answered.
     pub(super) fn admit(&self, request: &OperatorRequest) -> Option<Duration> {
         let mut state = self.state();
-        state.ledger.count_request(&request.by);
+        // A leader renews its lease for as long as a plan lasts.
+        if request.kind != "leases" {
+            state.ledger.count_request(&request.by);
+        }
         (!state.hanging.contains(&request.name)).then_some(state.latency)
     }
 
     /// Records a write that the server has answered.
     pub(super) fn record_write(&self, request: &OperatorRequest, code: u16) {
         let revision = self.server.revision();
+        let seen = self.witness.get().filter(|_| (200..300).contains(&code));
+        let seen = seen.map(|witness| witness(request)).unwrap_or_default();
         let mut state = self.state();
+        if state.last_foreign_change.is_none_or(|at| at.elapsed() > NOTICED) {
+            state.ledger.add_all(seen);
+        }
         state.revisions.push_back((Instant::now(), revision));
         if !(200..300).contains(&code) {
             return;

@@ -107,6 +107,11 @@ impl Ledger {
         self.add("one leader", &format!("{by} wrote {kind} {name} long after it had lost its lease"));
     }
 
+    /// Violations that others have found.
+    pub fn add_all(&mut self, violations: Vec<String>) {
+        self.violations.extend(violations);
+    }
+
     fn add(&mut self, oracle: &str, violation: &str) {
         self.violations.push(format!("{oracle}: {violation}"));
     }

@@ -12,6 +12,7 @@ mod watch;
 
 pub use command::Command;
 pub use connection::Connection;
-pub use injector::Injector;
+pub use injector::{Injector, Witness};
 pub use ledger::Ledger;
+pub use request::OperatorRequest;
 pub use server::{Answer, Server};

@@ -51,6 +51,13 @@ impl OperatorRequest {
         Self { by: by.to_owned(), verb, kind, name, subresource, body, path }
     }
 
+    /// The namespace of the object.
+    pub fn namespace(&self) -> Option<&str> {
+        let mut segments = self.path.split('/');
+        segments.find(|segment| *segment == "namespaces")?;
+        segments.next()
+    }
+
     pub fn is_write(&self) -> bool {
         !matches!(self.verb, "watch" | "list" | "get")
     }

@@ -47,6 +47,7 @@ pub async fn operate(cluster: &Cluster, operations: &[Operation]) {
 /// Requests for the `nth` time the pipeline as it is written with all its Secrets, the last data, and another attempt of
 /// all failed work. An object that is still being deleted, or whose kind is away, is requested again the next time.
 pub fn request_pipeline(cluster: &Cluster, nth: u32) {
+    cluster.injector.note_foreign_change();
     cluster.external().credentials.issue_all();
     for manifest in objects() {
         let _ = cluster::apply(&cluster.sim, manifest);
@@ -59,6 +60,9 @@ pub fn request_pipeline(cluster: &Cluster, nth: u32) {
 
 fn carry_out(cluster: &Cluster, action: &Action) {
     let sim = &cluster.sim;
+    if action.is_foreign() {
+        cluster.injector.note_foreign_change();
+    }
     match action {
         Action::Data(which) => cluster.put_data(["february", "march", "april"][usize::from(*which) % 3]),
         Action::Edit(stage) => change(sim, *stage, |spec| edit(*stage, spec)),
