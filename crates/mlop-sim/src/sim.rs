@@ -73,6 +73,12 @@ impl Sim {
         self.lock().store.revision()
     }
 
+    /// Waits until the last write is another one than that of `revision`, or the server was restored from a backup.
+    pub async fn changed_since(&self, revision: u64) {
+        let mut subscription = self.lock().store.subscribe(|_| true);
+        while self.revision() == revision && subscription.changed().await.is_ok() {}
+    }
+
     /// Every write request so far, including refused ones.
     pub fn writes(&self) -> Vec<Write> {
         self.lock().writes.clone()

@@ -50,10 +50,10 @@ use std::{
 use supervisor::Supervisor;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
-/// Time between two looks whether an object has changed.
+/// A condition is tested at most this often.
 const LOOK: Duration = Duration::from_millis(100);
 /// A condition is tested after this time though no object has changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -160,11 +160,12 @@ impl Cluster {
             if holds(self) {
                 return true;
             }
-            let look_again = Instant::now() + LOOK_AGAIN;
-            while self.sim.revision() == revision && Instant::now() < look_again {
-                if Instant::now() >= end {
-                    return false;
-                }
+            if Instant::now() >= end {
+                return false;
+            }
+            let look_again = end.min(Instant::now() + LOOK_AGAIN);
+            if timeout_at(look_again, self.sim.changed_since(revision)).await.is_ok() {
+                // Most changes come with others.
                 sleep(LOOK).await;
             }
         }
