@@ -132,7 +132,9 @@ impl Connection {
             | Fault::Deleted
             | Fault::ChildDeleted
             | Fault::AnswerOvertaken
-            | Fault::ChildEdited => self.write_beside_other(fault, request, id).await,
+            | Fault::ChildEdited
+            | Fault::LabelsLost
+            | Fault::FinalizersShared => self.write_beside_other(fault, request, id).await,
             other => {
                 injector.strike(other, &id.by, &id.kind);
                 self.write(request, id).await
@@ -192,6 +194,8 @@ impl Connection {
                 sleep(SEEN).await;
             }
             Fault::ChildEdited => other_client::label(&injector, &path).await,
+            Fault::LabelsLost => other_client::take_labels(&injector, &path).await,
+            Fault::FinalizersShared => other_client::share_finalizers(&injector, &path).await,
             _ => {}
         }
         Ok(response)
