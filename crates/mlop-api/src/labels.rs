@@ -15,6 +15,8 @@ pub const RUN_KIND: &str = "mlop.dev/run-kind";
 pub const ATTEMPT: &str = "mlop.dev/attempt";
 /// Label: the task of a pod: `run`, `scan`, `probe`, `activation`, `cleanup` or `serving`.
 pub const ROLE: &str = "mlop.dev/role";
+/// Value of that label on the pods of servers.
+pub const SERVING: &str = "serving";
 /// Label of a run or an activation pod: the number under which it may activate its output.
 pub const REVISION: &str = "mlop.dev/revision";
 /// Label: which operator made the object; operators watch only their own.
@@ -25,8 +27,8 @@ pub const DIGEST: &str = "mlop.dev/digest";
 pub const MADE_FOR: &str = "mlop.dev/made-for";
 /// Annotation of a pod: the [task](crate::task::Task) as JSON, mounted as a file.
 pub const TASK: &str = "mlop.dev/task";
-/// Annotation of a pod that serves: digest of its template without the images of our own containers. Of a small pod: digest
-/// of its template. Of a Job: digest of the template of its pod.
+/// Annotation of a pod that serves: digest of its template without the image of our own container, and its edition. Of a
+/// small pod: digest of its template. Of a Job: digest of the template of its pod.
 pub const TEMPLATE: &str = "mlop.dev/template";
 /// Label of a user's pods, with the value `true`: they may connect to the managed MLflow servers of their namespace.
 pub const TRACKING_CLIENT: &str = "mlop.dev/tracking-client";

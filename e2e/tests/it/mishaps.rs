@@ -1,7 +1,8 @@
 //! Everyday mistakes and troubles of a cluster. Each is reported soon and in words, and ends with its cause.
 
 use crate::support::{
-    self, SAVE, STAGE, STORES, TRAINER, published_run, says, script, stores_are_ready, with_spec,
+    self, MEANS, POINTS, SAVE, SERVE, STAGE, STORES, TRAINER, points, published_run, says, script,
+    stores_are_ready, with_spec,
 };
 use anyhow::{Result, ensure};
 use mlop_api::{
@@ -9,8 +10,9 @@ use mlop_api::{
     contract::condition_type::{READY, STALLED},
     dataset::ObjectStore,
     deployment::ModelDeployment,
+    features::{FeatureStore, FeatureView},
     profile::PodProfile,
-    registry::Model,
+    registry::{Model, TrackingServer},
     training::TrainingJob,
 };
 use mlop_e2e::{
@@ -51,6 +53,35 @@ fn blames_image<K: Kind>(object: &K) -> bool {
     let cause = object.cause().map(|cause| (cause.kind.as_str(), cause.name.as_str(), cause.reason.as_str()));
     cause == Some(("TrainingJob", "script", Reason::ImagePull.as_str()))
         && object.current(READY).is_some_and(|ready| ready.message.contains("mlop.local/trian:dev"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_image_of_a_server_is_reported_until_corrected() -> Result<()> {
+    TestNamespace::run("server-image", async |ns| {
+        ns.upload("points/1.csv", &points(0, 2.0)).await?;
+        let (redis, mlflow) = ("mlop.local/redsi:dev", "mlop.local/mflow:dev");
+        let features = MEANS.replace("mlop.local/redis:dev", redis);
+        let tracking = SERVE.replace("mlop.local/mlflow:dev", mlflow);
+        ns.apply(&[STORES, POINTS, &features, &tracking]).await?;
+        let (features, tracking) = tokio::join!(
+            ns.until("features", "the wrong image", TOLD, |store: &FeatureStore| {
+                says(store, Reason::ImagePull, redis)
+            }),
+            ns.until("mlflow", "the wrong image", TOLD, |server: &TrackingServer| {
+                says(server, Reason::ImagePull, mlflow)
+            }),
+        );
+        features.and(tracking.map(drop))?;
+        // The view needs its FeatureStore once its first snapshot is there.
+        let told =
+            |view: &FeatureView| view.current(READY).is_some_and(|ready| ready.message.contains(redis));
+        ns.until("means", "the wrong image of its FeatureStore", STAGE, told).await?;
+        ns.apply(&[MEANS, SERVE]).await?;
+        ns.until("mlflow", "ready", STAGE, TrackingServer::is_ready).await?;
+        ns.until("means", "ready", STAGE, FeatureView::is_ready).await?;
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

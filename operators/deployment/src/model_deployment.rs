@@ -47,7 +47,7 @@ impl Reconciler for ModelDeploymentReconciler {
         let key = Key::of(&object.metadata);
         let input = NamedInput { name: "model".to_owned(), from: object.spec.from.clone() };
         let serves =
-            |pod: &Arc<PodView>| pod.labels().get(labels::ROLE).is_some_and(|role| role == "serving");
+            |pod: &Arc<PodView>| pod.labels().get(labels::ROLE).is_some_and(|role| role == labels::SERVING);
         let input = self.inputs.state(&key.namespace, &input);
         let published = input.object.as_ref().and_then(|object| object.status.artifact.as_ref());
         let served = object.status.as_ref().and_then(|status| status.artifact.as_ref());

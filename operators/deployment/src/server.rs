@@ -3,13 +3,13 @@
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
-        core::v1::{Container, Lifecycle, LifecycleHandler, Service, SleepAction},
+        core::v1::{Container, Lifecycle, LifecycleHandler, Pod, Service, SleepAction},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Resource, ResourceExt};
 use mlop_api::{
-    Artifact, Digest,
+    Artifact,
     common::Resources,
     dataset::ObjectStore,
     deployment::{DeploymentTarget, ModelDeployment, Runtime, Strategy},
@@ -22,10 +22,10 @@ use mlop_core::{
         deployment, meta, pod,
         profile::Profile,
         rollout, service,
+        template::{self, Edition, OwnContainer},
     },
     resource::ChildObject,
 };
-use serde_json::Value;
 
 /// Port of the Open Inference Protocol over HTTP.
 const PORT: i32 = 8080;
@@ -79,47 +79,42 @@ impl Server<'_> {
     }
 
     /// The Deployment that serves `artifact`.
-    ///
-    /// Its template carries a digest of everything in it but the image of the init container. While that digest is the
-    /// observed one, the image stays as well: an upgrade of the operator replaces no pod that serves.
     pub fn deployment(
         &self,
         target: &DeploymentTarget,
         artifact: &Artifact,
         store: &ObjectStore,
     ) -> Deployment {
-        let build = |image: &str| self.build(target, artifact, store, image);
-        let template = build("").spec.map(|spec| spec.template);
-        let digest = Digest::of(&serde_json::to_value(template).unwrap_or_default()).short(16).to_owned();
-        let kept = self.observed.filter(|child| template_digest(child) == Some(&digest));
-        let image = kept.and_then(fetch_image).unwrap_or(self.launcher_image);
-        let mut deployment = build(image);
-        if let Some(spec) = &mut deployment.spec {
-            let meta = spec.template.metadata.get_or_insert_default();
-            meta.annotations.get_or_insert_default().insert(labels::TEMPLATE.to_owned(), digest);
-        }
-        deployment
+        let own = OwnContainer { name: labels::FETCH_CONTAINER, image: self.launcher_image };
+        let build = |edition, image: &str| self.pod(target, artifact, store, edition, image);
+        let template = template::template(&name(&self.object.name_any()), self.observed, Some(own), build);
+        let deadline = i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX);
+        let recreate = target.strategy == Strategy::Recreate;
+        // Without a number, the size is the one that others give the Deployment. A copy of it might undo their next one.
+        deployment::deployment(self.meta(), target.replicas, template, deadline, recreate)
     }
 
-    fn build(
+    fn pod(
         &self,
         target: &DeploymentTarget,
         artifact: &Artifact,
         store: &ObjectStore,
+        edition: Edition,
         launcher_image: &str,
-    ) -> Deployment {
+    ) -> Pod {
         let object = self.object;
         let serving = [
             (labels::OPERATOR, self.operator.to_owned()),
-            (labels::ROLE, "serving".to_owned()),
+            (labels::ROLE, labels::SERVING.to_owned()),
             (labels::INTENT, object.name_any()),
             (labels::INTENT_KIND, ModelDeployment::kind(&()).into_owned()),
             (labels::DIGEST, artifact.digest.short(63).to_owned()),
         ];
         let labels = serving.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let runtime = &object.spec.runtime;
-        let template = pod::Builder::service(ObjectMeta { labels: Some(labels), ..Default::default() })
+        let pod = pod::Builder::service(ObjectMeta { labels: Some(labels), ..Default::default() })
             .task(&self.task(artifact, store))
+            .naming_missing_keys(edition != Edition::First)
             .keys(store)
             .scratch("models", None, false)
             .scratch("empty", Some("1Mi"), false)
@@ -129,11 +124,7 @@ impl Server<'_> {
             .placement(&object.spec.node_selector, &object.spec.tolerations, &runtime.pull_secrets)
             .grace(GRACE_SECONDS)
             .build();
-        let deadline = i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX);
-        let template = self.profile.complete(template);
-        let recreate = target.strategy == Strategy::Recreate;
-        // Without a number, the size is the one that others give the Deployment. A copy of it might undo their next one.
-        deployment::deployment(self.meta(), target.replicas, template, deadline, recreate)
+        self.profile.complete(pod)
     }
 
     fn meta(&self) -> ObjectMeta {
@@ -230,9 +221,9 @@ pub fn is_applied(child: &ChildObject, wanted: &Deployment) -> bool {
 /// Whether the observed Deployment has the template of `wanted`.
 pub fn has_template(child: &ChildObject, wanted: &Deployment) -> bool {
     let template = wanted.spec.as_ref().map(|spec| &spec.template);
-    let digest =
+    let wanted =
         template.and_then(|template| template.metadata.as_ref()?.annotations.as_ref()?.get(labels::TEMPLATE));
-    digest.is_some() && template_digest(child) == digest.map(String::as_str)
+    template::mark(child) == wanted.map(String::as_str)
 }
 
 /// The label selector of the pods of `object`, as text.
@@ -243,24 +234,7 @@ pub fn selector(object: &str) -> String {
 
 /// Digest of the model that the observed template serves, shortened.
 pub fn model_digest(child: &ChildObject) -> Option<&str> {
-    template(child)?.pointer("/metadata/labels")?.get(labels::DIGEST)?.as_str()
-}
-
-/// Digest of the observed template.
-pub fn template_digest(child: &ChildObject) -> Option<&str> {
-    template(child)?.pointer("/metadata/annotations")?.get(labels::TEMPLATE)?.as_str()
-}
-
-fn template(child: &ChildObject) -> Option<&Value> {
-    child.body.get("spec")?.get("template")
-}
-
-fn fetch_image(child: &ChildObject) -> Option<&str> {
-    let containers = template(child)?.pointer("/spec/initContainers")?.as_array()?;
-    let fetch = containers
-        .iter()
-        .find(|container| container.get("name").and_then(Value::as_str) == Some(labels::FETCH_CONTAINER));
-    fetch?.get("image")?.as_str()
+    template::of(child)?.pointer("/metadata/labels")?.get(labels::DIGEST)?.as_str()
 }
 
 fn fetch(image: &str, store: &ObjectStore) -> Container {

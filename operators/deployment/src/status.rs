@@ -7,12 +7,11 @@ use mlop_api::{
     Artifact, Reason,
     contract::{Cause, condition_type},
     deployment::ModelDeployment,
-    labels,
     status::{DeploymentStatus, Serving},
 };
 use mlop_core::{
     Blocked, cause,
-    children::{pod_outcome, rollout},
+    children::rollout,
     condition::{self, ConditionStatus, Conditions},
     inputs::{self, BlockedInput, ReadyInput, UpstreamFailure},
     plan::Event,
@@ -272,13 +271,8 @@ impl<'a> Draft<'a> {
         self.conditions().reconciling(reason, &message);
     }
 
-    /// The reason that a pod of the observed template does not serve, in the words of its containers, or that there is none.
     fn trouble(&self) -> Option<(Reason, String)> {
-        let template = self.deployment.and_then(server::template_digest)?;
-        let is_current =
-            |pod: &&Arc<PodView>| pod.annotations().get(labels::TEMPLATE).is_some_and(|at| at == template);
-        let of_a_pod = self.pods.iter().filter(is_current).find_map(|pod| pod_outcome::trouble(pod));
-        of_a_pod.or_else(|| self.deployment.and_then(rollout::refusal))
+        rollout::trouble(self.deployment?, self.pods)
     }
 
     pub fn failed(&mut self, artifact: &Artifact, message: &str) {

@@ -32,6 +32,8 @@ struct Case {
     pods: Vec<Value>,
     launcher: String,
     profile: Profile,
+    /// The Secret of the ObjectStore.
+    keys: Option<&'static str>,
     /// Seconds since the ModelDeployment was created.
     age: i64,
 }
@@ -50,6 +52,7 @@ fn delay() -> Case {
         pods: Vec::new(),
         launcher: "launcher:1".to_owned(),
         profile: Profile::default(),
+        keys: None,
         age: 0,
     }
 }
@@ -209,7 +212,8 @@ impl Case {
 
     fn plan(&self) -> Plan<DeploymentStatus> {
         let store = json!({"apiVersion": "mlop.dev/v1alpha1", "kind": "ObjectStore",
-            "metadata": {"name": "models", "namespace": NS}, "spec": {"endpoint": "http://s3", "bucket": "b"}});
+            "metadata": {"name": "models", "namespace": NS},
+            "spec": {"endpoint": "http://s3", "bucket": "b", "secretName": self.keys}});
         let from = ObjectRef { api_group: "mlop.dev".into(), kind: "Model".into(), name: "delay".into() };
         let observed = Observed {
             object: Arc::new(self.object.clone()),
@@ -452,8 +456,16 @@ fn trouble_of_a_container_is_reported_at_once() {
     };
     let image = json!({"name": "mlserver", "image": "mlserver:1",
         "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}});
+    let no_key = ResultDocument::failed(Failure::terminal(Reason::SecretMissing, "no key"));
+    let fetch = json!({"name": "fetch", "image": "i",
+        "state": {"terminated": {"exitCode": 1, "reason": "Error", "message": no_key.to_message()}}});
     let starting = || delay().reconciled();
     check(vec![
+        (
+            "the keys of the store are missing",
+            starting().pod(fetch),
+            "Ready=False/SecretMissing UpToDate=Unknown/SecretMissing applies version 1",
+        ),
         (
             "its image cannot be pulled",
             starting().pod(image.clone()),
@@ -553,6 +565,25 @@ fn upgrade_of_the_operator_replaces_no_serving_pod() {
     let edited = served.clone().edited(|object| object.spec.runtime.image = "mlserver:2".into());
     assert_eq!(edited.applied_fetcher().as_deref(), Some("launcher:2"));
     assert_eq!(served.model(model(2)).applied_fetcher().as_deref(), Some("launcher:2"));
+}
+
+#[test]
+fn keys_may_be_missing_so_that_the_fetcher_names_them() {
+    let is_optional = |case: &Case| {
+        let template = case.applied_template().unwrap();
+        let volumes = template["spec"]["volumes"].as_array().unwrap();
+        let keys = volumes.iter().find(|volume| volume["name"] == "store-models").unwrap();
+        keys["projected"]["sources"][0]["secret"]["optional"].as_bool().unwrap()
+    };
+    let served = Case { keys: Some("s3"), ..delay() }.rolled_out();
+    assert!(is_optional(&served));
+    // As an earlier release made it.
+    let mut first = served;
+    let template = &mut first.deployment.as_mut().unwrap()["spec"]["template"];
+    let mark = template["metadata"]["annotations"][labels::TEMPLATE].as_str().unwrap();
+    template["metadata"]["annotations"][labels::TEMPLATE] = json!(mark.trim_end_matches("-2"));
+    assert!(!is_optional(&first), "an upgrade replaces no pod");
+    assert!(is_optional(&first.model(model(2))), "the pods of another version are new");
 }
 
 /// The size of the Deployment is left to others.

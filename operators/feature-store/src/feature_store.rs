@@ -8,8 +8,8 @@ use k8s_openapi::{
             Deployment, StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
         },
         core::v1::{
-            Container, ExecAction, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodTemplateSpec, Probe,
-            Service, TCPSocketAction, VolumeResourceRequirements,
+            Container, ExecAction, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, Probe, Service,
+            TCPSocketAction, VolumeResourceRequirements,
         },
         networking::v1::NetworkPolicy,
     },
@@ -39,8 +39,8 @@ use mlop_core::{
         pod,
         profile::Profile,
         profiles::Profiles,
-        rollout::{self, Rollout},
         service,
+        template::{self, Edition, OwnContainer},
     },
     condition,
     errand::{Decision, Errand, report_connection},
@@ -49,6 +49,8 @@ use mlop_core::{
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};
 
+/// Name of the container of the online API.
+const API: &str = "api";
 /// Feast's port.
 const API_PORT: i32 = 6566;
 
@@ -124,11 +126,10 @@ impl Reconciler for FeatureStoreReconciler {
                 .apply(&service::service(meta(), &[("redis", online_store::PORT)]), why)
                 .apply(&policy(meta()), why)
                 .apply(&observed.redis(managed), why);
-            servers.push(Server { name: "Redis", rollout: observed.redis.as_deref().map(rollout::rollout) });
+            servers.push(observed.server("Redis", observed.redis.as_deref()));
         }
         let plan = plan.apply(&observed.service(), why).apply(&observed.api(), why);
-        servers
-            .push(Server { name: "the online API", rollout: observed.api.as_deref().map(rollout::rollout) });
+        servers.push(observed.server("the online API", observed.api.as_deref()));
         let address =
             format!("http://{}.{}.svc:{API_PORT}", api_name(&name), object.namespace().unwrap_or_default());
         let probe = observed.probe(now);
@@ -138,6 +139,10 @@ impl Reconciler for FeatureStoreReconciler {
 }
 
 impl Observed {
+    fn server<'a>(&'a self, name: &'a str, child: Option<&'a ChildObject>) -> Server<'a> {
+        Server { name, child, pods: &self.pods }
+    }
+
     /// The status: ready when all servers are and the online store has answered the newest probe.
     fn report(
         &self,
@@ -153,7 +158,7 @@ impl Observed {
             before.mark = answer.result.digest.clone();
         }
         let failure = probe.trouble().filter(|trouble| trouble.failed).map(|trouble| trouble.blocked.reason);
-        let is_open = servers.iter().any(|server| server.rollout != Some(Rollout::Done));
+        let is_open = !servers.iter().all(Server::is_ready);
         // A server that is starting does not answer yet. Any other failure says more than the state of the servers.
         let is_expected = failure.is_none_or(|reason| reason == Reason::OnlineStoreUnreachable);
         if is_open && is_expected {
@@ -168,8 +173,8 @@ impl Observed {
     /// online API is not ready while the mark is gone.
     fn probe(&self, now: Timestamp) -> Decision {
         let store = self.object.as_ref();
-        let redis_starts = store.spec.redis.managed.is_some()
-            && self.redis.as_deref().map(rollout::rollout) != Some(Rollout::Done);
+        let redis_starts =
+            store.spec.redis.managed.is_some() && !self.server("Redis", self.redis.as_deref()).is_ready();
         let states = [
             redis_starts.then(|| "Redis starts".to_owned()),
             self.api.as_deref().and_then(unavailable_since),
@@ -207,7 +212,22 @@ impl Observed {
         service::service(self.meta(api_name(&self.object.name_any())), &[("http", API_PORT)])
     }
 
+    /// Labels of the pods of servers by which their state is watched. Those of the first edition have none.
+    fn pod_labels(&self, edition: Edition) -> BTreeMap<String, String> {
+        let labels = meta::child_labels(self.object.as_ref(), &self.operator, labels::SERVING);
+        let labels = labels.into_iter().filter(|_| edition != Edition::First);
+        labels.map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
     fn api(&self) -> Deployment {
+        let name = api_name(&self.object.name_any());
+        let own = OwnContainer { name: API, image: &self.worker_image };
+        let build = |edition, image: &str| self.api_pod(edition, image);
+        let template = template::template(&name, self.api.as_deref(), Some(own), build);
+        deployment::deployment(self.meta(name), self.object.spec.api.replicas, template, 600, false)
+    }
+
+    fn api_pod(&self, edition: Edition, image: &str) -> Pod {
         let object = self.object.as_ref();
         let (secret, redis) = (redis_secret(object), redis(object));
         let mut args = vec![
@@ -226,8 +246,8 @@ impl Observed {
             args.push(format!("--ca-file={}/{}", labels::REDIS_DIR, labels::CA_CERTIFICATE));
         }
         let mut container = Container {
-            name: "api".to_owned(),
-            image: Some(self.worker_image.clone()),
+            name: API.to_owned(),
+            image: Some(image.to_owned()),
             args: Some(args),
             ports: Some(vec![container::port("http", API_PORT)]),
             resources: Some(container::requirements(&object.spec.api.resources)),
@@ -236,31 +256,27 @@ impl Observed {
             ..Default::default()
         };
         with_password(&mut container, secret);
-        let labels = BTreeMap::from([(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned())]);
-        let template = pod::Builder::service(ObjectMeta { labels: Some(labels), ..Default::default() })
+        let mut labels = self.pod_labels(edition);
+        labels.insert(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned());
+        let pod = pod::Builder::service(ObjectMeta { labels: Some(labels), ..Default::default() })
             .password(secret)
             .container(container)
             .build();
-        deployment::deployment(
-            self.meta(api_name(&object.name_any())),
-            object.spec.api.replicas,
-            self.profile.complete(template),
-            600,
-            false,
-        )
+        self.profile.complete(pod)
     }
 
     fn redis(&self, managed: &ManagedRedis) -> StatefulSet {
         let name = redis_name(&self.object.name_any());
-        let template = pod::Builder::service(ObjectMeta {
-            labels: Some(service::selector(&name)),
-            ..Default::default()
-        })
-        .password(Some(&managed.secret_name))
-        .scratch("tmp", Some("64Mi"), false)
-        .container(redis_container(managed))
-        .build();
-        let template = self.profile.complete(template);
+        let build = |edition, _: &str| {
+            let labels = Some(self.pod_labels(edition));
+            let pod = pod::Builder::service(ObjectMeta { labels, ..Default::default() })
+                .password(Some(&managed.secret_name))
+                .scratch("tmp", Some("64Mi"), false)
+                .container(redis_container(managed))
+                .build();
+            self.profile.complete(pod)
+        };
+        let template = template::template(&name, self.redis.as_deref(), None, build);
         let requests = BTreeMap::from([("storage".to_owned(), Quantity(managed.volume.clone()))]);
         let claim = PersistentVolumeClaim {
             metadata: ObjectMeta { name: Some("data".to_owned()), ..Default::default() },
@@ -277,7 +293,7 @@ impl Observed {
             pod_management_policy: Some("Parallel".to_owned()),
             service_name: Some(name.clone()),
             selector: LabelSelector { match_labels: Some(service::selector(&name)), match_expressions: None },
-            template: PodTemplateSpec { metadata: Some(template.metadata), spec: template.spec },
+            template,
             volume_claim_templates: Some(vec![claim]),
             // The snapshots can fill the store again: a deleted store keeps no volume.
             persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {

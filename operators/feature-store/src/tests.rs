@@ -14,14 +14,15 @@ use mlop_api::{
     features::{FeatureSnapshot, FeatureStore, FeatureView},
     labels,
     result::{Failure, ResultDocument},
+    status::ConnectionStatus,
 };
 use mlop_core::{
-    Reconciler,
+    Plan, Reconciler,
     children::profile::Profile,
-    resource::PodView,
+    resource::{ChildObject, PodView},
     testing::{
-        IntentCase, NOW, RunCase, Situation, at, check, connected, dead, golden, input, missing, object,
-        ready, running, store, succeeded, terminated, version,
+        IntentCase, NOW, RunCase, Situation, at, check, connected, dead, golden, input, live, missing,
+        object, ready, running, store, succeeded, terminated, version,
     },
 };
 use serde_json::json;
@@ -276,19 +277,28 @@ fn pods_are_those_of_the_golden_files() {
     }
 }
 
-#[test]
-fn servers_are_those_of_the_golden_files() {
+/// The plan for a FeatureStore with these servers.
+fn plan_of(
+    object: FeatureStore,
+    api: Option<ChildObject>,
+    redis: Option<ChildObject>,
+) -> Plan<ConnectionStatus> {
     let observed = Observed {
-        object: Arc::new(starting_features()),
-        api: None,
-        redis: None,
+        object: Arc::new(object),
+        api: api.map(Arc::new),
+        redis: redis.map(Arc::new),
         children: Vec::new(),
         pods: Vec::new(),
         profile: Profile::default(),
         operator: "mlop-test".into(),
         worker_image: "worker".into(),
     };
-    let plan = FeatureStoreReconciler::plan(&observed, at(NOW));
+    FeatureStoreReconciler::plan(&observed, at(NOW))
+}
+
+#[test]
+fn servers_are_those_of_the_golden_files() {
+    let plan = plan_of(starting_features(), None, None);
     for apply in &plan.applies {
         let name = apply.object["metadata"]["name"].as_str().unwrap();
         let file = format!("golden/{name}-{}.yaml", apply.kind.kind.to_lowercase());
@@ -299,6 +309,34 @@ fn servers_are_those_of_the_golden_files() {
 }
 
 #[test]
+fn upgrade_of_the_operator_replaces_no_pod_of_a_server() {
+    let of_an_earlier_release = |file: &str| live(&file.replace("image: worker", "image: worker:0"));
+    let rows = [
+        (
+            "first edition",
+            include_str!("golden/first-edition/features-fs.yaml"),
+            include_str!("golden/first-edition/features-redis.yaml"),
+        ),
+        (
+            "newest",
+            include_str!("golden/features-fs-deployment.yaml"),
+            include_str!("golden/features-redis-statefulset.yaml"),
+        ),
+    ];
+    for (edition, api, redis) in rows {
+        let (api, redis) = (of_an_earlier_release(api), of_an_earlier_release(redis));
+        let plan = plan_of(starting_features(), Some(api.clone()), Some(redis.clone()));
+        for (kind, present) in [("Deployment", api), ("StatefulSet", redis)] {
+            let applied = plan.applies.iter().find(|apply| apply.kind.kind == kind).unwrap();
+            assert_eq!(
+                applied.object["spec"]["template"], present.body["spec"]["template"],
+                "{kind}, {edition}"
+            );
+        }
+    }
+}
+
+#[test]
 fn servers_speak_tls_as_a_user_when_the_spec_says_so() {
     let existing = json!({"address": "cache:6380", "secretName": "redis", "user": "mlop", "tls": true});
     let object = object("features", &json!({"store": "files", "redis": {"existing": existing}}));
@@ -306,17 +344,7 @@ fn servers_speak_tls_as_a_user_when_the_spec_says_so() {
         (online_store::redis(&object).user.as_deref(), online_store::redis(&object).tls),
         (Some("mlop"), true)
     );
-    let observed = Observed {
-        object: Arc::new(object),
-        api: None,
-        redis: None,
-        children: Vec::new(),
-        pods: Vec::new(),
-        profile: Profile::default(),
-        operator: "mlop-test".into(),
-        worker_image: "worker".into(),
-    };
-    let plan = FeatureStoreReconciler::plan(&observed, at(NOW));
+    let plan = plan_of(object, None, None);
     let api = plan.applies.iter().find(|apply| apply.kind.kind == "Deployment").unwrap();
     let arguments = api.object["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
     for argument in ["--user=mlop", "--tls", "/ca.crt", "/password"] {

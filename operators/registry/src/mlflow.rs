@@ -15,11 +15,15 @@ use mlop_api::{
     labels,
     registry::{ManagedMlflow, Reclaim},
 };
-use mlop_core::children::{
-    container::{self, probe, variable, writable},
-    deployment, network, pod,
-    profile::Profile,
-    service,
+use mlop_core::{
+    children::{
+        container::{self, probe, variable, writable},
+        deployment, network, pod,
+        profile::Profile,
+        service,
+        template::{self, Edition},
+    },
+    resource::ChildObject,
 };
 use std::collections::BTreeMap;
 
@@ -63,11 +67,38 @@ pub fn policy(meta: ObjectMeta) -> NetworkPolicy {
     network::policy(meta, PORT, registrars.into_iter().chain([clients]).collect())
 }
 
-/// The Deployment of MLflow with the metadata of a child of the server.
-///
+/// The Deployment of MLflow with the metadata of a child of the server. `live` is the present one, and `labels` are those
+/// by which the state of its pods is watched.
+pub fn deployment(
+    meta: ObjectMeta,
+    live: Option<&ChildObject>,
+    labels: &BTreeMap<String, String>,
+    managed: &ManagedMlflow,
+    profile: &Profile,
+) -> Deployment {
+    let name = meta.name.clone().unwrap_or_default();
+    let build = |edition: Edition, _: &str| {
+        let labels = (edition != Edition::First).then(|| labels.clone());
+        let claim = PersistentVolumeClaimVolumeSource { claim_name: name.clone(), read_only: None };
+        let pod = pod::Builder::service(ObjectMeta { labels, ..Default::default() })
+            .volume(Volume {
+                name: "data".to_owned(),
+                persistent_volume_claim: Some(claim),
+                ..Default::default()
+            })
+            .scratch("tmp", Some("1Gi"), false)
+            .container(mlflow_container(edition, &meta, managed))
+            .build();
+        profile.complete(pod)
+    };
+    let template = template::template(&name, live, None, build);
+    // SQLite has one writer: the old pod ends before the new one starts.
+    deployment::deployment(meta.clone(), 1, template, 600, true)
+}
+
 /// One worker: several make every kept connection wait for delayed acknowledgements. The allowed hosts are the names of
 /// the Service: MLflow refuses all others, and the port is part of the name.
-pub fn deployment(meta: ObjectMeta, managed: &ManagedMlflow, profile: &Profile) -> Deployment {
+fn mlflow_container(edition: Edition, meta: &ObjectMeta, managed: &ManagedMlflow) -> Container {
     let name = meta.name.clone().unwrap_or_default();
     let namespace = meta.namespace.clone().unwrap_or_default();
     let hosts = [
@@ -98,7 +129,7 @@ pub fn deployment(meta: ObjectMeta, managed: &ManagedMlflow, profile: &Profile) 
         "--allowed-hosts",
         &allowed,
     ];
-    let container = Container {
+    Container {
         name: "mlflow".to_owned(),
         image: Some(managed.image.clone()),
         command: Some(command.map(str::to_owned).to_vec()),
@@ -110,20 +141,10 @@ pub fn deployment(meta: ObjectMeta, managed: &ManagedMlflow, profile: &Profile) 
         ports: Some(vec![container::port("http", PORT)]),
         volume_mounts: Some(vec![writable("data", "/data"), writable("tmp", "/tmp")]),
         resources: Some(container::requirements(&managed.resources)),
+        // A busy node, or a migration of the database, may take half an hour. The other probes begin after that.
+        startup_probe: (edition != Edition::First).then(|| probe("/health", "http", 1, 1_800)),
         readiness_probe: Some(probe("/health", "http", 1, 3)),
         liveness_probe: Some(probe("/health", "http", 10, 12)),
         ..Default::default()
-    };
-    let claim = PersistentVolumeClaimVolumeSource { claim_name: name, read_only: None };
-    let template = pod::Builder::service(ObjectMeta::default())
-        .volume(Volume {
-            name: "data".to_owned(),
-            persistent_volume_claim: Some(claim),
-            ..Default::default()
-        })
-        .scratch("tmp", Some("1Gi"), false)
-        .container(container)
-        .build();
-    // SQLite has one writer: the old pod ends before the new one starts.
-    deployment::deployment(meta, 1, profile.complete(template), 600, true)
+    }
 }

@@ -1,7 +1,7 @@
 //! Decisions on registered models. One row is a situation, and the summary of its plan.
 
 use crate::{
-    alias, mlflow,
+    alias,
     model_intent::{ModelIntent, Related},
     model_version::{Connections, ModelVersionRun},
     tracking_server::{self, TrackingServerReconciler},
@@ -11,19 +11,19 @@ use mlop_api::{
     Reason,
     common::Metric,
     labels,
-    registry::{Gate, ManagedMlflow, Model, ModelVersion, TrackingServer},
+    registry::{Gate, Model, ModelVersion, TrackingServer},
     result::{Failure, Registered, ResultDocument},
     status::ConnectionStatus,
 };
 use mlop_core::{
     Plan, Reconciler as _,
-    children::{meta, profile::Profile},
+    children::profile::Profile,
     condition,
     inputs::InputState,
-    resource::PodView,
+    resource::{ChildObject, PodView},
     testing::{
-        IntentCase, NOW, RunCase, Situation, at, check, connected, created, dead, golden, missing, object,
-        of_kind, ready, running, store, succeeded, terminated, version,
+        IntentCase, NOW, RunCase, Situation, at, check, connected, created, dead, golden, live, missing,
+        object, of_kind, ready, running, store, succeeded, terminated, version,
     },
 };
 use serde_json::{Value, json};
@@ -349,9 +349,19 @@ fn attempt_moves_the_alias_only_while_the_model_wants_it() {
 
 /// The plan for `server` with the probes `pods`.
 fn plan_of(server: &TrackingServer, pods: Vec<PodView>, seconds: i64) -> Plan<ConnectionStatus> {
+    plan_with(server, None, pods, seconds)
+}
+
+/// As [`plan_of`], with the Deployment of MLflow.
+fn plan_with(
+    server: &TrackingServer,
+    deployment: Option<ChildObject>,
+    pods: Vec<PodView>,
+    seconds: i64,
+) -> Plan<ConnectionStatus> {
     let observed = tracking_server::Observed {
         object: Arc::new(server.clone()),
-        deployment: None,
+        deployment: deployment.map(Arc::new),
         children: Vec::new(),
         pods: pods.into_iter().map(Arc::new).collect(),
         profile: Profile::default(),
@@ -406,16 +416,40 @@ fn pods_are_those_of_the_golden_files() {
     expect_file!["golden/probe.yaml"].assert_eq(&golden(&probe.creates[0].object));
 }
 
+/// What a plan applies, by its kind.
+fn applied(plan: &Plan<ConnectionStatus>, kind: &str) -> Value {
+    plan.applies.iter().find(|apply| apply.kind.kind == kind).unwrap().object.clone()
+}
+
 #[test]
 fn mlflow_is_that_of_the_golden_files() {
-    let managed: ManagedMlflow = serde_json::from_value(json!({"image": "mlflow:1"})).unwrap();
-    let meta = || meta::child_meta(&server(), mlflow::name("mlflow"), []);
-    expect_file!["golden/mlflow.yaml"].assert_eq(&golden(&mlflow::deployment(
-        meta(),
-        &managed,
-        &Profile::default(),
-    )));
-    expect_file!["golden/mlflow-policy.yaml"].assert_eq(&golden(&mlflow::policy(meta())));
-    expect_file!["golden/mlflow-service.yaml"].assert_eq(&golden(&mlflow::service(meta())));
-    expect_file!["golden/mlflow-volume.yaml"].assert_eq(&golden(&mlflow::claim(meta(), &managed)));
+    let plan = plan_of(&starting_server(), Vec::new(), 0);
+    assert_eq!(plan.applies.len(), 4);
+    expect_file!["golden/mlflow.yaml"].assert_eq(&golden(&applied(&plan, "Deployment")));
+    expect_file!["golden/mlflow-policy.yaml"].assert_eq(&golden(&applied(&plan, "NetworkPolicy")));
+    expect_file!["golden/mlflow-service.yaml"].assert_eq(&golden(&applied(&plan, "Service")));
+    expect_file!["golden/mlflow-volume.yaml"].assert_eq(&golden(&applied(&plan, "PersistentVolumeClaim")));
+}
+
+#[test]
+fn upgrade_of_the_operator_replaces_no_mlflow() {
+    for file in [include_str!("golden/first-edition/mlflow.yaml"), include_str!("golden/mlflow.yaml")] {
+        let present = live(file);
+        let plan = plan_with(&starting_server(), Some(present.clone()), Vec::new(), 0);
+        assert_eq!(applied(&plan, "Deployment")["spec"]["template"], present.body["spec"]["template"]);
+    }
+}
+
+#[test]
+fn managed_server_reports_why_its_pod_does_not_start() {
+    let deployment = live(include_str!("golden/mlflow.yaml"));
+    let mut metadata = deployment.body["spec"]["template"]["metadata"].clone();
+    metadata["name"] = json!("mlflow-mlflow-1");
+    let waiting = json!({"waiting": {"reason": "ErrImagePull", "message": "not found"}});
+    let status = json!({"phase": "Pending", "containerStatuses": [{"name": "mlflow", "image": "mlflow:1", "state": waiting}]});
+    let pod = serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap();
+    let status = plan_with(&starting_server(), Some(deployment), vec![pod], 0).status.unwrap();
+    let ready = condition::get(&status.conditions, "Ready").unwrap();
+    let words = format!("{}/{}: {}", ready.status, ready.reason, ready.message);
+    assert_eq!(words, "False/ImagePull: MLflow: image mlflow:1 of container mlflow: not found");
 }

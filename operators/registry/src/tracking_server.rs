@@ -2,13 +2,13 @@
 
 use crate::mlflow;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Resource;
 use mlop_api::{
     Digest,
     common::Resources,
     labels,
-    registry::{TrackingServer, TrackingServerSpec},
+    registry::{ManagedMlflow, TrackingServer, TrackingServerSpec},
     status::ConnectionStatus,
     task::Work,
 };
@@ -21,7 +21,6 @@ use mlop_core::{
         pod,
         profile::Profile,
         profiles::Profiles,
-        rollout,
     },
     errand::{Errand, report_connection},
     resource::{ChildObject, PodView},
@@ -45,7 +44,7 @@ pub struct Observed {
     pub object: Arc<TrackingServer>,
     pub deployment: Option<Arc<ChildObject>>,
     pub children: Vec<Child>,
-    /// Pods that probe.
+    /// Pods that probe, and those of the server.
     pub pods: Vec<Arc<PodView>>,
     pub profile: Profile,
     pub operator: String,
@@ -87,10 +86,10 @@ impl Reconciler for TrackingServerReconciler {
                     .apply(&mlflow::claim(observed.meta(), managed), why)
                     .apply(&mlflow::service(observed.meta()), why)
                     .apply(&mlflow::policy(observed.meta()), why)
-                    .apply(&mlflow::deployment(observed.meta(), managed, &observed.profile), why);
-                let rollout = observed.deployment.as_deref().map(rollout::rollout);
+                    .apply(&observed.mlflow(managed), why);
                 let address = mlflow::address(&key.name, &key.namespace);
-                let servers = [Server { name: "MLflow", rollout }];
+                let child = observed.deployment.as_deref();
+                let servers = [Server { name: "MLflow", child, pods: &observed.pods }];
                 let plan = connection::report(
                     plan,
                     &object.metadata,
@@ -125,6 +124,12 @@ impl Observed {
         let decision = errand.decide(work, equip, now);
         let plan = report_connection(server, server.status.as_ref(), address, &decision, READY, now);
         decision.carry_out(connection::prune(plan, &self.children))
+    }
+
+    fn mlflow(&self, managed: &ManagedMlflow) -> Deployment {
+        let labels = meta::child_labels(self.object.as_ref(), &self.operator, labels::SERVING);
+        let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        mlflow::deployment(self.meta(), self.deployment.as_deref(), &labels, managed, &self.profile)
     }
 
     /// Metadata of every child of the server.

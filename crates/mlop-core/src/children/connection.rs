@@ -5,10 +5,11 @@ use crate::{
     Blocked, Origin,
     children::{
         owned::{self, Child},
-        rollout::Rollout,
+        rollout::{self, Rollout},
     },
     condition::{self, ConditionStatus, Conditions},
     plan::Plan,
+    resource::{ChildObject, PodView},
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
@@ -23,8 +24,56 @@ use std::{collections::BTreeMap, sync::Arc};
 /// A server of the connection.
 pub struct Server<'a> {
     pub name: &'a str,
-    /// State of its rollout; none before it is created.
-    pub rollout: Option<Rollout>,
+    /// Its Deployment or StatefulSet; none before it is created.
+    pub child: Option<&'a ChildObject>,
+    /// Pods of the connection. Those that are not of this server are ignored.
+    pub pods: &'a [Arc<PodView>],
+}
+
+/// The reason that a server is not ready.
+struct Problem {
+    is: ConditionStatus,
+    reason: Reason,
+    message: String,
+    /// Only a change by a user helps.
+    stalled: bool,
+}
+
+impl Server<'_> {
+    pub fn is_ready(&self) -> bool {
+        self.child.map(rollout::rollout) == Some(Rollout::Done)
+    }
+
+    /// The reason that a pod of it does not serve, if anything unusual prevents it.
+    fn trouble(&self) -> Option<(Reason, String)> {
+        rollout::trouble(self.child?, self.pods)
+    }
+
+    fn problem(&self) -> Problem {
+        let name = self.name;
+        let progress = match self.child.map(rollout::rollout) {
+            Some(Rollout::Failed(message)) => {
+                let words = self.trouble().map_or_else(
+                    || "see its pods".to_owned(),
+                    |(reason, message)| format!("{reason}: {message}"),
+                );
+                let message = format!("{name} does not become ready: {message}; {words}");
+                let (is, reason) = (ConditionStatus::False, Reason::RolloutFailed);
+                return Problem { is, reason, message, stalled: true };
+            }
+            Some(Rollout::Progressing(detail)) => format!(": {detail}"),
+            _ => String::new(),
+        };
+        let serves = self.child.is_some_and(|child| rollout::ready_replicas(child) > 0);
+        let (is, reason, message) = match self.trouble() {
+            Some((reason, words)) => {
+                let is = if serves { ConditionStatus::Unknown } else { ConditionStatus::False };
+                (is, reason, format!("{name}: {words}"))
+            }
+            None => (ConditionStatus::Unknown, Reason::Starting, format!("{name} is starting{progress}")),
+        };
+        Problem { is, reason, message, stalled: false }
+    }
 }
 
 /// Adds to `plan` the status of a connection that is served at `address` once all `servers` are ready.
@@ -40,31 +89,23 @@ pub fn report(
     let mut status = before.cloned().unwrap_or_default();
     status.observed_generation = Some(generation);
     status.address = Some(address);
-    let open = servers.iter().find(|server| server.rollout != Some(Rollout::Done));
+    // A server with trouble says more than one that waits for it.
+    let open: Vec<_> = servers.iter().filter(|server| !server.is_ready()).collect();
+    let named = open.iter().find(|server| server.trouble().is_some()).or(open.first());
     let mut conditions = Conditions::new(&mut status.conditions, generation, now);
-    match open.map(|server| (server.name, &server.rollout)) {
+    match named.map(|server| server.problem()) {
         None => {
-            conditions.set(
-                condition_type::READY,
-                ConditionStatus::True,
-                Reason::Ready,
-                "all servers are ready",
-            );
+            let message = "all servers are ready";
+            conditions.set(condition_type::READY, ConditionStatus::True, Reason::Ready, message);
             conditions.settled();
         }
-        Some((name, Some(Rollout::Failed(message)))) => {
-            let message = format!("{name} does not become ready: {message}; see its pods");
-            conditions.set(condition_type::READY, ConditionStatus::False, Reason::RolloutFailed, &message);
-            conditions.stalled(Reason::RolloutFailed, &message);
-        }
-        Some((name, rollout)) => {
-            let detail = match rollout {
-                Some(Rollout::Progressing(detail)) => format!(": {detail}"),
-                _ => String::new(),
-            };
-            let message = format!("{name} is starting{detail}");
-            conditions.set(condition_type::READY, ConditionStatus::Unknown, Reason::Starting, &message);
-            conditions.reconciling(Reason::Starting, &message);
+        Some(Problem { is, reason, message, stalled }) => {
+            conditions.set(condition_type::READY, is, reason, &message);
+            if stalled {
+                conditions.stalled(reason, &message);
+            } else {
+                conditions.reconciling(reason, &message);
+            }
         }
     }
     Plan { status: Some(status), ..plan }
@@ -186,17 +227,36 @@ pub(crate) fn has_failed(reason: Reason) -> bool {
 mod tests {
     use super::*;
     use crate::condition::get;
+    use mlop_api::labels;
+    use serde_json::{Value, json};
 
-    fn server(name: &str, rollout: Option<Rollout>) -> Server<'_> {
-        Server { name, rollout }
+    /// A Deployment of two pods with the template `mark`, of which `ready` are ready.
+    fn child(mark: &str, ready: i64, conditions: &Value) -> ChildObject {
+        let template = json!({"metadata": {"annotations": {labels::TEMPLATE: mark}}});
+        let status = json!({"updatedReplicas": ready, "readyReplicas": ready, "replicas": 2, "conditions": conditions});
+        serde_json::from_value(json!({"spec": {"replicas": 2, "template": template}, "status": status}))
+            .unwrap()
     }
 
-    /// The conditions in words after `servers` were reported twice.
-    fn reported(servers: &[Server<'_>]) -> String {
+    /// A pod with the template `mark` whose image cannot be pulled.
+    fn pod(mark: &str) -> Arc<PodView> {
+        let waiting = json!({"waiting": {"reason": "ErrImagePull", "message": "not found"}});
+        let container = json!({"name": "redis", "image": "redsi:8", "state": waiting});
+        let metadata = json!({"name": "p", "annotations": {labels::TEMPLATE: mark}});
+        let pod =
+            json!({"metadata": metadata, "status": {"phase": "Pending", "containerStatuses": [container]}});
+        Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    /// The conditions in words, and the message, after the servers a, b, ... were reported twice.
+    fn reported(children: &[Option<ChildObject>], pods: &[Arc<PodView>]) -> (String, String) {
+        let names = ["a", "b"].into_iter().zip(children);
+        let servers = names.map(|(name, child)| Server { name, child: child.as_ref(), pods });
+        let servers: Vec<_> = servers.collect();
         let meta = ObjectMeta { generation: Some(2), ..Default::default() };
         let at = |second| Timestamp::from_second(second).unwrap();
         let report = |before: Option<&ConnectionStatus>, second| {
-            let plan = report(Plan::idle(), &meta, before, "http://a".to_owned(), servers, at(second));
+            let plan = report(Plan::idle(), &meta, before, "http://a".to_owned(), &servers, at(second));
             plan.status.unwrap()
         };
         let status = report(None, 1);
@@ -204,35 +264,83 @@ mod tests {
         assert_eq!((status.observed_generation, status.address.as_deref()), (Some(2), Some("http://a")));
         let kinds = [condition_type::READY, condition_type::RECONCILING, condition_type::STALLED];
         let words = kinds.iter().filter_map(|kind| get(&status.conditions, kind));
-        words.map(|c| format!("{}={}/{}", c.type_, c.status, c.reason)).collect::<Vec<_>>().join(" ")
+        let words = words.map(|c| format!("{}={}/{}", c.type_, c.status, c.reason)).collect::<Vec<_>>();
+        (words.join(" "), get(&status.conditions, condition_type::READY).unwrap().message.clone())
     }
 
     #[test]
     fn connection_is_ready_when_all_servers_are() {
-        let failed = || Some(Rollout::Failed("timed out".into()));
-        let starting = || Some(Rollout::Progressing("0 of 1 pods".into()));
-        let done = || Some(Rollout::Done);
+        let late =
+            json!([{"type": "Progressing", "reason": "ProgressDeadlineExceeded", "message": "timed out"}]);
+        let refused = json!([{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q"}]);
+        let server = |ready| Some(child("1", ready, &json!([])));
+        let starting = "Ready=Unknown/Starting Reconciling=True/Starting";
+        let pull = "image redsi:8 of container redis: not found";
         let rows = [
-            ("no servers", vec![], "Ready=True/Ready"),
-            ("all ready", vec![server("a", done()), server("b", done())], "Ready=True/Ready"),
+            ("no servers", vec![], vec![], "Ready=True/Ready", "all servers are ready"),
             (
-                "one not created",
-                vec![server("a", done()), server("b", None)],
-                "Ready=Unknown/Starting Reconciling=True/Starting",
+                "all ready",
+                vec![server(2), server(2)],
+                vec![pod("1")],
+                "Ready=True/Ready",
+                "all servers are ready",
+            ),
+            ("one not created", vec![server(2), None], vec![], starting, "b is starting"),
+            ("one starting", vec![server(0), server(2)], vec![], starting, "a is starting: 0 of 2 pods"),
+            (
+                "its pod has trouble",
+                vec![server(0)],
+                vec![pod("1")],
+                "Ready=False/ImagePull Reconciling=True/ImagePull",
+                pull,
             ),
             (
-                "one starting",
-                vec![server("a", starting()), server("b", done())],
-                "Ready=Unknown/Starting Reconciling=True/Starting",
+                "another pod of it serves",
+                vec![server(1)],
+                vec![pod("1")],
+                "Ready=Unknown/ImagePull Reconciling=True/ImagePull",
+                pull,
+            ),
+            (
+                "a pod of an earlier template has trouble",
+                vec![server(0)],
+                vec![pod("0")],
+                starting,
+                "0 of 2 pods",
+            ),
+            (
+                "the second has trouble, the first waits for it",
+                vec![server(0), Some(child("2", 0, &json!([])))],
+                vec![pod("2")],
+                "Ready=False/ImagePull Reconciling=True/ImagePull",
+                "b: image",
+            ),
+            (
+                "a quota refuses its pods",
+                vec![Some(child("1", 0, &refused))],
+                vec![],
+                "Ready=False/QuotaExceeded Reconciling=True/QuotaExceeded",
+                "a: exceeded quota: q",
             ),
             (
                 "one failed",
-                vec![server("a", done()), server("b", failed())],
+                vec![server(2), Some(child("2", 0, &late))],
+                vec![pod("1")],
                 "Ready=False/RolloutFailed Stalled=True/RolloutFailed",
+                "b does not become ready: timed out; see its pods",
+            ),
+            (
+                "its pod had trouble until the deadline",
+                vec![Some(child("1", 0, &late))],
+                vec![pod("1")],
+                "Ready=False/RolloutFailed Stalled=True/RolloutFailed",
+                "timed out; ImagePull: image redsi:8",
             ),
         ];
-        for (situation, servers, want) in rows {
-            assert_eq!(reported(&servers), want, "{situation}");
+        for (situation, children, pods, want, words) in rows {
+            let (conditions, message) = reported(&children, &pods);
+            assert_eq!(conditions, want, "{situation}");
+            assert!(message.contains(words), "{situation}: {message}");
         }
     }
 }

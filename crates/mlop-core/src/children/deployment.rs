@@ -4,7 +4,7 @@ use super::service::selector;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
-        core::v1::{Pod, PodTemplateSpec},
+        core::v1::PodTemplateSpec,
     },
     apimachinery::pkg::{
         apis::meta::v1::{LabelSelector, ObjectMeta},
@@ -12,18 +12,16 @@ use k8s_openapi::{
     },
 };
 
-/// A Deployment of a pod built with [`Builder::service`](super::pod::Builder::service). A new pod is ready before an old
-/// one ends; with `recreate` the old one ends first. Without `replicas` the API server sets one.
+/// A Deployment of pods with a [`template`](super::template::template) for its name. A new pod is ready before an old one
+/// ends; with `recreate` the old one ends first. Without `replicas` the API server sets one.
 pub fn deployment(
     meta: ObjectMeta,
     replicas: impl Into<Option<i32>>,
-    pod: Pod,
+    template: PodTemplateSpec,
     progress_deadline_seconds: i32,
     recreate: bool,
 ) -> Deployment {
     let name = meta.name.clone().unwrap_or_default();
-    let mut template = pod.metadata;
-    template.labels.get_or_insert_default().extend(selector(&name));
     let rolling = RollingUpdateDeployment {
         max_surge: Some(IntOrString::Int(1)),
         max_unavailable: Some(IntOrString::Int(0)),
@@ -39,7 +37,7 @@ pub fn deployment(
         strategy: Some(strategy),
         progress_deadline_seconds: Some(progress_deadline_seconds),
         revision_history_limit: Some(2),
-        template: PodTemplateSpec { metadata: Some(template), spec: pod.spec },
+        template,
         ..Default::default()
     };
     Deployment { metadata: meta, spec: Some(spec), status: None }
@@ -48,10 +46,13 @@ pub fn deployment(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::children::template::template;
+    use k8s_openapi::api::core::v1::Pod;
 
     fn strategy(recreate: bool) -> DeploymentStrategy {
         let meta = ObjectMeta { name: Some("a".into()), ..Default::default() };
-        let deployment = deployment(meta, 2, Pod::default(), 60, recreate).spec.unwrap();
+        let pods = template("a", None, None, |_, _| Pod::default());
+        let deployment = deployment(meta, 2, pods, 60, recreate).spec.unwrap();
         let labels = deployment.template.metadata.unwrap().labels.unwrap();
         assert_eq!(Some(labels), deployment.selector.match_labels, "the selector matches the pods");
         deployment.strategy.unwrap()

@@ -12,3 +12,4 @@ pub mod profile;
 pub mod profiles;
 pub mod rollout;
 pub mod service;
+pub mod template;

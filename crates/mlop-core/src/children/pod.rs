@@ -41,18 +41,20 @@ pub struct Builder {
     meta: ObjectMeta,
     spec: PodSpec,
     volumes: BTreeMap<String, Volume>,
+    /// Whether its program names a Secret or key that is missing. The kubelet would only wait.
+    names_missing_keys: bool,
 }
 
 impl Builder {
     /// A pod that runs once.
     pub fn once(meta: ObjectMeta) -> Self {
         let spec = PodSpec { restart_policy: Some("Never".to_owned()), ..Default::default() };
-        Self { meta, spec, volumes: BTreeMap::new() }
+        Self { meta, spec, volumes: BTreeMap::new(), names_missing_keys: true }
     }
 
     /// The template of a pod that does not end.
     pub fn service(meta: ObjectMeta) -> Self {
-        Self { meta, spec: PodSpec::default(), volumes: BTreeMap::new() }
+        Self { meta, spec: PodSpec::default(), volumes: BTreeMap::new(), names_missing_keys: false }
     }
 
     /// Adds the task. It is stored as an annotation and mounted as a file.
@@ -73,6 +75,11 @@ impl Builder {
             Volume { name: "task".to_owned(), downward_api: Some(source), ..Default::default() },
         );
         self
+    }
+
+    /// Whether the pod starts without Secrets and keys that are added later and do not exist, since its program names them.
+    pub fn naming_missing_keys(self, names_missing_keys: bool) -> Self {
+        Self { names_missing_keys, ..self }
     }
 
     /// Adds the keys of `store` as a volume, if it has any.
@@ -108,9 +115,7 @@ impl Builder {
     }
 
     fn secret(&mut self, name: String, secret: &str, required: &[&str], optional: &[&str]) {
-        // A worker names a Secret or key that is missing. The kubelet would only wait.
-        let is_worker = self.spec.restart_policy.is_some();
-        let sources = [(required, is_worker), (optional, true)];
+        let sources = [(required, self.names_missing_keys), (optional, true)];
         let sources = sources.into_iter().filter(|(keys, _)| !keys.is_empty()).map(|(keys, is_optional)| {
             let items = keys.iter().map(|key| KeyToPath {
                 key: (*key).to_owned(),

@@ -1,8 +1,11 @@
 //! Rollouts of Deployments and StatefulSets.
 
-use crate::resource::ChildObject;
-use mlop_api::Reason;
+use super::{pod_outcome, template};
+use crate::resource::{ChildObject, PodView};
+use kube::ResourceExt;
+use mlop_api::{Reason, labels};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// State of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,11 +42,24 @@ pub fn rollout(child: &ChildObject) -> Rollout {
 
 /// Why the controller of a Deployment may not create its pods, in the words of the API server: a quota, a LimitRange, Pod
 /// Security or a webhook refuses them. A StatefulSet says so in Events only.
-pub fn refusal(child: &ChildObject) -> Option<(Reason, String)> {
+fn refusal(child: &ChildObject) -> Option<(Reason, String)> {
     let message = condition(child, "ReplicaFailure", "status", "True")?;
     let is_quota = ["exceeded quota", "failed quota"].iter().any(|words| message.contains(words));
     let reason = if is_quota { Reason::QuotaExceeded } else { Reason::PodRefused };
     Some((reason, message))
+}
+
+/// The reason that a pod of the live template does not serve, in the words of its containers, or that there is none.
+pub fn trouble(child: &ChildObject, pods: &[Arc<PodView>]) -> Option<(Reason, String)> {
+    let mark = template::mark(child);
+    // A pod that ends, or has ended, is replaced.
+    let has_ended = |pod: &PodView| matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let is_current = |pod: &&Arc<PodView>| {
+        let its = pod.annotations().get(labels::TEMPLATE).map(String::as_str);
+        mark.is_some() && its == mark && pod.metadata.deletion_timestamp.is_none() && !has_ended(pod)
+    };
+    let of_a_pod = pods.iter().filter(is_current).find_map(|pod| pod_outcome::trouble(pod));
+    of_a_pod.or_else(|| refusal(child))
 }
 
 /// Number of ready pods of any template.

@@ -166,7 +166,7 @@ async fn publish(cx: &Context, subject: &Subject<'_>, event: &Event) {
 
 mod apply;
 mod create;
-mod difference;
+pub(crate) mod difference;
 #[cfg(test)]
 mod tests;
 mod write;

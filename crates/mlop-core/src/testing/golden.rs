@@ -1,5 +1,6 @@
 //! Objects as texts to compare with files.
 
+use crate::resource::ChildObject;
 use mlop_api::labels;
 use serde::Serialize;
 
@@ -13,4 +14,9 @@ pub fn golden(object: &impl Serialize) -> String {
         }
     }
     serde_saphyr::to_string(&object).unwrap()
+}
+
+/// The existing child that `golden` is the text of.
+pub fn live(golden: &str) -> ChildObject {
+    serde_saphyr::from_str(golden).unwrap()
 }

@@ -26,7 +26,7 @@ mod run_case;
 mod runs;
 mod situation;
 
-pub use golden::golden;
+pub use golden::{golden, live};
 pub use inputs::{dataset, descendant, failed, input, missing, of_kind, outdated, ready, version};
 pub use intent_case::IntentCase;
 #[cfg(test)]

@@ -142,7 +142,8 @@ fn is_field_same(name: &str, live: Option<&Value>, wanted: &Value) -> bool {
     }
 }
 
-fn is_same(name: &str, live: &Value, wanted: &Value) -> bool {
+/// Whether the field `name` of a live object is as wanted.
+pub(crate) fn is_same(name: &str, live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
             let is_amount = matches!(name, "requests" | "limits");
