@@ -176,13 +176,19 @@ fn serve(
     let why = format!("{} is to be served", wanted.artifact.run);
     let server = observed.server();
     let deployment = server.deployment(wanted.target, &wanted.artifact, wanted.store);
-    let is_applied = |child: &&ChildObject| server::is_applied(child, &deployment);
+    let is_applied = |child: &&ChildObject| server::has_template(child, &deployment);
     let applied = observed.deployment.as_deref().filter(is_applied);
     match applied.map(|child| (rollout::rollout(child), rollout::ready_replicas(child))) {
         Some((Rollout::Done, 1..)) => draft.served(&wanted.artifact, input),
         Some((Rollout::Done, _)) => draft.scaled_to_zero(input),
+        Some((Rollout::Down(detail), _)) if draft.is_published(&wanted.artifact) => {
+            draft.down(&wanted.artifact, &detail, input);
+        }
+        // Its state is known in a moment. Until then the conditions are those of before the change.
+        Some((Rollout::Unobserved, _)) => {}
         Some((Rollout::Failed(message), _)) => draft.failed(&wanted.artifact, &message),
-        _ => draft.rolling(&wanted.artifact),
+        Some(_) => draft.rolling(&wanted.artifact, draft.trouble()),
+        None => draft.rolling(&wanted.artifact, None),
     }
     Plan::idle().apply(&server.service(), why.clone()).apply(&deployment, why)
 }

@@ -21,7 +21,7 @@ use mlop_core::{
         container::{self, mount, probe, variable, writable},
         deployment, meta, pod,
         profile::Profile,
-        rollout, service,
+        service,
         template::{self, Edition, OwnContainer},
     },
     resource::ChildObject,
@@ -210,12 +210,6 @@ impl Server<'_> {
 /// The directory of the artifact that holds the model; none if that is the whole artifact.
 fn served_part(runtime: &Runtime) -> Option<&str> {
     Some(runtime.path.as_str()).filter(|path| *path != ".")
-}
-
-/// Whether the observed Deployment has the template and the size of `wanted`.
-pub fn is_applied(child: &ChildObject, wanted: &Deployment) -> bool {
-    let replicas = wanted.spec.as_ref().and_then(|spec| spec.replicas);
-    has_template(child, wanted) && (replicas.is_none() || rollout::wanted_replicas(child) == replicas)
 }
 
 /// Whether the observed Deployment has the template of `wanted`.

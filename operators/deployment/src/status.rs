@@ -127,7 +127,15 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// All pods serve `wanted`.
+    /// Whether `wanted` is the published version at the present generation.
+    pub fn is_published(&self, wanted: &Artifact) -> bool {
+        let published = self.status.artifact.as_ref();
+        published.is_some_and(|artifact| {
+            artifact.digest == wanted.digest && artifact.generation == Some(self.generation())
+        })
+    }
+
+    /// `wanted` is served, and nothing else is.
     pub fn served(&mut self, wanted: &Artifact, input: &Result<ReadyInput, BlockedInput>) {
         let generation = self.generation();
         let ready = self.ready_replicas();
@@ -176,10 +184,23 @@ impl<'a> Draft<'a> {
             &format!("{what} is served"),
         );
         self.conditions().settled();
+        if let Some((reason, message)) = self.trouble().filter(|_| ready < replicas) {
+            let message = format!("{ready} of {replicas} pods serve: {message}");
+            self.conditions().reconciling(reason, &message);
+        }
         if changed {
             let message = format!("{what} is served ({})", wanted.digest);
             self.events.push(Event { warning: false, reason: Reason::Ready, message });
         }
+        self.up_to_date(input);
+    }
+
+    /// No pod of the published version is ready, although it was rolled out.
+    pub fn down(&mut self, published: &Artifact, detail: &str, input: &Result<ReadyInput, BlockedInput>) {
+        let starting = || (Reason::Starting, format!("no pod of {} serves: {detail}", published.run));
+        let (reason, message) = self.trouble().unwrap_or_else(starting);
+        self.conditions().set(condition_type::READY, ConditionStatus::False, reason, &message);
+        self.conditions().reconciling(reason, &message);
         self.up_to_date(input);
     }
 
@@ -258,8 +279,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub fn rolling(&mut self, wanted: &Artifact) {
-        let trouble = self.trouble();
+    /// `wanted` is being rolled out; `trouble` keeps a pod of it from serving.
+    pub fn rolling(&mut self, wanted: &Artifact, trouble: Option<(Reason, String)>) {
         let is_down = trouble.is_some() && self.ready_replicas() == 0;
         let (reason, message) =
             trouble.unwrap_or_else(|| (Reason::RollingOut, format!("{} is being rolled out", wanted.run)));
@@ -271,7 +292,8 @@ impl<'a> Draft<'a> {
         self.conditions().reconciling(reason, &message);
     }
 
-    fn trouble(&self) -> Option<(Reason, String)> {
+    /// What keeps a pod of the observed template from serving.
+    pub fn trouble(&self) -> Option<(Reason, String)> {
         rollout::trouble(self.deployment?, self.pods)
     }
 

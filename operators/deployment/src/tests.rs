@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use mlop_api::{
     Digest, Reason,
     common::ObjectRef,
-    contract::condition_type::{READY, STALLED, UP_TO_DATE},
+    contract::condition_type::{READY, RECONCILING, STALLED, UP_TO_DATE},
     deployment::{ModelDeployment, Strategy},
     duration::Span,
     labels,
@@ -55,6 +55,11 @@ fn delay() -> Case {
         keys: None,
         age: 0,
     }
+}
+
+/// The condition of a Deployment whose template was rolled out.
+fn rolled_out() -> Value {
+    json!([{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "message": ""}])
 }
 
 fn digest(version: u32) -> String {
@@ -125,7 +130,7 @@ impl Case {
         let deployment = self.deployment.as_mut().expect("a Deployment");
         let wanted = deployment["spec"]["replicas"].clone();
         deployment["status"] = json!({"observedGeneration": deployment["metadata"]["generation"], "replicas": wanted,
-            "readyReplicas": wanted, "updatedReplicas": wanted});
+            "readyReplicas": wanted, "updatedReplicas": wanted, "conditions": rolled_out()});
         self
     }
 
@@ -144,6 +149,13 @@ impl Case {
         let deployment = self.deployment.as_mut().expect("a Deployment");
         deployment["status"]["readyReplicas"] = json!(ready);
         deployment["status"]["replicas"] = json!(ready);
+        self.observed()
+    }
+
+    /// The controller of the Deployment has seen its newest change.
+    fn observed(mut self) -> Self {
+        let deployment = self.deployment.as_mut().expect("a Deployment");
+        deployment["status"]["observedGeneration"] = deployment["metadata"]["generation"].clone();
         self
     }
 
@@ -184,13 +196,27 @@ impl Case {
         metadata["name"] = json!("delay-mdep-1");
         metadata["namespace"] = json!(NS);
         self.pods = vec![json!({"metadata": metadata, "status": status})];
-        self
+        self.observed()
     }
 
-    /// Nothing serves, and the rollout goes on.
-    fn down(mut self) -> Self {
+    /// This number of pods is ready.
+    fn ready(mut self, replicas: i32) -> Self {
         let deployment = self.deployment.as_mut().expect("a Deployment");
-        deployment["status"]["readyReplicas"] = json!(0);
+        deployment["status"]["readyReplicas"] = json!(replicas);
+        self.observed()
+    }
+
+    /// Nothing serves.
+    fn down(self) -> Self {
+        self.ready(0)
+    }
+
+    /// An autoscaler sets the size of the Deployment, which its controller has not seen yet.
+    fn resized(mut self, replicas: i32) -> Self {
+        let deployment = self.deployment.as_mut().expect("a Deployment");
+        deployment["spec"]["replicas"] = json!(replicas);
+        let generation = deployment["metadata"]["generation"].as_i64().unwrap_or_default();
+        deployment["metadata"]["generation"] = json!(generation + 1);
         self
     }
 
@@ -199,7 +225,7 @@ impl Case {
         let deployment = self.deployment.as_mut().expect("a Deployment");
         deployment["spec"]["replicas"] = json!(replicas);
         deployment["status"] = json!({"observedGeneration": deployment["metadata"]["generation"],
-            "replicas": replicas, "readyReplicas": replicas, "updatedReplicas": replicas});
+            "replicas": replicas, "readyReplicas": replicas, "updatedReplicas": replicas, "conditions": rolled_out()});
         self.reconciled()
     }
 
@@ -257,6 +283,10 @@ impl Case {
             }
             let generation = before["metadata"]["generation"].as_i64().unwrap_or_default();
             let changed = i64::from(before["spec"] != object["spec"]);
+            if before["spec"]["template"] != object["spec"]["template"] && !before.is_null() {
+                object["status"]["updatedReplicas"] = json!(0);
+                object["status"]["conditions"] = json!([]);
+            }
             object["metadata"]["generation"] = json!(generation + changed);
             next.deployment = Some(object);
         }
@@ -370,7 +400,7 @@ fn edit_is_ready_only_when_it_serves() {
         (
             "the replicas are edited",
             served().edited(|object| object.spec.target.deployment.as_mut().unwrap().replicas = Some(3)),
-            "Ready=True/Ready UpToDate=False/RollingOut applies version 1",
+            "Ready=True/Ready UpToDate=True/UpToDate applies version 1",
         ),
         (
             "it is suspended: the same pods serve",
@@ -492,7 +522,7 @@ fn trouble_of_a_container_is_reported_at_once() {
         (
             "what served is down",
             delay().rolled_out().pod(restarted("Error", "killed")).down(),
-            "Ready=False/WorkerFailed UpToDate=False/WorkerFailed applies version 1",
+            "Ready=False/WorkerFailed UpToDate=True/UpToDate applies version 1",
         ),
     ]);
     let mut refused = starting();
@@ -521,7 +551,7 @@ fn model_that_cannot_be_fetched_is_reported_by_its_fetcher() {
         (Reason::BucketNotFound, "create it or correct spec.bucket"),
     ] {
         let down = served().fetch_fails(Failure::terminal(reason, words)).down();
-        let expected = format!("Ready=False/{reason} UpToDate=False/{reason} applies version 1");
+        let expected = format!("Ready=False/{reason} UpToDate=True/UpToDate applies version 1");
         check(vec![("the only pod was replaced", down.clone(), &expected)]);
         let status = down.plan().status.unwrap();
         let ready = condition::get(&status.conditions, READY).unwrap();
@@ -617,6 +647,41 @@ fn size_is_left_to_others_when_the_spec_has_none() {
             "Ready=True/Ready UpToDate=True/UpToDate applies version 1",
         ),
     ]);
+}
+
+#[test]
+fn number_of_pods_says_nothing_about_the_version() {
+    let served = || autoscaled().rolled_out();
+    let up_to_date = "Ready=True/Ready UpToDate=True/UpToDate applies version 1";
+    let first = autoscaled().reconciled();
+    check(vec![
+        ("an autoscaler adds pods", served().resized(5), up_to_date),
+        ("they start", served().resized(5).observed(), up_to_date),
+        ("all but one restart", served().scaled(5).ready(1), up_to_date),
+        (
+            "all restart",
+            served().scaled(5).down(),
+            "Ready=False/Starting UpToDate=True/UpToDate applies version 1",
+        ),
+        (
+            "all restart while another version is rolled out",
+            served().model(model(2)).reconciled().down(),
+            "Ready=Unknown/RollingOut UpToDate=False/RollingOut applies version 2",
+        ),
+        (
+            "one restarts before the first rollout was seen",
+            first.up().down(),
+            "Ready=Unknown/RollingOut UpToDate=Unknown/RollingOut applies version 1",
+        ),
+    ]);
+    assert!(served().resized(5).plan().status.is_none(), "the next state follows at once");
+    let image = json!({"name": "mlserver", "image": "i", "state": {"waiting": {"reason": "ErrImagePull"}}});
+    let held_up = |ready| {
+        let status = served().scaled(5).ready(ready).pod(image.clone()).reconciled().object.status.unwrap();
+        condition::get(&status.conditions, RECONCILING).map(|c| format!("{}: {}", c.reason, c.message))
+    };
+    assert!(held_up(4).is_some_and(|words| words.starts_with("ImagePull: 4 of 5 pods serve: image i")));
+    assert_eq!(held_up(5), None);
 }
 
 #[test]

@@ -143,6 +143,10 @@ impl Observed {
         Server { name, child, pods: &self.pods }
     }
 
+    fn was_ready(&self) -> bool {
+        connection::was_ready(&self.object.metadata, self.object.status.as_ref())
+    }
+
     /// The status: ready when all servers are and the online store has answered the newest probe.
     fn report(
         &self,
@@ -158,7 +162,7 @@ impl Observed {
             before.mark = answer.result.digest.clone();
         }
         let failure = probe.trouble().filter(|trouble| trouble.failed).map(|trouble| trouble.blocked.reason);
-        let is_open = !servers.iter().all(Server::is_ready);
+        let is_open = !servers.iter().all(|server| server.is_ready(self.was_ready()));
         // A server that is starting does not answer yet. Any other failure says more than the state of the servers.
         let is_expected = failure.is_none_or(|reason| reason == Reason::OnlineStoreUnreachable);
         if is_open && is_expected {
@@ -173,8 +177,8 @@ impl Observed {
     /// online API is not ready while the mark is gone.
     fn probe(&self, now: Timestamp) -> Decision {
         let store = self.object.as_ref();
-        let redis_starts =
-            store.spec.redis.managed.is_some() && !self.server("Redis", self.redis.as_deref()).is_ready();
+        let redis_is_ready = self.server("Redis", self.redis.as_deref()).is_ready(self.was_ready());
+        let redis_starts = store.spec.redis.managed.is_some() && !redis_is_ready;
         let states = [
             redis_starts.then(|| "Redis starts".to_owned()),
             self.api.as_deref().and_then(unavailable_since),

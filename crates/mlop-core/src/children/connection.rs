@@ -40,8 +40,14 @@ struct Problem {
 }
 
 impl Server<'_> {
-    pub fn is_ready(&self) -> bool {
-        self.child.map(rollout::rollout) == Some(Rollout::Done)
+    /// Whether it serves. `was_ready`: the connection did. A change that the server's controller has not seen yet, such
+    /// as of its size, takes nothing away.
+    pub fn is_ready(&self, was_ready: bool) -> bool {
+        match self.child.map(rollout::rollout) {
+            Some(Rollout::Done) => true,
+            Some(Rollout::Unobserved) => was_ready,
+            _ => false,
+        }
     }
 
     /// The reason that a pod of it does not serve, if anything unusual prevents it.
@@ -61,7 +67,7 @@ impl Server<'_> {
                 let (is, reason) = (ConditionStatus::False, Reason::RolloutFailed);
                 return Problem { is, reason, message, stalled: true };
             }
-            Some(Rollout::Progressing(detail)) => format!(": {detail}"),
+            Some(Rollout::Progressing(detail) | Rollout::Down(detail)) => format!(": {detail}"),
             _ => String::new(),
         };
         let serves = self.child.is_some_and(|child| rollout::ready_replicas(child) > 0);
@@ -90,7 +96,8 @@ pub fn report(
     status.observed_generation = Some(generation);
     status.address = Some(address);
     // A server with trouble says more than one that waits for it.
-    let open: Vec<_> = servers.iter().filter(|server| !server.is_ready()).collect();
+    let was_ready = was_ready(meta, before);
+    let open: Vec<_> = servers.iter().filter(|server| !server.is_ready(was_ready)).collect();
     let named = open.iter().find(|server| server.trouble().is_some()).or(open.first());
     let mut conditions = Conditions::new(&mut status.conditions, generation, now);
     match named.map(|server| server.problem()) {
@@ -123,10 +130,9 @@ pub fn report_blocked(
     let generation = meta.generation.unwrap_or_default();
     let mut status = before.cloned().unwrap_or_default();
     status.observed_generation = Some(generation);
-    let ready = condition::get(&status.conditions, condition_type::READY);
-    let is_ready = ready.is_some_and(|c| c.status == "True" && c.observed_generation == Some(generation));
+    let was_ready = was_ready(meta, before);
     let mut conditions = Conditions::new(&mut status.conditions, generation, now);
-    if !is_ready {
+    if !was_ready {
         conditions.set(condition_type::READY, ConditionStatus::Unknown, *reason, message);
     }
     if *stalled {
@@ -135,6 +141,15 @@ pub fn report_blocked(
         conditions.reconciling(*reason, message);
     }
     Plan::report(status)
+}
+
+/// Whether the connection was ready with its present spec.
+pub fn was_ready(meta: &ObjectMeta, before: Option<&ConnectionStatus>) -> bool {
+    let conditions = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let ready = condition::get(conditions, condition_type::READY);
+    ready.is_some_and(|c| {
+        c.status == "True" && c.observed_generation == Some(meta.generation.unwrap_or_default())
+    })
 }
 
 /// Adds to `plan` the deletion of `children` that the spec no longer wants, once the wanted ones are ready.
@@ -266,6 +281,18 @@ mod tests {
         let words = kinds.iter().filter_map(|kind| get(&status.conditions, kind));
         let words = words.map(|c| format!("{}={}/{}", c.type_, c.status, c.reason)).collect::<Vec<_>>();
         (words.join(" "), get(&status.conditions, condition_type::READY).unwrap().message.clone())
+    }
+
+    #[test]
+    fn change_of_the_size_takes_no_readiness_away() {
+        let mut resized = child("1", 2, &json!([]));
+        resized.metadata.generation = Some(2);
+        let server = Server { name: "a", child: Some(&resized), pods: &[] };
+        let meta = |generation| ObjectMeta { generation: Some(generation), ..Default::default() };
+        let ready = report(Plan::idle(), &meta(1), None, String::new(), &[], Timestamp::UNIX_EPOCH).status;
+        assert!(server.is_ready(was_ready(&meta(1), ready.as_ref())));
+        assert!(!server.is_ready(was_ready(&meta(2), ready.as_ref())), "the spec was edited");
+        assert!(!server.is_ready(was_ready(&meta(1), None)), "it is new");
     }
 
     #[test]

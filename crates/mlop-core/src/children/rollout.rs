@@ -10,9 +10,13 @@ use std::sync::Arc;
 /// State of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rollout {
-    /// All pods have the present template and are ready.
+    /// The present template is rolled out. Pods that are added to it, or restarted, are no rollout.
     Done,
-    /// Some pods do not have the present template yet, or are not ready; the text counts them.
+    /// The present template is rolled out, and none of its pods is ready; the text counts them.
+    Down(String),
+    /// Its controller has not seen the newest change yet, which it does in a moment.
+    Unobserved,
+    /// Some pods do not have the present template yet, or have not been ready once; the text counts them.
     Progressing(String),
     /// The present template did not become ready before its deadline.
     Failed(String),
@@ -21,20 +25,22 @@ pub enum Rollout {
 /// Reads the status of a Deployment or StatefulSet.
 pub fn rollout(child: &ChildObject) -> Rollout {
     let number = |pointer: &str| pointer_value(child, pointer).and_then(Value::as_i64);
+    let count = |name: &str| number(&format!("/status/{name}")).unwrap_or_default();
+    if child.metadata.generation.unwrap_or_default() > count("observedGeneration") {
+        return Rollout::Unobserved;
+    }
     let wanted = number("/spec/replicas").unwrap_or(1);
-    let observed = number("/status/observedGeneration").unwrap_or_default();
-    if child.metadata.generation.unwrap_or_default() > observed {
-        return Rollout::Progressing("the rollout has not begun".to_owned());
-    }
+    let (updated, ready, all) = (count("updatedReplicas"), count("readyReplicas"), count("replicas"));
     let refused = refusal(child).map(|(_, words)| format!(": {words}")).unwrap_or_default();
-    if let Some(failed) = progress_deadline(child) {
-        return Rollout::Failed(format!("{failed}{refused}"));
-    }
-    let updated = number("/status/updatedReplicas").unwrap_or_default();
-    let ready = number("/status/readyReplicas").unwrap_or_default();
-    let all = number("/status/replicas").unwrap_or_default();
-    if updated >= wanted && ready >= wanted && all <= wanted.max(updated) {
+    // The sign of the Deployment controller itself. It stays until the template changes.
+    let was_complete = condition(child, "Progressing", "reason", "NewReplicaSetAvailable").is_some();
+    let is_complete = updated >= wanted && ready >= wanted && all <= wanted.max(updated);
+    if is_complete || was_complete && updated == all && ready > 0 {
         Rollout::Done
+    } else if was_complete && updated == all {
+        Rollout::Down(format!("{ready} of {wanted} pods are ready{refused}"))
+    } else if let Some(failed) = condition(child, "Progressing", "reason", "ProgressDeadlineExceeded") {
+        Rollout::Failed(format!("{failed}{refused}"))
     } else {
         Rollout::Progressing(format!("{updated} of {wanted} pods updated, {ready} ready{refused}"))
     }
@@ -80,10 +86,6 @@ pub fn replicas_of_all(child: &ChildObject) -> Option<i32> {
 
 fn replicas(child: &ChildObject, pointer: &str) -> Option<i32> {
     i32::try_from(pointer_value(child, pointer)?.as_i64()?).ok()
-}
-
-fn progress_deadline(child: &ChildObject) -> Option<String> {
-    condition(child, "Progressing", "reason", "ProgressDeadlineExceeded")
 }
 
 /// The message of the condition `kind`, if its `field` is `value`.
@@ -147,11 +149,29 @@ mod tests {
         let earlier =
             json!({"observedGeneration": 1, "updatedReplicas": 2, "readyReplicas": 2, "replicas": 2});
         let progressing = |text: &str| Rollout::Progressing(text.to_owned());
+        let rolled_out = |mut status: Value| {
+            status["conditions"] =
+                json!([{"type": "Progressing", "reason": "NewReplicaSetAvailable", "message": "m"}]);
+            child(2, status)
+        };
         let rows = [
+            ("it was rolled out, and a pod is added", rolled_out(counts(1, 1, 1)), Rollout::Done),
+            ("it was rolled out, and a pod restarts", rolled_out(counts(2, 1, 2)), Rollout::Done),
+            (
+                "it was rolled out, and no pod is ready",
+                rolled_out(counts(2, 0, 2)),
+                Rollout::Down("0 of 2 pods are ready".to_owned()),
+            ),
+            (
+                "another template was rolled out",
+                rolled_out(counts(0, 2, 2)),
+                progressing("0 of 2 pods updated, 2 ready"),
+            ),
+            ("its size was changed", rolled_out(earlier.clone()), Rollout::Unobserved),
             ("all pods are new and ready", child(2, counts(2, 2, 2)), Rollout::Done),
             ("no replicas are wanted", child(0, json!({"observedGeneration": 2})), Rollout::Done),
-            ("no status", child(2, json!({})), progressing("the rollout has not begun")),
-            ("the template was edited", child(2, earlier), progressing("the rollout has not begun")),
+            ("no status", child(2, json!({})), Rollout::Unobserved),
+            ("the template was edited", child(2, earlier), Rollout::Unobserved),
             (
                 "one pod is not updated",
                 child(2, counts(1, 2, 2)),

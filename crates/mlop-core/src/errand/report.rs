@@ -3,6 +3,7 @@
 use super::{Decision, State};
 use crate::{
     Blocked,
+    children::connection,
     condition::{self, ConditionStatus, Conditions},
     plan::Plan,
 };
@@ -74,8 +75,7 @@ pub fn report_connection<K: Resource>(
 ) -> Plan<ConnectionStatus> {
     let generation = owner.meta().generation.unwrap_or_default();
     let mut status = before.cloned().unwrap_or_default();
-    let was = condition::get(&status.conditions, condition_type::READY);
-    let was_ready = was.is_some_and(|c| c.status == "True" && c.observed_generation == Some(generation));
+    let was_ready = connection::was_ready(owner.meta(), before);
     status.observed_generation = Some(generation);
     status.address = Some(address);
     let trouble = decision.trouble();
