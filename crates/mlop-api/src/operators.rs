@@ -55,6 +55,7 @@ pub const FEATURE_STORE: Operator = Operator {
         Rule { group: "apps", resources: &["deployments", "statefulsets"], verbs: OWN },
         Rule { group: "", resources: &["services"], verbs: OWN },
         Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: OWN },
+        Rule { group: "policy", resources: &["poddisruptionbudgets"], verbs: KEEP },
     ],
 };
 
@@ -89,6 +90,7 @@ pub const DEPLOYMENT: Operator = Operator {
     rbac: &[
         Rule { group: "apps", resources: &["deployments"], verbs: KEEP },
         Rule { group: "", resources: &["services"], verbs: KEEP },
+        Rule { group: "policy", resources: &["poddisruptionbudgets"], verbs: KEEP },
     ],
 };
 

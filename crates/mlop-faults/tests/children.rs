@@ -14,6 +14,7 @@ use k8s_openapi::{
         apps::v1::{Deployment, StatefulSet},
         core::v1::{EnvVar, PersistentVolumeClaim, Service, Toleration},
         networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -66,7 +67,14 @@ async fn settled() -> Cluster {
 
 /// Writes of operators to children so far.
 fn child_writes(cluster: &Cluster) -> Vec<String> {
-    let kinds = ["deployments", "statefulsets", "services", "networkpolicies", "persistentvolumeclaims"];
+    let kinds = [
+        "deployments",
+        "statefulsets",
+        "services",
+        "networkpolicies",
+        "persistentvolumeclaims",
+        "poddisruptionbudgets",
+    ];
     let is_child = |resource: &str| kinds.iter().any(|kind| resource.starts_with(kind));
     let writes = cluster.sim.writes().into_iter();
     let writes = writes.filter(|w| is_child(&w.resource) && w.field_manager.starts_with("mlop-"));
@@ -120,6 +128,7 @@ async fn second_reconcile_writes_no_child() {
         label_all::<Service>(&cluster),
         label_all::<NetworkPolicy>(&cluster),
         label_all::<PersistentVolumeClaim>(&cluster),
+        label_all::<PodDisruptionBudget>(&cluster),
     ];
     assert!(labelled.iter().all(|count| *count > 0), "a kind of child is missing: {labelled:?}");
     sleep(SETTLE).await;

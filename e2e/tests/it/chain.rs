@@ -8,6 +8,7 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service},
     networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, ResourceExt as _,
@@ -229,7 +230,7 @@ async fn deletion_removes_all_objects_but_the_history() -> Result<()> {
             )+};
         }
         gone!(DatasetVersion, FeatureSnapshot, TrainingRun, ModelVersion);
-        gone!(Pod, Job, Deployment, StatefulSet, Service, NetworkPolicy);
+        gone!(Pod, Job, Deployment, StatefulSet, Service, NetworkPolicy, PodDisruptionBudget);
         // The history of all models outlives its TrackingServer.
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
         let others = all().fields("metadata.name!=mlflow-mlflow");

@@ -7,7 +7,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service, policy::v1::PodDisruptionBudget};
 use mlop_api::{dataset::ObjectStore, deployment::ModelDeployment};
 use mlop_core::{Setup, by_intent, children::profiles::Profiles, inputs::Inputs, resource::PodView};
 use model_deployment::ModelDeploymentReconciler;
@@ -23,6 +23,7 @@ pub fn install(setup: &mut Setup) {
     let pods = setup.watch_own::<PodView>();
     let deployments = setup.watch_children::<Deployment>();
     let services = setup.watch_children::<Service>();
+    let budgets = setup.watch_children::<PodDisruptionBudget>();
     let inputs = Inputs::watch(setup);
     let profiles = Profiles::watch(setup);
 
@@ -38,6 +39,7 @@ pub fn install(setup: &mut Setup) {
         .owns(&pods)
         .owns(&deployments)
         .owns(&services)
+        .owns(&budgets)
         .enqueue_on(&stores, served_from);
     let controls = profiles.enqueue_users(controls, |object| Some(object.spec.profile.as_deref()));
     let dependents = inputs.enqueue_dependents(&controls, |object| vec![object.spec.from.clone()]);

@@ -190,5 +190,6 @@ fn serve(
         Some(_) => draft.rolling(&wanted.artifact, draft.trouble()),
         None => draft.rolling(&wanted.artifact, None),
     }
-    Plan::idle().apply(&server.service(), why.clone()).apply(&deployment, why)
+    let plan = Plan::idle().apply(&server.service(), why.clone()).apply(&deployment, why.clone());
+    plan.apply(&server.budget(), why)
 }

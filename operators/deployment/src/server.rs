@@ -4,6 +4,7 @@ use k8s_openapi::{
     api::{
         apps::v1::Deployment,
         core::v1::{Container, Lifecycle, LifecycleHandler, Pod, Service, SleepAction},
+        policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -18,6 +19,7 @@ use mlop_api::{
 };
 use mlop_core::{
     children::{
+        budget,
         container::{self, mount, probe, variable, writable},
         deployment, meta, pod,
         profile::Profile,
@@ -76,6 +78,10 @@ pub struct Server<'a> {
 impl Server<'_> {
     pub fn service(&self) -> Service {
         service::service(self.meta(), &[("http", PORT)])
+    }
+
+    pub fn budget(&self) -> PodDisruptionBudget {
+        budget::budget(self.meta())
     }
 
     /// The Deployment that serves `artifact`.

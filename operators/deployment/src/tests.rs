@@ -756,7 +756,7 @@ fn servers_are_those_of_the_golden_files() {
         let file = format!("golden/{}.yaml", apply.kind.kind.to_lowercase());
         expect_file![file].assert_eq(&golden(&apply.object));
     }
-    assert_eq!(plan.applies.len(), 2);
+    assert_eq!(plan.applies.len(), 3);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use k8s_openapi::{
             Deployment, StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
         },
         core::v1::{
-            Container, ExecAction, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, Probe, Service,
+            Container, ExecAction, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, Probe,
             TCPSocketAction, VolumeResourceRequirements,
         },
         networking::v1::NetworkPolicy,
@@ -32,6 +32,7 @@ use mlop_api::{
 use mlop_core::{
     Cache, Context, Error, Index, Key, Plan, Reconciler,
     children::{
+        budget,
         connection::{self, Server},
         container::{self, probe, variable, writable},
         deployment, meta, network,
@@ -128,7 +129,11 @@ impl Reconciler for FeatureStoreReconciler {
                 .apply(&observed.redis(managed), why);
             servers.push(observed.server("Redis", observed.redis.as_deref()));
         }
-        let plan = plan.apply(&observed.service(), why).apply(&observed.api(), why);
+        let api = || observed.meta(api_name(&name));
+        let plan = plan
+            .apply(&service::service(api(), &[("http", API_PORT)]), why)
+            .apply(&observed.api(), why)
+            .apply(&budget::budget(api()), why);
         servers.push(observed.server("the online API", observed.api.as_deref()));
         let address =
             format!("http://{}.{}.svc:{API_PORT}", api_name(&name), object.namespace().unwrap_or_default());
@@ -210,10 +215,6 @@ impl Observed {
                 (labels::INTENT_KIND, FeatureStore::kind(&()).into_owned()),
             ],
         )
-    }
-
-    fn service(&self) -> Service {
-        service::service(self.meta(api_name(&self.object.name_any())), &[("http", API_PORT)])
     }
 
     /// Labels of the pods of servers by which their state is watched. Those of the first edition have none.

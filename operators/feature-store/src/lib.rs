@@ -15,6 +15,7 @@ use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     core::v1::Service,
     networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use mlop_api::{
     dataset::ObjectStore,
@@ -42,6 +43,7 @@ pub fn install(setup: &mut Setup) {
     let sets = setup.watch_children::<StatefulSet>();
     let services = setup.watch_children::<Service>();
     let policies = setup.watch_children::<NetworkPolicy>();
+    let budgets = setup.watch_children::<PodDisruptionBudget>();
     let profiles = Profiles::watch(setup);
 
     let children = ChildCaches::default()
@@ -62,7 +64,8 @@ pub fn install(setup: &mut Setup) {
         .owns(&deployments)
         .owns(&sets)
         .owns(&services)
-        .owns(&policies);
+        .owns(&policies)
+        .owns(&budgets);
     profiles.enqueue_users(controls, |store| Some(store.spec.profile.as_deref()));
     let intent =
         FeatureViewIntent { feature_stores: Arc::clone(&feature_stores), stores: Arc::clone(&stores) };

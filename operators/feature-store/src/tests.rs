@@ -304,7 +304,7 @@ fn servers_are_those_of_the_golden_files() {
         let file = format!("golden/{name}-{}.yaml", apply.kind.kind.to_lowercase());
         expect_file![file].assert_eq(&golden(&apply.object));
     }
-    assert_eq!(plan.applies.len(), 5);
+    assert_eq!(plan.applies.len(), 6);
     expect_file!["golden/probe.yaml"].assert_eq(&golden(&plan.creates[0].object));
 }
 

@@ -1,5 +1,6 @@
 //! Objects that operators create in the cluster, and the reading of their states.
 
+pub mod budget;
 pub mod connection;
 pub mod container;
 pub mod deployment;
