@@ -9,13 +9,8 @@ use crate::{
     plan::{Action, Change, Operation, Stage, System},
 };
 use mlop_api::{
-    Reason,
-    dataset::Dataset,
-    deployment::ModelDeployment,
-    features::FeatureView,
-    registry::Model,
-    result::Failure,
-    training::TrainingJob,
+    Reason, dataset::Dataset, deployment::ModelDeployment, features::FeatureView, registry::Model,
+    result::Failure, training::TrainingJob,
 };
 use mlop_sim::Sim;
 use serde_json::{Value, json};
