@@ -7,7 +7,7 @@ use crate::{
         unusual_creation, write_since, writes,
     },
     cluster::Cluster,
-    plan::{Fault, Injection, Plan, Point, Scenario, Work, WriteId},
+    plan::{Fault, Injection, Plan, Point, Scenario, Work},
     scenario::{leftovers, play, play_until_namespace_ends},
 };
 use serde_json::Value;
@@ -111,34 +111,7 @@ impl Baseline {
                 faults: vec![Injection { at: point.clone(), fault }],
             }));
         }
-        plans.extend(self.plans_of_patches());
         plans
-    }
-
-    /// Every fault at the patches by which operators mend what another client has done to an object.
-    fn plans_of_patches(&self) -> Vec<Plan> {
-        let mended = match self.scenario {
-            Scenario::NewData => Fault::LabelsLost,
-            Scenario::Deletion => Fault::FinalizersShared,
-            Scenario::Pin | Scenario::Restless => return Vec::new(),
-        };
-        let writes = self.points.iter().filter_map(|point| match point {
-            Point::Write(write) if mended.fits(write) => Some(write),
-            _ => None,
-        });
-        let plans = writes.flat_map(|write| {
-            let patch = WriteId { verb: "patch".to_owned(), nth: 1, ..write.clone() };
-            let (write, patch) = (Point::Write(write.clone()), Point::Write(patch));
-            let faults = self.faults_at(&patch).into_iter();
-            faults.map(move |fault| Plan {
-                scenario: self.scenario,
-                users: Vec::new(),
-                faults: [(&write, mended), (&patch, fault)]
-                    .map(|(at, fault)| Injection { at: at.clone(), fault })
-                    .into(),
-            })
-        });
-        plans.collect()
     }
 
     /// The faults that can strike at a point.
@@ -148,7 +121,7 @@ impl Baseline {
                 .iter()
                 .chain(Fault::OF_THE_CLUSTER)
                 .copied()
-                .filter(|fault| fault.fits(write))
+                .filter(|fault| fault.fits(&write.verb, &write.kind))
                 .filter(|fault| !(self.scenario.needs(&write.kind) && fault.deletes_object()))
                 .collect(),
             Point::Notification(_) => Fault::AT_NOTIFICATIONS.to_vec(),

@@ -63,7 +63,7 @@ fn faults_at(point: &Point) -> Vec<Fault> {
     match point {
         Point::Write(write) => {
             let all = QUICK.iter().chain(SLOW).copied();
-            all.filter(|fault| fault.fits(write)).collect()
+            all.filter(|fault| fault.fits(&write.verb, &write.kind)).collect()
         }
         Point::Notification(_) => OF_WATCHES.to_vec(),
         Point::Work(_) => Fault::AT_WORK.to_vec(),

@@ -132,9 +132,7 @@ impl Connection {
             | Fault::Deleted
             | Fault::ChildDeleted
             | Fault::AnswerOvertaken
-            | Fault::ChildEdited
-            | Fault::LabelsLost
-            | Fault::FinalizersShared => self.write_beside_other(fault, request, id).await,
+            | Fault::ChildEdited => self.write_beside_other(fault, request, id).await,
             other => {
                 injector.strike(other, &id.by, &id.kind);
                 self.write(request, id).await
@@ -194,8 +192,6 @@ impl Connection {
                 sleep(SEEN).await;
             }
             Fault::ChildEdited => other_client::label(&injector, &path).await,
-            Fault::LabelsLost => other_client::take_labels(&injector, &path).await,
-            Fault::FinalizersShared => other_client::share_finalizers(&injector, &path).await,
             _ => {}
         }
         Ok(response)

@@ -16,7 +16,6 @@ const NAME_RELEASES: u32 = 10;
 
 const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
-const APPLY: &str = "application/apply-patch+yaml";
 
 async fn request(
     injector: &Injector,
@@ -49,19 +48,6 @@ pub async fn delete(injector: &Arc<Injector>, path: &str) {
 pub async fn label(injector: &Injector, path: &str) {
     let label = json!({"metadata": {"labels": {"edited-by": "somebody"}}});
     request(injector, Method::PATCH, path, MERGE, &label).await;
-}
-
-/// Takes all labels off an object.
-pub async fn take_labels(injector: &Injector, path: &str) {
-    request(injector, Method::PATCH, path, MERGE, &json!({"metadata": {"labels": null}})).await;
-}
-
-/// Applies the finalizers of an object, as a tool does that has restored it.
-pub async fn share_finalizers(injector: &Injector, path: &str) {
-    let Some(object) = request(injector, Method::GET, path, "", &Value::Null).await else { return };
-    let meta = json!({"name": object["metadata"]["name"], "finalizers": object["metadata"]["finalizers"]});
-    let shared = json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": meta});
-    request(injector, Method::PATCH, path, APPLY, &shared).await;
 }
 
 /// Creates an object of the name that an operator is about to create, and deletes it after a while.

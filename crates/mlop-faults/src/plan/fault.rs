@@ -1,6 +1,6 @@
 //! Everything that can go wrong.
 
-use super::{WriteId, operation::Course};
+use super::operation::Course;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -59,10 +59,6 @@ faults! {
         AnswerOvertaken,
         /// Another client labels the written object right after.
         ChildEdited,
-        /// Another client takes all labels off the written object right after.
-        LabelsLost,
-        /// Another client applies the finalizers of the written object too.
-        FinalizersShared,
         /// The operator cannot reach the API server for 20 s.
         Partition,
         /// The API server answers 503 to all requests for 20 s.
@@ -137,20 +133,14 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    /// Whether the fault has a meaning at a write.
-    pub fn fits(self, write: &WriteId) -> bool {
-        let (verb, kind) = (write.verb.as_str(), write.kind.as_str());
+    /// Whether the fault has a meaning at a write of this verb and kind.
+    pub fn fits(self, verb: &str, kind: &str) -> bool {
         match self {
             Self::NameTaken | Self::QuotaExceeded => verb == "create",
             Self::Deleted => verb != "create",
             // Nobody notices the loss or the edit of an Event.
             Self::AnswerOvertaken => verb == "create" && kind != "events",
             Self::ChildDeleted | Self::ChildEdited => verb != "delete" && kind != "events",
-            // Operators ask users to put labels of pods and Jobs back.
-            Self::LabelsLost => verb == "create" && !["events", "leases", "pods", "jobs"].contains(&kind),
-            Self::FinalizersShared => {
-                verb == "apply" && kind == "featureviews" && write.subresource.is_empty()
-            }
             Self::Restored | Self::InputRecreated | Self::UpstreamFlaps | Self::AllCrash => kind != "events",
             _ => true,
         }
@@ -201,8 +191,6 @@ impl Fault {
                 | ChildDeleted
                 | AnswerOvertaken
                 | ChildEdited
-                | LabelsLost
-                | FinalizersShared
                 | TwoLeaders
                 | TimeTravel
                 | LeaseTaken
@@ -226,8 +214,6 @@ impl Fault {
                 | ChildDeleted
                 | AnswerOvertaken
                 | ChildEdited
-                | LabelsLost
-                | FinalizersShared
                 | KilledBefore
                 | KilledAfter
                 | StoreUnreachable
