@@ -220,7 +220,7 @@ async fn check_told_downstream(work: &'static str, failures: Vec<Failure>, told:
 #[tokio::test(start_paused = true)]
 async fn wrong_keys_are_named_downstream_until_they_are_mended() {
     let denied = Failure::terminal(Reason::StoreDenied, "the keys are refused");
-    check_told_downstream("probe", vec![denied; 6], "ObjectStore files: StoreDenied").await;
+    check_told_downstream("probe", vec![denied; 18], "ObjectStore lake: StoreDenied").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -123,8 +123,8 @@ const STEPS: [Step; 17] = [
 /// The steps that take long: they run by name only.
 const BY_NAME: [&str; 2] = [LIFE, BUSY];
 
-/// As many fault plans as two minutes allow on two cores; `cargo xtask faults` tries all.
-const FAULTS: [&str; 8] = ["faults", "--profile", build::PROFILE, "--", "--every", "6", "--seeds", "600"];
+/// As many fault plans as a few minutes allow on two cores; `cargo xtask faults` tries all.
+const FAULTS: [&str; 8] = ["faults", "--profile", build::PROFILE, "--", "--every", "12", "--seeds", "300"];
 /// A minute of them on two cores; `cargo xtask faults --real` tries one for every write.
 const REAL_FAULTS: [&str; 5] = ["faults", "--real", "--", "--every", "6"];
 const CONFORMANCE: [&str; 4] = ["--test", "conformance_real", "--test", "admission"];
