@@ -74,7 +74,7 @@ async fn b24_everything_that_a_directory_can_hold() {
     for (case, more, skipped) in [
         ("good", None, None),
         ("broken", None, Some("broken")),
-        ("folder", Some("latest/model.bin"), None),
+        ("directory", Some("latest/model.bin"), None),
         ("outside", None, Some("passwd")),
         ("socket", None, Some("socket")),
         ("name", None, Some("caf")),

@@ -219,7 +219,7 @@ fn ended(pod: &PodView) -> Outcome {
     }
 }
 
-/// The result of the worker, or of an init container of ours that failed before it.
+/// The result of the worker, or of one of our own init containers that failed before it.
 fn reported(pod: &PodView) -> Option<Result<ResultDocument, String>> {
     let failed_init =
         init_containers(pod).find(|status| terminated(status).is_some_and(|state| state.exit_code != 0));
