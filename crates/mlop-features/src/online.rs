@@ -33,6 +33,7 @@ mod script;
 
 pub use keys::Generation;
 
+mod shared;
 use serde::{Deserialize, Serialize};
 
 /// The facts about a view that a reader needs.

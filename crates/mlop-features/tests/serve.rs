@@ -18,10 +18,12 @@ use common::{
     redis::TestRedis,
     view::{EARLY, NAMESPACE, activate, recorded, users},
 };
+use futures::future::join_all;
 use jiff::Timestamp;
 use mlop_features::serve::{Options, router};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::TcpListener, time::Duration};
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 /// When the vectors were recorded: 2026-11-21T04:28:00Z.
@@ -36,16 +38,25 @@ fn api(redis: &TestRedis) -> Router {
 fn api_of(redis: &TestRedis, feature_store: Option<&str>) -> Router {
     let options = Options {
         feature_store: feature_store.map(str::to_owned),
-        redis: redis.address(),
+        password_file: Some(redis.password_file()),
+        ..options(redis.address())
+    };
+    router(options, then)
+}
+
+/// The flags of an API for the Redis at `address`, which wants no password.
+fn options(address: String) -> Options {
+    Options {
+        feature_store: None,
+        redis: address,
         user: None,
         tls: false,
         ca_file: None,
-        password_file: Some(redis.password_file()),
+        password_file: None,
         namespace: NAMESPACE.to_owned(),
         listen: String::new(),
         drain_seconds: 0,
-    };
-    router(options, then)
+    }
 }
 
 async fn send(api: &Router, request: Request<Body>) -> (StatusCode, String) {
@@ -204,6 +215,66 @@ async fn health_and_metrics_follow_the_online_store() {
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
+}
+
+/// Requests that are sent at once: far more than are answered at a time.
+const MANY: usize = 200;
+/// Longest time in which a request is answered while Redis is silent.
+const LIMIT: Duration = Duration::from_millis(2_500);
+
+/// Sends [`MANY`] requests at once. Each one fails within [`LIMIT`].
+async fn fail_at_once(api: &Router) {
+    let body = json!({"features": ["user_stats:country"], "entities": {"user_id": [1001]}}).to_string();
+    let begin = Instant::now();
+    let requests = (0..MANY).map(|_| async {
+        let (status, answer) = post(api, body.clone()).await;
+        (status, answer, begin.elapsed())
+    });
+    for (status, answer, elapsed) in join_all(requests).await {
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+        assert!(elapsed < LIMIT, "answered after {elapsed:?}: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_fail_in_time_when_redis_does_not_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let connections = || std::iter::from_fn(|| listener.accept().ok()).count();
+    let api = router(options(listener.local_addr().unwrap().to_string()), then);
+    for attempt in 1..=2 {
+        fail_at_once(&api).await;
+        assert_eq!(connections(), 1, "connections of attempt {attempt}");
+        tokio::time::advance(Duration::from_secs(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn requests_fail_in_time_when_redis_falls_silent() {
+    let Some(redis) = TestRedis::start().await else { return };
+    activate(&redis, &recorded(), 1).await.unwrap();
+    let api = api(&redis);
+    assert_eq!(get(&api, "/health").await.0, StatusCode::OK);
+    // It ends by itself: Redis would not answer CLIENT UNPAUSE either.
+    redis.run(&["CLIENT", "PAUSE", "6000", "ALL"]).await;
+    fail_at_once(&api).await;
+    let is_back = async {
+        while get(&api, "/health").await.0 != StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), is_back).await.expect("Redis answers again");
+}
+
+#[tokio::test]
+async fn connection_is_made_again_at_once_when_it_was_closed() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let api = api(&redis);
+    assert_eq!(get(&api, "/health").await.0, StatusCode::OK);
+    redis.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    // The client may still find the connection open.
+    let _ = get(&api, "/health").await;
+    assert_eq!(get(&api, "/health").await.0, StatusCode::OK);
 }
 
 #[tokio::test]

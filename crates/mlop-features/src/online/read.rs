@@ -8,6 +8,7 @@ use super::{
     Schema,
     connection::Server,
     keys::{Generation, ViewKeys},
+    shared::SharedConnection,
 };
 use crate::feast::{
     Malformed, Value,
@@ -16,13 +17,12 @@ use crate::feast::{
 };
 use jiff::Timestamp;
 use mlop_api::task::ViewKey;
-use redis::{FromRedisValue, Pipeline, RedisError, aio::MultiplexedConnection};
+use redis::{FromRedisValue, Pipeline, RedisError};
 use std::{
     collections::HashMap,
     ops::Range,
     sync::{Arc, PoisonError, RwLock},
 };
-use tokio::sync::Mutex;
 
 /// Looks at a view whose pointer moves again and again.
 const LOOKS_MAX: usize = 3;
@@ -39,9 +39,8 @@ pub enum ReadError {
 
 /// The views of one namespace.
 pub struct Reader {
-    server: Server,
     namespace: String,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    connection: SharedConnection,
     known: RwLock<HashMap<String, Arc<Served>>>,
 }
 
@@ -74,7 +73,7 @@ pub struct Found {
 impl Reader {
     /// Connects with the first read.
     pub fn new(server: Server, namespace: String) -> Self {
-        Self { server, namespace, connection: Mutex::default(), known: RwLock::default() }
+        Self { namespace, connection: SharedConnection::new(server), known: RwLock::default() }
     }
 
     pub fn namespace(&self) -> &str {
@@ -88,7 +87,7 @@ impl Reader {
     pub async fn ping(&self) -> Result<(), ReadError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("PING").ignore();
-        Ok(self.ask(&pipeline).await?)
+        Ok(self.connection.ask(&pipeline).await?)
     }
 
     /// Whether `key` exists.
@@ -98,7 +97,7 @@ impl Reader {
     pub async fn has(&self, key: &str) -> Result<bool, ReadError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("EXISTS").arg(key);
-        let (found,): (bool,) = self.ask(&pipeline).await?;
+        let (found,): (bool,) = self.connection.ask(&pipeline).await?;
         Ok(found)
     }
 
@@ -115,11 +114,11 @@ impl Reader {
         for _ in 0..LOOKS_MAX {
             let mut pipeline = redis::pipe();
             pipeline.cmd("HGET").arg(keys.pointer()).arg("generation");
-            let (generation,): (Option<String>,) = self.ask(&pipeline).await?;
+            let (generation,): (Option<String>,) = self.connection.ask(&pipeline).await?;
             let Some(generation) = generation.map(Generation) else { return Ok(None) };
             let mut pipeline = redis::pipe();
             pipeline.cmd("GET").arg(keys.meta(&generation));
-            let (meta,): (Option<Vec<u8>>,) = self.ask(&pipeline).await?;
+            let (meta,): (Option<Vec<u8>>,) = self.connection.ask(&pipeline).await?;
             // None when the pointer moved on in between.
             let Some(meta) = meta else { continue };
             let flaw =
@@ -151,7 +150,7 @@ impl Reader {
         for lookup in lookups {
             pipeline.cmd("HGET").arg(lookup.served.keys.pointer()).arg("generation");
         }
-        let mut answers: Vec<redis::Value> = self.ask(&pipeline).await?;
+        let mut answers: Vec<redis::Value> = self.connection.ask(&pipeline).await?;
         let mut unmoved = true;
         let pointers = answers.split_off(answers.len().saturating_sub(lookups.len()));
         for (lookup, pointer) in lookups.iter().zip(pointers) {
@@ -168,26 +167,6 @@ impl Reader {
         let found = lookups.iter().map(|lookup| lookup.found(answers.by_ref().take(places.len())));
         let found = found.collect::<Result<_, _>>()?;
         Ok(Some(found))
-    }
-
-    async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, RedisError> {
-        let mut redis = self.connected().await?;
-        let answer = pipeline.query_async(&mut redis).await;
-        if answer.as_ref().is_err_and(|error: &RedisError| error.code().is_none()) {
-            // Not an answer of the server: the connection may be of no use. The next read makes a new one.
-            *self.connection.lock().await = None;
-        }
-        answer
-    }
-
-    async fn connected(&self) -> Result<MultiplexedConnection, RedisError> {
-        let mut connection = self.connection.lock().await;
-        if let Some(redis) = &*connection {
-            return Ok(redis.clone());
-        }
-        let redis = self.server.connect().await?;
-        *connection = Some(redis.clone());
-        Ok(redis)
     }
 }
 
