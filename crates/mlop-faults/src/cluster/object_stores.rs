@@ -14,7 +14,7 @@ const SOURCE: &str = "arrivals";
 #[derive(Default)]
 pub struct ObjectStores {
     written: BTreeSet<(String, Digest)>,
-    /// A user has moved a store with its content: what was written once is found everywhere.
+    /// A user has copied all content to another place. Content is found in every place, wherever it was written.
     pub is_mirrored: bool,
     /// Reads of content that was never written to that place.
     pub misses: Vec<String>,
