@@ -311,3 +311,5 @@ pub struct Alias {
     /// The alias moves to this revision only if it is higher than the one by which the same owner set it last.
     pub activation: Activated,
 }
+    /// Namespace of the Model: Models of other namespaces leave its alias alone.
+    pub namespace: String,

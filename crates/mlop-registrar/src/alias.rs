@@ -4,7 +4,9 @@
 //! registered model, which no other revision overwrites; the highest claim has the alias, for every observer. The run
 //! that set the alias looks once more, and corrects it when a higher claim has appeared meanwhile.
 //!
-//! The claims also tell which aliases a Model had before: they end when it has another one.
+//! The claims also tell which aliases a Model had before: they end when it has another one. And they tell which namespace
+//! was first: a Model leaves an alias alone that a Model of another namespace has claimed. Which of the Models of one
+//! namespace has it is the operator's decision.
 
 use crate::{
     mlflow::{MISSING, Mlflow, Pair, RegisteredModel},
@@ -20,8 +22,8 @@ use mlop_api::{
 /// Looks at a registered model in one attempt: each further one means that a higher revision came in between.
 const LOOKS_MAX: usize = 5;
 
-/// Points the alias at the version, unless a higher revision has it. With `check`, an alias that another Model has claimed
-/// stays.
+/// Points the alias at the version, unless a higher revision has it or a Model of another namespace has claimed it. With
+/// `check`, an alias that any other Model has claimed stays.
 ///
 /// # Errors
 /// [`Reason::ActivationSuperseded`], terminal, when a higher revision has it; [`Reason::AliasTaken`], terminal, when
@@ -43,11 +45,13 @@ impl<T: Transport> Activation<'_, T> {
         if let Some(later) = self.later_alias(&model) {
             return Err(self.superseded(&later));
         }
-        if let Some(other) = self.claim_of_another(&model).filter(|_| self.work.check) {
+        let other = self.claims_of_others(&model).find(|_| self.work.check);
+        if let Some(other) = other.or_else(|| self.claim_elsewhere(&model)) {
             return Err(self.taken(&other).await?);
         }
         let was_set = self.highest_claim(&model).is_some_and(|claim| self.is_ours(&claim));
-        if self.highest_claim(&model).is_none_or(|claim| claim.revision < self.revision()) {
+        let is_claimed = |claim: Claim| claim.revision >= self.revision() && claim.namespace.is_some();
+        if !self.highest_claim(&model).is_some_and(is_claimed) {
             model = self.claim().await?;
         }
         let mut repaired = None;
@@ -55,6 +59,9 @@ impl<T: Transport> Activation<'_, T> {
             if let Some(later) = self.later_alias(&model) {
                 self.give_up(&model, &self.own_claims(&model, alias)).await?;
                 return Err(self.superseded(&later));
+            }
+            if let Some(first) = self.claim_elsewhere(&model) {
+                return Err(self.withdraw(&model, &first).await?);
             }
             let Some(highest) = self.highest_claim(&model) else { break };
             let shown = version_of(&model, alias);
@@ -83,8 +90,9 @@ impl<T: Transport> Activation<'_, T> {
             return Err(self.superseded(highest));
         }
         let alias = &self.work.alias.name;
-        let outdated = tags::claims(model).filter(|claim| claim.alias == *alias && !self.is_ours(claim));
-        for claim in outdated {
+        let is_outdated = |claim: &Claim| !self.is_ours(claim) || claim.namespace.is_none();
+        let claims = tags::claims(model).filter(|claim| claim.alias == *alias);
+        for claim in claims.filter(is_outdated) {
             self.mlflow.untag_registered_model(self.model_name(), &claim.key()).await?;
         }
         let former: Vec<Claim> = self.own(model).filter(|claim| claim.alias != *alias).collect();
@@ -100,8 +108,8 @@ impl<T: Transport> Activation<'_, T> {
     }
 
     async fn claim(&self) -> Result<RegisteredModel, Failure> {
-        let Alias { name, owner, activation } = &self.work.alias;
-        let key = tags::alias_claim(name, owner, activation.revision);
+        let Alias { name, namespace, owner, activation } = &self.work.alias;
+        let key = tags::alias_claim(name, namespace, owner, activation.revision);
         self.mlflow.tag_registered_model(self.model_name(), &Pair::new(key, &self.work.version)).await?;
         self.look().await
     }
@@ -165,7 +173,7 @@ impl<T: Transport> Activation<'_, T> {
 
     fn highest_claim(&self, model: &RegisteredModel) -> Option<Claim> {
         let claims = self.own(model).filter(|claim| claim.alias == self.work.alias.name);
-        claims.max_by_key(|claim| claim.revision)
+        claims.max_by_key(|claim| (claim.revision, claim.namespace.is_some()))
     }
 
     /// A later revision by which this Model has another alias.
@@ -174,9 +182,32 @@ impl<T: Transport> Activation<'_, T> {
         others.filter(|claim| claim.revision > self.revision()).max_by_key(|claim| claim.revision)
     }
 
-    fn claim_of_another(&self, model: &RegisteredModel) -> Option<Claim> {
+    fn claims_of_others(&self, model: &RegisteredModel) -> impl Iterator<Item = Claim> {
         let Alias { name, owner, .. } = &self.work.alias;
-        tags::claims(model).find(|claim| claim.alias == *name && claim.owner != *owner)
+        tags::claims(model).filter(|claim| claim.alias == *name && claim.owner != *owner)
+    }
+
+    /// The claim of a Model of another namespace that has the alias: it was first, or both came at the same time and its
+    /// namespace is the first in the order of the alphabet.
+    fn claim_elsewhere(&self, model: &RegisteredModel) -> Option<Claim> {
+        let own = &self.work.alias.namespace;
+        let both = self.highest_claim(model).is_some();
+        let has_it = |claim: &Claim| {
+            claim.namespace.as_ref().is_some_and(|other| if both { other < own } else { other != own })
+        };
+        self.claims_of_others(model).filter(has_it).max_by_key(|claim| claim.revision)
+    }
+
+    /// Leaves the alias to the claim `first`, which was made at the same time. Returns the failure to report.
+    async fn withdraw(&self, model: &RegisteredModel, first: &Claim) -> Result<Failure, Failure> {
+        if version_of(model, &first.alias) != Some(&first.version) {
+            match self.mlflow.set_alias(self.model_name(), &first.alias, &first.version).await {
+                Err(error) if error.is(MISSING) => {}
+                outcome => outcome?,
+            }
+        }
+        self.give_up(model, &self.own_claims(model, &first.alias)).await?;
+        self.taken(first).await
     }
 
     /// The failure when another Model has the alias.
@@ -190,7 +221,9 @@ impl<T: Transport> Activation<'_, T> {
         let (alias, model, version) = (&claim.alias, self.model_name(), &claim.version);
         let message = format!(
             "another Model has given the alias {alias} of {model} to version {version}{of}; set spec.alias or \
-             spec.registeredModel to a name of its own"
+             spec.registeredModel to a name of its own, or delete the tag {} of the registered model in MLflow if \
+             that Model is gone",
+            claim.key()
         );
         Ok(Failure::terminal(Reason::AliasTaken, message))
     }

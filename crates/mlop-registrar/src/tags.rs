@@ -33,16 +33,18 @@ pub fn metric(key: &str) -> String {
     format!("mlop.metric.{key}")
 }
 
-/// On registered models: `revision` of `owner` claims `alias` for the version that is the tag's value. The highest
-/// revision has it.
-pub fn alias_claim(alias: &str, owner: &str, revision: i64) -> String {
-    format!("{CLAIM}{alias}.{owner}.{revision}")
+/// On registered models: `revision` of the Model with the uid `owner` in `namespace` claims `alias` for the version that is
+/// the tag's value. The highest revision has it.
+pub fn alias_claim(alias: &str, namespace: &str, owner: &str, revision: i64) -> String {
+    format!("{CLAIM}{alias}.{namespace}.{owner}.{revision}")
 }
 
 /// A claim on an alias of a registered model: see [`alias_claim`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub alias: String,
+    /// Namespace of the Model; none in a claim of an earlier release.
+    pub namespace: Option<String>,
     pub owner: String,
     pub revision: i64,
     /// Number of the version that the alias is to name.
@@ -52,16 +54,29 @@ pub struct Claim {
 impl Claim {
     /// Key of its tag.
     pub fn key(&self) -> String {
-        alias_claim(&self.alias, &self.owner, self.revision)
+        let Self { alias, owner, revision, .. } = self;
+        match &self.namespace {
+            Some(namespace) => alias_claim(alias, namespace, owner, *revision),
+            None => format!("{CLAIM}{alias}.{owner}.{revision}"),
+        }
     }
 }
 
-/// All claims on aliases of a registered model. Aliases and uids contain no dots.
+/// All claims on aliases of a registered model. Aliases, namespaces and uids contain no dots.
 pub fn claims(model: &RegisteredModel) -> impl Iterator<Item = Claim> {
     model.tags.iter().filter_map(|tag| {
-        let mut parts = tag.key.strip_prefix(CLAIM)?.splitn(3, '.').map(str::to_owned);
-        let (alias, owner) = (parts.next()?, parts.next()?);
-        let revision = parts.next()?.parse().ok()?;
-        Some(Claim { alias, owner, revision, version: tag.value.clone() })
+        let parts: Vec<&str> = tag.key.strip_prefix(CLAIM)?.split('.').collect();
+        let (alias, namespace, owner, revision) = match parts[..] {
+            [alias, namespace, owner, revision] => (alias, Some(namespace.to_owned()), owner, revision),
+            [alias, owner, revision] => (alias, None, owner, revision),
+            _ => return None,
+        };
+        Some(Claim {
+            alias: alias.to_owned(),
+            namespace,
+            owner: owner.to_owned(),
+            revision: revision.parse().ok()?,
+            version: tag.value.clone(),
+        })
     })
 }

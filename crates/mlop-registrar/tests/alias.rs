@@ -10,8 +10,14 @@
 
 mod support;
 
-use mlop_api::{Reason, result::Failure};
-use mlop_registrar::{alias, mlflow::Mlflow};
+use mlop_api::{
+    Reason,
+    result::{Failure, ResultDocument},
+};
+use mlop_registrar::{
+    alias,
+    mlflow::{Mlflow, Pair},
+};
 use support::{At, Cut, Fake, alias_work};
 
 /// A server with the model `m` and its versions 1 to 4.
@@ -38,7 +44,7 @@ async fn alias_follows_revisions_and_not_versions() {
     let tags = mlflow.state.lock().unwrap().models["m"].tags.clone();
     assert_eq!(
         tags.into_iter().collect::<Vec<_>>(),
-        [("mlop.alias.champion.uid.3".to_owned(), "1".to_owned())]
+        [("mlop.alias.champion.demo.uid.3".to_owned(), "1".to_owned())]
     );
 }
 
@@ -66,7 +72,7 @@ async fn recreated_model_takes_over_the_alias() {
     let tags = mlflow.state.lock().unwrap().models["m"].tags.clone();
     assert_eq!(
         tags.into_iter().collect::<Vec<_>>(),
-        [("mlop.alias.champion.another.1".to_owned(), "3".to_owned())]
+        [("mlop.alias.champion.demo.another.1".to_owned(), "3".to_owned())]
     );
 }
 
@@ -119,6 +125,83 @@ async fn check_leaves_an_alias_that_another_model_claimed() {
     assert_eq!(check(&mlflow, "another", "3", 1).await.unwrap(), None);
 }
 
+/// Gives the alias to `version` for the Model of `namespace`, which has a uid of the same name.
+async fn activate_in(
+    mlflow: &Fake,
+    namespace: &str,
+    version: &str,
+    revision: i64,
+) -> Result<ResultDocument, Failure> {
+    let mut work = alias_work("m", version, revision);
+    (work.alias.namespace, work.alias.owner) = (namespace.into(), namespace.into());
+    alias::activate(&Mlflow::new(mlflow.clone()), &work).await
+}
+
+fn claims(mlflow: &Fake) -> Vec<String> {
+    mlflow.state.lock().unwrap().models["m"].tags.keys().cloned().collect()
+}
+
+#[tokio::test]
+async fn alias_stays_with_the_namespace_that_claimed_it_first() {
+    let mlflow = server(Fake::default()).await;
+    activate_in(&mlflow, "b", "1", 1).await.unwrap();
+    for namespace in ["a", "c"] {
+        let failure = activate_in(&mlflow, namespace, "3", 9).await.unwrap_err();
+        assert_eq!((failure.reason, failure.retryable), (Reason::AliasTaken, false));
+        assert!(failure.message.contains("delete the tag mlop.alias.champion.b.b.1 "), "{}", failure.message);
+    }
+    assert_eq!(mlflow.alias("m", "champion").unwrap(), "1");
+    assert_eq!(claims(&mlflow), ["mlop.alias.champion.b.b.1"], "the others have written nothing");
+    activate_in(&mlflow, "b", "2", 2).await.unwrap();
+    Mlflow::new(mlflow.clone()).untag_registered_model("m", "mlop.alias.champion.b.b.2").await.unwrap();
+    activate_in(&mlflow, "c", "3", 9).await.unwrap();
+    assert_eq!(mlflow.alias("m", "champion").unwrap(), "3", "its claim was taken back by hand");
+}
+
+#[tokio::test]
+async fn alias_is_free_when_its_owner_has_another_one() {
+    let mlflow = server(Fake::default()).await;
+    activate(&mlflow, "1", 1).await.unwrap();
+    let mut renamed = alias_work("m", "1", 2);
+    renamed.alias.name = "best".into();
+    alias::activate(&Mlflow::new(mlflow.clone()), &renamed).await.unwrap();
+    activate_in(&mlflow, "other", "3", 1).await.unwrap();
+    assert_eq!(mlflow.alias("m", "champion").unwrap(), "3");
+}
+
+#[tokio::test]
+async fn claim_of_an_earlier_release_gets_its_namespace() {
+    let mlflow = server(Fake::default()).await;
+    let client = Mlflow::new(mlflow.clone());
+    client.tag_registered_model("m", &Pair::new("mlop.alias.champion.uid.4", "2")).await.unwrap();
+    client.set_alias("m", "champion", "2").await.unwrap();
+    assert_eq!(check(&mlflow, "uid", "2", 4).await.unwrap(), None);
+    assert_eq!(claims(&mlflow), ["mlop.alias.champion.demo.uid.4"]);
+}
+
+#[tokio::test]
+async fn one_namespace_has_the_alias_when_both_come_at_once() {
+    let mut told = 0;
+    for seed in 0..500 {
+        let mlflow = server(Fake::shuffled(seed)).await;
+        let both =
+            || async { tokio::join!(activate_in(&mlflow, "a", "1", 1), activate_in(&mlflow, "b", "2", 1)) };
+        let (a, b) = both().await;
+        assert!(a.is_ok() || b.is_ok(), "seed {seed}");
+        told += [&a, &b].iter().filter(|result| result.is_err()).count();
+        let has_it =
+            if a.is_ok() { ("1", "mlop.alias.champion.a.a.1") } else { ("2", "mlop.alias.champion.b.b.1") };
+        for _ in 0..2 {
+            assert_eq!(mlflow.alias("m", "champion").as_deref(), Some(has_it.0), "seed {seed}");
+            assert_eq!(claims(&mlflow), [has_it.1], "seed {seed}");
+            let (a, b) = both().await;
+            let failure = if a.is_ok() { b.unwrap_err() } else { a.unwrap_err() };
+            assert_eq!(failure.reason, Reason::AliasTaken, "seed {seed}");
+        }
+    }
+    assert!(told > 250, "{told}");
+}
+
 #[tokio::test]
 async fn renamed_alias_removes_the_former_one() {
     let mlflow = server(Fake::default()).await;
@@ -131,7 +214,7 @@ async fn renamed_alias_removes_the_former_one() {
     assert_eq!((late.reason, late.superseded_by), (Reason::ActivationSuperseded, Some(2)));
     assert_eq!(mlflow.alias("m", "champion"), None, "a late pod does not bring it back");
     let tags = mlflow.state.lock().unwrap().models["m"].tags.clone();
-    assert_eq!(tags.keys().collect::<Vec<_>>(), ["mlop.alias.best.uid.2"]);
+    assert_eq!(tags.keys().collect::<Vec<_>>(), ["mlop.alias.best.demo.uid.2"]);
 }
 
 #[tokio::test]

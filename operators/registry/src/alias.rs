@@ -33,6 +33,7 @@ pub fn alias(model: &Model, server: &TrackingServer, tracking: &str, revision: i
     let parameters = json!({"alias": name, "server": server.uid(), "tracking": tracking});
     Alias {
         name,
+        namespace: model.namespace().unwrap_or_default(),
         owner: model.uid().unwrap_or_default(),
         activation: Activated { revision, parameters: Digest::of_bytes(parameters.to_string().as_bytes()) },
     }

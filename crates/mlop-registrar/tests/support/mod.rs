@@ -165,6 +165,7 @@ pub fn alias_work(model: &str, version: &str, revision: i64) -> AliasWork {
         register: None,
         alias: Alias {
             name: "champion".into(),
+            namespace: "demo".into(),
             owner: "uid".into(),
             activation: Activated { revision, parameters: Digest::of_bytes(b"champion") },
         },
