@@ -108,9 +108,10 @@ pub struct ExistingRedis {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct OnlineApi {
-    /// Number of pods.
+    /// Number of pods. Without it the Deployment begins with one pod, and mlop leaves its size to others, such as a HorizontalPodAutoscaler on the Deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
-    pub replicas: i32,
+    pub replicas: Option<i32>,
     /// Computing resources of each pod.
     #[serde(deserialize_with = "api_resources::deserialize")]
     #[schemars(schema_with = "api_resources::schema")]
@@ -122,7 +123,7 @@ defaults!(api_resources: Resources = Resources::small(256));
 
 impl Default for OnlineApi {
     fn default() -> Self {
-        Self { replicas: 1, resources: api_resources::value() }
+        Self { replicas: None, resources: api_resources::value() }
     }
 }
 

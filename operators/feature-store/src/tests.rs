@@ -25,7 +25,7 @@ use mlop_core::{
         object, ready, running, store, succeeded, terminated, version,
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// A FeatureStore whose servers are ready.
@@ -296,6 +296,11 @@ fn plan_of(
     FeatureStoreReconciler::plan(&observed, at(NOW))
 }
 
+/// The Deployment of the online API.
+fn api(plan: &Plan<ConnectionStatus>) -> &Value {
+    &plan.applies.iter().find(|apply| apply.kind.kind == "Deployment").unwrap().object
+}
+
 #[test]
 fn servers_are_those_of_the_golden_files() {
     let plan = plan_of(starting_features(), None, None);
@@ -337,6 +342,16 @@ fn upgrade_of_the_operator_replaces_no_pod_of_a_server() {
 }
 
 #[test]
+fn size_of_the_api_is_left_to_others_when_the_spec_has_none() {
+    let size = |replicas: Option<i32>| {
+        let mut store = starting_features();
+        store.spec.api.replicas = replicas;
+        api(&plan_of(store, None, None))["spec"]["replicas"].as_i64()
+    };
+    assert_eq!((size(None), size(Some(0)), size(Some(3))), (None, Some(0), Some(3)));
+}
+
+#[test]
 fn servers_speak_tls_as_a_user_when_the_spec_says_so() {
     let existing = json!({"address": "cache:6380", "secretName": "redis", "user": "mlop", "tls": true});
     let object = object("features", &json!({"store": "files", "redis": {"existing": existing}}));
@@ -345,8 +360,7 @@ fn servers_speak_tls_as_a_user_when_the_spec_says_so() {
         (Some("mlop"), true)
     );
     let plan = plan_of(object, None, None);
-    let api = plan.applies.iter().find(|apply| apply.kind.kind == "Deployment").unwrap();
-    let arguments = api.object["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
+    let arguments = api(&plan)["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
     for argument in ["--user=mlop", "--tls", "/ca.crt", "/password"] {
         assert!(arguments.contains(argument), "{arguments}");
     }

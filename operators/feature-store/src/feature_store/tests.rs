@@ -71,6 +71,12 @@ impl Case {
     fn redis(self, ready: bool) -> Self {
         Self { redis: Some(server(ready)), ..self }
     }
+    /// An autoscaler wants three pods. Those that exist are ready or not.
+    fn scaled(self, ready: bool) -> Self {
+        let mut api = server(ready);
+        (api["spec"]["replicas"], api["metadata"]["generation"]) = (json!(3), json!(2));
+        Self { api: Some(api), ..self }
+    }
     fn missing_profile(self) -> Self {
         Self { profile: Profile::new(Some("gpu"), None), ..self }
     }
@@ -178,6 +184,9 @@ fn feature_store_is_ready_when_its_online_store_answers() {
             case().api(true).probed(&mark("a")).api(false),
             format!("{starting} +probe"),
         ),
+        ("others add pods of the API", ready().scaled(true), "Ready=True/Ready".to_owned()),
+        ("they do while none answers", ready().scaled(false), format!("{starting} +probe")),
+        ("they do before the store is ready", case().scaled(true), format!("{starting} +probe")),
         (
             "ten minutes later",
             case().api(true).probed(&mark("a")).at(601),
