@@ -174,7 +174,7 @@ pub struct FeatureViewSpec {
     /// Age after which an online value counts as OUTSIDE_MAX_AGE; without it never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
-    /// Name of the FeatureStore that holds the snapshots and serves them online. After a change the earlier one goes on serving the rows it has.
+    /// Name of the FeatureStore that holds the snapshots and serves them online. After a change the earlier one serves the rows it has until they are online in this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub feature_store: Option<String>,

@@ -46,6 +46,11 @@ pub struct IntentStatus {
     /// The activation in the external system (online store, alias).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<ActivationRecord>,
+    /// Names of the FeatureStores that the rows of the view may be online in (FeatureView). The rows are removed from those that the spec does not name any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub online_in: Vec<String>,
     /// Verdicts of the gates (Model), newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]

@@ -45,11 +45,25 @@ pub enum Work {
     Snapshot(SnapshotWork),
     /// `mlop-features`: load a table into Redis and move the view's pointer to it.
     Activate(ActivateWork),
-    /// `mlop-features`: does the online store of a FeatureStore answer, and which mark has it? A store without a mark
-    /// gets a fresh one. The result's digest is that of the mark.
-    ProbeOnline { namespace: String, name: String, redis: Redis },
+    /// `mlop-features`: does the online store of a FeatureStore answer, and which mark has it? A store without a mark, or
+    /// with the data of an earlier time, gets a fresh one. The result's digest is that of the mark, and its metric
+    /// [`PROBES`] counts the probes of these data.
+    ProbeOnline {
+        namespace: String,
+        name: String,
+        redis: Redis,
+        /// Number of probes that the data had seen at the last one.
+        #[serde(default)]
+        seen: u64,
+    },
     /// `mlop-features`: remove a view from Redis.
-    Deactivate { view: ViewKey, redis: Redis },
+    Deactivate {
+        view: ViewKey,
+        redis: Redis,
+        /// How it has left this FeatureStore; none: the view is deleted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left: Option<Departure>,
+    },
     /// `mlop-launcher`: fetch inputs, run the user's command, upload its output.
     Train(TrainWork),
     /// `mlop-registrar`: does the tracking server answer, and accept us?
@@ -72,6 +86,9 @@ pub enum Work {
         path: Option<String>,
     },
 }
+
+/// Metric of a probe of an online store: how many probes its data have seen.
+pub const PROBES: &str = "probes";
 
 /// An ObjectStore as a pod reaches it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +175,16 @@ pub struct SnapshotWork {
 pub struct ViewKey {
     pub namespace: String,
     pub name: String,
+}
+
+/// The move of a view to another FeatureStore, as the former one sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departure {
+    /// Loads under lower revisions are refused from now on: they come too late.
+    pub revision: i64,
+    /// The FeatureStore that the view is in now; none: in no one. If it has the same Redis, the rows stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
 }
 
 /// The online store as a pod reaches it. The password, if any, is the file `password` in `REDIS_DIR`.
@@ -306,10 +333,10 @@ pub struct AliasWork {
 #[serde(rename_all = "camelCase")]
 pub struct Alias {
     pub name: String,
+    /// Namespace of the Model: Models of other namespaces leave its alias alone.
+    pub namespace: String,
     /// UID of the Model: the revisions of a Model that was deleted and created again count from one.
     pub owner: String,
     /// The alias moves to this revision only if it is higher than the one by which the same owner set it last.
     pub activation: Activated,
 }
-    /// Namespace of the Model: Models of other namespaces leave its alias alone.
-    pub namespace: String,

@@ -133,11 +133,7 @@ async fn emptied_online_store_is_filled_again() {
     until_served(&cluster, 10 * MINUTE).await;
     let before = cluster.external().pointers.get(ROUTES).cloned().unwrap();
     cluster.external().flush();
-    let retry = |store: &mut FeatureStore| {
-        let annotations = store.metadata.annotations.get_or_insert_default();
-        annotations.insert("mlop.dev/retry-requested-at".to_owned(), "now".to_owned());
-    };
-    cluster.sim.edit::<FeatureStore>(NAMESPACE, "features", retry).unwrap();
+    probe_online(&cluster, "now");
     let is_filled = |cluster: &Cluster| cluster.external().pointers.contains_key(ROUTES);
     assert!(cluster.within(MINUTE, is_filled).await);
     let after = cluster.external().pointers.get(ROUTES).cloned().unwrap();
@@ -147,6 +143,40 @@ async fn emptied_online_store_is_filled_again() {
         ready(&cluster.get::<FeatureView>("routes").status.unwrap_or_default().conditions) == "True/Ready"
     };
     assert!(cluster.within(MINUTE, is_ready).await);
+}
+
+/// A user requests a probe of the online store.
+fn probe_online(cluster: &Cluster, request: &str) {
+    let retry = |store: &mut FeatureStore| {
+        let annotations = store.metadata.annotations.get_or_insert_default();
+        annotations.insert("mlop.dev/retry-requested-at".to_owned(), request.to_owned());
+    };
+    cluster.sim.edit::<FeatureStore>(NAMESPACE, "features", retry).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn online_store_with_the_data_of_a_backup_is_filled_again() {
+    let cluster = Cluster::start();
+    cluster.apply(PIPELINE);
+    until_served(&cluster, 10 * MINUTE).await;
+    let backup = {
+        let external = cluster.external();
+        (external.pointers.clone(), external.probes)
+    };
+    cluster.put_data("february");
+    let view = |cluster: &Cluster| cluster.external().pointers.get(ROUTES).cloned().unwrap();
+    let before = view(&cluster);
+    cluster.until("the new data are online", |cluster| view(cluster) != before).await;
+    sleep(11 * MINUTE).await;
+    let newest = view(&cluster);
+    {
+        let mut external = cluster.external();
+        (external.pointers, external.probes) = backup;
+    }
+    probe_online(&cluster, "now");
+    let is_filled = |cluster: &Cluster| view(cluster).content == newest.content;
+    assert!(cluster.within(MINUTE, is_filled).await);
+    assert!(view(&cluster).revision > newest.revision);
 }
 
 #[tokio::test(start_paused = true)]

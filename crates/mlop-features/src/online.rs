@@ -21,6 +21,9 @@
 //! previous one stays for readers that are on their way. Batches are numbered and a table's rows are ordered, so a load
 //! that was interrupted is repeated over itself.
 //!
+//! A view that has left for another FeatureStore has no rows here, and a pointer without any: its `claimed` keeps loads of
+//! lower revisions out, which may come late.
+//!
 //! Besides the views, each FeatureStore has a [mark](mark).
 
 pub mod connection;
@@ -30,10 +33,10 @@ pub mod mark;
 mod memory;
 pub mod read;
 mod script;
+mod shared;
 
 pub use keys::Generation;
 
-mod shared;
 use serde::{Deserialize, Serialize};
 
 /// The facts about a view that a reader needs.

@@ -5,7 +5,7 @@ use crate::{
     online::{
         connection::{Server, Tls},
         load::View,
-        mark::{mark_key, probe},
+        mark::{Probe, mark_key, probe},
     },
     snapshot,
     stack::with_room,
@@ -63,11 +63,16 @@ pub async fn work(task: Task) -> Result<ResultDocument, Failure> {
             let (online, table) = (&work.online, &work.table.digest);
             activate::run(online, table, &store, server(&online.redis), &scratch()?).await
         }
-        Work::Deactivate { view, redis } => {
-            View::open(server(&redis), view).await?.remove().await?;
-            Ok(ResultDocument { summary: Some("removed".to_owned()), ..ResultDocument::default() })
+        Work::Deactivate { view, redis, left } => {
+            let mut view = View::open(server(&redis), view).await?;
+            let summary = match left {
+                None => view.remove().await.map(|()| "removed")?,
+                Some(left) if view.leave(&left).await? => "removed",
+                Some(_) => "kept: another revision or FeatureStore has this Redis",
+            };
+            Ok(ResultDocument { summary: Some(summary.to_owned()), ..ResultDocument::default() })
         }
-        Work::ProbeOnline { namespace, name, redis } => {
+        Work::ProbeOnline { namespace, name, redis, seen } => {
             if redis.password {
                 // A password with white space at its ends would be refused with words that do not name it.
                 MountedSecret::new(format!("FeatureStore {name}"), environment::redis_dir())
@@ -76,7 +81,7 @@ pub async fn work(task: Task) -> Result<ResultDocument, Failure> {
             // Random, so that a store that came back empty does not get the mark that it had.
             let random = RandomState::new().hash_one(task.subject.attempt);
             let fresh = Digest::of_bytes(format!("{} {random}", task.subject.uid).as_bytes());
-            probe(&server(&redis), &mark_key(&namespace, &name), &fresh).await
+            probe(&server(&redis), &Probe { key: mark_key(&namespace, &name), fresh, seen }).await
         }
         _ => Err(Failure::terminal(
             Reason::WorkerFailed,

@@ -16,7 +16,11 @@ use common::{
     store, table,
     view::{EARLY, NAMESPACE, activate, online, recorded, run, user_stats, users},
 };
-use mlop_api::{Digest, Reason, result::Failure, task::Online};
+use mlop_api::{
+    Digest, Reason,
+    result::Failure,
+    task::{Departure, Online},
+};
 use mlop_features::online::{
     Schema,
     connection::{Server, Tls},
@@ -337,6 +341,49 @@ async fn removal_deletes_all_keys_and_stops_loads() {
     assert_eq!(redis.keys().await, Vec::<String>::new());
     activate(&redis, &amount(1.0), 1).await.unwrap();
     assert_eq!(served_amount(&reader(&redis)).await, 1.0);
+}
+
+/// The departure of the view, under `revision`, to the FeatureStore `to`.
+fn left(revision: i64, to: Option<&str>) -> Departure {
+    Departure { revision, to: to.map(str::to_owned) }
+}
+
+#[tokio::test]
+async fn view_that_left_is_deleted_and_late_loads_lose() {
+    let Some(redis) = TestRedis::start().await else { return };
+    activate(&redis, &amount(1.0), 1).await.unwrap();
+    activate(&redis, &amount(2.0), 2).await.unwrap();
+    let digest = Digest::of_bytes(b"3");
+    let mut loading = open(redis.server()).await;
+    let Claim::Load(mut load) = loading.claim(3, &digest, &schema()).await.unwrap() else {
+        panic!("not served yet")
+    };
+    load.put(&rows(0)).await.unwrap();
+    let mut view = open(redis.server()).await;
+    let pointer = format!("mlop:{{{NAMESPACE}/user_stats}}:pointer");
+    for _ in 0..2 {
+        assert!(view.leave(&left(4, None)).await.unwrap());
+        assert_eq!(redis.keys().await, [pointer.as_str()]);
+    }
+    assert!(reader(&redis).view("user_stats").await.unwrap().is_none());
+    superseded(load.put(&rows(2)).await);
+    superseded(load.finish().await);
+    superseded(activate(&redis, &amount(3.0), 3).await);
+    assert_eq!(redis.keys().await, [pointer.as_str()]);
+    activate(&redis, &amount(5.0), 4).await.unwrap();
+    assert!(!view.leave(&left(3, None)).await.unwrap(), "the view has come back since");
+    assert_eq!(served_amount(&reader(&redis)).await, 5.0);
+}
+
+#[tokio::test]
+async fn view_that_left_stays_in_a_shared_redis() {
+    let Some(redis) = TestRedis::start().await else { return };
+    activate(&redis, &amount(1.0), 1).await.unwrap();
+    redis.run(&["SET", &format!("mlop:store:{{{NAMESPACE}/other}}:mark"), "m"]).await;
+    let mut view = open(redis.server()).await;
+    assert!(!view.leave(&left(9, Some("other"))).await.unwrap());
+    assert_eq!(served_amount(&reader(&redis)).await, 1.0);
+    assert!(view.leave(&left(9, Some("elsewhere"))).await.unwrap());
 }
 
 /// Amounts only grow, so a reader that saw a row of a half-loaded or half-deleted generation would panic or go back.

@@ -15,7 +15,7 @@ use common::{
     view::user_stats,
 };
 use mlop_api::{
-    Reason,
+    Digest, Reason,
     result::ResultDocument,
     task::{Redis, Subject, Task, Work},
 };
@@ -58,6 +58,7 @@ async fn task_ends_with_its_result() {
     let remove = Work::Deactivate {
         view: user_stats(),
         redis: Redis { address: redis.address(), password: true, user: None, tls: false },
+        left: None,
     };
     let (code, result) = work(remove.clone(), &directory);
     assert_eq!((code, result.summary.as_deref()), (Some(0), Some("removed")));
@@ -67,22 +68,57 @@ async fn task_ends_with_its_result() {
     assert_eq!((code, failure.reason, failure.retryable), (Some(1), Reason::OnlineStoreUnreachable, true));
 }
 
+/// Probes `redis`, whose data had seen so many probes. Gives the digest of the mark, and how many they have seen now.
+fn probe(redis: &TestRedis, secret: &Scratch, seen: u64) -> (Digest, u64) {
+    let redis = Redis { address: redis.address(), password: true, user: None, tls: false };
+    let (namespace, name) = ("fraud".to_owned(), "features".to_owned());
+    let (code, result) = work(Work::ProbeOnline { namespace, name, redis, seen }, secret.path());
+    assert_eq!(code, Some(0), "{result:?}");
+    let [probes] = &result.metrics[..] else { panic!("{result:?}") };
+    (result.digest.unwrap(), probes.value.parse().unwrap())
+}
+
+fn secret() -> Scratch {
+    let secret = Scratch::new();
+    fs::write(secret.path().join("password"), PASSWORD).unwrap();
+    secret
+}
+
 #[tokio::test]
 async fn mark_changes_when_the_store_has_lost_its_data() {
     let Some(redis) = TestRedis::start().await else { return };
-    let secret = Scratch::new();
-    fs::write(secret.path().join("password"), PASSWORD).unwrap();
-    let probe = || {
-        let redis = Redis { address: redis.address(), password: true, user: None, tls: false };
-        let (namespace, name) = ("fraud".to_owned(), "features".to_owned());
-        let (code, result) = work(Work::ProbeOnline { namespace, name, redis }, secret.path());
-        assert_eq!(code, Some(0), "{result:?}");
-        result.digest.unwrap()
-    };
-    let first = probe();
-    assert_eq!(probe(), first, "the mark stays with the data");
+    let secret = secret();
+    let (first, seen) = probe(&redis, &secret, 0);
+    assert_eq!(probe(&redis, &secret, seen), (first.clone(), 2), "the mark stays with the data");
     redis.run(&["FLUSHALL"]).await;
-    assert_ne!(probe(), first);
+    let (second, seen) = probe(&redis, &secret, 2);
+    assert_ne!(second, first);
+    assert_eq!(probe(&redis, &secret, seen), (second, 4));
+}
+
+#[tokio::test]
+async fn mark_changes_when_the_store_has_earlier_data() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let secret = secret();
+    let (first, backup) = probe(&redis, &secret, 0);
+    let (_, seen) = probe(&redis, &secret, backup);
+    // A pod that was lost has counted too.
+    assert_eq!(probe(&redis, &secret, backup), (first.clone(), 3));
+    assert_eq!(probe(&redis, &secret, seen).0, first);
+    let counter = "mlop:store:{fraud/features}:mark:probes";
+    redis.run(&["SET", counter, &backup.to_string()]).await;
+    let (second, seen) = probe(&redis, &secret, seen);
+    assert_ne!(second, first, "the data are those of the backup");
+    assert_eq!(probe(&redis, &secret, seen), (second, seen + 1));
+}
+
+#[tokio::test]
+async fn full_store_answers_probes() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let secret = secret();
+    let (mark, seen) = probe(&redis, &secret, 0);
+    redis.run(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    assert_eq!(probe(&redis, &secret, seen), (mark, seen));
 }
 
 #[test]
@@ -91,7 +127,7 @@ fn unusable_password_is_refused_by_name() {
     let probe = || {
         let redis = Redis { address: "127.0.0.1:1".to_owned(), password: true, user: None, tls: false };
         let (namespace, name) = ("fraud".to_owned(), "features".to_owned());
-        work(Work::ProbeOnline { namespace, name, redis }, scratch.path()).1.error.unwrap()
+        work(Work::ProbeOnline { namespace, name, redis, seen: 0 }, scratch.path()).1.error.unwrap()
     };
     let missing = probe();
     assert_eq!(missing.reason, Reason::SecretMissing);

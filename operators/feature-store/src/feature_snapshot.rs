@@ -2,7 +2,7 @@
 
 use crate::{
     feature_store::is_ready,
-    feature_view::FeatureViewIntent,
+    feature_view::{FeatureViewIntent, online_in},
     online_store::{self, redis_secret, with_password},
 };
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -54,8 +54,7 @@ impl Run for FeatureSnapshotRun {
         let view = intent_key::<FeatureView, _>(object).and_then(|key| self.views.get(&key));
         let lost = view.is_some_and(|view| view.metadata.deletion_timestamp.is_some());
         let consumer = wants_active::<FeatureViewIntent>(&self.views, object).and_then(|view| {
-            let feature_store =
-                self.feature_stores.get(&Key::new(namespace, view.spec.feature_store.as_ref()?))?;
+            let feature_store = self.feature_stores.get(&Key::new(namespace, recorded(&view)?))?;
             Some(Consumer { view, feature_store })
         });
         Purpose { lost, consumer }
@@ -102,6 +101,11 @@ impl Run for FeatureSnapshotRun {
             .execution(execution);
         Ok(stores.into_iter().fold(builder, |builder, store| builder.keys(store)).build())
     }
+}
+
+/// The FeatureStore of `view`, once its status says so: nothing is loaded anywhere before.
+pub fn recorded(view: &FeatureView) -> Option<&String> {
+    view.spec.feature_store.as_ref().filter(|name| online_in(view).contains(name))
 }
 
 /// Whether `view` still describes a snapshot of `content`. Otherwise the snapshot must not be served.

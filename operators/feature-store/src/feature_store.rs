@@ -27,7 +27,7 @@ use mlop_api::{
     features::{FeatureStore, ManagedRedis},
     labels,
     status::ConnectionStatus,
-    task::Work,
+    task::{PROBES, Work},
 };
 use mlop_core::{
     Cache, Context, Error, Index, Key, Plan, Reconciler,
@@ -195,7 +195,12 @@ impl Observed {
         let requests = errand.request.take().into_iter().chain(states.into_iter().flatten());
         errand.request = Some(requests.collect::<Vec<_>>().join(" "));
         let key = Key::of(&store.metadata);
-        let work = Work::ProbeOnline { namespace: key.namespace, name: key.name, redis };
+        let seen = errand.answer().and_then(|answer| {
+            let probes = answer.result.metrics.into_iter().find(|metric| metric.name == PROBES)?;
+            probes.value.parse().ok()
+        });
+        let seen = seen.unwrap_or_default();
+        let work = Work::ProbeOnline { namespace: key.namespace, name: key.name, redis, seen };
         let resources = Resources::small(128);
         let build = |builder: pod::Builder| {
             let mut container = container::worker(&self.worker_image, &[], &[], &resources);

@@ -17,7 +17,7 @@ use mlop_api::{
     task::{self, ActivateWork, Task, Work},
 };
 use mlop_core::{
-    Blocked, Cache, Key, Plan,
+    Blocked, Cache, Plan,
     children::{connection, container, pod},
     inputs::ReadyInput,
     intent::{Activation, Identity, Intent, Observed, Revision},
@@ -26,7 +26,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 #[derive(Clone)]
 pub struct Connections {
-    pub feature_store: Option<Arc<FeatureStore>>,
+    /// The FeatureStores that the view names or may be online in, by name.
+    pub feature_stores: BTreeMap<String, Arc<FeatureStore>>,
     /// The ObjectStores of the snapshots by name.
     pub stores: BTreeMap<String, Arc<ObjectStore>>,
 }
@@ -45,13 +46,10 @@ impl Intent for FeatureViewIntent {
     fn observe(&self, object: &FeatureView, runs: &[Arc<FeatureSnapshot>]) -> Connections {
         let namespace = object.namespace().unwrap_or_default();
         let stores = runs.iter().map(|run| run.spec.store.as_str());
+        let feature_stores = feature_stores_of(object);
         Connections {
             stores: self.stores.named(&namespace, stores),
-            feature_store: object
-                .spec
-                .feature_store
-                .as_ref()
-                .and_then(|name| self.feature_stores.get(&Key::new(namespace, name))),
+            feature_stores: self.feature_stores.named(&namespace, feature_stores.iter().map(String::as_str)),
         }
     }
 
@@ -160,12 +158,13 @@ impl Intent for FeatureViewIntent {
         let held = observed.object.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
         match (observed.is_being_deleted(), held) {
             (true, true) => cleanup(observed).clean_up(now),
-            (true, false) | (false, true) => plan,
+            (true, false) => plan,
+            (false, true) => cleanup(observed).follow_spec(plan, now),
             (false, false) => {
                 let finalizer =
                     finalizers(&observed.object, &[FINALIZER], "the online rows are deleted with the view");
                 plan.applies.insert(0, finalizer);
-                plan
+                cleanup(observed).follow_spec(plan, now)
             }
         }
     }
@@ -174,8 +173,8 @@ impl Intent for FeatureViewIntent {
 fn cleanup(observed: &Observed<FeatureViewIntent>) -> Cleanup<'_> {
     Cleanup {
         view: &observed.object,
-        feature_store: observed.related.feature_store.as_deref(),
-        has_runs: !observed.runs.is_empty(),
+        feature_stores: &observed.related.feature_stores,
+        next_revision: observed.next_revision(),
         pods: &observed.pods,
         profile: &observed.profile,
         operator: &observed.operator,
@@ -185,10 +184,15 @@ fn cleanup(observed: &Observed<FeatureViewIntent>) -> Cleanup<'_> {
 
 fn feature_store(observed: &Observed<FeatureViewIntent>) -> Result<&FeatureStore, Blocked> {
     let name = observed.object.spec.feature_store.as_deref().unwrap_or_default();
-    observed.related.feature_store.as_deref().ok_or_else(|| connection::missing::<FeatureStore>(name))
+    observed.related.feature_stores.get(name).map(AsRef::as_ref).ok_or_else(|| connection::missing::<FeatureStore>(name))
 }
 
-/// The FeatureStore that serves `view`.
+/// The FeatureStores that `view` names or may be online in.
 pub fn feature_stores_of(view: &FeatureView) -> Vec<String> {
-    view.spec.feature_store.iter().cloned().collect()
+    view.spec.feature_store.iter().chain(online_in(view)).cloned().collect()
+}
+
+/// The FeatureStores that `view` may be online in, as its status says.
+pub fn online_in(view: &FeatureView) -> &[String] {
+    view.status.as_ref().map(|status| status.online_in.as_slice()).unwrap_or_default()
 }

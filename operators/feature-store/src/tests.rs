@@ -1,20 +1,21 @@
 //! Decisions on feature views and their store. One row is a situation, and the summary of its plan.
 
 use crate::{
-    feature_snapshot::{Consumer, FeatureSnapshotRun, Purpose},
+    feature_snapshot::{Consumer, FeatureSnapshotRun, Purpose, recorded},
     feature_store::{FeatureStoreReconciler, Observed},
     feature_view::{Connections, FeatureViewIntent},
     feature_view_cleanup::FINALIZER,
     online_store,
 };
 use expect_test::expect_file;
+use kube::ResourceExt;
 use mlop_api::{
     Quantity, Reason,
     duration::Span,
     features::{FeatureSnapshot, FeatureStore, FeatureView},
     labels,
     result::{Failure, ResultDocument},
-    status::ConnectionStatus,
+    status::{ConnectionStatus, IntentStatus},
 };
 use mlop_core::{
     Plan, Reconciler,
@@ -38,17 +39,33 @@ fn starting_features() -> FeatureStore {
     object("features", &json!({"store": "files", "redis": redis}))
 }
 
-fn connections(feature_store: Option<FeatureStore>) -> Connections {
+/// Another FeatureStore, whose servers are ready.
+fn other() -> FeatureStore {
+    let redis = json!({"existing": {"address": "cache:6379"}});
+    let store = object("other", &json!({"store": "files", "redis": redis}));
+    connected(store, "http://other-fs.default.svc:6566")
+}
+
+fn connections(feature_stores: impl IntoIterator<Item = FeatureStore>) -> Connections {
+    let named = |store: FeatureStore| (store.name_any(), Arc::new(store));
     Connections {
-        feature_store: feature_store.map(Arc::new),
+        feature_stores: feature_stores.into_iter().map(named).collect(),
         stores: [("files".to_owned(), Arc::new(store("files")))].into(),
     }
 }
 
-/// The FeatureView `delays` over a Dataset that is ready. It has its finalizer.
+/// The FeatureView `delays` over a Dataset that is ready. It has its finalizer, and the record of where it may be online.
 fn view() -> IntentCase<FeatureViewIntent> {
     let mut case = new_view();
     case.object.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+    case.object.status = Some(IntentStatus { online_in: vec!["features".into()], ..Default::default() });
+    case
+}
+
+/// The same before its first reconcile.
+fn unrecorded() -> IntentCase<FeatureViewIntent> {
+    let mut case = view();
+    case.object.status = None;
     case
 }
 
@@ -65,14 +82,16 @@ fn new_view() -> IntentCase<FeatureViewIntent> {
 
 /// `delays`, without an online store.
 fn for_trainings() -> IntentCase<FeatureViewIntent> {
-    view().edited(|spec| (spec.feature_store, spec.store) = (None, Some("files".into())))
+    let mut case = view().with(|spec| (spec.feature_store, spec.store) = (None, Some("files".into())));
+    case.object.status = None;
+    case
 }
 
 fn with_features(
     mut case: IntentCase<FeatureViewIntent>,
-    feature_store: Option<FeatureStore>,
+    feature_stores: impl IntoIterator<Item = FeatureStore>,
 ) -> IntentCase<FeatureViewIntent> {
-    case.related = connections(feature_store);
+    case.related = connections(feature_stores);
     case
 }
 
@@ -209,7 +228,7 @@ fn deleted_view_is_released_when_its_rows_are_gone() {
     let deleted = || view().its_run(served).reconciled().being_deleted();
     let cleaning = || deleted().at(60).reconciled();
     check(vec![
-        ("nothing of it was online", view().being_deleted(), "quiet release"),
+        ("nothing of it may be online", unrecorded().being_deleted(), "quiet release"),
         ("the FeatureStore is gone", with_features(deleted(), None), "quiet release"),
         (
             "a pod may load it",
@@ -230,6 +249,49 @@ fn deleted_view_is_released_when_its_rows_are_gone() {
         ("the cleanup has failed for ten minutes", cleaning().pods(unreachable).at(600), "quiet release"),
         ("it has no finalizer any more", new_view().being_deleted(), "quiet"),
     ]);
+}
+
+/// `delays` was online in `features`. Its spec names `other` now, where its rows are being loaded.
+fn moving() -> IntentCase<FeatureViewIntent> {
+    let used = with_features(view().its_run(served).reconciled(), [features(), other()]);
+    used.edited(|spec| spec.feature_store = Some("other".into()))
+}
+
+/// It is online in `other`.
+fn moved() -> IntentCase<FeatureViewIntent> {
+    moving().reconciled().pods(loaded)
+}
+
+#[test]
+fn moved_view_is_removed_from_the_former_store() {
+    let leaving = || moved().reconciled();
+    let gone = || with_features(leaving(), [other()]);
+    check(vec![
+        (
+            "the record comes before the load",
+            moving(),
+            "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=False/Activating Reconciling then quiet \
+             create pod 2 requeue 3",
+        ),
+        ("it is online in the other store", moved(), ""),
+        ("the former store is cleaned up", leaving().pods(|pod| pod.status = running()), "quiet requeue 360"),
+        ("its rows are gone", leaving().pods(loaded), ""),
+        ("it is back before", leaving().edited(|spec| spec.feature_store = Some("features".into())), ""),
+        ("its Redis does not answer", leaving().pods(unreachable).at(1), ""),
+        ("the former store is not ready", with_features(moved(), [starting_features(), other()]), ""),
+        ("the former store is gone", gone(), ""),
+    ]);
+}
+
+#[test]
+fn record_of_the_activation_ends_before_the_rows() {
+    let offline = || {
+        let used = view().its_run(served).reconciled();
+        used.edited(|spec| (spec.feature_store, spec.store) = (None, Some("files".into())))
+    };
+    let plan = offline().plan();
+    assert!(plan.creates.is_empty() && plan.status.unwrap().activation.is_none());
+    check(vec![("it is online nowhere any more", offline(), "")]);
 }
 
 #[test]
@@ -261,6 +323,8 @@ fn snapshot_is_served_only_while_its_view_wants_it() {
     assert!(!online(with(view().object, starting_features())), "the FeatureStore is not ready");
     let edited = view().edited(|spec| spec.sql.push_str(" WHERE delay > 0")).object;
     assert!(!online(with(edited, features())), "the view has another query by now");
+    assert_eq!(recorded(&view().object).map(String::as_str), Some("features"));
+    assert_eq!(recorded(&unrecorded().object), None, "a crash would forget where its rows are");
 }
 
 #[test]

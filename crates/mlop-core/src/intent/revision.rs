@@ -62,7 +62,7 @@ impl<I: Intent> Observed<I> {
     }
 
     /// A revision above all that were given out.
-    pub(super) fn next_revision(&self) -> Revision {
+    pub fn next_revision(&self) -> Revision {
         Revision::after(self.published_revision().max(self.highest_given_out()))
     }
 

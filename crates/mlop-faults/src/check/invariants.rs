@@ -1,12 +1,13 @@
 //! Invariants that hold after any plan. A violation begins with the name of its oracle.
 
 use super::end_state::Objects;
-use crate::cluster::{Cluster, ExternalSystems, Pointer};
+use crate::cluster::{Cluster, ExternalSystems, Pointer, view_pointer};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use mlop_api::{
     features::{FeatureStore, FeatureView},
     labels,
     registry::{Model, TrackingServer},
+    task::ViewKey,
 };
 use mlop_sim::Write;
 use std::collections::BTreeMap;
@@ -23,30 +24,37 @@ pub fn violations(cluster: &Cluster) -> Vec<String> {
 
 /// Pointers of the external systems that differ from the published activations, once everything has settled.
 pub fn wrong_pointers(objects: &impl Objects, external: &ExternalSystems) -> Vec<String> {
-    let published = published_pointers(objects);
-    let wrong = published.iter().filter_map(|(name, wanted)| {
-        let found = external.pointers.get(name).cloned().unwrap_or_default();
-        (found != *wanted).then(|| format!("outside: {name} is {found:?} instead of {wanted:?}"))
-    });
+    let (views, stores) = (objects.list::<FeatureView>(), objects.list::<FeatureStore>());
+    let wrong = views.iter().flat_map(|view| wrong_rows(view, &stores, external).unwrap_or_default());
     wrong.chain(wrong_aliases(objects, external)).collect()
 }
 
-/// The pointers that the statuses of views promise, by name.
-fn published_pointers(objects: &impl Objects) -> BTreeMap<String, Pointer> {
-    let stores = objects.list::<FeatureStore>();
-    let views = objects.list::<FeatureView>();
-    let published = views.iter().filter_map(|view| {
-        let (status, meta) = (view.status.as_ref()?, &view.metadata);
-        let is_its = |store: &&FeatureStore| {
-            store.metadata.name == view.spec.feature_store && store.metadata.namespace == meta.namespace
-        };
-        let redis = stores.iter().find(is_its)?.spec.redis.existing.as_ref()?;
-        let name = format!("view {} {}/{}", redis.address, meta.namespace.as_ref()?, meta.name.as_ref()?);
-        let (content, revision) =
-            (status.artifact.as_ref()?.digest.to_string(), status.activation.as_ref()?.revision);
-        Some((name, Pointer { revision, content }))
+/// The pointers of `view` that differ from its published activation, and those in stores that it does not record.
+fn wrong_rows(
+    view: &FeatureView,
+    stores: &[FeatureStore],
+    external: &ExternalSystems,
+) -> Option<Vec<String>> {
+    let (status, meta) = (view.status.as_ref()?, &view.metadata);
+    let key = ViewKey { namespace: meta.namespace.clone()?, name: meta.name.clone()? };
+    let of_namespace = stores.iter().filter(|store| store.metadata.namespace == meta.namespace);
+    let places = of_namespace.filter_map(|store| {
+        let address = &store.spec.redis.existing.as_ref()?.address;
+        Some((store.metadata.name.clone()?, view_pointer(address, &key)))
     });
-    published.collect()
+    let places: BTreeMap<String, String> = places.collect();
+    let present = places.get(view.spec.feature_store.as_ref()?)?;
+    let (content, revision) =
+        (status.artifact.as_ref()?.digest.to_string(), status.activation.as_ref()?.revision);
+    let wanted = Pointer { revision, content };
+    let found = external.pointers.get(present).cloned().unwrap_or_default();
+    let wrong = (found != wanted).then(|| format!("outside: {present} is {found:?} instead of {wanted:?}"));
+    let forgotten = places.iter().filter_map(|(store, pointer)| {
+        let rows = external.pointers.get(pointer).filter(|rows| !rows.content.is_empty())?;
+        let is_known = pointer == present || status.online_in.contains(store);
+        (!is_known).then(|| format!("outside: {pointer} is {rows:?}, and the view does not record {store}"))
+    });
+    Some(wrong.into_iter().chain(forgotten).collect())
 }
 
 /// Aliases in MLflow that differ from the published activations of Models.

@@ -1,7 +1,7 @@
 //! Oracles that look at every write of an operator, at the moment when the server has accepted it.
 
 use crate::{
-    cluster::{Cluster, ExternalSystems, Pointer},
+    cluster::{Cluster, ExternalSystems, Pointer, view_pointer},
     inject::OperatorRequest,
 };
 use k8s_openapi::api::apps::v1::Deployment;
@@ -11,6 +11,7 @@ use mlop_api::{
     deployment::{ModelDeployment, ModelDeploymentSpec},
     features::{FeatureStore, FeatureView},
     labels,
+    task::ViewKey,
 };
 use mlop_core::resource::PodView;
 use mlop_sim::Sim;
@@ -94,7 +95,8 @@ impl Moment<'_> {
             revision: status["activation"]["revision"].as_i64()?,
             content: status["artifact"]["digest"].as_str()?.to_owned(),
         };
-        let pointer = format!("view {} {namespace}/{}", redis.address, self.request.name);
+        let key = ViewKey { namespace: namespace.to_owned(), name: self.request.name.clone() };
+        let pointer = view_pointer(&redis.address, &key);
         let external = self.external.lock().unwrap_or_else(PoisonError::into_inner);
         let found = external.pointers.get(&pointer).cloned().unwrap_or_default();
         // A pod activates its result before the operator learns of it.

@@ -9,9 +9,10 @@ use super::{
 };
 use crate::plan::System;
 use mlop_api::{
-    Reason,
+    Digest, Reason,
+    common::Metric,
     result::{Activated, Failure, ResultDocument},
-    task::{AliasWork, Work},
+    task::{AliasWork, Departure, PROBES, Redis, ViewKey, Work},
 };
 use mlop_sim::kubelet::PodOutcome;
 use std::{collections::BTreeMap, time::Duration};
@@ -42,6 +43,8 @@ pub struct ExternalSystems {
     pub pointers: BTreeMap<String, Pointer>,
     /// How often the online store has lost its data.
     pub flushes: u32,
+    /// Number of probes that the data of the online store have seen.
+    pub probes: u64,
     /// Number of moves by pointer.
     pub moves: BTreeMap<String, u32>,
     /// The bucket had content for a moment that did not stay.
@@ -65,6 +68,7 @@ impl Default for ExternalSystems {
             started: BTreeMap::new(),
             pointers: BTreeMap::new(),
             flushes: 0,
+            probes: 0,
             moves: BTreeMap::new(),
             flapped: false,
             away: BTreeMap::new(),
@@ -73,12 +77,19 @@ impl Default for ExternalSystems {
     }
 }
 
+/// The name of the pointer of a view in a Redis.
+pub fn view_pointer(address: &str, view: &ViewKey) -> String {
+    format!("view {address} {}/{}", view.namespace, view.name)
+}
+
 impl ExternalSystems {
     /// Moves a pointer, but never back.
     pub fn activate(&mut self, name: String, target: &Activated, content: String) -> ResultDocument {
         let now = self.pointers.entry(name.clone()).or_default();
         let is_same = target.revision == now.revision && content == now.content;
-        if target.revision <= now.revision && !is_same {
+        // A view that has left may come back under the revision that keeps the earlier ones out.
+        let is_free = target.revision == now.revision && now.content.is_empty();
+        if target.revision <= now.revision && !is_same && !is_free {
             let message = format!("revision {} is active already", now.revision);
             return ResultDocument::failed(Failure::superseded(Some(now.revision), message));
         }
@@ -89,10 +100,29 @@ impl ExternalSystems {
         ResultDocument::default()
     }
 
+    /// Removes what a pointer shows. Revisions below that of the departure come too late.
+    pub fn leave(&mut self, name: String, left: &Departure) {
+        let now = self.pointers.entry(name).or_default();
+        if now.revision <= left.revision {
+            *now = Pointer { revision: left.revision, content: String::new() };
+        }
+    }
+
     /// The online store loses its data.
     pub fn flush(&mut self) {
         self.pointers.retain(|name, _| !name.starts_with("view "));
         self.flushes += 1;
+    }
+
+    /// Looks at the online store, whose data had seen so many probes at the last one. Those of a backup get another mark.
+    pub fn probe_online(&mut self, seen: u64) -> ResultDocument {
+        self.flushes += u32::from(self.probes < seen);
+        self.probes = self.probes.max(seen) + 1;
+        ResultDocument {
+            digest: Some(Digest::of_bytes(&self.flushes.to_le_bytes())),
+            metrics: vec![Metric::new(PROBES, self.probes as f64)],
+            ..ResultDocument::default()
+        }
     }
 
     /// A system does not answer for a while.

@@ -2,7 +2,7 @@
 
 use super::{
     courses,
-    external::{CourseChange, ExternalSystems},
+    external::{CourseChange, ExternalSystems, view_pointer},
     mlflow, object_stores,
 };
 use crate::{inject::Injector, plan::Fault};
@@ -12,7 +12,7 @@ use mlop_api::{
     common::Metric,
     labels,
     result::{Activated, Failure, ResultDocument},
-    task::{ActivateWork, AliasWork, Input, Provenance, Redis, Task, ViewKey, Work},
+    task::{ActivateWork, AliasWork, Input, Provenance, Task, Work},
 };
 use mlop_sim::kubelet::PodOutcome;
 use std::{fmt::Debug, time::Duration};
@@ -202,21 +202,20 @@ fn result(work: &Work, external: &mut ExternalSystems) -> ResultDocument {
             }
         }
         Work::Activate(ActivateWork { table, online }) => external.activate(
-            pointer_of(&online.view, &online.redis),
+            view_pointer(&online.redis.address, &online.view),
             &online.activation,
             table.digest.to_string(),
         ),
         Work::Alias(work) => external.give_alias(work),
-        Work::ProbeOnline { .. } => ResultDocument { digest: made(&external.flushes), ..Default::default() },
-        Work::Deactivate { view, redis } => {
-            external.pointers.remove(&pointer_of(view, redis));
+        Work::ProbeOnline { seen, .. } => external.probe_online(*seen),
+        Work::Deactivate { view, redis, left } => {
+            let name = view_pointer(&redis.address, view);
+            match left {
+                Some(left) => external.leave(name, left),
+                None => drop(external.pointers.remove(&name)),
+            }
             ResultDocument::default()
         }
         _ => ResultDocument::default(),
     }
-}
-
-/// The name of a view's pointer in an online store.
-fn pointer_of(view: &ViewKey, redis: &Redis) -> String {
-    format!("view {} {}/{}", redis.address, view.namespace, view.name)
 }

@@ -13,6 +13,8 @@ pub enum Scenario {
     Pin,
     /// The pipeline is applied, becomes a served model, and is deleted.
     Deletion,
+    /// The pipeline is applied and becomes a served model. Then its view moves to another FeatureStore.
+    Move,
     /// The pipeline is applied and users change their minds for a minute. Then they apply it again, with new data.
     Restless,
 }
@@ -156,7 +158,7 @@ pub enum Work {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 4] = [Self::NewData, Self::Pin, Self::Deletion, Self::Restless];
+    pub const ALL: [Self; 5] = [Self::NewData, Self::Pin, Self::Deletion, Self::Move, Self::Restless];
 
     /// Whether users refer to objects of this kind by name. A fault that deletes one makes the scenario meaningless.
     pub fn needs(self, plural: &str) -> bool {

@@ -5,7 +5,10 @@ use super::{
     users::{operate, request_pipeline},
 };
 use crate::{
-    check::end_state::{digests, is_current},
+    check::{
+        end_state::{digests, is_current},
+        wrong_pointers,
+    },
     cluster::{Cluster, NAMESPACE},
     plan::{Operation, Scenario},
 };
@@ -44,7 +47,7 @@ pub async fn play(
     users: &[Operation],
     wanted: Option<&Value>,
 ) -> Result<(), String> {
-    if scenario == Scenario::Restless {
+    if matches!(scenario, Scenario::Move | Scenario::Restless) {
         cluster.apply(ALTERNATIVES);
     }
     cluster.apply(PIPELINE);
@@ -59,8 +62,10 @@ pub async fn play(
     }
     let is_first = |cluster: &Cluster| is_served(cluster, Some("1"));
     reach(cluster, "version 1 is served", is_first).await?;
-    if scenario == Scenario::Deletion {
-        return delete_all(cluster).await;
+    match scenario {
+        Scenario::Deletion => return delete_all(cluster).await,
+        Scenario::Move => return move_view(cluster).await,
+        Scenario::NewData | Scenario::Pin | Scenario::Restless => {}
     }
     let put_data = |cluster: &Cluster, _| cluster.put_data("february");
     let is_second = |cluster: &Cluster| is_served(cluster, Some("2"));
@@ -77,6 +82,25 @@ pub async fn play(
     insist(cluster, "version 1 is served again", request, is_first).await?;
     let request = |cluster: &Cluster, _| pin(cluster, None);
     insist(cluster, "version 2 is served again", request, is_second).await
+}
+
+/// Moves the view to another FeatureStore. Its rows are online there, and no more in the former one.
+async fn move_view(cluster: &Cluster) -> Result<(), String> {
+    let request = |cluster: &Cluster, _| {
+        // A view that a fault deletes comes back as it was. The goal shows whether it has moved.
+        let _ = cluster.sim.edit::<FeatureView>(NAMESPACE, "routes", |view| {
+            view.spec.feature_store = Some("spare".to_owned());
+        });
+    };
+    let has_moved = |cluster: &Cluster| {
+        let view = cluster.sim.get::<FeatureView>(NAMESPACE, "routes");
+        let status = view.and_then(|view| view.status).unwrap_or_default();
+        is_served(cluster, None)
+            && status.online_in == ["spare"]
+            && condition::is_true(&status.conditions, condition_type::READY)
+            && wrong_pointers(&cluster.sim, &cluster.external()).is_empty()
+    };
+    insist(cluster, "the view is online in the other store only", request, has_moved).await
 }
 
 /// Plays the users until the namespace is deleted. It must become empty. External systems are not cleaned up: no pod
@@ -209,6 +233,8 @@ pub fn leftovers(cluster: &Cluster) -> Vec<String> {
     ];
     let mut left: Vec<_> =
         counts.iter().filter(|(_, n)| *n > 0).map(|(kind, n)| format!("{n} {kind}")).collect();
-    left.extend(cluster.external().pointers.keys().filter(|name| name.starts_with("view ")).cloned());
+    let external = cluster.external();
+    let served = external.pointers.iter().filter(|(_, pointer)| !pointer.content.is_empty());
+    left.extend(served.map(|(name, _)| name).filter(|name| name.starts_with("view ")).cloned());
     left
 }

@@ -38,6 +38,11 @@ impl ViewKeys {
 pub struct Generation(pub String);
 
 impl Generation {
+    /// No table: the view has left under `revision`.
+    pub fn none(revision: i64) -> Self {
+        Self(format!("{revision}-left"))
+    }
+
     /// The table `digest` with the schema `meta`: an edit of the ttl makes another generation of the same revision.
     pub fn new(revision: i64, digest: &Digest, meta: &str) -> Self {
         Self(format!("{revision}-{}", Digest::of_bytes(format!("{digest}{meta}").as_bytes()).short(12)))

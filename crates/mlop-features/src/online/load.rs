@@ -1,13 +1,18 @@
-//! Writing: loading a generation, and removing a view.
+//! Writing: loading a generation, and removing a view for good or because it has left.
 
 use super::{
     Schema,
     connection::{Server, code},
     keys::{Generation, ViewKeys},
+    mark::mark_key,
     memory::Memory,
     script::{self, Revision, Standing},
 };
-use mlop_api::{Digest, Reason, result::Failure, task::ViewKey};
+use mlop_api::{
+    Digest, Reason,
+    result::Failure,
+    task::{Departure, ViewKey},
+};
 use redis::{RedisError, RedisResult, aio::MultiplexedConnection};
 
 /// Keys that are deleted with one command.
@@ -125,17 +130,47 @@ impl View {
     async fn delete_all(&mut self) -> RedisResult<()> {
         // First the pointer: readers must not find a view half there, and loads must not go on.
         redis::cmd("DEL").arg(self.keys.pointer()).exec_async(&mut self.redis).await?;
-        for generation in self.generations().await? {
+        for generation in self.generations("+inf").await? {
             self.delete(&generation).await?;
         }
         redis::cmd("DEL").arg(self.keys.generations()).exec_async(&mut self.redis).await
     }
 
-    async fn generations(&mut self) -> RedisResult<Vec<Generation>> {
-        let names: Vec<String> = redis::cmd("ZRANGE")
+    /// Deletes the rows of a view that is online elsewhere. Loads under lower revisions lose, also later ones. Returns
+    /// false if the rows stay: a later revision was loaded, or the FeatureStore that has the view now uses this Redis too.
+    ///
+    /// # Errors
+    /// As Redis says.
+    pub async fn leave(&mut self, left: &Departure) -> Result<bool, Failure> {
+        self.delete_former(left).await.map_err(|error| self.server.failure(&error))
+    }
+
+    async fn delete_former(&mut self, left: &Departure) -> RedisResult<bool> {
+        if let Some(to) = &left.to {
+            let mark = mark_key(&self.name.namespace, to);
+            if redis::cmd("EXISTS").arg(mark).query_async(&mut self.redis).await? {
+                return Ok(false);
+            }
+        }
+        let (digest, generation) = (Digest::of_bytes(&[]), Generation::none(left.revision));
+        let revision =
+            Revision { keys: &self.keys, number: left.revision, digest: &digest, generation: &generation };
+        if script::leave(&mut self.redis, &revision).await? != Standing::Ahead {
+            return Ok(false);
+        }
+        // Those of later revisions belong to a view that has come back meanwhile.
+        for generation in self.generations(&left.revision.to_string()).await? {
+            self.delete(&generation).await?;
+        }
+        Ok(true)
+    }
+
+    /// The generations of revisions up to `last`.
+    async fn generations(&mut self, last: &str) -> RedisResult<Vec<Generation>> {
+        let names: Vec<String> = redis::cmd("ZRANGEBYSCORE")
             .arg(self.keys.generations())
-            .arg(0)
-            .arg(-1)
+            .arg("-inf")
+            .arg(last)
             .query_async(&mut self.redis)
             .await?;
         Ok(names.into_iter().map(Generation).collect())
@@ -202,7 +237,7 @@ impl Load<'_> {
     async fn begin(&mut self, meta: &str) -> Result<(), Failure> {
         let begun = async {
             let served = self.view.served().await?;
-            for other in self.view.generations().await? {
+            for other in self.view.generations("+inf").await? {
                 if other != self.generation && Some(&other) != served.as_ref() {
                     self.view.delete(&other).await?;
                 }

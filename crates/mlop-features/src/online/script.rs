@@ -1,10 +1,10 @@
-//! The two decisions that Redis takes atomically. Revisions are exact in Lua up to 2^53.
+//! The decisions that Redis takes atomically. Revisions are exact in Lua up to 2^53.
 
 use super::keys::{Generation, ViewKeys};
 use mlop_api::Digest;
 use redis::{RedisResult, Script, aio::MultiplexedConnection};
 
-/// An obstacle to a revision, reported by both scripts.
+/// An obstacle to a revision, reported by all scripts.
 const STANDING: &str = r"
     local revision = tonumber(ARGV[1])
     local current =
@@ -30,6 +30,13 @@ const MOVE: &str = r"
     if current[3] ~= ARGV[1] then return {'removed', ARGV[1]} end
     redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'digest', ARGV[2], 'generation', ARGV[3], 'entities', ARGV[4])
     return {'moved', ARGV[1]}
+";
+
+/// Serves nothing from now on. The claim stays: lower revisions lose, also when they come later.
+const LEAVE: &str = r"
+    redis.call('DEL', KEYS[1])
+    redis.call('HSET', KEYS[1], 'claimed', ARGV[1], 'claimant', ARGV[3])
+    return {'free', ARGV[1]}
 ";
 
 /// State of a revision in the online store.
@@ -63,6 +70,10 @@ pub async fn move_pointer(
     entities: u64,
 ) -> RedisResult<Standing> {
     run(redis, revision, MOVE, entities).await
+}
+
+pub async fn leave(redis: &mut MultiplexedConnection, revision: &Revision<'_>) -> RedisResult<Standing> {
+    run(redis, revision, LEAVE, 0).await
 }
 
 async fn run(
