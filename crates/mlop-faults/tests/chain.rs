@@ -89,6 +89,34 @@ async fn pipeline_becomes_a_served_model() {
     }
 }
 
+/// `name` with as many characters as a name may have.
+fn longest(name: &str) -> String {
+    format!("{name}-{}", "x".repeat(39 - name.len()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn chain_serves_under_the_longest_names() {
+    let mut pipeline = PIPELINE
+        .replace("existing: {address: \"redis:6379\"}", "managed: {image: redis, secretName: redis}")
+        .replace("existing: {service: mlflow}", "managed: {image: mlflow}");
+    for name in ["files", "features", "mlflow", "flights", "routes", "delay"] {
+        for field in ["name", "store", "featureStore", "trackingServer"] {
+            pipeline = pipeline.replace(&format!("{field}: {name}"), &format!("{field}: {}", longest(name)));
+        }
+    }
+    let cluster = Cluster::start();
+    cluster.apply(&pipeline);
+    cluster
+        .until("the model is served", |cluster| {
+            let deployment = cluster.get::<ModelDeployment>(&longest("delay"));
+            condition::is_true(&deployment.status.unwrap_or_default().conditions, condition_type::READY)
+        })
+        .await;
+    let longest_child = cluster.sim.writes().into_iter().filter(|write| write.resource != "events");
+    let longest_child = longest_child.max_by_key(|write| write.name.len()).unwrap();
+    assert!((50..=63).contains(&longest_child.name.len()), "{longest_child:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn trace_is_reproducible() {
     let trace = || async {

@@ -9,22 +9,18 @@
 
 mod common;
 
-use axum::{
-    Router,
-    body::Body,
-    http::{Request, StatusCode, header::CONTENT_TYPE},
-};
+use axum::{Router, http::StatusCode};
 use common::{
+    api::{by_name, get, options, post},
     redis::TestRedis,
     view::{EARLY, NAMESPACE, activate, recorded, users},
 };
 use futures::future::join_all;
 use jiff::Timestamp;
-use mlop_features::serve::{Options, router};
+use mlop_features::serve::router;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 use tokio::time::Instant;
-use tower::ServiceExt;
 
 /// When the vectors were recorded: 2026-11-21T04:28:00Z.
 fn then() -> Timestamp {
@@ -32,56 +28,7 @@ fn then() -> Timestamp {
 }
 
 fn api(redis: &TestRedis) -> Router {
-    api_of(redis, None)
-}
-
-fn api_of(redis: &TestRedis, feature_store: Option<&str>) -> Router {
-    let options = Options {
-        feature_store: feature_store.map(str::to_owned),
-        password_file: Some(redis.password_file()),
-        ..options(redis.address())
-    };
-    router(options, then)
-}
-
-/// The flags of an API for the Redis at `address`, which wants no password.
-fn options(address: String) -> Options {
-    Options {
-        feature_store: None,
-        redis: address,
-        user: None,
-        tls: false,
-        ca_file: None,
-        password_file: None,
-        namespace: NAMESPACE.to_owned(),
-        listen: String::new(),
-        drain_seconds: 0,
-    }
-}
-
-async fn send(api: &Router, request: Request<Body>) -> (StatusCode, String) {
-    let response = api.clone().oneshot(request).await.unwrap();
-    let status = response.status();
-    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
-    (status, String::from_utf8(body.to_vec()).unwrap())
-}
-
-async fn post(api: &Router, body: impl Into<Body>) -> (StatusCode, Value) {
-    let request = Request::post("/get-online-features").header(CONTENT_TYPE, "application/json");
-    let (status, body) = send(api, request.body(body.into()).unwrap()).await;
-    (status, serde_json::from_str(&body).unwrap())
-}
-
-async fn get(api: &Router, path: &str) -> (StatusCode, String) {
-    send(api, Request::get(path).body(Body::empty()).unwrap()).await
-}
-
-/// Results by name: clients must not rely on an order.
-fn by_name(answer: &Value) -> BTreeMap<String, Value> {
-    let names = answer["metadata"]["feature_names"].as_array().unwrap();
-    let results = answer["results"].as_array().unwrap();
-    assert_eq!(names.len(), results.len());
-    names.iter().map(|name| name.as_str().unwrap().to_owned()).zip(results.iter().cloned()).collect()
+    common::api::of(redis, None, then)
 }
 
 #[tokio::test]
@@ -127,7 +74,7 @@ async fn answers_are_those_of_feast_with_true_statuses() {
 #[tokio::test]
 async fn api_is_unhealthy_while_the_store_has_no_mark() {
     let Some(redis) = TestRedis::start().await else { return };
-    let api = api_of(&redis, Some("features"));
+    let api = common::api::of(&redis, Some("features"), then);
     let (status, body) = get(&api, "/health").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
     assert!(body.contains("has lost its data"), "{body}");

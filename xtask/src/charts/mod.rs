@@ -1,11 +1,12 @@
 //! `cargo xtask charts`: packs the charts and checks the objects that they install.
 mod checks;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use mlop_api::operators;
 use serde_json::Value;
 
@@ -94,20 +95,28 @@ fn without_a_value() -> Result<Outcome> {
             "{absent} changes the objects"
         );
     }
-    for value in ["worker", "image", "inputKinds", "watchNamespaces", "logLevel", "replicas", "resources"] {
-        let Err(error) = template(ALL, &[&format!("mlop-training.{value}=null")]) else {
-            bail!("mlop-training renders without {value}");
-        };
-        ensure!(format!("{error:#}").contains(&format!("missing property '{value}'")), "{value}: {error:#}");
-    }
-    for value in ["restorers", "pullSecrets", "nodeSelector", "tolerations"] {
-        let absent = format!("mlop-training.{value}=null");
-        ensure!(
-            template(ALL, &[&absent]).context(absent.clone())? == default,
-            "{absent} changes the objects"
-        );
+    let default = template(ALL, &[WITHOUT_CRDS])?;
+    for chart in operator_charts() {
+        for value in values(chart)? {
+            let absent = format!("{chart}.{value}=null");
+            match template(ALL, &[WITHOUT_CRDS, &absent]) {
+                Ok(objects) => ensure!(objects == default, "{absent} changes the objects"),
+                Err(error) => {
+                    let words = format!("{error:#}");
+                    ensure!(words.contains(&format!("missing property '{value}'")), "{absent}: {words}");
+                }
+            }
+        }
     }
     Ok(Outcome::Done)
+}
+
+/// The names of the values of `chart`.
+fn values(chart: &str) -> Result<Vec<String>> {
+    let text = fs::read_to_string(directory(chart).join("values.yaml"))?;
+    let values: BTreeMap<String, Value> = serde_saphyr::from_str(&text)?;
+    ensure!(!values.is_empty(), "{chart} has no values");
+    Ok(values.into_keys().collect())
 }
 
 /// The objects of `chart` with the given values.

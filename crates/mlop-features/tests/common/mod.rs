@@ -1,6 +1,8 @@
 //! What several test files need. Each uses a part of it.
 #![allow(dead_code)]
 
+pub mod api;
+pub mod chain;
 pub mod redis;
 pub mod view;
 

@@ -18,7 +18,8 @@ pub struct TestRedis {
     tls: Option<Tls>,
 }
 
-pub const PASSWORD: &str = "p@ss word";
+/// With all that a shell, a URL, a configuration file or Kubernetes might take for its own.
+pub const PASSWORD: &str = "p@ss w#rd\"'$(HOME)%/:ø";
 
 impl TestRedis {
     /// As [`start`](Self::start), with further settings.

@@ -62,9 +62,14 @@ pub fn online(revision: i64) -> Online {
         timestamp: "ts".to_owned(),
         ttl_seconds: Some(86_400),
         as_of: None,
-        redis: Redis { address: String::new(), password: true, user: None, tls: false },
+        redis: elsewhere(),
         activation: Activated { revision, parameters: Digest::of_bytes(b"a day") },
     }
+}
+
+/// A Redis in a task: tests name theirs by an argument.
+pub fn elsewhere() -> Redis {
+    Redis { address: String::new(), password: true, user: None, tls: false }
 }
 
 /// Publishes `batch` and activates it as `revision`.
