@@ -67,6 +67,9 @@ pub struct ObjectStoreSpec {
     /// Put the bucket into the host's name (https://bucket.host/key) instead of the path (https://host/bucket/key).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub virtual_hosted: bool,
+    /// Nothing is written to it, also not to check it. For sources whose keys may only list and read. A resource whose output would be here is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
     /// Name of the PodProfile that completes the pods. Default: the one named `default`, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]

@@ -35,8 +35,12 @@ pub struct Subject {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Work {
-    /// `mlop-dataset`: is the store there, may we read and write?
-    Probe { store: Store },
+    /// `mlop-dataset`: is the store there, may we read it, and write unless it is only read?
+    Probe {
+        store: Store,
+        #[serde(default, rename = "readOnly", skip_serializing_if = "std::ops::Not::not")]
+        read_only: bool,
+    },
     /// `mlop-dataset`: list the source and keep the listing under `listings/<digest>.json` of `output`.
     Scan(ScanWork),
     /// `mlop-dataset`: read exactly the listed objects, validate, write a table.

@@ -30,8 +30,9 @@ use mlop_artifact::{patience::Patience, store, worker};
 pub async fn work(task: Task, now: Timestamp) -> Result<ResultDocument, Failure> {
     match task.work {
         // A probe reports its result at once: the operator repeats it.
-        Work::Probe { store } => {
-            probe::probe(&store::open(&store)?.with_patience(Patience::NONE), &task.subject).await
+        Work::Probe { store, read_only } => {
+            let store = store::open(&store)?.with_patience(Patience::NONE);
+            if read_only { probe::source(&store).await } else { probe::probe(&store, &task.subject).await }
         }
         Work::Scan(work) => scan::scan(&store::open(&work.source)?, &store::open(&work.output)?, &work).await,
         Work::Version(work) => {

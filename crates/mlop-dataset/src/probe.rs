@@ -28,11 +28,25 @@ pub async fn probe(store: &ObjectStoreHandle, subject: &Subject) -> Result<Resul
         }
         Err(failure) if failure.reason == Reason::StoreDenied => {
             let needs =
-                "mlop needs s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject below the prefix";
+                "mlop needs s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject below the prefix; a source that \
+                 is only read has spec.readOnly: true";
             Err(Failure { message: format!("{}; {needs}", failure.message), ..failure })
         }
         Err(failure) => Err(failure),
     }
+}
+
+/// Lists, and opens the first object.
+///
+/// # Errors
+/// The reason of the first thing that does not work.
+pub async fn source(store: &ObjectStoreHandle) -> Result<ResultDocument, Failure> {
+    let Some(first) = store.list("").try_next().await? else {
+        return Ok(reachable("readable; there is no object yet"));
+    };
+    // An object that is deleted meanwhile is no fault of the store.
+    store.size(&first.key).await?;
+    Ok(reachable("readable"))
 }
 
 async fn write(store: &ObjectStoreHandle, key: &str) -> Result<(), Failure> {
@@ -90,6 +104,16 @@ mod tests {
         let store = ObjectStoreHandle::in_memory("raw");
         store.create(".mlop-probe/uid-1-1", CONTENT).await.unwrap();
         probe(&store, &subject()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn source_is_only_read() {
+        let store = ObjectStoreHandle::in_memory("raw");
+        let summary = async || source(&store).await.unwrap().summary;
+        assert_eq!(summary().await.as_deref(), Some("readable; there is no object yet"));
+        store.create(".mlop-probe/uid-1-1", CONTENT).await.unwrap();
+        assert_eq!(summary().await.as_deref(), Some("readable"));
+        assert!(store.list("").try_next().await.unwrap().is_some(), "a probe that writes deletes it");
     }
 
     #[tokio::test]

@@ -145,7 +145,7 @@ fn unusable_password_is_refused_by_name() {
 fn foreign_work_is_refused() {
     let scratch = Scratch::new();
     let store = common::store().store().clone();
-    let (code, result) = work(Work::Probe { store }, scratch.path());
+    let (code, result) = work(Work::Probe { store, read_only: false }, scratch.path());
     let failure = result.error.unwrap();
     assert_eq!((code, failure.reason, failure.retryable), (Some(1), Reason::WorkerFailed, false));
 }

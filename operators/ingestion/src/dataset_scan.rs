@@ -3,7 +3,7 @@
 //! The newest pod that succeeded keeps the listing. The status takes it over only if it is a new one: a scan of unchanged
 //! data writes nothing but the pod.
 
-use crate::object_store::{Stores, ready_store};
+use crate::object_store::Stores;
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 use mlop_api::{
@@ -17,7 +17,7 @@ use mlop_api::{
 };
 use mlop_core::{
     Blocked, Plan,
-    children::{container, pod, profile::Profile},
+    children::{connection, container, pod, profile::Profile},
     condition::{self, ConditionStatus, Conditions},
     errand::{Decision, Errand, Limits, Trouble},
     resource::PodView,
@@ -179,14 +179,16 @@ impl Scans<'_> {
         }
     }
 
-    /// The stores that a scan reads and writes.
-    fn connected(&self) -> Result<(&ObjectStore, &ObjectStore), Blocked> {
+    /// Whether the stores that a scan reads and writes are ready.
+    fn connected(&self) -> Result<(), Blocked> {
         let spec = &self.dataset.spec;
         if spec.suspend {
             return Err(self.hold());
         }
         let source = spec.source.objects.as_ref().map_or(&spec.store, |objects| &objects.store);
-        Ok((ready_store(self.stores, source)?, ready_store(self.stores, &spec.store)?))
+        connection::ready(connection::named(self.stores, source)?)?;
+        connection::writable(connection::named(self.stores, &spec.store)?)?;
+        Ok(())
     }
 
     fn decide(&self, now: Timestamp) -> Decision {

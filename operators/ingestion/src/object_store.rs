@@ -9,8 +9,8 @@ use mlop_api::{
     task::Work,
 };
 use mlop_core::{
-    Blocked, Context, Error, Index, Key, Plan, Reconciler,
-    children::{connection, container, pod, profile::Profile, profiles::Profiles},
+    Context, Error, Index, Key, Plan, Reconciler,
+    children::{container, pod, profile::Profile, profiles::Profiles},
     errand::{Decision, Errand, report_connection},
     resource::PodView,
 };
@@ -19,7 +19,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// Longest time of a probe: requests to a store that does not answer are repeated for a while.
 const DEADLINE: SignedDuration = SignedDuration::from_mins(5);
-const CHECKED: &str = "the bucket can be read and written";
+/// What a probe that succeeded has shown.
+fn checked(spec: &ObjectStoreSpec) -> &'static str {
+    if spec.read_only { "the bucket can be read" } else { "the bucket can be read and written" }
+}
 
 /// The ObjectStores of a namespace by name.
 pub type Stores = BTreeMap<String, Arc<ObjectStore>>;
@@ -61,7 +64,8 @@ impl Reconciler for ObjectStoreReconciler {
         }
         let decision = observed.probe(now);
         let address = store.spec.endpoint.clone();
-        let plan = report_connection(store, store.status.as_ref(), address, &decision, CHECKED, now);
+        let ready = checked(&store.spec);
+        let plan = report_connection(store, store.status.as_ref(), address, &decision, ready, now);
         decision.carry_out(plan)
     }
 }
@@ -81,12 +85,7 @@ impl Observed {
                 &resources,
             ))
         };
-        errand.decide(Work::Probe { store: pod::store(store) }, build, now)
+        let work = Work::Probe { store: pod::store(store), read_only: store.spec.read_only };
+        errand.decide(work, build, now)
     }
-}
-
-/// The ObjectStore `name`, once it is ready.
-pub fn ready_store<'a>(stores: &'a Stores, name: &str) -> Result<&'a ObjectStore, Blocked> {
-    let store = connection::named(stores, name)?;
-    connection::ready(store).map(|_| store)
 }

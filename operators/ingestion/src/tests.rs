@@ -74,6 +74,11 @@ impl Case {
     fn store(self, status: &str, reason: &str) -> Self {
         Self { store: Some(store(status, reason)), ..self }
     }
+    /// The store of the source and of the output has `spec.readOnly`.
+    fn read_only(mut self) -> Self {
+        self.store.as_mut().unwrap().spec.read_only = true;
+        self
+    }
     fn at(self, seconds: i64) -> Self {
         Self { now: NOW + seconds, ..self }
     }
@@ -216,6 +221,11 @@ fn dataset_reports_why_its_source_is_not_looked_at() {
             "the store is not ready",
             case().store("False", "BucketNotFound"),
             "Ready=Unknown/ConnectionNotReady UpToDate=Unknown/ConnectionNotReady Reconciling=True/ConnectionNotReady",
+        ),
+        (
+            "the store of the output is read-only",
+            case().read_only(),
+            "Ready=False/InvalidSpec UpToDate=Unknown/InvalidSpec Stalled=True/InvalidSpec",
         ),
         (
             "a wrong image before the first version",

@@ -17,6 +17,7 @@ use kube::{Resource, ResourceExt, core::object::HasStatus};
 use mlop_api::{
     Reason,
     contract::{Cause, condition_type},
+    dataset::ObjectStore,
     status::ConnectionStatus,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -218,6 +219,20 @@ pub fn ready(connection: &(impl Connection + ?Sized)) -> Result<Timestamp, Block
             Err(Blocked { origin: Origin::Ordinary, ..waiting(format!("{kind} {name} is not ready yet")) })
         }
     }
+}
+
+/// Since when work may write its output to `store`.
+///
+/// # Errors
+/// When it is read-only, or not ready.
+pub fn writable(store: &ObjectStore) -> Result<Timestamp, Blocked> {
+    if store.spec.read_only {
+        let name = store.name_any();
+        let message =
+            format!("ObjectStore {name} has spec.readOnly: name another one in spec.store for the output");
+        return Err(Blocked::stalled(Reason::InvalidSpec, message));
+    }
+    ready(store)
 }
 
 /// Whether work fails for `reason` because a connection is away, or refuses: its keys, its bucket, its Secret.

@@ -44,7 +44,7 @@
 //!     profile: &Profile::default(),
 //!     waits_for: None,
 //! };
-//! let work = Work::Probe { store: pod::store(&store) };
+//! let work = Work::Probe { store: pod::store(&store), read_only: false };
 //! let build = |builder: pod::Builder| {
 //!     builder.keys(&store).scratch("tmp", None, false).container(container::worker(
 //!         "worker:1",

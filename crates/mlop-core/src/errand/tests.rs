@@ -95,7 +95,7 @@ impl Case {
             ..Container::default()
         };
         let build = |builder: pods::Builder| builder.container(container());
-        errand.decide(Work::Probe { store: Store::default() }, build, at(second))
+        errand.decide(Work::Probe { store: Store::default(), read_only: false }, build, at(second))
     }
 
     /// Carries out the decision at `second`: the created pod has `status`.

@@ -41,7 +41,7 @@
 //!     fn attempt(observed: &Observed<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, Blocked> {
 //!         let run = observed.object.as_ref();
 //!         let store = observed.store(run.store())?;
-//!         let work = Work::Probe { store: pod::store(store) };
+//!         let work = Work::Probe { store: pod::store(store), read_only: false };
 //!         let resources = &run.execution().resources;
 //!         Ok(pod::Builder::once(meta)
 //!             .task(&Task { subject, work })

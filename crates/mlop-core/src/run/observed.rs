@@ -45,9 +45,11 @@ impl<R: Run> Observed<R> {
     /// # Errors
     /// When one of them is missing or not ready.
     pub(super) fn connected(&self) -> Result<Timestamp, Blocked> {
-        let stores = store_names(self.object.as_ref()).map(|name| connection::ready(self.store(name)?));
+        let object = self.object.as_ref();
+        let output = object.digested_store().into_iter().map(|name| connection::writable(self.store(name)?));
+        let stores = store_names(object).map(|name| connection::ready(self.store(name)?));
         let others = R::connections(self).into_iter().map(connection::ready);
-        stores.chain(others).try_fold(Timestamp::MIN, |newest, since| Ok(newest.max(since?)))
+        output.chain(stores).chain(others).try_fold(Timestamp::MIN, |newest, since| Ok(newest.max(since?)))
     }
 
     /// The run's inputs as a pod reads them.

@@ -137,9 +137,15 @@ fn attempt_starts_when_its_connections_are_ready() {
     let waits = "Unknown/ConnectionNotReady 0 attempts";
     let mut unprobed = run();
     unprobed.stores[0].status = None;
+    let read_only = || {
+        let mut case = run();
+        case.stores[0].spec.read_only = true;
+        case
+    };
     check(vec![
         ("the ObjectStore has not been probed", unprobed, waits),
         ("the ObjectStore refuses", run().store_denies(0), waits),
+        ("the ObjectStore of the output is read-only", read_only(), "False/InvalidSpec 0 attempts"),
         (
             "it has been mended",
             run().store_denies(0).reconciled().store_heals(9).at(9),

@@ -6,7 +6,7 @@ use mlop_api::task::{ActivateWork, Redis, RegisterWork, Store, Work};
 /// The object stores that a pod needs.
 pub fn stores(work: &Work) -> Vec<&Store> {
     match work {
-        Work::Probe { store } => vec![store],
+        Work::Probe { store, .. } => vec![store],
         Work::Scan(work) => vec![&work.source, &work.output],
         Work::Version(work) => vec![&work.source, &work.output],
         Work::Snapshot(work) => work.inputs.iter().map(|input| &input.store).chain([&work.output]).collect(),
