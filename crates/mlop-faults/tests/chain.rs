@@ -97,9 +97,13 @@ fn longest(name: &str) -> String {
 #[tokio::test(start_paused = true)]
 async fn chain_serves_under_the_longest_names() {
     let mut pipeline = PIPELINE
-        .replace("existing: {address: \"redis:6379\"}", "managed: {image: redis, secretName: redis}")
-        .replace("existing: {service: mlflow}", "managed: {image: mlflow}");
-    for name in ["files", "features", "mlflow", "flights", "routes", "delay"] {
+        .replace(
+            "existing: {address: \"redis:6379\", secretName: redis-password}",
+            "managed: {image: redis, secretName: redis-password}",
+        )
+        .replace("existing: {service: tracking, secretName: tracking-token}", "managed: {image: mlflow}");
+    assert_eq!(pipeline.matches("managed:").count(), 2);
+    for name in ["files", "lake", "models", "features", "mlflow", "flights", "routes", "delay"] {
         for field in ["name", "store", "featureStore", "trackingServer"] {
             pipeline = pipeline.replace(&format!("{field}: {name}"), &format!("{field}: {}", longest(name)));
         }
@@ -115,6 +119,29 @@ async fn chain_serves_under_the_longest_names() {
     let longest_child = cluster.sim.writes().into_iter().filter(|write| write.resource != "events");
     let longest_child = longest_child.max_by_key(|write| write.name.len()).unwrap();
     assert!((50..=63).contains(&longest_child.name.len()), "{longest_child:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_without_labels_are_found_again() {
+    let cluster = Cluster::start();
+    serve_first_model(&cluster).await;
+    for run in cluster.sim.list::<TrainingRun>() {
+        let name = run.name_any();
+        cluster.sim.edit::<TrainingRun>(NAMESPACE, &name, |run| run.metadata.labels = None).unwrap();
+    }
+    for version in cluster.sim.list::<ModelVersion>() {
+        let name = version.name_any();
+        cluster.sim.edit::<ModelVersion>(NAMESPACE, &name, |run| run.metadata.labels = None).unwrap();
+    }
+    cluster
+        .until("all labels are back", |cluster| {
+            let runs = cluster.sim.list::<TrainingRun>();
+            let versions = cluster.sim.list::<ModelVersion>();
+            let labels = runs.iter().map(|run| run.labels()).chain(versions.iter().map(|run| run.labels()));
+            labels.into_iter().all(|of_run| of_run.contains_key(labels::DIGEST)) && is_ready(cluster)
+        })
+        .await;
+    assert_eq!((cluster.started("train"), cluster.started("register")), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,11 +13,11 @@ use kube::{
     core::DynamicObject,
 };
 use mlop_api::{Reason, contract::condition_type, labels};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The labels by which watches and indexes find children.
-const FINDING: [&str; 7] = [
+/// The labels by which watches, indexes and decisions find children.
+const FINDING: [&str; 8] = [
     labels::OPERATOR,
     labels::ROLE,
     labels::INTENT,
@@ -25,6 +25,7 @@ const FINDING: [&str; 7] = [
     labels::RUN,
     labels::RUN_KIND,
     labels::ATTEMPT,
+    labels::DIGEST,
 ];
 
 /// Creates a child, or adopts the one that exists.
@@ -104,6 +105,12 @@ async fn adopt(
     }
 }
 
+/// The digest of what an object is for. A run has it in its spec, which nobody can edit; a label can be taken off.
+fn digest(object: &DynamicObject) -> Option<&str> {
+    let of_run = object.data.pointer("/spec/lineage/inputDigest").and_then(Value::as_str);
+    of_run.or_else(|| object.labels().get(labels::DIGEST).map(String::as_str))
+}
+
 /// Checks that an existing object of the same name is the wanted one: same owner, same digest.
 pub(super) fn check_owner(
     kind: &ApiKind,
@@ -117,7 +124,6 @@ pub(super) fn check_owner(
             .find(|o| o.controller == Some(true))
             .map(|o| (o.kind.clone(), o.name.clone(), o.uid.clone()))
     };
-    let digest = |object: &DynamicObject| object.labels().get(labels::DIGEST).cloned();
     let (ours, theirs) = (owner(wanted), owner(existing));
     let name = wanted.name_any();
     if existing.metadata.deletion_timestamp.is_some() {

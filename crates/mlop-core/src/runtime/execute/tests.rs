@@ -12,6 +12,7 @@ fn run(intent: &str, uid: &str, digest: &str) -> DynamicObject {
         "controller": true});
     serde_json::from_value(json!({
         "metadata": {"name": "flights-1", "ownerReferences": [owner], "labels": {labels::DIGEST: digest}},
+        "spec": {"lineage": {"inputDigest": digest}},
     }))
     .unwrap()
 }
@@ -25,8 +26,14 @@ fn existing_object_is_adopted_only_with_owner_and_digest() {
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
     let mut orphan = wanted.clone();
     orphan.metadata.owner_references = None;
+    let mut unlabelled = wanted.clone();
+    unlabelled.metadata.labels = None;
+    let mut mislabelled = run("flights", "new", "d2");
+    mislabelled.metadata.labels = wanted.metadata.labels.clone();
     let rows = [
         ("the same", wanted.clone(), None),
+        ("the same without labels", unlabelled, None),
+        ("of another digest with its labels", mislabelled, Some((Reason::NameConflict, true))),
         ("being deleted", deleted, Some((Reason::WaitingForDeletion, false))),
         (
             "of an earlier uid of the owner",
