@@ -65,7 +65,7 @@ pub fn delete_child(sim: &Sim, child: Child, nth: usize) {
     }
 }
 
-/// Changes one of the children of a kind: its spec if that can be undone, else its labels.
+/// Changes one of the children of a kind: its spec if that can be undone, else its labels. Runs lose all of them.
 pub fn edit_child(sim: &Sim, child: Child, nth: usize) {
     match child {
         Child::Deployment => edit::<Deployment>(sim, nth, |deployment| {
@@ -80,15 +80,19 @@ pub fn edit_child(sim: &Sim, child: Child, nth: usize) {
         }),
         Child::Job => edit::<Job>(sim, nth, label),
         Child::Pod => edit::<Pod>(sim, nth, label),
-        Child::DatasetVersion => edit::<DatasetVersion>(sim, nth, label),
-        Child::FeatureSnapshot => edit::<FeatureSnapshot>(sim, nth, label),
-        Child::TrainingRun => edit::<TrainingRun>(sim, nth, label),
-        Child::ModelVersion => edit::<ModelVersion>(sim, nth, label),
+        Child::DatasetVersion => edit::<DatasetVersion>(sim, nth, unlabel),
+        Child::FeatureSnapshot => edit::<FeatureSnapshot>(sim, nth, unlabel),
+        Child::TrainingRun => edit::<TrainingRun>(sim, nth, unlabel),
+        Child::ModelVersion => edit::<ModelVersion>(sim, nth, unlabel),
     }
 }
 
 fn label<K: Resource>(object: &mut K) {
     object.meta_mut().labels.get_or_insert_default().insert("by".to_owned(), "hand".to_owned());
+}
+
+fn unlabel<K: Resource>(object: &mut K) {
+    object.meta_mut().labels = None;
 }
 
 /// The name of an object of a kind.
