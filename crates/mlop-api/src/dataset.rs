@@ -365,6 +365,9 @@ impl RunSpec for DatasetVersionSpec {
 /// Name under which the listing enters the input digest of a version.
 pub const LISTING: &str = "listing";
 
+/// Metric of a version with `rules.freshness`: the time of its newest row, in seconds since 1970.
+pub const NEWEST: &str = "newest";
+
 impl Flow for DatasetSpec {
     fn pin(&self) -> Option<&str> {
         self.pin.as_deref()

@@ -45,7 +45,7 @@ use jiff::Timestamp;
 use mlop_api::{
     Digest, Reason,
     common::Metric,
-    dataset::Format,
+    dataset::{Format, NEWEST},
     result::{Failure, ResultDocument},
     task::VersionWork,
 };
@@ -97,23 +97,20 @@ pub async fn version(
     };
     let schema = schema_digest(&outcome.manifest.schema)?;
     let table = manifest::publish(output, outcome.manifest).await?;
-    Ok(result(&table, schema, outcome.verdict, outcome.objects))
+    Ok(result(&table, schema, &outcome.figures))
 }
 
-fn result(
-    table: &Published<TableManifest>,
-    schema: Digest,
-    verdict: Verdict,
-    objects: u64,
-) -> ResultDocument {
+fn result(table: &Published<TableManifest>, schema: Digest, figures: &Figures) -> ResultDocument {
+    let Figures { verdict, objects, newest } = figures;
     let (rows, rejected) = (table.manifest.rows, verdict.rejected);
     let bytes: u64 = table.manifest.parts.iter().map(|part| part.bytes).sum();
     let mut metrics = vec![
         Metric::new("rows", rows as f64),
         Metric::new("rejected", rejected as f64),
         Metric::new("bytes", bytes as f64),
-        Metric::new("objects", objects as f64),
+        Metric::new("objects", *objects as f64),
     ];
+    metrics.extend(newest.map(|second| Metric::new(NEWEST, second as f64)));
     let with_nulls = table.manifest.columns.iter().filter(|column| column.nulls > 0).take(NULLS_SHOWN);
     metrics
         .extend(with_nulls.map(|column| Metric::new(format!("nulls.{}", column.name), column.nulls as f64)));
@@ -140,8 +137,16 @@ struct Pipeline {
 /// The result of the blocking part, before it is published.
 struct Outcome {
     manifest: TableManifest,
+    figures: Figures,
+}
+
+/// The figures of a version that its manifest does not have.
+struct Figures {
     verdict: Verdict,
+    /// Objects that were read.
     objects: u64,
+    /// The time of the newest row in seconds since 1970, if `rules.freshness` asks for it.
+    newest: Option<i64>,
 }
 
 impl Pipeline {
@@ -175,7 +180,7 @@ impl Pipeline {
         })?;
         let volume = Volume { rows: manifest.rows, previous: self.work.previous_rows, newest, now: self.now };
         volume.check(&self.work.content.rules)?;
-        Ok(Outcome { manifest, verdict, objects })
+        Ok(Outcome { manifest, figures: Figures { verdict, objects, newest: volume.newest_second() } })
     }
 
     fn rules(&self) -> Result<Vec<Rule>, Failure> {

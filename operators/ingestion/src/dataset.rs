@@ -1,6 +1,6 @@
 //! `Dataset`: an intent whose only input is the listing that a scan of its source made.
 
-use crate::{dataset_scan::Scans, object_store::Stores};
+use crate::{dataset_scan::Scans, freshness, object_store::Stores};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
@@ -75,7 +75,7 @@ impl Intent for DatasetIntent {
     }
 
     fn amend(observed: &Observed<Self>, plan: Plan<IntentStatus>, now: Timestamp) -> Plan<IntentStatus> {
-        scans(observed).add(plan, now)
+        scans(observed).add(freshness::judge(&observed.object, plan, now), now)
     }
 }
 

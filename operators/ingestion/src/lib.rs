@@ -3,6 +3,7 @@
 mod dataset;
 mod dataset_scan;
 mod dataset_version;
+mod freshness;
 #[cfg(test)]
 mod golden_pods;
 mod object_store;

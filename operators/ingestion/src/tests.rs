@@ -9,13 +9,14 @@ use k8s_openapi::{
 use kube::ResourceExt;
 use mlop_api::{
     Digest, Quantity, Reason,
+    common::Metric,
     contract::condition_type,
-    dataset::{Dataset, DatasetVersion, ObjectStore},
+    dataset::{Dataset, DatasetVersion, NEWEST, ObjectStore},
     result::{Failure, ResultDocument},
     status::IntentStatus,
 };
 use mlop_core::{
-    Plan,
+    Action, Plan,
     children::profile::Profile,
     condition,
     intent::{Intent, Observed, plan},
@@ -159,6 +160,11 @@ impl Case {
         case
     }
 
+    /// Its first version is in use, an hour and more after its scan.
+    fn used(self) -> Self {
+        self.scan(listed(NOW + 1)).at(2).reconciled().reconciled().at(3_700)
+    }
+
     /// The conditions and the writes in words.
     fn words(&self) -> String {
         let plan = self.plan();
@@ -197,8 +203,7 @@ fn wrong_image() -> Value {
 
 /// A Dataset whose first version is in use, an hour and more after its scan.
 fn in_use() -> Case {
-    let case = case().scan(listed(NOW + 1)).at(2).reconciled().reconciled();
-    case.at(3_700)
+    case().used()
 }
 
 #[test]
@@ -312,6 +317,44 @@ fn dataset_reports_why_its_source_is_not_looked_at() {
 }
 
 #[test]
+fn version_that_grows_too_old_is_reported() {
+    let fresh = "Ready=True/Ready UpToDate=True/UpToDate";
+    let stale = "Ready=True/Ready UpToDate=False/RuleViolated";
+    let of_age = |seconds: i64| {
+        let rule = json!({"freshness": {"column": "at", "maxAge": "2h"}});
+        let ruled = case().edited(|dataset| dataset.spec.rules = serde_json::from_value(rule.clone()).unwrap());
+        let mut case = ruled.used();
+        let newest = Metric::new(NEWEST, (case.now - seconds) as f64);
+        let run = Arc::make_mut(&mut case.runs[0]);
+        run.status.as_mut().unwrap().metrics.push(newest.clone());
+        case.dataset.status.as_mut().unwrap().metrics.push(newest);
+        case.scan(listed(NOW + 3_700))
+    };
+    let pinned = || {
+        let case = of_age(7_200);
+        let first = case.runs[0].name_any();
+        case.edited(|dataset| dataset.spec.pin = Some(first.clone()))
+    };
+    let rows: Vec<(&str, Case, &str)> = vec![
+        ("young enough", of_age(7_199), fresh),
+        ("too old", of_age(7_200), stale),
+        ("too old, and it was before", of_age(7_200).reconciled().at(3_800), stale),
+        ("too old, as its pin wants", pinned(), "Ready=True/Ready UpToDate=True"),
+    ];
+    for (situation, case, want) in rows {
+        assert!(case.words().starts_with(want), "{situation}: {}", case.words());
+        let settled = case.reconciled();
+        let again = Case { now: settled.now + 1, ..settled }.plan();
+        assert!(again.status.is_none(), "{situation}: the next reconcile reports {again:#?}");
+    }
+    let young = of_age(7_199);
+    assert_eq!(young.plan().action, Action::RequeueAt(at(young.now + 1)));
+    let cause = of_age(7_200).plan().status.unwrap().cause.unwrap();
+    assert_eq!((cause.kind.as_str(), cause.reason.as_str()), ("Dataset", "RuleViolated"));
+    assert!(cause.message.contains("maxAge 2h"), "{}", cause.message);
+}
+
+#[test]
 fn failing_scan_is_the_cause_beyond_ordinary_work() {
     let away = |second| failed(Failure::transient(Reason::StoreUnreachable, "no answer"), second);
     let empty = |second| failed(Failure::terminal(Reason::SourceEmpty, "no object matches"), second);
@@ -372,7 +415,7 @@ fn failing_scan_is_the_cause_beyond_ordinary_work() {
 fn scans_of_an_interval_are_an_hour_apart() {
     let case = in_use().scan(listed(NOW + 3_700));
     let wait = SignedDuration::from_secs(3_600);
-    let mlop_core::Action::RequeueAt(next) = case.plan().action else {
+    let Action::RequeueAt(next) = case.plan().action else {
         panic!("the next scan is due some time")
     };
     assert!(next > at(case.now) && next <= at(case.now) + wait);

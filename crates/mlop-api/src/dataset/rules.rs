@@ -21,7 +21,7 @@ pub struct Rules {
     pub freshness: Option<Freshness>,
 }
 
-/// How recent the newest row must be when the version is made.
+/// How recent the newest row must be: when a version is made, and as long as it is in use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Freshness {

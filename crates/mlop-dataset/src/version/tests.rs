@@ -216,8 +216,14 @@ async fn rules_look_at_the_whole_version() {
     world.work.previous_rows = Some(3);
     let freshness =
         |hours| Freshness { column: "at".into(), max_age: mlop_api::duration::Span::hours(hours) };
+    let newest = |result: &ResultDocument| {
+        let newest = result.metrics.iter().find(|metric| metric.name == "newest");
+        newest.map(|metric| metric.value.clone())
+    };
+    assert_eq!(newest(&world.version().await.unwrap()), None);
     world.work.content.rules.freshness = Some(freshness(34));
-    world.table().await;
+    // 2026-02-28T00:00:00Z.
+    assert_eq!(newest(&world.version().await.unwrap()).as_deref(), Some("1772236800"));
     world.work.content.rules.freshness = Some(freshness(33));
     world.fails(Reason::RuleViolated, &["the newest at is 2026-02-28T00:00:00Z", "33h"]).await;
 }

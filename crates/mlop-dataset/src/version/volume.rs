@@ -44,6 +44,19 @@ impl Volume {
         }
     }
 
+    /// The time of the newest row in seconds since 1970, if the column of `freshness` has one.
+    pub fn newest_second(&self) -> Option<i64> {
+        self.newest_micros().map(|micros| micros.div_euclid(SECOND))
+    }
+
+    fn newest_micros(&self) -> Option<i64> {
+        match self.newest? {
+            Value::Timestamp(micros) => Some(micros),
+            Value::Date(days) => Some(i64::from(days) * DAY),
+            _ => None,
+        }
+    }
+
     fn too_few(&self, min_rows: Option<i64>) -> Option<String> {
         let least = u64::try_from(min_rows.unwrap_or(1)).unwrap_or_default();
         (self.rows < least).then(|| {
@@ -69,10 +82,8 @@ impl Volume {
 
     fn stale(&self, freshness: Option<&Freshness>) -> Option<String> {
         let Freshness { column, max_age } = freshness?;
-        let micros = match self.newest {
-            Some(Value::Timestamp(micros)) => micros,
-            Some(Value::Date(days)) => i64::from(days) * DAY,
-            _ => return Some(format!("rules.freshness: column {column} has no time at all")),
+        let Some(micros) = self.newest_micros() else {
+            return Some(format!("rules.freshness: column {column} has no time at all"));
         };
         let age = self.now.as_microsecond() - micros;
         (age > i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX).saturating_mul(SECOND)).then(|| {
