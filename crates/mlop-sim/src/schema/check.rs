@@ -1,31 +1,25 @@
 //! Validation of a value against its OpenAPI schema.
 
-use std::collections::BTreeMap;
-
 use kube::core::response::StatusCause;
-use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::{
     cause::{cause, invalid_value},
-    list_keys::{map_keys, same_keys},
+    list_keys::same_keys,
+    node::{List, Node, Range},
+    openapi::child,
 };
 
 /// One validation of an object. It collects violations.
-pub(super) struct Check<'a> {
-    patterns: &'a BTreeMap<String, Regex>,
+#[derive(Default)]
+pub(super) struct Check {
     causes: Vec<StatusCause>,
 }
 
-impl<'a> Check<'a> {
-    /// A validation with the compiled form of every `pattern` in the schema.
-    pub(super) fn new(patterns: &'a BTreeMap<String, Regex>) -> Self {
-        Self { patterns, causes: Vec::new() }
-    }
-
+impl Check {
     /// The violations of `object`, which replaces `old`.
-    pub(super) fn run(mut self, schema: &Value, object: &Value, old: Option<&Value>) -> Vec<StatusCause> {
-        self.value(schema, object, old, "");
+    pub(super) fn run(mut self, node: &Node, object: &Value, old: Option<&Value>) -> Vec<StatusCause> {
+        self.value(node, object, old, "");
         self.causes
     }
 
@@ -33,11 +27,11 @@ impl<'a> Check<'a> {
         self.causes.push(invalid_value(path, value, &format!("{path} in body {problem}")));
     }
 
-    fn value(&mut self, schema: &Value, value: &Value, old: Option<&Value>, path: &str) {
-        if old == Some(value) || (value.is_null() && schema["nullable"] == true) {
+    fn value(&mut self, node: &Node, value: &Value, old: Option<&Value>, path: &str) {
+        if old == Some(value) || (value.is_null() && node.nullable) {
             return;
         }
-        if let Some(wanted) = type_mismatch(schema, value) {
+        if let Some(wanted) = type_mismatch(node, value) {
             let shown =
                 if value.is_object() || value.is_array() { type_of(value).into() } else { value.to_string() };
             let got = type_of(value);
@@ -46,52 +40,51 @@ impl<'a> Check<'a> {
             self.causes.push(cause("FieldValueTypeInvalid", path, message));
             return;
         }
-        self.enumeration(schema, value, path);
+        self.enumeration(node, value, path);
         match value {
-            Value::String(text) => self.string(schema, text, path),
-            Value::Number(number) => self.number(schema, number.as_f64().unwrap_or_default(), value, path),
-            Value::Array(items) => self.array(schema, items, old, path),
-            Value::Object(map) => self.object(schema, map, old, path),
+            Value::String(text) => self.string(node, text, path),
+            Value::Number(number) => self.number(node, number.as_f64().unwrap_or_default(), value, path),
+            Value::Array(items) => self.array(node, items, old, path),
+            Value::Object(map) => self.object(node, map, old, path),
             Value::Null | Value::Bool(_) => {}
         }
     }
 
-    fn enumeration(&mut self, schema: &Value, value: &Value, path: &str) {
-        let Some(allowed) = schema["enum"].as_array() else { return };
-        if !allowed.contains(value) {
+    fn enumeration(&mut self, node: &Node, value: &Value, path: &str) {
+        let allowed = &node.bounds.allowed;
+        if !allowed.is_empty() && !allowed.contains(value) {
             let list: Vec<String> = allowed.iter().map(Value::to_string).collect();
             let message = format!("Unsupported value: {value}: supported values: {}", list.join(", "));
             self.causes.push(cause("FieldValueNotSupported", path, message));
         }
     }
 
-    fn string(&mut self, schema: &Value, text: &str, path: &str) {
+    fn string(&mut self, node: &Node, text: &str, path: &str) {
+        let Range { min, max } = node.bounds.length;
         let length = text.chars().count() as u64;
-        if let Some(max) = schema["maxLength"].as_u64().filter(|max| length > *max) {
+        if let Some(max) = max.filter(|max| length > *max) {
             let message = format!("Too long: may not be more than {max} bytes");
             self.causes.push(cause("FieldValueTooLong", path, message));
         }
-        let value = Value::from(text);
-        if let Some(min) = schema["minLength"].as_u64().filter(|min| length < *min) {
-            self.invalid(path, &value, &format!("should be at least {min} chars long"));
+        if let Some(min) = min.filter(|min| length < *min) {
+            self.invalid(path, &Value::from(text), &format!("should be at least {min} chars long"));
         }
-        if let Some(pattern) = schema["pattern"].as_str()
-            && self.patterns.get(pattern).is_some_and(|regex| !regex.is_match(text))
-        {
-            self.invalid(path, &value, &format!("should match '{pattern}'"));
+        if let Some(pattern) = node.bounds.pattern.as_ref().filter(|regex| !regex.is_match(text)) {
+            self.invalid(path, &Value::from(text), &format!("should match '{pattern}'"));
         }
     }
 
-    fn number(&mut self, schema: &Value, number: f64, value: &Value, path: &str) {
-        if let Some(max) = schema["maximum"].as_f64() {
-            if schema["exclusiveMaximum"] == true && number >= max {
+    fn number(&mut self, node: &Node, number: f64, value: &Value, path: &str) {
+        let bounds = &node.bounds;
+        if let Some(max) = bounds.number.max {
+            if bounds.excludes_max && number >= max {
                 self.invalid(path, value, &format!("should be less than {max}"));
             } else if number > max {
                 self.invalid(path, value, &format!("should be less than or equal to {max}"));
             }
         }
-        if let Some(min) = schema["minimum"].as_f64() {
-            if schema["exclusiveMinimum"] == true && number <= min {
+        if let Some(min) = bounds.number.min {
+            if bounds.excludes_min && number <= min {
                 self.invalid(path, value, &format!("should be greater than {min}"));
             } else if number < min {
                 self.invalid(path, value, &format!("should be greater than or equal to {min}"));
@@ -99,31 +92,30 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn array(&mut self, schema: &Value, items: &[Value], old: Option<&Value>, path: &str) {
-        self.count(schema, "maxItems", "minItems", "items", items.len() as u64, path);
-        self.duplicates(schema, items, path);
-        let keys = map_keys(schema);
+    fn array(&mut self, node: &Node, items: &[Value], old: Option<&Value>, path: &str) {
+        self.count(node.bounds.items, "items", items.len() as u64, path);
+        let keys = node.list.keys();
+        self.duplicates(node, &keys, items, path);
         for (index, item) in items.iter().enumerate() {
             let old = match old.and_then(Value::as_array) {
                 Some(old) if !keys.is_empty() => old.iter().find(|old| same_keys(&keys, old, item)),
                 _ => None,
             };
-            self.value(&schema["items"], item, old, &format!("{path}[{index}]"));
+            self.value(node.items(), item, old, &format!("{path}[{index}]"));
         }
     }
 
-    fn duplicates(&mut self, schema: &Value, items: &[Value], path: &str) {
-        let keys = map_keys(schema);
-        if keys.is_empty() && schema["x-kubernetes-list-type"] != "set" {
+    fn duplicates(&mut self, node: &Node, keys: &[&str], items: &[Value], path: &str) {
+        if keys.is_empty() && node.list != List::Set {
             return;
         }
         for (index, item) in items.iter().enumerate() {
-            let same = |other: &Value| match keys.as_slice() {
+            let same = |other: &Value| match keys {
                 [] => other == item,
                 keys => same_keys(keys, other, item),
             };
             if items.iter().take(index).any(same) {
-                let shown = match keys.as_slice() {
+                let shown = match keys {
                     [] => item.clone(),
                     keys => keys
                         .iter()
@@ -136,9 +128,9 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn object(&mut self, schema: &Value, map: &Map<String, Value>, old: Option<&Value>, path: &str) {
-        self.count(schema, "maxProperties", "minProperties", "properties", map.len() as u64, path);
-        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+    fn object(&mut self, node: &Node, map: &Map<String, Value>, old: Option<&Value>, path: &str) {
+        self.count(node.bounds.properties, "properties", map.len() as u64, path);
+        for name in &node.bounds.required {
             if !map.contains_key(name) {
                 self.causes.push(cause("FieldValueRequired", &child(path, name), "Required value"));
             }
@@ -148,27 +140,19 @@ impl<'a> Check<'a> {
                 continue;
             }
             let old = old.and_then(|old| old.get(name));
-            if let Some(schema) = schema["properties"].get(name) {
-                self.value(schema, value, old, &child(path, name));
-            } else if schema["additionalProperties"].is_object() {
-                self.value(&schema["additionalProperties"], value, old, &child(path, name));
-            }
+            self.value(node.field(name).0, value, old, &child(path, name));
         }
     }
 
-    fn count(&mut self, schema: &Value, max: &str, min: &str, what: &str, count: u64, path: &str) {
-        if let Some(max) = schema[max].as_u64().filter(|max| count > *max) {
+    fn count(&mut self, range: Range<u64>, what: &str, count: u64, path: &str) {
+        if let Some(max) = range.max.filter(|max| count > *max) {
             let message = format!("Too many: {count}: must have at most {max} items");
             self.causes.push(cause("FieldValueTooMany", path, message));
         }
-        if let Some(min) = schema[min].as_u64().filter(|min| count < *min) {
+        if let Some(min) = range.min.filter(|min| count < *min) {
             self.invalid(path, &Value::from(count), &format!("should have at least {min} {what}"));
         }
     }
-}
-
-fn child(path: &str, name: &str) -> String {
-    if path.is_empty() { name.into() } else { format!("{path}.{name}") }
 }
 
 fn type_of(value: &Value) -> &'static str {
@@ -183,13 +167,13 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// The type that `schema` demands, if `value` does not have it.
-fn type_mismatch<'a>(schema: &'a Value, value: &Value) -> Option<&'a str> {
-    if schema["x-kubernetes-int-or-string"] == true {
+/// The type that `node` demands, if `value` does not have it.
+fn type_mismatch<'a>(node: &'a Node, value: &Value) -> Option<&'a str> {
+    if node.bounds.int_or_string {
         let fits = value.is_string() || value.is_i64() || value.is_u64();
         return (!fits).then_some("integer,string");
     }
-    let wanted = schema["type"].as_str()?;
+    let wanted = node.bounds.kind.as_deref()?;
     let got = type_of(value);
     let fits = wanted == got || (wanted == "number" && got == "integer");
     (!fits).then_some(wanted)

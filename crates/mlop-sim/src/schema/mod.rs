@@ -4,6 +4,7 @@ pub(crate) mod built_in;
 pub(crate) mod cause;
 pub(crate) mod check;
 pub(crate) mod list_keys;
+pub(crate) mod node;
 pub(crate) mod openapi;
 pub(crate) mod resource;
 pub(crate) mod rules;

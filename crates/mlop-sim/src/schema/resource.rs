@@ -102,7 +102,7 @@ impl ResourceType {
             generation: Generation::Everything,
             selectable: selectable.map(|field| field.json_path.trim_start_matches('.').to_string()).collect(),
             model: Model::Custom(Box::new(
-                Schema::new(schema).map_err(|error| format!("{}: {error}", spec.names.plural))?,
+                Schema::new(&schema).map_err(|error| format!("{}: {error}", spec.names.plural))?,
             )),
         })
     }

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    list_keys::map_keys,
+    node::{List, Node},
     resource::{Model, ResourceType},
 };
-use crate::object::text;
 
 /// One step from a value to a part of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,9 +24,9 @@ pub(crate) enum Step {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Shape<'a> {
     /// The root of a custom resource: metadata is built in, the schema describes the rest.
-    CustomRoot(&'a Value),
+    CustomRoot(&'a Node),
     /// A value with an OpenAPI schema.
-    Custom(&'a Value),
+    Custom(&'a Node),
     /// A field of a built-in type or of metadata, known by its name.
     BuiltIn(&'a str),
 }
@@ -93,17 +92,17 @@ impl<'s> Shape<'s> {
             Shape::CustomRoot(_) if matches!(name, "apiVersion" | "kind" | "metadata") => {
                 (Shape::BuiltIn(name), true)
             }
-            Shape::CustomRoot(schema) | Shape::Custom(schema) => match schema["properties"].get(name) {
-                Some(property) => (Shape::Custom(property), true),
-                None => (Shape::Custom(&schema["additionalProperties"]), false),
-            },
+            Shape::CustomRoot(node) | Shape::Custom(node) => {
+                let (field, declared) = node.field(name);
+                (Shape::Custom(field), declared)
+            }
             Shape::BuiltIn(parent) => (Shape::BuiltIn(name), !FREE_MAPS.contains(&parent)),
         }
     }
 
     fn items(self) -> Shape<'s> {
         match self {
-            Shape::CustomRoot(schema) | Shape::Custom(schema) => Shape::Custom(&schema["items"]),
+            Shape::CustomRoot(node) | Shape::Custom(node) => Shape::Custom(node.items()),
             Shape::BuiltIn(_) => Shape::BuiltIn(""),
         }
     }
@@ -111,7 +110,7 @@ impl<'s> Shape<'s> {
     fn is_atomic_map(self) -> bool {
         match self {
             Shape::CustomRoot(_) => false,
-            Shape::Custom(schema) => schema["x-kubernetes-map-type"] == "atomic",
+            Shape::Custom(node) => node.is_atomic,
             Shape::BuiltIn(name) => ATOMIC_MAPS.contains(&name),
         }
     }
@@ -119,13 +118,12 @@ impl<'s> Shape<'s> {
     fn list_type(self, items: &[Value]) -> ListType<'s> {
         match self {
             Shape::CustomRoot(_) => ListType::Atomic,
-            Shape::Custom(schema) => match text(&schema["x-kubernetes-list-type"]) {
-                "set" => ListType::Set,
-                "map" => {
-                    let default = |key| schema["items"]["properties"][key].get("default").cloned();
-                    ListType::Map(map_keys(schema).into_iter().map(|key| (key, default(key))).collect())
+            Shape::Custom(node) => match &node.list {
+                List::Atomic => ListType::Atomic,
+                List::Set => ListType::Set,
+                List::Map(keys) => {
+                    ListType::Map(keys.iter().map(|(key, default)| (key.as_str(), default.clone())).collect())
                 }
-                _ => ListType::Atomic,
             },
             Shape::BuiltIn("finalizers") => ListType::Set,
             Shape::BuiltIn("ports") => {
