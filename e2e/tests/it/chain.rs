@@ -177,7 +177,7 @@ async fn check_still_serves_with_cause(
 async fn pin_restores_model_alias_and_features() -> Result<()> {
     TestNamespace::run("pin", async |ns| {
         let old = support::serve_chain(ns).await?;
-        let old = (support::served_digest(&old)?, support::registered(ns).await?, support::online(ns).await?);
+        let old = (support::served_digest(&old)?, support::registered(ns).await?, support::online(ns, "features").await?);
         let version = support::runs::<DatasetVersion>(ns).await?.remove(0).name_any();
 
         ns.upload("points/1.csv", &support::points(0, 3.0)).await?;
@@ -187,7 +187,7 @@ async fn pin_restores_model_alias_and_features() -> Result<()> {
         };
         ns.until("slope", "serving the new model", support::CHAIN_SECONDS, new).await?;
         ensure!(
-            support::registered(ns).await? != old.1 && support::online(ns).await? != old.2,
+            support::registered(ns).await? != old.1 && support::online(ns, "features").await? != old.2,
             "the new version does not differ"
         );
         let runs = number_of_runs(ns).await?;
@@ -198,7 +198,7 @@ async fn pin_restores_model_alias_and_features() -> Result<()> {
         };
         ns.until("slope", "serving the earlier model", support::CHAIN_SECONDS, back).await?;
         ensure!(support::registered(ns).await? == old.1, "the alias was not restored");
-        ensure!(support::online(ns).await? == old.2, "the features were not restored");
+        ensure!(support::online(ns, "features").await? == old.2, "the features were not restored");
         ensure!(number_of_runs(ns).await? == runs, "the pin started a run");
         Ok(())
     })

@@ -158,9 +158,9 @@ pub async fn registered(ns: &TestNamespace) -> Result<String> {
     Ok(answer.pointer("/model_version/version").and_then(|v| v.as_str()).unwrap_or_default().to_owned())
 }
 
-/// The newest mean of `v` on line `a`, from the online API.
-pub async fn online(ns: &TestNamespace) -> Result<String> {
-    let store: FeatureStore = ns.api().get("features").await?;
+/// The newest mean of `v` on line `a`, from the online API of a FeatureStore.
+pub async fn online(ns: &TestNamespace, feature_store: &str) -> Result<String> {
+    let store: FeatureStore = ns.api().get(feature_store).await?;
     let address = store.status.and_then(|status| status.address).unwrap_or_default();
     let base = ns.cluster.external_url(&address).await?;
     let found = predict::features(&base, &["means:v".to_owned()], &[("line", "a")]).await?;

@@ -1,4 +1,5 @@
-//! Troubles of one namespace: a queue, a slow store, an absent store, a lost TrackingServer, an emptied Redis.
+//! Troubles of one namespace: a queue, a slow store, an absent store, a lost TrackingServer, an emptied Redis, a move to
+//! another one.
 
 use crate::support::{self, SAVE, STAGE, STORES, published_run, says, script, stores_are_ready, with_spec};
 use anyhow::{Context as _, Result, ensure};
@@ -146,8 +147,34 @@ async fn emptied_redis_is_filled_again_within_a_minute() -> Result<()> {
         let flush = format!("REDISCLI_AUTH=`cat {}/password` redis-cli FLUSHALL", labels::REDIS_DIR);
         let flushed = ns.kubectl(&["exec", "features-redis-0", "--", "sh", "-c", &flush], "").await?;
         ensure!(flushed.trim() == "OK", "Redis was not emptied: {flushed}");
-        ensure!(support::online(ns).await.is_err(), "an emptied Redis still answers");
+        ensure!(support::online(ns, "features").await.is_err(), "an emptied Redis still answers");
         answer(ns, REFILLED, Some(&before)).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moved_view_is_served_by_its_new_store_only() -> Result<()> {
+    TestNamespace::run("moved", async |ns| {
+        ns.upload("points/1.csv", &support::points(0, 2.0)).await?;
+        let spare = support::MEANS.split("\n---\n").nth(1).context("no FeatureStore")?;
+        let spare = spare.replace("name: features", "name: spare");
+        ns.apply(&[STORES, support::POINTS, support::MEANS, &spare]).await?;
+        ns.until("means", "ready", STAGE, FeatureView::is_ready).await?;
+        let before = answer(ns, Duration::from_secs(STAGE), None).await?;
+
+        let to_spare = r#"{"spec": {"featureStore": "spare"}}"#;
+        ns.kubectl(&["patch", "fview", "means", "--type=merge", "--patch", to_spare], "").await?;
+        let has_moved = |view: &FeatureView| {
+            let status = view.status.as_ref();
+            view.is_ready() && status.is_some_and(|status| status.online_in == ["spare"])
+        };
+        ns.until("means", "online in the other store only", STAGE, has_moved).await?;
+        let after = support::online(ns, "spare").await?;
+        ensure!(after == before, "the other store serves {after} instead of {before}");
+        let left = support::online(ns, "features").await;
+        ensure!(left.is_err(), "the former store still serves {left:?}");
+        Ok(())
     })
     .await
 }
@@ -156,7 +183,7 @@ async fn emptied_redis_is_filled_again_within_a_minute() -> Result<()> {
 async fn answer(ns: &TestNamespace, limit: Duration, wanted: Option<&str>) -> Result<String> {
     let end = Instant::now() + limit;
     loop {
-        let answer = support::online(ns).await;
+        let answer = support::online(ns, "features").await;
         match answer {
             Ok(value) if wanted.is_none_or(|wanted| wanted == value) => return Ok(value),
             answer => ensure!(Instant::now() < end, "the online API answers {answer:?} after {limit:?}"),
