@@ -33,7 +33,7 @@ impl<R: Run> Draft<'_, R> {
         }
         self.answer_cancellation();
         let message = format!(
-            "cancelled by the annotation {}; set {} to go on",
+            "cancelled by the annotation {}; set {} to go on, from the newest checkpoint if it saved one",
             labels::CANCEL_REQUESTED_AT,
             labels::RETRY_REQUESTED_AT
         );
