@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::{paths, process};
+use crate::{paths, process, target_directory};
 
 /// The profile of everything that is not published.
 pub const PROFILE: &str = "e2e";
@@ -38,7 +38,7 @@ pub fn environment(command: &mut Command) -> Result<()> {
     // An error says why; the stack of a program that waits for others adds nothing.
     command.env("RUST_BACKTRACE", "0");
     if env::var_os("CARGO_TARGET_DIR").is_none() {
-        command.env("CARGO_TARGET_DIR", paths::target()?);
+        command.env("CARGO_TARGET_DIR", target_directory::of(&paths::cache()?, paths::repository())?);
     }
     if let Some(target) = target() {
         let variable = target.to_uppercase().replace('-', "_");

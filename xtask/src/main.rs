@@ -18,6 +18,7 @@ mod paths;
 mod process;
 mod progress;
 mod release;
+mod target_directory;
 mod test;
 mod text;
 mod tools;

@@ -27,8 +27,7 @@ pub async fn probe(store: &ObjectStoreHandle, subject: &Subject) -> Result<Resul
             Ok(reachable("readable; not writable without keys, so a source only"))
         }
         Err(failure) if failure.reason == Reason::StoreDenied => {
-            let needs =
-                "mlop needs s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject below the prefix; a source that \
+            let needs = "mlop needs s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject below the prefix; a source that \
                  is only read has spec.readOnly: true";
             Err(Failure { message: format!("{}; {needs}", failure.message), ..failure })
         }

@@ -122,26 +122,16 @@ async fn chain_serves_under_the_longest_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn runs_without_labels_are_found_again() {
+async fn run_without_labels_is_found_again() {
     let cluster = Cluster::start();
-    serve_first_model(&cluster).await;
-    for run in cluster.sim.list::<TrainingRun>() {
-        let name = run.name_any();
-        cluster.sim.edit::<TrainingRun>(NAMESPACE, &name, |run| run.metadata.labels = None).unwrap();
-    }
-    for version in cluster.sim.list::<ModelVersion>() {
-        let name = version.name_any();
-        cluster.sim.edit::<ModelVersion>(NAMESPACE, &name, |run| run.metadata.labels = None).unwrap();
-    }
-    cluster
-        .until("all labels are back", |cluster| {
-            let runs = cluster.sim.list::<TrainingRun>();
-            let versions = cluster.sim.list::<ModelVersion>();
-            let labels = runs.iter().map(|run| run.labels()).chain(versions.iter().map(|run| run.labels()));
-            labels.into_iter().all(|of_run| of_run.contains_key(labels::DIGEST)) && is_ready(cluster)
-        })
-        .await;
-    assert_eq!((cluster.started("train"), cluster.started("register")), (1, 1));
+    cluster.apply(PIPELINE);
+    cluster.until("the training is at work", |cluster| cluster.started("train") == 1).await;
+    let runs = || cluster.sim.list::<TrainingRun>();
+    let name = runs()[0].name_any();
+    cluster.sim.edit::<TrainingRun>(NAMESPACE, &name, |run| run.metadata.labels = None).unwrap();
+    wait_for_version(&cluster, "1").await;
+    assert_eq!((cluster.started("train"), runs().len()), (1, 1));
+    assert!(runs()[0].labels().contains_key(labels::DIGEST));
 }
 
 #[tokio::test(start_paused = true)]

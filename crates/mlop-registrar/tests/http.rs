@@ -67,7 +67,7 @@ async fn requests_are_those_of_the_rest_api() {
             ),
         )
     };
-    let claim = r#", {"key": "mlop.alias.champion.uid.4", "value": "2"}"#;
+    let claim = r#", {"key": "mlop.alias.champion.demo.uid.4", "value": "2"}"#;
     let (address, requests) = serve(vec![
         model("", ""),
         answer("200 OK", "{}"),

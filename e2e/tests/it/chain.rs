@@ -177,7 +177,11 @@ async fn check_still_serves_with_cause(
 async fn pin_restores_model_alias_and_features() -> Result<()> {
     TestNamespace::run("pin", async |ns| {
         let old = support::serve_chain(ns).await?;
-        let old = (support::served_digest(&old)?, support::registered(ns).await?, support::online(ns, "features").await?);
+        let old = (
+            support::served_digest(&old)?,
+            support::registered(ns).await?,
+            support::online(ns, "features").await?,
+        );
         let version = support::runs::<DatasetVersion>(ns).await?.remove(0).name_any();
 
         ns.upload("points/1.csv", &support::points(0, 3.0)).await?;

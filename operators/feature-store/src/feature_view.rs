@@ -184,7 +184,12 @@ fn cleanup(observed: &Observed<FeatureViewIntent>) -> Cleanup<'_> {
 
 fn feature_store(observed: &Observed<FeatureViewIntent>) -> Result<&FeatureStore, Blocked> {
     let name = observed.object.spec.feature_store.as_deref().unwrap_or_default();
-    observed.related.feature_stores.get(name).map(AsRef::as_ref).ok_or_else(|| connection::missing::<FeatureStore>(name))
+    observed
+        .related
+        .feature_stores
+        .get(name)
+        .map(AsRef::as_ref)
+        .ok_or_else(|| connection::missing::<FeatureStore>(name))
 }
 
 /// The FeatureStores that `view` names or may be online in.

@@ -182,7 +182,7 @@ impl Cleanup<'_> {
             let message =
                 format!("FeatureStore {name} served this view before and still does: {}", trouble.message);
             Conditions::new(&mut status.conditions, generation.unwrap_or_default(), now)
-                .reconciling(trouble.reason, &message);
+                .reconciling(trouble.blocked.reason, &message);
         }
         decision.carry_out(plan)
     }

@@ -134,7 +134,8 @@ fn snapshot_is_made_and_served() {
         (
             "a new view gets its finalizer first",
             new_view(),
-            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling create run hold",
+            "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling hold then quiet \
+             create run requeue 3",
         ),
         (
             "the Dataset does not exist",
@@ -273,13 +274,34 @@ fn moved_view_is_removed_from_the_former_store() {
             "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=False/Activating Reconciling then quiet \
              create pod 2 requeue 3",
         ),
-        ("it is online in the other store", moved(), ""),
+        (
+            "it is online in the other store",
+            moved(),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 2 create cleanup",
+        ),
         ("the former store is cleaned up", leaving().pods(|pod| pod.status = running()), "quiet requeue 360"),
-        ("its rows are gone", leaving().pods(loaded), ""),
-        ("it is back before", leaving().edited(|spec| spec.feature_store = Some("features".into())), ""),
-        ("its Redis does not answer", leaving().pods(unreachable).at(1), ""),
-        ("the former store is not ready", with_features(moved(), [starting_features(), other()]), ""),
-        ("the former store is gone", gone(), ""),
+        (
+            "its rows are gone",
+            leaving().pods(loaded),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate then quiet delete cleanup",
+        ),
+        (
+            "it is back before",
+            leaving().edited(|spec| spec.feature_store = Some("features".into())),
+            "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=False/Activating Reconciling create pod 3 \
+             delete cleanup",
+        ),
+        (
+            "its Redis does not answer",
+            leaving().pods(unreachable).at(1),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate Reconciling requeue 9",
+        ),
+        (
+            "the former store is not ready",
+            with_features(moved(), [starting_features(), other()]),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate Reconciling artifact 2",
+        ),
+        ("the former store is gone", gone(), "quiet delete cleanup"),
     ]);
 }
 
@@ -291,7 +313,11 @@ fn record_of_the_activation_ends_before_the_rows() {
     };
     let plan = offline().plan();
     assert!(plan.creates.is_empty() && plan.status.unwrap().activation.is_none());
-    check(vec![("it is online nowhere any more", offline(), "")]);
+    check(vec![(
+        "it is online nowhere any more",
+        offline(),
+        "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1 then quiet create cleanup",
+    )]);
 }
 
 #[test]

@@ -38,12 +38,7 @@ fn end(dataset: &Dataset, status: &IntentStatus) -> Option<Timestamp> {
     newest.checked_add(age).ok()
 }
 
-fn stale(
-    dataset: &Dataset,
-    mut status: IntentStatus,
-    before: &IntentStatus,
-    now: Timestamp,
-) -> IntentStatus {
+fn stale(dataset: &Dataset, mut status: IntentStatus, before: &IntentStatus, now: Timestamp) -> IntentStatus {
     let age = dataset.spec.rules.freshness.as_ref().map(|freshness| freshness.max_age.to_string());
     let message = format!(
         "the newest row in use is older than rules.freshness.maxAge {}, and the source has no newer one: look at what \

@@ -322,11 +322,12 @@ fn version_that_grows_too_old_is_reported() {
     let stale = "Ready=True/Ready UpToDate=False/RuleViolated";
     let of_age = |seconds: i64| {
         let rule = json!({"freshness": {"column": "at", "maxAge": "2h"}});
-        let ruled = case().edited(|dataset| dataset.spec.rules = serde_json::from_value(rule.clone()).unwrap());
+        let ruled =
+            case().edited(|dataset| dataset.spec.rules = serde_json::from_value(rule.clone()).unwrap());
         let mut case = ruled.used();
         let newest = Metric::new(NEWEST, (case.now - seconds) as f64);
         let run = Arc::make_mut(&mut case.runs[0]);
-        run.status.as_mut().unwrap().metrics.push(newest.clone());
+        run.status.as_mut().unwrap().output.as_mut().unwrap().metrics.push(newest.clone());
         case.dataset.status.as_mut().unwrap().metrics.push(newest);
         case.scan(listed(NOW + 3_700))
     };
@@ -336,7 +337,7 @@ fn version_that_grows_too_old_is_reported() {
         case.edited(|dataset| dataset.spec.pin = Some(first.clone()))
     };
     let rows: Vec<(&str, Case, &str)> = vec![
-        ("young enough", of_age(7_199), fresh),
+        ("young enough", of_age(7_190), fresh),
         ("too old", of_age(7_200), stale),
         ("too old, and it was before", of_age(7_200).reconciled().at(3_800), stale),
         ("too old, as its pin wants", pinned(), "Ready=True/Ready UpToDate=True"),
@@ -347,8 +348,8 @@ fn version_that_grows_too_old_is_reported() {
         let again = Case { now: settled.now + 1, ..settled }.plan();
         assert!(again.status.is_none(), "{situation}: the next reconcile reports {again:#?}");
     }
-    let young = of_age(7_199);
-    assert_eq!(young.plan().action, Action::RequeueAt(at(young.now + 1)));
+    let young = of_age(7_190);
+    assert_eq!(young.plan().action, Action::RequeueAt(at(young.now + 10)));
     let cause = of_age(7_200).plan().status.unwrap().cause.unwrap();
     assert_eq!((cause.kind.as_str(), cause.reason.as_str()), ("Dataset", "RuleViolated"));
     assert!(cause.message.contains("maxAge 2h"), "{}", cause.message);
@@ -415,8 +416,6 @@ fn failing_scan_is_the_cause_beyond_ordinary_work() {
 fn scans_of_an_interval_are_an_hour_apart() {
     let case = in_use().scan(listed(NOW + 3_700));
     let wait = SignedDuration::from_secs(3_600);
-    let Action::RequeueAt(next) = case.plan().action else {
-        panic!("the next scan is due some time")
-    };
+    let Action::RequeueAt(next) = case.plan().action else { panic!("the next scan is due some time") };
     assert!(next > at(case.now) && next <= at(case.now) + wait);
 }

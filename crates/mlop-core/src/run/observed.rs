@@ -46,10 +46,14 @@ impl<R: Run> Observed<R> {
     /// When one of them is missing or not ready.
     pub(super) fn connected(&self) -> Result<Timestamp, Blocked> {
         let object = self.object.as_ref();
-        let output = object.digested_store().into_iter().map(|name| connection::writable(self.store(name)?));
+        let output = output_store(object).map(|name| connection::writable(self.store(name)?));
         let stores = store_names(object).map(|name| connection::ready(self.store(name)?));
         let others = R::connections(self).into_iter().map(connection::ready);
-        output.chain(stores).chain(others).try_fold(Timestamp::MIN, |newest, since| Ok(newest.max(since?)))
+        output
+            .into_iter()
+            .chain(stores)
+            .chain(others)
+            .try_fold(Timestamp::MIN, |newest, since| Ok(newest.max(since?)))
     }
 
     /// The run's inputs as a pod reads them.
@@ -113,6 +117,11 @@ impl<R: Run> Observed<R> {
 pub(super) fn store_names<R: RunResource>(run: &R) -> impl Iterator<Item = &str> {
     let inputs = run.lineage().inputs.iter().map(|input| input.store.as_str());
     inputs.chain(run.spec().source_store()).chain([run.store()])
+}
+
+/// Name of the ObjectStore that `run` writes; none for a run that writes no objects.
+fn output_store<R: RunResource>(run: &R) -> Option<&str> {
+    run.spec().digested_store()
 }
 
 fn attempt_of<K: Resource>(child: &K) -> Option<u32> {

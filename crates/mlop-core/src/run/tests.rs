@@ -145,7 +145,7 @@ fn attempt_starts_when_its_connections_are_ready() {
     check(vec![
         ("the ObjectStore has not been probed", unprobed, waits),
         ("the ObjectStore refuses", run().store_denies(0), waits),
-        ("the ObjectStore of the output is read-only", read_only(), "False/InvalidSpec 0 attempts"),
+        ("the ObjectStore of the output is read-only", read_only(), "Unknown/InvalidSpec Stalled 0 attempts"),
         (
             "it has been mended",
             run().store_denies(0).reconciled().store_heals(9).at(9),

@@ -12,7 +12,7 @@ use mlop_api::{
     Digest, Reason,
     common::Metric,
     result::{Activated, Failure, ResultDocument},
-    task::{AliasWork, Departure, PROBES, Redis, ViewKey, Work},
+    task::{AliasWork, Departure, PROBES, ViewKey, Work},
 };
 use mlop_sim::kubelet::PodOutcome;
 use std::{collections::BTreeMap, time::Duration};

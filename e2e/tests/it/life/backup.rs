@@ -94,7 +94,12 @@ impl State {
         runs.extend(outputs::<ModelVersion>(ns).await?);
         let model: Model = ns.api().get("slope").await?;
         let model = model.artifact().context("no artifact")?.digest.to_string();
-        Ok(Self { runs, model, version: support::registered(ns).await?, feature: support::online(ns, "features").await? })
+        Ok(Self {
+            runs,
+            model,
+            version: support::registered(ns).await?,
+            feature: support::online(ns, "features").await?,
+        })
     }
 }
 

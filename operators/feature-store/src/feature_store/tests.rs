@@ -185,7 +185,11 @@ fn feature_store_is_ready_when_its_online_store_answers() {
             format!("{starting} +probe"),
         ),
         ("others add pods of the API", ready().scaled(true), "Ready=True/Ready".to_owned()),
-        ("they do while none answers", ready().scaled(false), format!("{starting} +probe")),
+        (
+            "they do while none answers, and nobody has seen it",
+            ready().scaled(false),
+            "Ready=True/Ready +probe".to_owned(),
+        ),
         ("they do before the store is ready", case().scaled(true), format!("{starting} +probe")),
         (
             "ten minutes later",
