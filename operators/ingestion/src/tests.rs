@@ -350,7 +350,7 @@ fn version_that_grows_too_old_is_reported() {
     }
     let young = of_age(7_190);
     assert_eq!(young.plan().action, Action::RequeueAt(at(young.now + 10)));
-    let cause = of_age(7_200).plan().status.unwrap().cause.unwrap();
+    let cause = of_age(7_200).reconciled().dataset.status.unwrap().cause.unwrap();
     assert_eq!((cause.kind.as_str(), cause.reason.as_str()), ("Dataset", "RuleViolated"));
     assert!(cause.message.contains("maxAge 2h"), "{}", cause.message);
 }

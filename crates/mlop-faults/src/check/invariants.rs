@@ -133,9 +133,9 @@ fn is_check(resource: &str, name: &str) -> bool {
 }
 
 /// Whether the object is a pod that only activates, which is created when an external system is away while the run's pod
-/// starts, or a pod that checks an activation.
+/// starts, a pod that checks an activation, or one that removes a view, whose name has the revisions that were given out.
 fn is_activation_pod((kind, name): &(String, String)) -> bool {
     let number = |rest: &str| rest.split('-').all(|number| number.parse::<u32>().is_ok());
     let is_numbered = || name.rsplit_once("-a").is_some_and(|(_, rest)| number(rest));
-    is_check(kind, name) || (kind == "pods" && is_numbered())
+    is_check(kind, name) || (kind == "pods" && (is_numbered() || name.contains("-cleanup-")))
 }
