@@ -19,6 +19,8 @@ const QUIET: Duration = Duration::from_secs(90);
 /// Time to settle after the last goal and the last fault: the clean-up of earlier activations, late reconciles, and the
 /// longest backoff after faults of 20 s.
 const SETTLE: Duration = Duration::from_secs(90);
+/// Probes that a fault has held up have been repeated after this time.
+const PROBES_END: Duration = Duration::from_secs(1_200);
 /// The pods of finished runs are gone after this time.
 const LOGS_KEPT: Duration = Duration::from_secs(3_700);
 /// No operator may write for this time after a run without faults.
@@ -252,4 +254,6 @@ async fn settle(cluster: &Cluster) {
         sleep(end.saturating_duration_since(Instant::now())).await;
     }
     sleep(SETTLE).await;
+    // A probe that is held up is repeated after its deadline. If that takes longer, the end state tells.
+    cluster.within(PROBES_END, |cluster| !check::is_probing(cluster)).await;
 }

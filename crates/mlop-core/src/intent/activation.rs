@@ -162,7 +162,7 @@ impl<'a, I: Intent> Activator<'a, I> {
     /// Creates an activation pod. It replaces the pod of an earlier attempt.
     fn begin(&self, build: &BuildActivation, attempt: &Attempt<'_>) -> Step<I> {
         if let Some(blocked) = &self.waits_for {
-            return Step::blocked(blocked.clone());
+            return self.wait(blocked.clone());
         }
         let Attempt { stem, revision, after } = attempt;
         let number = after.as_ref().map_or(1, |(pod, _)| errand::attempt(pod).saturating_add(1));
@@ -241,18 +241,36 @@ impl<'a, I: Intent> Activator<'a, I> {
         Step::from(Activating { action, ..self.waiting(pod, blocked, message) })
     }
 
+    /// Waits for a connection. A result that is not active any more is not Ready meanwhile.
+    fn wait(&self, blocked: Blocked) -> Step<I> {
+        if !self.is_lost() {
+            return Step::blocked(blocked);
+        }
+        let message = blocked.message.clone();
+        Step::from(Activating {
+            create: None,
+            delete: None,
+            blocked,
+            message,
+            since: self.now,
+            is_lost: true,
+            action: Action::AwaitChange,
+        })
+    }
+
     fn waiting(&self, pod: &PodView, blocked: Blocked, message: String) -> Activating {
         let since = pod.metadata.creation_timestamp.as_ref().map_or(self.now, |at| at.0);
         let (is_lost, action) = (self.is_lost(), Action::AwaitChange);
         Activating { create: None, delete: None, blocked, message, since, is_lost, action }
     }
 
-    /// Whether the published result itself must be activated again, because its record names another target.
+    /// Whether the published result itself must be activated again: its record names another target, or is gone.
     fn is_lost(&self) -> bool {
         let lost = || {
             let status = self.observed.status()?;
             let is_published = status.artifact.as_ref()?.run == self.run.name_any();
-            Some(is_published && status.activation.as_ref()?.digest != self.target)
+            let is_active = status.activation.as_ref().is_some_and(|active| active.digest == self.target);
+            Some(is_published && !is_active)
         };
         lost().unwrap_or(false)
     }

@@ -3,13 +3,19 @@
 use super::end_state::Objects;
 use crate::cluster::{Cluster, ExternalSystems, Pointer, view_pointer};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Resource, core::object::HasStatus};
 use mlop_api::{
+    contract::condition_type,
+    dataset::ObjectStore,
     features::{FeatureStore, FeatureView},
     labels,
     registry::{Model, TrackingServer},
+    status::ConnectionStatus,
     task::ViewKey,
 };
+use mlop_core::condition;
 use mlop_sim::Write;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
 /// All violations so far.
@@ -113,6 +119,30 @@ pub fn pod_of_ended_run(cluster: &Cluster) -> Option<String> {
         is_of_run && matches!(phase, Some("Succeeded" | "Failed"))
     };
     pods.iter().find(is_of_ended_run).and_then(|pod| pod.metadata.name.clone())
+}
+
+/// Whether a connection is being probed, or its probe has failed.
+pub fn is_probing(cluster: &Cluster) -> bool {
+    fn is_reconciling<K>(cluster: &Cluster) -> bool
+    where
+        K: Resource<DynamicType = ()> + HasStatus<Status = ConnectionStatus> + DeserializeOwned,
+    {
+        let is_open = |connection: &K| {
+            connection
+                .status()
+                .is_some_and(|status| condition::is_true(&status.conditions, condition_type::RECONCILING))
+        };
+        cluster.sim.list::<K>().iter().any(is_open)
+    }
+    let is_at_work = |pod: &Pod| {
+        let is_probe = pod.metadata.name.as_ref().is_some_and(|name| name.contains("-probe-"));
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        is_probe && !matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    cluster.sim.list::<Pod>().iter().any(is_at_work)
+        || is_reconciling::<ObjectStore>(cluster)
+        || is_reconciling::<FeatureStore>(cluster)
+        || is_reconciling::<TrackingServer>(cluster)
 }
 
 /// The first object, by kind and name, whose number of creations differs from that of a run without faults.

@@ -6,7 +6,8 @@ mod invariants;
 mod moments;
 
 pub use invariants::{
-    idle_write, pod_of_ended_run, unusual_creation, violations, write_since, writes, wrong_pointers,
+    idle_write, is_probing, pod_of_ended_run, unusual_creation, violations, write_since, writes,
+    wrong_pointers,
 };
 
 use crate::cluster::Cluster;

@@ -180,14 +180,26 @@ fn pin_taken_back_restores_the_published_activation() {
 fn other_parameters_activate_again() {
     let active = intent("delay").activates().input(ready("flights")).its_run(activated).reconciled();
     let again = "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=False/Activating Reconciling create pod 2";
+    let waits = "Ready=Unknown/ConnectionNotReady InputsReady=True/InputsReady UpToDate=False/ConnectionNotReady \
+                 Reconciling artifact 1 invalid";
+    let mut unrecorded = active.clone();
+    unrecorded.object.status.as_mut().unwrap().activation = None;
     check(vec![
         ("another alias", active.clone().edited(|spec| spec.alias = "challenger".into()), again),
         (
             "the external system has lost the result",
-            active.emptied(),
+            active.clone().emptied(),
             "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=False/Activating Reconciling \
              artifact 1 invalid create pod 2",
         ),
+        ("it has, and its connection is not ready", active.emptied().not_connected("no answer"), waits),
+        (
+            "its record is gone, as after a restore",
+            unrecorded.clone(),
+            "Ready=Unknown/Activating InputsReady=True/InputsReady UpToDate=False/Activating Reconciling \
+             artifact 1 invalid create pod 2",
+        ),
+        ("it is, and its connection is not ready", unrecorded.not_connected("no answer"), waits),
     ]);
 }
 
