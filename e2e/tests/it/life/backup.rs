@@ -117,7 +117,8 @@ async fn outputs<R: Run>(ns: &TestNamespace) -> Result<Vec<String>> {
 /// The number of pods that attempts of runs have.
 async fn attempts(ns: &TestNamespace) -> Result<usize> {
     let pods: Api<Pod> = Api::namespaced(ns.cluster.client.clone(), &ns.name);
-    Ok(pods.list(&ListParams::default().labels(labels::ATTEMPT)).await?.items.len())
+    let of_runs = format!("{}=run", labels::ROLE);
+    Ok(pods.list(&ListParams::default().labels(&of_runs)).await?.items.len())
 }
 
 /// Deletes the namespace, and waits until it is gone.
