@@ -195,7 +195,7 @@ async fn one_namespace_has_the_alias_when_both_come_at_once() {
             assert_eq!(mlflow.alias("m", "champion").as_deref(), Some(has_it.0), "seed {seed}");
             assert_eq!(claims(&mlflow), [has_it.1], "seed {seed}");
             let (a, b) = both().await;
-            let failure = if a.is_ok() { b.unwrap_err() } else { a.unwrap_err() };
+            let failure = a.err().or(b.err()).unwrap();
             assert_eq!(failure.reason, Reason::AliasTaken, "seed {seed}");
         }
     }
