@@ -8,7 +8,7 @@ use crate::{
     resource::{JobView, PodView},
 };
 use jiff::Timestamp;
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 use mlop_api::{dataset::ObjectStore, labels, run::RunSpec, task};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -101,10 +101,11 @@ impl<R: Run> Observed<R> {
         jobs.chain(pods.filter_map(|pod| Delete::of(pod, why))).collect()
     }
 
-    /// The pods that are deleted by themselves. A Job takes its pod along, unless somebody has deleted the Job without it.
+    /// The pods that are deleted by themselves. The garbage collector takes the pod of a deleted Job, and has taken the owner
+    /// off a pod whose Job was deleted without it.
     pub(super) fn loose_pods(&self) -> impl Iterator<Item = &PodView> {
-        let pods = self.pods.iter().map(AsRef::as_ref);
-        pods.filter(|pod| !R::JOB || attempt_of(*pod).is_none_or(|attempt| self.job(attempt).is_none()))
+        let is_of_job = |pod: &PodView| pod.owner_references().iter().any(|owner| owner.kind == "Job");
+        self.pods.iter().map(AsRef::as_ref).filter(move |pod| !is_of_job(pod))
     }
 
     /// The Job of an attempt.

@@ -11,7 +11,7 @@ use crate::{
 };
 use k8s_openapi::{
     api::core::v1::{Container, Pod, PodSpec, PodStatus},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::ResourceExt;
 use mlop_api::{
@@ -608,13 +608,17 @@ fn pods_of_an_ended_run_are_pruned_after_their_time_to_live() {
 fn job_is_pruned_with_its_pod() {
     let started = job().reconciled();
     let mut done = started.clone();
-    done.pods.push(testing::pod_of("delay-1-1-x", 1, testing::terminated(&success(), NOW)));
+    let mut pod = testing::pod_of("delay-1-1-x", 1, testing::terminated(&success(), NOW));
+    pod.metadata.owner_references = Some(vec![OwnerReference { kind: "Job".into(), ..Default::default() }]);
+    done.pods.push(pod);
     let kinds = |case: &Case<true>| {
         case.plan().deletes.into_iter().map(|delete| delete.kind.kind).collect::<Vec<_>>().join(" ")
     };
     let mut done = done.reconciled().at(3600);
     assert_eq!(kinds(&done), "Job");
     done.jobs.clear();
+    assert_eq!(kinds(&done), "", "the garbage collector deletes its pod");
+    done.pods[0].metadata.owner_references = None;
     assert_eq!(kinds(&done), "Pod", "somebody has deleted the Job without its pod");
 }
 
