@@ -167,7 +167,8 @@ async fn online_store_with_the_data_of_a_backup_is_filled_again() {
     let view = |cluster: &Cluster| cluster.external().pointers.get(ROUTES).cloned().unwrap();
     let before = view(&cluster);
     cluster.until("the new data are online", |cluster| view(cluster) != before).await;
-    sleep(11 * MINUTE).await;
+    let is_probed = |cluster: &Cluster| cluster.external().probes > backup.1;
+    assert!(cluster.within(11 * MINUTE, is_probed).await);
     let newest = view(&cluster);
     {
         let mut external = cluster.external();

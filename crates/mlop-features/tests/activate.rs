@@ -24,7 +24,7 @@ use mlop_api::{
 use mlop_features::online::{
     Schema,
     connection::{Server, Tls},
-    load::{Claim, Row, View},
+    load::{Claim, Load, Row, View},
     read::{Lookup, ReadError, Reader},
 };
 
@@ -241,22 +241,25 @@ async fn open(server: Server) -> View {
     View::open(server, user_stats()).await.unwrap()
 }
 
+/// The load of a revision that is not served yet.
+async fn begin<'a>(view: &'a mut View, revision: i64, digest: &'a Digest, schema: &Schema) -> Load<'a> {
+    let claim = view.claim(revision, digest, schema).await.unwrap();
+    let Claim::Load(load) = claim else { panic!("revision {revision} is served already") };
+    load
+}
+
 #[tokio::test]
 async fn interrupted_load_is_finished_or_removed() {
     let Some(redis) = TestRedis::start().await else { return };
     let (first, second) = (Digest::of_bytes(b"1"), Digest::of_bytes(b"2"));
     let mut view = open(redis.server()).await;
     for _ in 0..3 {
-        let Claim::Load(mut load) = view.claim(1, &first, &schema()).await.unwrap() else {
-            panic!("not served yet")
-        };
+        let mut load = begin(&mut view, 1, &first, &schema()).await;
         load.put(&rows(0)).await.unwrap();
         // Dropped: the pod is gone.
     }
     assert!(reader(&redis).view("user_stats").await.unwrap().is_none());
-    let Claim::Load(mut load) = view.claim(2, &second, &schema()).await.unwrap() else {
-        panic!("not served yet")
-    };
+    let mut load = begin(&mut view, 2, &second, &schema()).await;
     assert!(!redis.keys().await.iter().any(|key| key.contains(":1-")), "the abandoned load is cleared away");
     load.put(&rows(0)).await.unwrap();
     load.finish().await.unwrap();
@@ -268,13 +271,9 @@ async fn load_loses_as_soon_as_a_higher_one_begins() {
     let Some(redis) = TestRedis::start().await else { return };
     let (first, second) = (Digest::of_bytes(b"1"), Digest::of_bytes(b"2"));
     let (mut late, mut early) = (open(redis.server()).await, open(redis.server()).await);
-    let Claim::Load(mut lower) = late.claim(1, &first, &schema()).await.unwrap() else {
-        panic!("not served yet")
-    };
+    let mut lower = begin(&mut late, 1, &first, &schema()).await;
     lower.put(&rows(0)).await.unwrap();
-    let Claim::Load(mut higher) = early.claim(2, &second, &schema()).await.unwrap() else {
-        panic!("not served yet")
-    };
+    let mut higher = begin(&mut early, 2, &second, &schema()).await;
     higher.put(&rows(0)).await.unwrap();
     superseded(lower.put(&rows(2)).await);
     superseded(lower.finish().await);
@@ -289,13 +288,9 @@ async fn later_schema_wins_under_one_revision() {
     let digest = Digest::of_bytes(b"1");
     let edited = Schema { ttl_seconds: Some(60), ..schema() };
     let (mut one, mut two) = (open(redis.server()).await, open(redis.server()).await);
-    let Claim::Load(mut before) = one.claim(1, &digest, &schema()).await.unwrap() else {
-        panic!("not served yet")
-    };
+    let mut before = begin(&mut one, 1, &digest, &schema()).await;
     before.put(&rows(0)).await.unwrap();
-    let Claim::Load(mut after) = two.claim(1, &digest, &edited).await.unwrap() else {
-        panic!("not served yet")
-    };
+    let mut after = begin(&mut two, 1, &digest, &edited).await;
     after.put(&rows(0)).await.unwrap();
     superseded(before.finish().await);
     after.finish().await.unwrap();
@@ -307,12 +302,8 @@ async fn twins_of_one_load_both_succeed() {
     let Some(redis) = TestRedis::start().await else { return };
     let digest = Digest::of_bytes(b"1");
     let (mut one, mut two) = (open(redis.server()).await, open(redis.server()).await);
-    let Claim::Load(mut first) = one.claim(1, &digest, &schema()).await.unwrap() else {
-        panic!("not served yet")
-    };
-    let Claim::Load(mut second) = two.claim(1, &digest, &schema()).await.unwrap() else {
-        panic!("not served yet")
-    };
+    let mut first = begin(&mut one, 1, &digest, &schema()).await;
+    let mut second = begin(&mut two, 1, &digest, &schema()).await;
     first.put(&rows(0)).await.unwrap();
     second.put(&rows(0)).await.unwrap();
     first.finish().await.unwrap();
@@ -328,9 +319,7 @@ async fn removal_deletes_all_keys_and_stops_loads() {
     activate(&redis, &amount(2.0), 2).await.unwrap();
     let digest = Digest::of_bytes(b"3");
     let mut loading = open(redis.server()).await;
-    let Claim::Load(mut load) = loading.claim(3, &digest, &schema()).await.unwrap() else {
-        panic!("not served yet")
-    };
+    let mut load = begin(&mut loading, 3, &digest, &schema()).await;
     load.put(&rows(0)).await.unwrap();
     let mut view = open(redis.server()).await;
     view.remove().await.unwrap();
@@ -355,9 +344,7 @@ async fn view_that_left_is_deleted_and_late_loads_lose() {
     activate(&redis, &amount(2.0), 2).await.unwrap();
     let digest = Digest::of_bytes(b"3");
     let mut loading = open(redis.server()).await;
-    let Claim::Load(mut load) = loading.claim(3, &digest, &schema()).await.unwrap() else {
-        panic!("not served yet")
-    };
+    let mut load = begin(&mut loading, 3, &digest, &schema()).await;
     load.put(&rows(0)).await.unwrap();
     let mut view = open(redis.server()).await;
     let pointer = format!("mlop:{{{NAMESPACE}/user_stats}}:pointer");

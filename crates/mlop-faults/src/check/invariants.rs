@@ -150,7 +150,7 @@ pub fn unusual_creation(
     usual: &BTreeMap<(String, String), u32>,
     created: &BTreeMap<(String, String), u32>,
 ) -> Option<String> {
-    let mut created = created.iter().filter(|(object, _)| !is_activation_pod(object));
+    let mut created = created.iter().filter(|(object, _)| !is_errand_pod(object));
     let (object, times) = created.find(|(object, times)| usual.get(*object) != Some(*times))?;
     let usual = usual.get(object).copied().unwrap_or_default();
     Some(format!("creations: {object:?} {times} times instead of {usual}"))
@@ -164,7 +164,7 @@ fn is_check(resource: &str, name: &str) -> bool {
 
 /// Whether the object is a pod that only activates, which is created when an external system is away while the run's pod
 /// starts, a pod that checks an activation, or one that removes a view, whose name has the revisions that were given out.
-fn is_activation_pod((kind, name): &(String, String)) -> bool {
+fn is_errand_pod((kind, name): &(String, String)) -> bool {
     let number = |rest: &str| rest.split('-').all(|number| number.parse::<u32>().is_ok());
     let is_numbered = || name.rsplit_once("-a").is_some_and(|(_, rest)| number(rest));
     is_check(kind, name) || (kind == "pods" && (is_numbered() || name.contains("-cleanup-")))
