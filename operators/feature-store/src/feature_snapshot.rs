@@ -2,8 +2,8 @@
 
 use crate::{
     feature_store::is_ready,
-    feature_view::{FeatureViewIntent, online_in},
-    online_store::{self, redis_secret, with_password},
+    feature_view::FeatureViewIntent,
+    online_store::{self, online_in, redis_secret, with_password},
 };
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;

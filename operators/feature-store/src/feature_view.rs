@@ -2,7 +2,7 @@
 
 use crate::{
     feature_view_cleanup::{Cleanup, FINALIZER, finalizers},
-    online_store::{online, redis_secret, with_password},
+    online_store::{online, online_in, redis_secret, with_password},
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -195,9 +195,4 @@ fn feature_store(observed: &Observed<FeatureViewIntent>) -> Result<&FeatureStore
 /// The FeatureStores that `view` names or may be online in.
 pub fn feature_stores_of(view: &FeatureView) -> Vec<String> {
     view.spec.feature_store.iter().chain(online_in(view)).cloned().collect()
-}
-
-/// The FeatureStores that `view` may be online in, as its status says.
-pub fn online_in(view: &FeatureView) -> &[String] {
-    view.status.as_ref().map(|status| status.online_in.as_slice()).unwrap_or_default()
 }

@@ -5,8 +5,7 @@
 
 use crate::{
     feature_store::is_ready,
-    feature_view::online_in,
-    online_store::{redis, redis_secret, view_key, with_password},
+    online_store::{online_in, redis, redis_secret, view_key, with_password},
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;

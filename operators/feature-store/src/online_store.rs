@@ -94,6 +94,11 @@ pub fn data_time(snapshot: &FeatureSnapshot) -> Option<Timestamp> {
     snapshot.metadata.creation_timestamp.as_ref().map(|at| at.0)
 }
 
+/// The FeatureStores that `view` may be online in, as its status says.
+pub fn online_in(view: &FeatureView) -> &[String] {
+    view.status.as_ref().map(|status| status.online_in.as_slice()).unwrap_or_default()
+}
+
 /// The key of `view` in the online store.
 pub fn view_key(view: &FeatureView) -> ViewKey {
     ViewKey { namespace: view.namespace().unwrap_or_default(), name: view.name_any() }

@@ -11,3 +11,8 @@ pub(crate) fn cause(reason: &str, field: &str, message: impl Into<String>) -> St
 pub(crate) fn invalid_value(field: &str, value: &Value, why: &str) -> StatusCause {
     cause("FieldValueInvalid", field, format!("Invalid value: {value}: {why}"))
 }
+
+/// The path of the field `name` of the object at `path`.
+pub(super) fn child(path: &str, name: &str) -> String {
+    if path.is_empty() { name.into() } else { format!("{path}.{name}") }
+}

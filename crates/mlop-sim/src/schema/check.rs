@@ -4,10 +4,9 @@ use kube::core::response::StatusCause;
 use serde_json::{Map, Value};
 
 use super::{
-    cause::{cause, invalid_value},
+    cause::{cause, child, invalid_value},
     list_keys::same_keys,
     node::{List, Node, Range},
-    openapi::child,
 };
 
 /// One validation of an object. It collects violations.

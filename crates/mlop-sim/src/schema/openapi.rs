@@ -8,7 +8,7 @@ use kube::core::response::StatusCause;
 use serde_json::Value;
 
 use super::{
-    cause::cause,
+    cause::{cause, child},
     check::Check,
     node::{Additional, Node, set_defaults},
     rules::Rules,
@@ -111,9 +111,4 @@ fn prune(node: &Node, value: &mut Value, path: &str, pruned: &mut Vec<String>) {
         }
         _ => {}
     }
-}
-
-/// The path of the field `name` of the object at `path`.
-pub(super) fn child(path: &str, name: &str) -> String {
-    if path.is_empty() { name.into() } else { format!("{path}.{name}") }
 }
