@@ -23,6 +23,8 @@ pub enum Verdict {
     Holds,
     /// The oracle, the test or the time limit that noticed the mistake.
     Killed(String),
+    /// The check did not run, such as for a mistake that does not compile any more: it shows nothing.
+    Unknown(String),
 }
 
 impl fmt::Display for Verdict {
@@ -30,6 +32,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Holds => f.write_str("survives"),
             Self::Killed(by) => write!(f, "killed by {by}"),
+            Self::Unknown(why) => write!(f, "unknown: {why}"),
         }
     }
 }
