@@ -22,22 +22,9 @@ spec:
         {{- include "mlop.labels" . | nindent 8 }}
     spec:
       serviceAccountName: {{ .Chart.Name }}
-      automountServiceAccountToken: true
-      securityContext:
-        runAsNonRoot: true
-        runAsUser: 65532
-        runAsGroup: 65532
-        seccompProfile: {type: RuntimeDefault}
-      {{- with .Values.pullSecrets }}
-      imagePullSecrets:
-        {{- range . }}
-        - name: {{ . }}
-        {{- end }}
-      {{- end }}
+      {{- include "mlop.pod" . | nindent 6 }}
       containers:
         - name: operator
-          image: {{ include "mlop.image" (list . .Values.image.repository) }}
-          imagePullPolicy: {{ include "mlop.pullPolicy" . }}
           args:
             {{- with $namespaces }}
             - --namespaces={{ join "," . }}
@@ -66,18 +53,41 @@ spec:
             httpGet: {path: /readyz, port: health}
             periodSeconds: 2
             timeoutSeconds: 5
-          securityContext:
-            allowPrivilegeEscalation: false
-            readOnlyRootFilesystem: true
-            capabilities: {drop: [ALL]}
-          resources:
-            {{- toYaml .Values.resources | nindent 12 }}
-      {{- with .Values.nodeSelector }}
-      nodeSelector:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with .Values.tolerations }}
-      tolerations:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
+          {{- include "mlop.container" . | nindent 10 }}
+{{- end }}
+
+{{/* The fields that the pods of the operator's program share. */}}
+{{- define "mlop.pod" -}}
+automountServiceAccountToken: true
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The fields that their containers share. */}}
+{{- define "mlop.container" -}}
+image: {{ include "mlop.image" (list . .Values.image.repository) }}
+imagePullPolicy: {{ include "mlop.pullPolicy" . }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
 {{- end }}

@@ -5,4 +5,8 @@
 {{ include "mlop.rights" . }}
 ---
 {{ include "mlop.policy" . }}
+{{- if .Files.Get "files/finalizers.yaml" }}
+---
+{{ include "mlop.finalizers" . }}
+{{- end }}
 {{- end }}

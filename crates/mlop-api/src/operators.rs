@@ -13,6 +13,9 @@ pub struct Operator {
     pub inputs: &'static [&'static str],
     /// Package, program and image that its pods in the users' namespaces run.
     pub worker: &'static str,
+    /// The kinds on whose objects it sets a finalizer. Its permission to do so, and the hook of its chart that takes them off
+    /// after an uninstall, follow from it.
+    pub finalized: &'static [&'static str],
     /// RBAC rules beyond those that every operator has.
     pub rbac: &'static [Rule],
 }
@@ -40,6 +43,7 @@ pub const INGESTION: Operator = Operator {
     kinds: &["PodProfile", "ObjectStore", "Dataset", "DatasetVersion"],
     inputs: &[],
     worker: "mlop-dataset",
+    finalized: &[],
     rbac: &[],
 };
 
@@ -49,9 +53,9 @@ pub const FEATURE_STORE: Operator = Operator {
     kinds: &["FeatureStore", "FeatureView", "FeatureSnapshot"],
     inputs: &["Dataset", "FeatureView"],
     worker: "mlop-features",
+    // Its rows in the online store are deleted with a view.
+    finalized: &["FeatureView"],
     rbac: &[
-        // The finalizer that cleans up the online store.
-        Rule { group: crate::GROUP, resources: &["featureviews"], verbs: &["patch"] },
         Rule { group: "apps", resources: &["deployments", "statefulsets"], verbs: OWN },
         Rule { group: "", resources: &["services"], verbs: OWN },
         Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: OWN },
@@ -65,6 +69,7 @@ pub const TRAINING: Operator = Operator {
     kinds: &["TrainingJob", "TrainingRun"],
     inputs: &["Dataset", "FeatureView", "TrainingJob"],
     worker: "mlop-launcher",
+    finalized: &[],
     rbac: &[Rule { group: "batch", resources: &["jobs"], verbs: WORK }],
 };
 
@@ -74,6 +79,7 @@ pub const REGISTRY: Operator = Operator {
     kinds: &["TrackingServer", "Model", "ModelVersion"],
     inputs: &["TrainingJob"],
     worker: "mlop-registrar",
+    finalized: &[],
     rbac: &[
         Rule { group: "apps", resources: &["deployments"], verbs: OWN },
         Rule { group: "", resources: &["persistentvolumeclaims", "services"], verbs: OWN },
@@ -87,6 +93,7 @@ pub const DEPLOYMENT: Operator = Operator {
     kinds: &["ModelDeployment"],
     inputs: &["Model"],
     worker: "mlop-launcher",
+    finalized: &[],
     rbac: &[
         Rule { group: "apps", resources: &["deployments"], verbs: KEEP },
         Rule { group: "", resources: &["services"], verbs: KEEP },
@@ -96,6 +103,11 @@ pub const DEPLOYMENT: Operator = Operator {
 
 /// All operators, in the order of the chain.
 pub const ALL: [&Operator; 5] = [&INGESTION, &FEATURE_STORE, &TRAINING, &REGISTRY, &DEPLOYMENT];
+
+/// The operator of this name.
+pub fn named(name: &str) -> Option<&'static Operator> {
+    ALL.into_iter().find(|operator| operator.name == name)
+}
 
 /// The operator that reconciles `kind`.
 pub fn of(kind: &str) -> Option<&'static Operator> {
@@ -126,6 +138,11 @@ impl Operator {
         self.resources(|class| class == Class::Run)
     }
 
+    /// Resources on whose objects it sets a finalizer, as plural names.
+    pub fn finalized_resources(&self) -> Vec<String> {
+        self.finalized.iter().map(|kind| kinds::plural(kind)).collect()
+    }
+
     fn resources(&self, wanted: impl Fn(Class) -> bool) -> Vec<String> {
         let owned = kinds::names().into_iter().filter(|(kind, _)| self.kinds.contains(&kind.as_str()));
         owned.filter(|(_, class)| wanted(*class)).map(|(kind, _)| kinds::plural(&kind)).collect()
@@ -144,6 +161,14 @@ mod tests {
         owned.sort_unstable();
         kinds.sort_unstable();
         assert_eq!(owned, kinds);
+    }
+
+    #[test]
+    fn finalized_kinds_are_the_operators_own() {
+        for operator in ALL {
+            let foreign = operator.finalized.iter().find(|kind| !operator.kinds.contains(kind));
+            assert_eq!(foreign, None, "{}", operator.name);
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use crate::runtime::{
     client,
     context::{Clock, Settings},
-    health, leader_election, logging,
+    finalizers, health, leader_election, logging,
     setup::Setup,
 };
 use anyhow::Context as _;
 use clap::Parser;
+use mlop_api::operators;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -39,10 +40,13 @@ struct Args {
     /// Log level (error, warn, info, debug), or a list such as info,mlop_core=debug.
     #[arg(long, env = "MLOP_LOG_LEVEL", default_value = "info")]
     log_level: String,
+    /// Take this operator's finalizers off its objects and end, after its installation has been removed.
+    #[arg(long, env = "MLOP_RELEASE_FINALIZERS")]
+    release_finalizers: bool,
 }
 
 /// The entry point of an operator: reads flags, connects, elects a leader, answers probes, runs the controllers that
-/// `install` sets up, and shuts down on SIGTERM.
+/// `install` sets up, and shuts down on SIGTERM. With `--release-finalizers` it only takes the operator's finalizers off.
 ///
 /// # Errors
 /// When it cannot start, or when a reflector or controller ends.
@@ -58,6 +62,10 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
     };
     let config = kube::Config::infer().await.context("no cluster: neither in a pod nor a kubeconfig")?;
     let client = client::connect(config)?;
+    if args.release_finalizers {
+        let kinds = operators::named(operator).map_or(&[][..], |operator| operator.finalized);
+        return finalizers::release(&client, kinds, &settings.namespaces).await;
+    }
     #[allow(clippy::disallowed_methods, reason = "the one place where an operator reads the clock")]
     let clock: Clock = Arc::new(jiff::Timestamp::now);
 

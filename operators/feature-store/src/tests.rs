@@ -95,6 +95,13 @@ fn with_features(
     case
 }
 
+/// `delays` is served. The operator has been uninstalled, and installed again.
+fn released() -> IntentCase<FeatureViewIntent> {
+    let mut case = view().its_run(served).reconciled();
+    case.object.metadata.finalizers = None;
+    case
+}
+
 /// The snapshot is made, and its pod has loaded it into Redis.
 fn served(run: &mut FeatureSnapshot) {
     succeeded(run);
@@ -137,6 +144,7 @@ fn snapshot_is_made_and_served() {
             "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling hold then quiet \
              create run requeue 3",
         ),
+        ("an uninstall has taken its finalizer off", released(), "quiet hold"),
         (
             "the Dataset does not exist",
             view().observes(missing("flights")),

@@ -1,6 +1,7 @@
 //! Checks of the objects that a chart installs.
 #![allow(clippy::indexing_slicing, reason = "a field that a JSON value does not have is null, not a panic")]
 use anyhow::{Result, ensure};
+use mlop_api::operators::Operator;
 use serde_json::{Value, json};
 
 /// Pods are restricted and permissions are narrow.
@@ -73,16 +74,23 @@ fn narrow(rule: &Value) -> Result<()> {
 
 /// The operator's permissions are bound for the whole cluster.
 pub fn cluster_wide(objects: &[Value]) -> Result<()> {
-    ensure!(of_kind(objects, "ClusterRoleBinding").count() == 1, "want one ClusterRoleBinding");
+    let bound = of_kind(objects, "ClusterRoleBinding").filter(|binding| !is_hook(binding));
+    ensure!(bound.count() == 1, "want one ClusterRoleBinding");
     Ok(())
 }
 
-/// Permissions are bound in `namespaces` and, for the lease, in the operator's own. Policies hold there only.
+/// Permissions are bound in `namespaces` and, for the lease, in the operator's own. Policies hold there only. The hooks have
+/// rules of their own: [`hooks`].
 pub fn only_in(objects: &[Value], own: &str, namespaces: &[&str]) -> Result<()> {
     ensure!(
-        of_kind(objects, "ClusterRoleBinding").count() == 0,
+        of_kind(objects, "ClusterRoleBinding").all(is_hook),
         "permissions are bound for the whole cluster"
     );
+    for job in of_kind(objects, "Job") {
+        let listed = format!("--namespaces={}", namespaces.join(","));
+        let args = list(&job["spec"]["template"]["spec"]["containers"][0]["args"]);
+        ensure!(args.iter().any(|arg| *arg == json!(listed)), "{} works everywhere", name(job));
+    }
     for namespace in namespaces {
         let bound =
             of_kind(objects, "RoleBinding").any(|binding| binding["metadata"]["namespace"] == *namespace);
@@ -104,8 +112,41 @@ pub fn only_in(objects: &[Value], own: &str, namespaces: &[&str]) -> Result<()> 
     Ok(())
 }
 
+/// An operator whose finalizers are on objects of some kinds takes them off after an uninstall. Its hooks may do nothing else,
+/// and nothing of them stays.
+pub fn hooks(objects: &[Value], operator: &Operator) -> Result<()> {
+    let hooks: Vec<_> = objects.iter().filter(|object| is_hook(object)).collect();
+    let kinds = if operator.finalized.is_empty() {
+        vec![]
+    } else {
+        vec!["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Job"]
+    };
+    let found: Vec<_> = hooks.iter().filter_map(|hook| hook["kind"].as_str()).collect();
+    ensure!(found == kinds, "the hooks are {found:?}, not {kinds:?}");
+    for hook in &hooks {
+        let annotation = |key: &str| hook["metadata"]["annotations"][key].as_str().unwrap_or_default();
+        ensure!(annotation("helm.sh/hook") == "post-delete", "{} runs at another time", name(hook));
+        let policy = annotation("helm.sh/hook-delete-policy");
+        ensure!(policy == "before-hook-creation,hook-succeeded", "{} stays", name(hook));
+        let first = if hook["kind"] == "Job" { "0" } else { "-1" };
+        ensure!(annotation("helm.sh/hook-weight") == first, "{} comes in another order", name(hook));
+        ensure!(hook["kind"] != "Job" || !hook["spec"]["activeDeadlineSeconds"].is_null(), "no deadline");
+        let rule = json!([{
+            "apiGroups": [mlop_api::GROUP],
+            "resources": operator.finalized_resources(),
+            "verbs": ["get", "list", "patch"],
+        }]);
+        ensure!(hook["rules"].is_null() || hook["rules"] == rule, "{} may do more: {hook}", name(hook));
+    }
+    Ok(())
+}
+
 /// Every image, the workers' too, is from `registry`.
 pub fn images_from(objects: &[Value], registry: &str) -> Result<()> {
+    for object in of_kind(objects, "Job") {
+        let container = &object["spec"]["template"]["spec"]["containers"][0];
+        ensure!(container["image"].as_str().is_some_and(|image| image.starts_with(registry)), "{container}");
+    }
     for object in of_kind(objects, "Deployment") {
         let container = &object["spec"]["template"]["spec"]["containers"][0];
         ensure!(container["image"].as_str().is_some_and(|image| image.starts_with(registry)), "{container}");
@@ -147,6 +188,11 @@ pub fn no_definitions(objects: &[Value]) -> Result<()> {
 
 fn of_kind<'a>(objects: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
     objects.iter().filter(move |object| object["kind"] == kind)
+}
+
+/// Whether Helm creates `object` at a point of the release's life, and not with the release.
+fn is_hook(object: &Value) -> bool {
+    !object["metadata"]["annotations"]["helm.sh/hook"].is_null()
 }
 
 fn list(value: &Value) -> &[Value] {

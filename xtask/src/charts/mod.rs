@@ -49,13 +49,16 @@ fn lint() -> Result<Outcome> {
 }
 
 fn installed() -> Result<Outcome> {
-    for chart in operator_charts() {
+    for operator in operators::ALL {
+        let chart = operator.name;
         let everywhere = template(chart, &[])?;
         checks::safe(&everywhere).with_context(|| chart.to_owned())?;
         checks::cluster_wide(&everywhere).with_context(|| chart.to_owned())?;
+        checks::hooks(&everywhere, operator).with_context(|| chart.to_owned())?;
         let listed = template(chart, &[WATCHED])?;
         checks::safe(&listed).with_context(|| chart.to_owned())?;
         checks::only_in(&listed, NAMESPACE, &["team-a", "team-b"]).with_context(|| chart.to_owned())?;
+        checks::hooks(&listed, operator).with_context(|| chart.to_owned())?;
     }
     let all = template(ALL, &[&format!("global.{WATCHED}"), "global.image.registry=registry.example"])?;
     checks::safe(&all).context(ALL)?;

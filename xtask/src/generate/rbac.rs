@@ -16,3 +16,7 @@ pub const COMMON: &[Rule] = &[
 pub const OWN_RUNS: &[&str] = &["create", "patch", "delete"];
 /// On the status of the operator's kinds.
 pub const OWN_STATUS: &[&str] = &["patch"];
+/// On the objects that the operator sets finalizers on.
+pub const SET_FINALIZER: &[&str] = &["patch"];
+/// On the same objects, of the hook that takes the finalizers off after an uninstall.
+pub const TAKE_FINALIZER_OFF: &[&str] = &["get", "list", "patch"];

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::crds::KEEP;
 use super::files::{Files, yaml};
-use super::rbac::{COMMON, OWN_RUNS, OWN_STATUS};
+use super::rbac::{COMMON, OWN_RUNS, OWN_STATUS, SET_FINALIZER, TAKE_FINALIZER_OFF};
 
 /// Names of the resources that the policy of an operator's chart guards.
 #[derive(Serialize)]
@@ -24,6 +24,11 @@ pub fn files() -> Result<Files> {
         let directory = PathBuf::from(format!("charts/{}/files", operator.name));
         files.insert(directory.join("rights.yaml"), yaml(&rules(operator))?);
         files.insert(directory.join("guarded.yaml"), yaml(&guarded(operator))?);
+        if !operator.finalized.is_empty() {
+            // The chart has the hook if it has this file.
+            let take_off = mlop(operator.finalized_resources(), TAKE_FINALIZER_OFF);
+            files.insert(directory.join("finalizers.yaml"), yaml(&[take_off])?);
+        }
     }
     for role in [view(), edit()] {
         let name = role.name_any();
@@ -49,6 +54,9 @@ fn rules(operator: &Operator) -> Vec<PolicyRule> {
     let mut rules = vec![mlop(owned(operator), READ), mlop(statuses(operator), OWN_STATUS)];
     if !operator.runs().is_empty() {
         rules.push(mlop(operator.runs(), OWN_RUNS));
+    }
+    if !operator.finalized.is_empty() {
+        rules.push(mlop(operator.finalized_resources(), SET_FINALIZER));
     }
     let owned = owned(operator);
     let has = |rule: &&Rule| {

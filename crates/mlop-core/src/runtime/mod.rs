@@ -7,6 +7,7 @@ pub(crate) mod context;
 pub(crate) mod controller;
 pub(crate) mod error;
 pub(crate) mod execute;
+pub(crate) mod finalizers;
 pub(crate) mod health;
 pub(crate) mod index;
 mod index_entries;

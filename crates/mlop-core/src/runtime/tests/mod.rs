@@ -2,6 +2,7 @@
 
 mod controller;
 mod execute;
+mod finalizers;
 mod isolation;
 mod server;
 mod setup;
