@@ -6,6 +6,7 @@
 //! | module | does |
 //! |---|---|
 //! | `source` | an object's bytes, in the listed state |
+//! | `ahead` | the next small objects, fetched while earlier ones are validated |
 //! | `content`, `decompress`, `encoding` | recognition of compression and encoding, and text from the bytes |
 //! | `reader`, `csv`, `ndjson`, `parquet` | rows of cells: the seam for formats |
 //! | `column`, `reading`, `value` | how a value is read, and the rules that it must meet |
@@ -15,6 +16,7 @@
 //! | `volume` | the rules for all rows together |
 //! | `stats`, `table` | statistics, and Parquet parts |
 
+mod ahead;
 mod civil;
 mod column;
 mod content;
@@ -37,7 +39,11 @@ mod unique;
 mod value;
 mod volume;
 
-use crate::{listing::Listing, text};
+use crate::{
+    listing::{Listing, Object},
+    text,
+};
+use ahead::Ahead;
 use column::Rule;
 use csv::CsvReader;
 use decompress::Started;
@@ -60,7 +66,7 @@ use quarantine::{Quarantine, Verdict};
 use reader::{Nothing, Reader};
 use rows::Rows;
 use std::path::Path;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinError};
 use volume::Volume;
 
 /// Columns whose number of missing values is in the result.
@@ -90,14 +96,19 @@ pub async fn version(
     };
     // Parsing and encoding keep a thread busy. Network and signals need another one.
     let blocking = tokio::task::spawn_blocking(move || pipeline.process());
-    let outcome = match blocking.await {
-        Ok(outcome) => outcome?,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => return Err(Failure::transient(Reason::WorkerFailed, format!("cut short: {error}"))),
-    };
+    let outcome = joined(blocking.await)?;
     let schema = schema_digest(&outcome.manifest.schema)?;
     let table = manifest::publish(output, outcome.manifest).await?;
     Ok(result(&table, schema, &outcome.figures))
+}
+
+/// The outcome of a task. Its panic goes on.
+fn joined<T>(ended: Result<Result<T, Failure>, JoinError>) -> Result<T, Failure> {
+    match ended {
+        Ok(outcome) => outcome,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(Failure::transient(Reason::WorkerFailed, format!("cut short: {error}"))),
+    }
 }
 
 fn result(table: &Published<TableManifest>, schema: Digest, figures: &Figures) -> ResultDocument {
@@ -159,16 +170,26 @@ impl Pipeline {
         let quarantine = Quarantine::new(&self.work.content.quarantine, names, scratch.path())?;
         let table = table::Writer::new(&rules, scratch.path(), self.output.clone(), self.runtime.clone())?;
         let mut rows = Rows::new(rules, &self.work.content.unique, quarantine, table);
-        let objects = self.listing.for_each(|object| {
+        let mut ahead = Ahead::new(self.source.clone(), self.runtime.clone());
+        let mut read = |(object, body): (Object, Result<source::Body, Failure>)| -> Result<(), Failure> {
             tracing::info!(key = object.key, bytes = object.size, "reading");
-            let body = source::open(&self.source, &object, &self.runtime)?;
-            let mut reader = self.reader(&object.key, body, scratch.path())?;
+            let mut reader = self.reader(&object.key, body?, scratch.path())?;
             rows.begin(&object.key);
             while let Some(row) = reader.next()? {
                 rows.add(&object.key, &row)?;
             }
             Ok(())
+        };
+        let objects = self.listing.for_each(|object| {
+            while ahead.is_full_for(&object) {
+                ahead.take().map_or(Ok(()), &mut read)?;
+            }
+            ahead.add(object);
+            Ok(())
         })?;
+        while let Some(next) = ahead.take() {
+            read(next)?;
+        }
         let freshness = self.work.content.rules.freshness.as_ref();
         let newest = freshness.and_then(|freshness| rows.greatest(&freshness.column));
         let (manifest, quarantine) = rows.finish()?;

@@ -15,12 +15,15 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+use tokio::sync::Barrier;
 
-/// How many of the next requests a store does not answer, and how many it refuses after that.
+/// How many of the next requests a store does not answer, how many it refuses after that, and how many reads it answers
+/// together.
 #[derive(Clone, Debug, Default)]
 pub struct Outage {
     unanswered: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
+    together: Option<Arc<Barrier>>,
 }
 
 impl Outage {
@@ -32,6 +35,11 @@ impl Outage {
     /// The next `requests` requests are refused, as with wrong keys.
     pub fn refuse(&self, requests: usize) {
         self.refused.store(requests, Ordering::SeqCst);
+    }
+
+    /// Reads are answered `reads` at a time: each waits until there are so many.
+    pub fn of_reads_together(reads: usize) -> Self {
+        Self { together: Some(Arc::new(Barrier::new(reads))), ..Self::default() }
     }
 
     /// Requests that are still to fail.
@@ -108,7 +116,12 @@ impl ObjectStore for Interrupted {
         location: &'l Path,
         options: GetOptions,
     ) -> BoxFuture<'f, Result<GetResult>> {
-        pass!(self, self.inner.get_opts(location, options))
+        pass!(self, async {
+            if let Some(together) = &self.outage.together {
+                together.wait().await;
+            }
+            self.inner.get_opts(location, options).await
+        })
     }
 
     fn get_ranges<'s: 'f, 'l: 'f, 'r: 'f, 'f>(

@@ -2,7 +2,7 @@
 
 use crate::listing::Object;
 use bytes::{Buf, Bytes};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use mlop_api::{Reason, result::Failure};
 use mlop_artifact::store::{self, ObjectStoreHandle};
 use std::{
@@ -20,7 +20,13 @@ pub type Body = Box<dyn BufRead + Send>;
 /// [`Reason::SourceChanged`] when the object is in another state, or, retryable, when the store does not find it.
 pub fn open(source: &ObjectStoreHandle, object: &Object, runtime: &Handle) -> Result<Body, Failure> {
     let stream = runtime.block_on(source.read_unchanged(&object.key, &object.etag))?;
-    Ok(Box::new(Chunks { stream, chunk: Bytes::new(), runtime: runtime.clone() }))
+    Ok(body(Vec::new(), stream, runtime))
+}
+
+/// The chunks of an object that are there already, and then the rest.
+pub fn body(chunks: Vec<Bytes>, rest: store::Body, runtime: &Handle) -> Body {
+    let stream = futures::stream::iter(chunks.into_iter().map(Ok)).chain(rest).boxed();
+    Box::new(Chunks { stream, chunk: Bytes::new(), runtime: runtime.clone() })
 }
 
 /// A body from the store for blocking code on a thread of its own.

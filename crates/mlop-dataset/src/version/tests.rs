@@ -19,8 +19,13 @@ use mlop_api::{
     dataset::{Column, ColumnType, Csv, DatasetContent, Freshness, Quarantine as Budget, Rules},
     task::ScanWork,
 };
+use mlop_artifact::store::Outage;
 use proptest::prelude::*;
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
+use tokio::time::timeout;
 
 /// The time of all tests.
 fn now() -> Timestamp {
@@ -339,6 +344,28 @@ async fn lost_listing_is_corrupt_input() {
     let mut world = world(&[("a.csv", b"a\n1\n")], vec![column("a", ColumnType::Int64)]).await;
     world.work.listing = Digest::of_bytes(b"another");
     world.fails(Reason::InputCorrupt, &["listings/"]).await;
+}
+
+#[tokio::test]
+async fn small_objects_are_fetched_side_by_side() {
+    let objects: Vec<_> = (10..74).map(|n| (format!("{n}.csv"), format!("a\n{n}\n"))).collect();
+    let objects: Vec<_> = objects.iter().map(|(key, text)| (key.as_str(), text.as_bytes())).collect();
+    let mut world = world(&objects, vec![column("a", ColumnType::Int64)]).await;
+    let one_by_one = world.table().await;
+    // A store that answers no read before four are under way.
+    world.source = world.source.behind(&Outage::of_reads_together(4));
+    let together = timeout(Duration::from_secs(60), world.table()).await;
+    assert_eq!(together.expect("reads wait for each other"), one_by_one);
+}
+
+#[tokio::test]
+async fn failure_of_an_object_ahead_names_it() {
+    let objects: [(&str, &[u8]); 3] = [("1.csv", b"a\n1\n"), ("2.csv", b"a\n2\n"), ("3.csv", b"a\n3\n")];
+    let world = world(&objects, vec![column("a", ColumnType::Int64)]).await;
+    world.source.delete("2.csv").await.unwrap();
+    world.source.create("2.csv", "a\n9\n").await.unwrap();
+    world.source.delete("3.csv").await.unwrap();
+    world.fails(Reason::SourceChanged, &["2.csv"]).await;
 }
 
 fn quoted(cell: &str) -> String {
