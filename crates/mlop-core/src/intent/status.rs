@@ -12,6 +12,7 @@ use crate::{
     condition::{self, ConditionStatus, Conditions},
     inputs::{self, UpstreamFailure},
     plan::{Action, Delete, Event, Plan},
+    run::repetition,
     runtime::error::Error,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -182,7 +183,11 @@ impl<'a, I: Intent> Draft<'a, I> {
             None => {
                 let waits = if newer_waits { "; newer inputs or an edit wait for it" } else { "" };
                 let since = run.meta().creation_timestamp.as_ref().map_or(self.now, |at| at.0);
-                self.report_progress(Reason::Running, &format!("{name} is running{waits}"), since);
+                let doing = repetition(run.as_ref()).map_or_else(
+                    || format!("{name} is running"),
+                    |repetition| format!("{name}: {repetition}"),
+                );
+                self.report_progress(Reason::Running, &format!("{doing}{waits}"), since);
             }
         }
     }

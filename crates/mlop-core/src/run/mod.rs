@@ -84,7 +84,7 @@ use serde_json::Value;
 pub use observed::Observed;
 pub use plan::plan;
 pub use reconciler::Runs;
-pub use state::{RunState, run_state};
+pub use state::{RunState, repetition, run_state};
 
 /// A kind of run.
 pub trait RunResource: Kind + HasSpec<Spec: RunSpec> + HasStatus<Status = RunStatus> {

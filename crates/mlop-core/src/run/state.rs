@@ -2,7 +2,7 @@
 
 use super::RunResource;
 use crate::condition;
-use mlop_api::{Reason, contract::condition_type};
+use mlop_api::{Reason, contract::condition_type, status::AttemptFailure};
 
 /// State of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +12,20 @@ pub enum RunState {
     Succeeded,
     /// Its budget of attempts is used up.
     Dead(Reason, String),
+}
+
+/// What an active run repeats, for its intent: the attempt that is under way, and the failure of the one before it. None for
+/// a first attempt.
+///
+/// It changes with the attempts only, so it costs no write of its own.
+pub fn repetition<R: RunResource>(run: &R) -> Option<String> {
+    let status = run.status()?;
+    // The failure of an earlier spec is forgotten by the next reconcile of the run.
+    condition::get(&status.conditions, condition_type::SUCCEEDED).filter(|it| it.status == "Unknown")?;
+    let AttemptFailure { attempt: failed, reason, message, .. } = status.failure.as_ref()?;
+    let attempt = status.attempts.saturating_add(1);
+    let last = status.budget_start.saturating_add(run.execution().retry.limit).max(attempt);
+    Some(format!("attempt {attempt} of {last} is under way; attempt {failed} failed: {reason}: {message}"))
 }
 
 /// Reads a run's conditions. A failure of an earlier spec does not count.

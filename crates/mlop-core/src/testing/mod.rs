@@ -33,7 +33,7 @@ pub use intent_case::IntentCase;
 pub(crate) use kinds::{Forecast, ForecastContent, ForecastRun, ForecastRunSpec, ForecastSpec, TestLineage};
 pub use pods::{held_up, pod_of, running, scheduled, terminated};
 pub use run_case::{RunCase, store};
-pub use runs::{active, dead, finish, refused, retrying, succeeded, without_image};
+pub use runs::{active, dead, finish, refused, repeated, retrying, succeeded, without_image};
 pub use situation::{Situation, as_written, check};
 
 use crate::{

@@ -57,19 +57,31 @@ pub fn retrying<R: RunResource>(run: &mut R) {
     set(run, ConditionStatus::Unknown, Reason::Retrying, "attempt 1 of 3 failed");
 }
 
+/// The first attempt of the run has failed, and the second one is under way.
+pub fn repeated<R: RunResource>(run: &mut R) {
+    let status = run.status_mut().get_or_insert_default();
+    status.attempts = 1;
+    status.failure = Some(failure(1));
+    set(run, ConditionStatus::Unknown, Reason::Running, "attempt 2 is under way");
+}
+
 /// The attempts of the run are used up.
 pub fn dead<R: RunResource>(run: &mut R) {
     let status: &mut RunStatus = run.status_mut().get_or_insert_default();
     status.attempts = 3;
     status.finished_at = Some(at(NOW).into());
-    status.failure = Some(AttemptFailure {
-        attempt: 3,
+    status.failure = Some(failure(3));
+    set(run, ConditionStatus::False, Reason::UserError, "exit code 1");
+}
+
+fn failure(attempt: u32) -> AttemptFailure {
+    AttemptFailure {
+        attempt,
         reason: "UserError".into(),
         message: "exit code 1".into(),
         retryable: true,
         at: at(NOW).into(),
-    });
-    set(run, ConditionStatus::False, Reason::UserError, "exit code 1");
+    }
 }
 
 fn set<R: RunResource>(run: &mut R, status: ConditionStatus, reason: Reason, message: &str) {

@@ -2,7 +2,7 @@
 
 pub(super) use crate::testing::{
     NOW, Situation, active, check, dead, descendant, failed, finish, missing, outdated, ready, refused,
-    retrying, succeeded, version, without_image as held_up,
+    repeated, retrying, succeeded, version, without_image as held_up,
 };
 use crate::{
     Blocked,

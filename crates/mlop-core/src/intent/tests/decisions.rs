@@ -284,6 +284,30 @@ fn failed_branch_of_a_diamond_is_the_cause() {
 }
 
 #[test]
+fn repetition_names_the_failure_before_it() {
+    let delay = || intent("delay").input(ready("flights")).at(60);
+    let name = delay().run_name();
+    let message = |case: Case| {
+        let conditions = case.plan().status.unwrap().conditions;
+        condition::get(&conditions, "Reconciling").unwrap().message.clone()
+    };
+    assert_eq!(message(delay().its_run(active)), format!("{name} is running"));
+    assert_eq!(
+        message(delay().its_run(repeated)),
+        format!("{name}: attempt 2 of 3 is under way; attempt 1 failed: UserError: exit code 1")
+    );
+    let running = "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=Unknown/Running Reconciling";
+    check(vec![
+        ("the second attempt runs", delay().its_run(repeated), running),
+        (
+            "it runs for hours, and the failure before it costs no further write",
+            delay().its_run(repeated).reconciled().at(9_000),
+            "quiet",
+        ),
+    ]);
+}
+
+#[test]
 fn work_that_waits_for_a_person_is_a_cause() {
     let delay = || intent("delay").input(ready("flights"));
     for (work, wanted) in [
