@@ -99,6 +99,11 @@ pub fn activity(pod: &PodView) -> (&'static str, Option<Timestamp>) {
     }
 }
 
+/// The newest checkpoint that the worker of an ended pod has saved, whatever ended it.
+pub fn checkpoint(pod: &PodView) -> Option<u64> {
+    reported(pod)?.ok()?.checkpoint
+}
+
 /// When a deleted pod counts as lost, because its node should have reported its end long before. None for a pod that
 /// is not deleted or has ended.
 pub fn lost_at(pod: &PodView) -> Option<Timestamp> {
@@ -199,7 +204,7 @@ fn ended(pod: &PodView) -> Outcome {
         || out_of_disk(pod).or_else(|| disruption(pod)).or_else(|| rejection(pod)).or_else(|| deadline(pod));
     let known = out_of_memory(pod).or_else(|| if has_succeeded { None } else { other_end() });
     if let Some(ended) = known {
-        return Outcome::Failed(ended);
+        return Outcome::Failed(Ended { checkpoint: checkpoint(pod), ..ended });
     }
     match report {
         Some(Ok(result)) => match result.error {

@@ -32,15 +32,10 @@ impl<R: Run> Draft<'_, R> {
             self.status.attempts = attempt;
         }
         self.answer_cancellation();
-        let message = format!(
-            "cancelled by the annotation {}; set {} to go on, from the newest checkpoint if it saved one",
-            labels::CANCEL_REQUESTED_AT,
-            labels::RETRY_REQUESTED_AT
-        );
         let failure = AttemptFailure {
             attempt: self.status.attempts,
             reason: Reason::Cancelled.to_string(),
-            message,
+            message: self.cancelled(),
             retryable: false,
             at: self.now.into(),
         };
@@ -48,6 +43,28 @@ impl<R: Run> Draft<'_, R> {
         self.status.execution_digest = Some(self.budget_digest());
         let deletes = self.observed.earlier_attempts(attempt.saturating_add(1));
         Plan { deletes, ..self.give_up(&failure) }
+    }
+
+    /// Ends the run, or confirms its end. The pod of a cancelled run may have saved a checkpoint meanwhile.
+    pub(super) fn end_cancelled(mut self, mut failure: AttemptFailure) -> Plan<RunStatus> {
+        if failure.reason == Reason::Cancelled.as_str() {
+            let saved = self.observed.pod(failure.attempt).and_then(pod_outcome::checkpoint);
+            self.status.checkpoint = saved.or(self.status.checkpoint);
+            failure.message = self.cancelled();
+            self.status.failure = Some(failure.clone());
+        }
+        self.give_up(&failure)
+    }
+
+    /// The message of a cancelled run: what a retry goes on from.
+    fn cancelled(&self) -> String {
+        let (cancel, retry) = (labels::CANCEL_REQUESTED_AT, labels::RETRY_REQUESTED_AT);
+        let rest = match self.status.checkpoint {
+            _ if self.status.attempts == 0 => format!(" before its first attempt; set {retry} to start it"),
+            Some(number) => format!("; checkpoint {number} is kept: set {retry} to go on from it"),
+            None => format!("; set {retry} to go on, from the newest checkpoint if it saved one"),
+        };
+        format!("cancelled by the annotation {cancel}{rest}")
     }
 
     /// Remembers the request, so that a later attempt is not ended by it.

@@ -38,7 +38,7 @@ pub fn plan<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
     draft.renew_budget();
     if let Some(failure) = draft.status.failure.clone().filter(|failure| draft.is_exhausted(failure)) {
         draft.answer_cancellation();
-        return draft.give_up(&failure);
+        return draft.end_cancelled(failure);
     }
     if draft.is_cancelled() {
         return draft.cancel();

@@ -590,6 +590,40 @@ fn cancelled_run_goes_on_only_at_a_retry() {
 }
 
 #[test]
+fn cancelled_run_says_which_checkpoint_is_kept() {
+    let cancel = |spec: &mut ForecastRunSpec| spec.execution.cancel_requested_at = Some("1".into());
+    let saved = |checkpoint| {
+        let failure = Failure::transient(Reason::UserError, "ended by SIGTERM");
+        let result = ResultDocument { checkpoint: Some(checkpoint), ..ResultDocument::failed(failure) };
+        testing::terminated(&result, NOW + 5)
+    };
+    let running = || run().reconciled().pod(testing::running());
+    let cancelled = || running().edited(cancel).reconciled();
+    let mut ending = cancelled();
+    ending.pods.push(testing::pod_of("delay-1-1", 1, saved(3)));
+    let again = running().pod(saved(2)).reconciled().at(12).reconciled().pod(testing::running());
+    let rows = [
+        ("it has not begun", run().edited(cancel), " before its first attempt; set "),
+        ("it runs", running().edited(cancel), "; set mlop.dev/retry-requested-at to go on, from the newest"),
+        ("its pod has ended", ending.clone(), "; checkpoint 3 is kept: set mlop.dev/retry-requested-at"),
+        ("its pod is gone", ending.reconciled().without_pods().at(6), "; checkpoint 3 is kept"),
+        ("an earlier attempt has saved one", again.edited(cancel), "; checkpoint 2 is kept"),
+    ];
+    for (situation, case, words) in rows {
+        let status = case.reconciled().status();
+        let succeeded = condition::get(&status.conditions, condition_type::SUCCEEDED).unwrap();
+        assert!(succeeded.message.contains(words), "{situation}: {}", succeeded.message);
+    }
+    let mut ending = cancelled();
+    ending.pods.push(testing::pod_of("delay-1-1", 1, saved(3)));
+    check(vec![(
+        "its pod has saved a checkpoint: one write",
+        ending,
+        "False/Cancelled Stalled 1 attempts requeue 3600",
+    )]);
+}
+
+#[test]
 fn pods_of_an_ended_run_are_pruned_after_their_time_to_live() {
     let done = || run().reconciled().pod(testing::terminated(&success(), NOW)).reconciled();
     check(vec![
