@@ -267,6 +267,9 @@ pub struct AttemptFailure {
     pub retryable: bool,
     /// When the attempt ended (RFC 3339).
     pub at: Time,
+    /// When the first of the attempts ended that have failed in a row for this reason, if there were more than one (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
 }
 
 /// Status of a connection (ObjectStore, FeatureStore, TrackingServer).

@@ -89,7 +89,7 @@ pub use limits::{Limits, PodState, START_TIMEOUT};
 pub use report::{Trouble, report_connection};
 
 /// Time from one probe of a connection to the next.
-const PROBE_INTERVAL: SignedDuration = SignedDuration::from_mins(10);
+pub(crate) const PROBE_INTERVAL: SignedDuration = SignedDuration::from_mins(10);
 
 /// One question to an external system, or one change of it.
 pub struct Errand<'a, K: Resource> {

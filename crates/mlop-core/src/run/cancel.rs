@@ -38,6 +38,7 @@ impl<R: Run> Draft<'_, R> {
             message: self.cancelled(),
             retryable: false,
             at: self.now.into(),
+            since: None,
         };
         self.status.failure = Some(failure.clone());
         self.status.execution_digest = Some(self.budget_digest());

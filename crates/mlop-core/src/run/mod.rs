@@ -64,6 +64,7 @@ mod observed;
 mod plan;
 mod prune;
 mod reconciler;
+mod refusal;
 mod result;
 mod state;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The next step of a run.
 
-use super::{Observed, Run, RunResource};
+use super::{Observed, Run, RunResource, refusal};
 use crate::{
     Blocked, Origin,
     children::pod_outcome::{self, Ended, Outcome},
@@ -99,6 +99,9 @@ impl<'a, R: Run> Draft<'a, R> {
             Err(blocked) => return self.report_blocked(&blocked),
         };
         if let Some(failure) = self.status.failure.clone() {
+            if let Some(refused) = refusal::lasting(&failure, connected) {
+                return self.report_blocked(&refused);
+            }
             let due = self.retry_due(&failure, Some(connected));
             if self.now < due {
                 self.report_retry(&failure, due);

@@ -82,12 +82,15 @@ impl<R: Run> Draft<'_, R> {
             self.status.disruptions = 0;
         }
         self.status.checkpoint = ended.checkpoint.or(self.status.checkpoint);
+        let reason = ended.failure.reason.to_string();
+        let before = self.status.failure.take().filter(|before| before.reason == reason);
         let failure = AttemptFailure {
             attempt: self.status.attempts,
-            reason: ended.failure.reason.to_string(),
+            reason,
             message: condition::truncated(&ended.failure.message, condition::MESSAGE_BYTES_MAX),
             retryable: ended.failure.retryable,
             at: at.into(),
+            since: before.map(|before| before.since.unwrap_or(before.at)),
         };
         self.status.failure = Some(failure.clone());
         if self.is_exhausted(&failure) {

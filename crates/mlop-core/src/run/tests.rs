@@ -187,7 +187,7 @@ fn refusal_by_a_connection_costs_no_attempt() {
     for (reason, _) in Reason::ALL.iter().filter(|(reason, _)| *reason != Reason::Cancelled) {
         let mut case = run();
         for attempt in 1..=4 {
-            case = case.failed(Failure::terminal(*reason, "refused"), 1_000 * attempt);
+            case = case.failed(Failure::terminal(*reason, "refused"), 100 * attempt);
         }
         let status = case.status();
         let goes_on = !condition::is_false(&status.conditions, condition_type::SUCCEEDED);
@@ -198,25 +198,77 @@ fn refusal_by_a_connection_costs_no_attempt() {
 }
 
 #[test]
+fn refusal_that_no_probe_sees_is_not_repeated_forever() {
+    let denied = || Failure::terminal(Reason::StoreDenied, "writing s3://b/trees/1 is refused");
+    let away = || Failure::transient(Reason::StoreUnreachable, "no answer");
+    let long = || run().failed(denied(), 0).failed(denied(), 3_600);
+    let waits = "Unknown/StoreDenied Stalled 2 attempts";
+    let again = "Unknown/Running 2 attempts create Pod delay-1-3 delete delay-1-2";
+    let retry = |spec: &mut ForecastRunSpec| spec.execution.retry_requested_at = Some("1".into());
+    check(vec![
+        (
+            "a training of an hour is refused once",
+            run().failed(denied(), 0).at(3),
+            "Unknown/Running 1 attempts create Pod delay-1-2 delete delay-1-1",
+        ),
+        ("it is refused again, and probes have succeeded meanwhile", long().at(4_000), waits),
+        ("it waits without an attempt", long().at(4_000).reconciled().at(90_000), waits),
+        ("a retry is requested", long().at(4_000).reconciled().edited(retry), again),
+        (
+            "the settings are edited",
+            long().at(4_000).reconciled().edited(|spec| spec.execution.retry.limit = 5),
+            again,
+        ),
+        (
+            "the ObjectStore is not ready, and ready again",
+            long().at(4_000).reconciled().store_denies(4_100).store_heals(4_200).at(4_200),
+            again,
+        ),
+        (
+            "the ObjectStore became ready during the second attempt",
+            run().failed(denied(), 0).store_denies(1).store_heals(3_000).failed(denied(), 3_600).at(3_605),
+            again,
+        ),
+        (
+            "it was refused for less time than two probes take",
+            run().failed(denied(), 0).failed(denied(), 1_199).at(1_205),
+            again,
+        ),
+        (
+            "it failed for another reason in between",
+            run().failed(denied(), 0).failed(away(), 900).failed(denied(), 3_600).at(3_610),
+            "Unknown/Running 3 attempts create Pod delay-1-4 delete delay-1-3",
+        ),
+        (
+            "the store does not answer: it is repeated without limit",
+            run().failed(away(), 0).failed(away(), 3_600).at(3_605),
+            again,
+        ),
+    ]);
+    let status = long().at(4_000).reconciled().status();
+    assert_eq!((status.attempts, status.budget_start), (2, 2), "it costs no attempt");
+    let succeeded = condition::get(&status.conditions, condition_type::SUCCEEDED).unwrap();
+    let words = "writing s3://b/trees/1 is refused; the probe of the ObjectStore succeeds";
+    assert!(succeeded.message.starts_with(words), "{}", succeeded.message);
+    assert_eq!(status.cause.map(|cause| cause.reason).as_deref(), Some("StoreDenied"));
+}
+
+#[test]
 fn attempt_is_repeated_as_soon_as_its_connection_is_mended() {
     let denied = || Failure::terminal(Reason::StoreDenied, "the keys are refused");
-    let repeated = (1..=6).fold(run(), |case, attempt| case.failed(denied(), 1_000 * attempt));
+    let repeated = (1..=6).fold(run(), |case, attempt| case.failed(denied(), 100 * attempt));
     let again = "Unknown/Running 6 attempts create Pod delay-1-7 delete delay-1-6";
     let of_user = || run().failed(user_error(), 0);
     check(vec![
-        ("nothing has changed: the delay has grown", repeated.clone().at(6_001), "quiet requeue 35"),
-        ("the delay is over", repeated.clone().at(6_048), again),
-        (
-            "the ObjectStore was ready before",
-            repeated.clone().store_heals(6_000).at(6_001),
-            "quiet requeue 35",
-        ),
+        ("nothing has changed: the delay has grown", repeated.clone().at(601), "quiet requeue 35"),
+        ("the delay is over", repeated.clone().at(648), again),
+        ("the ObjectStore was ready before", repeated.clone().store_heals(600).at(601), "quiet requeue 35"),
         (
             "the ObjectStore refuses, too",
-            repeated.clone().store_denies(6_001).at(6_001),
+            repeated.clone().store_denies(601).at(601),
             "Unknown/ConnectionNotReady 6 attempts",
         ),
-        ("the ObjectStore is ready again", repeated.store_denies(6_001).store_heals(6_003).at(6_003), again),
+        ("the ObjectStore is ready again", repeated.store_denies(601).store_heals(603).at(603), again),
         ("the work itself has failed", of_user().store_denies(1).store_heals(3).at(3), "quiet requeue 7"),
     ]);
 }

@@ -81,6 +81,7 @@ fn failure(attempt: u32) -> AttemptFailure {
         message: "exit code 1".into(),
         retryable: true,
         at: at(NOW).into(),
+        since: None,
     }
 }
 
