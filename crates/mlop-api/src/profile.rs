@@ -58,6 +58,7 @@ pub struct PodProfileSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("!has(self.container) || !has(self.container.volumeMounts) || self.container.volumeMounts.all(m, has(self.volumes) && self.volumes.exists(v, v.name == m.name))", "container.volumeMounts must name volumes of the same section"),
+    validation = ("!has(self.container) || !has(self.container.resources) || !has(self.container.resources.claims) || self.container.resources.claims.all(c, has(self.resourceClaims) && self.resourceClaims.exists(r, r.name == c.name))", "container.resources.claims must name resourceClaims of the same section"),
     validation = ("!has(self.nodeSelector) || self.nodeSelector.all(k, k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$'))", "nodeSelector: keys must be names of labels")
 )]
 pub struct PodFragment {
@@ -105,6 +106,11 @@ pub struct PodFragment {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub volumes: Vec<ProfileVolume>,
+    /// Devices for `container.resources.claims`, as in a Pod: `kubectl explain pod.spec.resourceClaims`. In the pod their names begin with `profile-`. The cluster needs dynamic resource allocation (Kubernetes 1.34 or newer).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub resource_claims: Vec<ProfileClaim>,
     /// For the containers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub container: ContainerFragment,
@@ -194,6 +200,36 @@ pub struct ProfileVolume {
     pub ephemeral: Option<Open>,
 }
 
+/// A claim for devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.resourceClaimName) != has(self.resourceClaimTemplateName)", "resourceClaims: a claim needs exactly one of: resourceClaimName, resourceClaimTemplateName"))]
+pub struct ProfileClaim {
+    /// Name for `container.resources.claims`.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// An existing ResourceClaim, which all pods share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub resource_claim_name: Option<String>,
+    /// A ResourceClaimTemplate: each pod has a claim of its own, which is deleted with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub resource_claim_template_name: Option<String>,
+}
+
+/// A claim that a container uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClaimUse {
+    /// Name of one of the `resourceClaims`.
+    #[schemars(length(min = 1, max = 40))]
+    pub name: String,
+    /// The request of the claim whose devices the container gets; without it all of the claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub request: Option<String>,
+}
+
 /// A part of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -265,6 +301,11 @@ pub struct ContainerResources {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = quantity()))]
     pub requests: BTreeMap<String, String>,
+    /// Devices that each container gets: `kubectl explain pod.spec.containers.resources.claims`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub claims: Vec<ClaimUse>,
 }
 
 /// Schema of an amount of a resource.

@@ -186,10 +186,14 @@ fn gpu_profile() -> PodProfile {
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
             {"matchExpressions": [{"key": "gpu", "operator": "In", "values": ["a100"]}]}]}}},
         "volumes": [{"name": "cache", "persistentVolumeClaim": {"claimName": "cache"}}],
+        "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "a100"}],
         "container": {
             "env": [{"name": "HF_HOME", "value": "/cache"}, {"name": "MLOP_SEED", "value": "kept"}],
             "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
-            "resources": {"limits": {"cpu": "100m", "ephemeral-storage": "20Gi"}},
+            "resources": {
+                "limits": {"cpu": "100m", "ephemeral-storage": "20Gi"},
+                "claims": [{"name": "gpu"}],
+            },
         },
     });
     object("gpu", &json!({"workers": workers, "user": user}))

@@ -11,7 +11,7 @@
 use super::pod;
 use crate::Blocked;
 use k8s_openapi::{
-    api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, Volume},
+    api::core::v1::{Container, Pod, PodResourceClaim, PodSpec, ResourceRequirements, Volume},
     apimachinery::pkg::api::resource::Quantity,
 };
 use kube::ResourceExt;
@@ -41,7 +41,7 @@ struct Sections {
     user: Section,
 }
 
-/// A section in the types of Kubernetes. The names of its volumes are those in the pod.
+/// A section in the types of Kubernetes. The names of its volumes and claims are those in the pod.
 #[derive(Debug)]
 struct Section {
     labels: BTreeMap<String, String>,
@@ -98,6 +98,11 @@ impl Profile {
         let mounted: Vec<Volume> =
             volumes.flatten().filter(|volume| is_mounted(volume, spec)).cloned().collect();
         append(&mut spec.volumes, Some(&mounted));
+        let claims =
+            [&sections.workers, &sections.user].into_iter().flat_map(|section| &section.pod.resource_claims);
+        let used: Vec<PodResourceClaim> =
+            claims.flatten().filter(|claim| is_used(claim, spec)).cloned().collect();
+        append(&mut spec.resource_claims, Some(&used));
         pod::secure(spec);
         add(&mut pod.metadata.labels, &section.labels);
         add(&mut pod.metadata.annotations, &section.annotations);
@@ -131,6 +136,12 @@ impl Section {
         }
         for volume in pod.volumes.iter_mut().flatten() {
             volume.name = format!("profile-{name}-{}", volume.name);
+        }
+        for claim in container.resources.iter_mut().flat_map(|resources| &mut resources.claims).flatten() {
+            claim.name = format!("profile-{name}-{}", claim.name);
+        }
+        for claim in pod.resource_claims.iter_mut().flatten() {
+            claim.name = format!("profile-{name}-{}", claim.name);
         }
         let free = |map: &BTreeMap<String, String>| {
             let entries = map.iter().filter(|(key, _)| !is_reserved(key));
@@ -190,16 +201,25 @@ fn is_user_code(container: &Container) -> bool {
     USER_CONTAINERS.contains(&container.name.as_str())
 }
 
+fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().flatten().chain(&spec.containers)
+}
+
+fn is_used(claim: &PodResourceClaim, spec: &PodSpec) -> bool {
+    let resources = containers(spec).filter_map(|container| container.resources.as_ref());
+    resources.flat_map(|resources| resources.claims.iter().flatten()).any(|used| used.name == claim.name)
+}
+
 fn is_mounted(volume: &Volume, spec: &PodSpec) -> bool {
-    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    containers
+    containers(spec)
         .flat_map(|container| container.volume_mounts.iter().flatten())
         .any(|mount| mount.name == volume.name)
 }
 
-/// Adds the amounts of resources that `own` does not set. A limit below its request is raised to it: the API server would
+/// Adds the claims, and the amounts of resources that `own` does not set. A limit below its request is raised to it: the API server would
 /// refuse the pod.
 fn complete_resources(own: &mut ResourceRequirements, more: &ResourceRequirements) {
+    append(&mut own.claims, more.claims.as_ref());
     if let Some(requests) = &more.requests {
         add(&mut own.requests, requests);
     }

@@ -97,6 +97,20 @@ fn profile_adds_to_a_pod_what_mlop_does_not_set() {
             ],
         ),
         (
+            "a claim for devices",
+            json!({"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "half"}],
+                "container": {"resources": {"claims": [{"name": "gpu", "request": "a"}]}}}),
+            vec![
+                r#"spec.containers[0].resources.claims=[{"name":"profile-workers-gpu","request":"a"}]"#,
+                r#"spec.resourceClaims=[{"name":"profile-workers-gpu","resourceClaimTemplateName":"half"}]"#,
+            ],
+        ),
+        (
+            "a claim that no container uses",
+            json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "shared"}]}),
+            vec![],
+        ),
+        (
             "limits",
             json!({"container": {"resources": {"limits": {"cpu": "2", "ephemeral-storage": "1Gi", "memory": "9Gi"}}}}),
             vec![
@@ -128,10 +142,11 @@ fn pod_with_user_code_has_both_sections_apart() {
         json!({
             "serviceAccountName": name, "imagePullSecrets": [{"name": name}], "priorityClassName": name,
             "volumes": [{"name": "ca", "secret": {"secretName": name}}],
+            "resourceClaims": [{"name": "gpu", "resourceClaimName": name}],
             "container": {
                 "env": [{"name": "WHO", "value": name}, {"name": "HOME", "value": name}],
                 "volumeMounts": [{"name": "ca", "mountPath": "/ca"}],
-                "resources": {"limits": {"cpu": "3"}},
+                "resources": {"limits": {"cpu": "3"}, "claims": [{"name": "gpu"}]},
             },
         })
     };
@@ -151,21 +166,24 @@ fn pod_with_user_code_has_both_sections_apart() {
                 .map(|variable| format!("{}={}", variable.name, variable.value.clone().unwrap_or_default()));
             let ca =
                 container.volume_mounts.iter().flatten().find(|mount| mount.mount_path == "/ca").unwrap();
-            let limits = container.resources.as_ref().unwrap().limits.as_ref().unwrap();
+            let resources = container.resources.as_ref().unwrap();
+            let (limits, claims) = (resources.limits.as_ref().unwrap(), resources.claims.as_ref().unwrap());
             let env = env.collect::<Vec<_>>().join(" ");
-            format!("{}: {env} {} cpu {}", container.name, ca.name, limits["cpu"].0)
+            format!("{}: {env} {} cpu {} {}", container.name, ca.name, limits["cpu"].0, claims[0].name)
         })
         .collect();
     assert_eq!(
         seen,
         [
-            "fetch: WHO=ours HOME=ours profile-workers-ca cpu 3",
-            "user: WHO=theirs HOME=/tmp profile-user-ca cpu 3",
-            "worker: WHO=ours HOME=ours profile-workers-ca cpu 3",
+            "fetch: WHO=ours HOME=ours profile-workers-ca cpu 3 profile-workers-gpu",
+            "user: WHO=theirs HOME=/tmp profile-user-ca cpu 3 profile-user-gpu",
+            "worker: WHO=ours HOME=ours profile-workers-ca cpu 3 profile-workers-gpu",
         ]
     );
     let volumes: Vec<_> = spec.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect();
     assert_eq!(volumes, ["tmp", "profile-workers-ca", "profile-user-ca"]);
+    let claims: Vec<_> = spec.resource_claims.iter().flatten().map(|claim| claim.name.as_str()).collect();
+    assert_eq!(claims, ["profile-workers-gpu", "profile-user-gpu"]);
 }
 
 #[test]
