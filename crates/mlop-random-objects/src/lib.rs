@@ -103,8 +103,6 @@ impl Draw<'_> {
         }
         match schema["type"].as_str().unwrap_or_default() {
             "string" => self.text(schema, field).into(),
-            // With `historyLimit: 0` a run that waits for its activation is deleted and created again without end.
-            "integer" if field == "historyLimit" => self.integer(schema).max(1).into(),
             "integer" => self.integer(schema).into(),
             "number" => json!(self.rng.f64()),
             "boolean" => self.rng.bool().into(),
