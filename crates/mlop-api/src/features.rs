@@ -102,6 +102,9 @@ pub struct ExistingRedis {
     /// Speak TLS. The server's certificate must be for the host of the address, and signed by a public authority or by that in the Secret's ca.crt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tls: bool,
+    /// It is a Redis Cluster: `address` is one of its nodes, or a name of all of them; the others are found by it. Each view is on one node as a whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cluster: bool,
 }
 
 /// The online API.

@@ -203,6 +203,9 @@ pub struct Redis {
     /// Whether TLS is spoken. The file `ca.crt` in `REDIS_DIR`, if there is one, has the certificates of its authority.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tls: bool,
+    /// Whether it is a Redis Cluster, and `address` one of its nodes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cluster: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

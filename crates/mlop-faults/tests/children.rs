@@ -187,6 +187,7 @@ async fn child_of_an_earlier_backend_is_deleted() {
             secret_name: None,
             user: None,
             tls: false,
+            cluster: false,
         });
     });
     edit::<TrackingServer>(&cluster, "history", |server| {

@@ -59,6 +59,9 @@ pub struct Options {
     /// File with the certificates (PEM) of Redis' own authority; if it is not there, public authorities count.
     #[arg(long, env = "MLOP_REDIS_CA_FILE")]
     pub ca_file: Option<std::path::PathBuf>,
+    /// Redis is a cluster, and the address that of one of its nodes.
+    #[arg(long, env = "MLOP_REDIS_CLUSTER")]
+    pub cluster: bool,
     /// File with the password of Redis; without it no password is sent.
     #[arg(long, env = "MLOP_REDIS_PASSWORD_FILE")]
     pub password_file: Option<std::path::PathBuf>,
@@ -123,6 +126,7 @@ fn routes(options: Options, clock: Clock, stopping: Arc<AtomicBool>) -> Router {
         user: options.user,
         password_file: options.password_file,
         tls: options.tls.then_some(Tls { ca_file: options.ca_file }),
+        cluster: options.cluster,
         response_timeout: REDIS_TIMEOUT,
     };
     let api = Api {

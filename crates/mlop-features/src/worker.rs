@@ -109,6 +109,7 @@ fn server(redis: &Redis) -> Server {
         user: redis.user.clone(),
         password_file: redis.password.then(|| environment::redis_dir().join("password")),
         tls: redis.tls.then(|| Tls { ca_file: Some(environment::redis_dir().join(labels::CA_CERTIFICATE)) }),
+        cluster: redis.cluster,
         response_timeout: REDIS_TIMEOUT,
     }
 }

@@ -19,12 +19,13 @@ use common::{
 use mlop_api::{
     Digest, Reason,
     result::Failure,
-    task::{Departure, Online},
+    task::{Departure, Online, ViewKey},
 };
 use mlop_features::online::{
     Schema,
     connection::{Server, Tls},
     load::{Claim, Load, Row, View},
+    mark::{Probe, mark_key, probe},
     read::{Lookup, ReadError, Reader},
 };
 
@@ -151,6 +152,101 @@ async fn view_is_loaded_over_tls_as_a_user() {
     let plain = Server { tls: None, response_timeout: std::time::Duration::from_secs(1), ..server };
     let failure = View::open(plain, user_stats()).await.err().expect("Redis speaks TLS only");
     assert_eq!(failure.reason, Reason::OnlineStoreUnreachable, "{}", failure.message);
+}
+
+/// The view `name` at the same columns as `user_stats`.
+fn named(name: &str, revision: i64) -> Online {
+    let view = ViewKey { namespace: NAMESPACE.to_owned(), name: name.to_owned() };
+    Online { view, ..online(revision) }
+}
+
+#[tokio::test]
+async fn views_of_a_cluster_are_loaded_read_and_removed() {
+    let Some(nodes) = TestRedis::start_cluster().await else { return };
+    let server = Server { cluster: true, ..nodes[0].server() };
+    let (store, directory) = (store(), Scratch::new());
+    let views = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for (revision, amounts) in [(1, 10.0), (2, 20.0)] {
+        for (place, view) in views.into_iter().enumerate() {
+            let digest = table(&store, &amount(amounts + place as f64)).await;
+            let online = named(view, revision);
+            let loaded =
+                mlop_features::activate::run(&online, &digest, &store, server.clone(), directory.path())
+                    .await;
+            assert_eq!(loaded.unwrap().summary.as_deref(), Some("1 entity online"));
+        }
+    }
+    for node in &nodes {
+        assert!(!node.keys().await.is_empty(), "every node has some of the views");
+    }
+
+    let reader = Reader::new(server.clone(), NAMESPACE.to_owned());
+    reader.ping().await.unwrap();
+    let entity = mlop_features::feast::EntityValue::Int64(1);
+    let key = mlop_features::feast::key::entity_key([("user_id", &entity)].into_iter(), NAMESPACE);
+    let mut lookups = Vec::new();
+    for view in views {
+        let served = reader.view(view).await.unwrap().expect("the view is online");
+        let (features, entity_keys) = (vec!["amount_avg".to_owned()], vec![key.clone()]);
+        lookups.push(Lookup { served, features, entity_keys });
+    }
+    let rows = reader.rows(&lookups, 0..1).await.unwrap().expect("no other generation");
+    let amounts = rows.iter().map(|rows| match rows[0].as_ref().expect("the entity is there").values[0] {
+        mlop_features::feast::Value::Double(amount) => amount,
+        ref other => panic!("{other:?}"),
+    });
+    assert_eq!(amounts.collect::<Vec<_>>(), (0..8).map(|place| f64::from(20 + place)).collect::<Vec<_>>());
+
+    let mark = mark_key(NAMESPACE, "features");
+    let fresh = Digest::of_bytes(b"1");
+    let probed = probe(&server, &Probe { key: mark.clone(), fresh, seen: 0 }).await.unwrap();
+    assert_eq!(probed.digest, Some(Digest::of_bytes(Digest::of_bytes(b"1").as_str().as_bytes())));
+    assert!(reader.has(&mark).await.unwrap());
+
+    for view in views {
+        View::open(server.clone(), named(view, 3).view).await.unwrap().remove().await.unwrap();
+    }
+    let mut left = Vec::new();
+    for node in &nodes {
+        left.extend(node.keys().await);
+    }
+    left.retain(|key| !key.starts_with(&mark));
+    assert_eq!(left, [""; 0]);
+}
+
+#[tokio::test]
+async fn late_revision_loses_in_a_cluster_too() {
+    let Some(nodes) = TestRedis::start_cluster().await else { return };
+    let server = Server { cluster: true, ..nodes[1].server() };
+    let (store, directory) = (store(), Scratch::new());
+    let (old, new) = (table(&store, &amount(1.0)).await, table(&store, &amount(2.0)).await);
+    let run = async |digest, revision| {
+        let online = online(revision);
+        mlop_features::activate::run(&online, digest, &store, server.clone(), directory.path()).await
+    };
+    run(&new, 2).await.unwrap();
+    superseded(run(&old, 1).await);
+    let plain = Server { cluster: false, ..server.clone() };
+    let mut refused = 0;
+    for view in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        let mut view = View::open(plain.clone(), named(view, 1).view).await.unwrap();
+        let removed = view.remove().await;
+        refused += usize::from(
+            removed.is_err_and(|failure| failure.message.contains("spec.redis.existing.cluster")),
+        );
+    }
+    assert!(refused > 0, "keys of other nodes are refused with the field to set");
+}
+
+#[tokio::test]
+async fn cluster_whose_nodes_evict_rows_is_refused() {
+    let Some(nodes) = TestRedis::start_cluster().await else { return };
+    nodes[2].run(&["CONFIG", "SET", "maxmemory", "50mb"]).await;
+    nodes[2].run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
+    let server = Server { cluster: true, ..nodes[0].server() };
+    let mut view = View::open(server, user_stats()).await.unwrap();
+    let failure = view.check_keeps_rows().await.unwrap_err();
+    assert!(failure.message.contains("from allkeys-lru to noeviction"), "{}", failure.message);
 }
 
 #[tokio::test]

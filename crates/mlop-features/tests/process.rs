@@ -57,7 +57,7 @@ async fn task_ends_with_its_result() {
     let directory = redis.password_file().parent().unwrap().to_owned();
     let remove = Work::Deactivate {
         view: user_stats(),
-        redis: Redis { address: redis.address(), password: true, user: None, tls: false },
+        redis: Redis { address: redis.address(), password: true, user: None, tls: false, cluster: false },
         left: None,
     };
     let (code, result) = work(remove.clone(), &directory);
@@ -70,7 +70,7 @@ async fn task_ends_with_its_result() {
 
 /// Probes `redis`, whose data had seen so many probes. Gives the digest of the mark, and how many they have seen now.
 fn probe(redis: &TestRedis, secret: &Scratch, seen: u64) -> (Digest, u64) {
-    let redis = Redis { address: redis.address(), password: true, user: None, tls: false };
+    let redis = Redis { address: redis.address(), password: true, user: None, tls: false, cluster: false };
     let (namespace, name) = ("fraud".to_owned(), "features".to_owned());
     let (code, result) = work(Work::ProbeOnline { namespace, name, redis, seen }, secret.path());
     assert_eq!(code, Some(0), "{result:?}");
@@ -125,7 +125,13 @@ async fn full_store_answers_probes() {
 fn unusable_password_is_refused_by_name() {
     let scratch = Scratch::new();
     let probe = || {
-        let redis = Redis { address: "127.0.0.1:1".to_owned(), password: true, user: None, tls: false };
+        let redis = Redis {
+            address: "127.0.0.1:1".to_owned(),
+            password: true,
+            user: None,
+            tls: false,
+            cluster: false,
+        };
         let (namespace, name) = ("fraud".to_owned(), "features".to_owned());
         work(Work::ProbeOnline { namespace, name, redis, seen: 0 }, scratch.path()).1.error.unwrap()
     };

@@ -190,7 +190,8 @@ impl Observed {
         ];
         let secret = redis_secret(store);
         let redis = redis(store);
-        let question = Digest::of(&json!([redis.address, secret, redis.user, redis.tls]));
+        let server = json!([redis.address, secret, redis.user, redis.tls]);
+        let question = Digest::of(&if redis.cluster { json!(["cluster", server]) } else { server });
         let mut errand = Errand::probe(store, &self.operator, &self.pods, question, DEADLINE, &self.profile);
         let requests = errand.request.take().into_iter().chain(states.into_iter().flatten());
         errand.request = Some(requests.collect::<Vec<_>>().join(" "));
@@ -254,6 +255,9 @@ impl Observed {
         if redis.tls {
             args.push("--tls".to_owned());
             args.push(format!("--ca-file={}/{}", labels::REDIS_DIR, labels::CA_CERTIFICATE));
+        }
+        if redis.cluster {
+            args.push("--cluster".to_owned());
         }
         let mut container = Container {
             name: API.to_owned(),

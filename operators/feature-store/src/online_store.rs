@@ -38,6 +38,7 @@ pub fn redis(feature_store: &FeatureStore) -> Redis {
         password: redis_secret(feature_store).is_some(),
         user: existing.and_then(|existing| existing.user.clone()),
         tls: existing.is_some_and(|existing| existing.tls),
+        cluster: existing.is_some_and(|existing| existing.cluster),
     }
 }
 

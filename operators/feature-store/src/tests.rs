@@ -450,16 +450,18 @@ fn size_of_the_api_is_left_to_others_when_the_spec_has_none() {
 }
 
 #[test]
-fn servers_speak_tls_as_a_user_when_the_spec_says_so() {
-    let existing = json!({"address": "cache:6380", "secretName": "redis", "user": "mlop", "tls": true});
+fn servers_connect_as_the_spec_says() {
+    let existing = json!({"address": "cache:6380", "secretName": "redis", "user": "mlop", "tls": true,
+        "cluster": true});
     let object = object("features", &json!({"store": "files", "redis": {"existing": existing}}));
     assert_eq!(
         (online_store::redis(&object).user.as_deref(), online_store::redis(&object).tls),
         (Some("mlop"), true)
     );
+    assert!(online_store::redis(&object).cluster);
     let plan = plan_of(object, None, None);
     let arguments = api(&plan)["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
-    for argument in ["--user=mlop", "--tls", "/ca.crt", "/password"] {
+    for argument in ["--user=mlop", "--tls", "/ca.crt", "/password", "--cluster"] {
         assert!(arguments.contains(argument), "{arguments}");
     }
 }

@@ -2,13 +2,18 @@
 
 use mlop_api::{Reason, result::Failure};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError,
-    RedisResult, TlsCertificates, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
+    RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsCertificates, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster::ClusterClientBuilder,
+    cluster_async::ClusterConnection,
 };
 use std::{io, path::PathBuf, time::Duration};
 
 /// Longest time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Repetitions of a request that a node of a cluster refers to another one.
+const REFERRALS: u32 = 4;
 
 /// Where Redis is and how to get in.
 #[derive(Clone, Debug)]
@@ -21,6 +26,8 @@ pub struct Server {
     pub tls: Option<Tls>,
     /// File with the password. Read at every connect, since a Secret's file follows the Secret.
     pub password_file: Option<PathBuf>,
+    /// Whether it is a Redis Cluster, and `address` one of its nodes.
+    pub cluster: bool,
     /// Longest time of one request.
     pub response_timeout: Duration,
 }
@@ -46,10 +53,45 @@ impl Tls {
     }
 }
 
+/// A connection to one server, or to the nodes of a cluster.
+#[derive(Clone)]
+pub enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::One(server) => server.req_packed_command(command),
+            Self::Cluster(nodes) => nodes.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::One(server) => server.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(nodes) => nodes.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::One(server) => server.get_db(),
+            Self::Cluster(nodes) => nodes.get_db(),
+        }
+    }
+}
+
 impl Server {
     /// # Errors
     /// When the address cannot be used, the password not be read, or Redis does not answer or let us in.
-    pub async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+    pub async fn connect(&self) -> RedisResult<Connection> {
         let mut login = RedisConnectionInfo::default();
         if let Some(file) = &self.password_file {
             let password = std::fs::read_to_string(file).map_err(|error| {
@@ -61,17 +103,36 @@ impl Server {
             login = login.set_username(user);
         }
         let address = self.connection_address()?.into_connection_info()?.set_redis_settings(login);
+        let certificates = self.tls.as_ref().map(Tls::root_certificates).transpose()?;
+        let certificates = certificates.map(|root_cert| TlsCertificates { client_tls: None, root_cert });
+        if self.cluster {
+            return self.connect_cluster(address, certificates).await;
+        }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT.min(self.response_timeout)))
             .set_response_timeout(Some(self.response_timeout));
-        let client = match &self.tls {
+        let client = match certificates {
             None => Client::open(address)?,
-            Some(tls) => {
-                let root_cert = tls.root_certificates()?;
-                Client::build_with_tls(address, TlsCertificates { client_tls: None, root_cert })?
-            }
+            Some(certificates) => Client::build_with_tls(address, certificates)?,
         };
-        client.get_multiplexed_async_connection_with_config(&config).await
+        client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
+    }
+
+    async fn connect_cluster(
+        &self,
+        node: ConnectionInfo,
+        certificates: Option<TlsCertificates>,
+    ) -> RedisResult<Connection> {
+        let builder = ClusterClientBuilder::new([node])
+            .connection_timeout(CONNECT_TIMEOUT.min(self.response_timeout))
+            .response_timeout(self.response_timeout)
+            .overall_response_timeout(Some(self.response_timeout))
+            .retries(REFERRALS);
+        let builder = match certificates {
+            None => builder,
+            Some(certificates) => builder.certs(certificates),
+        };
+        builder.build()?.get_async_connection().await.map(Connection::Cluster)
     }
 
     fn connection_address(&self) -> RedisResult<ConnectionAddr> {
@@ -102,6 +163,10 @@ impl Server {
             Some("OOM") => Failure::transient(
                 Reason::WorkerFailed,
                 format!("{message}; a view needs room for two generations: give Redis more memory"),
+            ),
+            Some("MOVED" | "ASK" | "CROSSSLOT") => Failure::transient(
+                Reason::OnlineStoreUnreachable,
+                format!("{message}; it is a cluster: set spec.redis.existing.cluster of the FeatureStore"),
             ),
             Some("NOPERM") => Failure::transient(
                 Reason::WorkerFailed,

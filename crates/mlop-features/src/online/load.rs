@@ -2,7 +2,7 @@
 
 use super::{
     Schema,
-    connection::{Server, code},
+    connection::{Connection, Server, code},
     keys::{Generation, ViewKeys},
     mark::mark_key,
     memory::Memory,
@@ -13,7 +13,7 @@ use mlop_api::{
     result::Failure,
     task::{Departure, ViewKey},
 };
-use redis::{RedisError, RedisResult, aio::MultiplexedConnection};
+use redis::{RedisError, RedisResult};
 
 /// Keys that are deleted with one command.
 const DELETED_AT_ONCE: usize = 1_000;
@@ -28,7 +28,7 @@ pub struct Row {
 /// A view in Redis, to be written.
 pub struct View {
     server: Server,
-    redis: MultiplexedConnection,
+    redis: Connection,
     name: ViewKey,
     keys: ViewKeys,
 }

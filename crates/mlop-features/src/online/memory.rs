@@ -1,6 +1,7 @@
 //! The memory of Redis, for messages and for refusing a Redis that deletes rows.
 
-use redis::aio::MultiplexedConnection;
+use super::connection::Connection;
+use redis::{FromRedisValue, Value};
 use std::fmt;
 
 /// What `INFO memory` says. Everything is unknown where a user may not ask.
@@ -15,9 +16,21 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub async fn read(redis: &mut MultiplexedConnection) -> Self {
-        let info: Result<String, _> = redis::cmd("INFO").arg("memory").query_async(redis).await;
-        info.map(|info| Self::parse(&info)).unwrap_or_default()
+    pub async fn read(redis: &mut Connection) -> Self {
+        let info = redis::cmd("INFO").arg("memory").query_async(redis).await;
+        info.map(Self::of).unwrap_or_default()
+    }
+
+    /// The memory of the server. Of the nodes of a cluster it is the one that evicts, or the fullest.
+    fn of(info: Value) -> Self {
+        let text = |info| String::from_redis_value(info).map(|info| Self::parse(&info)).unwrap_or_default();
+        match info {
+            Value::Map(nodes) => {
+                let nodes = nodes.into_iter().map(|(_, info)| text(info));
+                nodes.max_by_key(|node| (node.evicts(), node.used)).unwrap_or_default()
+            }
+            info => text(info),
+        }
     }
 
     fn parse(info: &str) -> Self {

@@ -15,6 +15,7 @@ use crate::feast::{
     key::{field, timestamp_field},
     value::decode_time,
 };
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use mlop_api::task::ViewKey;
 use redis::{FromRedisValue, Pipeline, RedisError};
@@ -139,6 +140,18 @@ impl Reader {
     /// # Errors
     /// When Redis does not answer, or a value is not a row.
     pub async fn rows(
+        &self,
+        lookups: &[Lookup],
+        places: Range<usize>,
+    ) -> Result<Option<Vec<Vec<Option<Found>>>>, ReadError> {
+        // The views of a cluster are on several nodes.
+        let at_once = if self.connection.is_cluster() { 1 } else { lookups.len().max(1) };
+        let asked = lookups.chunks(at_once).map(|lookups| self.rows_at_once(lookups, places.clone()));
+        let found: Option<Vec<_>> = try_join_all(asked).await?.into_iter().collect();
+        Ok(found.map(|found| found.concat()))
+    }
+
+    async fn rows_at_once(
         &self,
         lookups: &[Lookup],
         places: Range<usize>,

@@ -1,8 +1,11 @@
 //! The decisions that Redis takes atomically. Revisions are exact in Lua up to 2^53.
 
-use super::keys::{Generation, ViewKeys};
+use super::{
+    connection::Connection,
+    keys::{Generation, ViewKeys},
+};
 use mlop_api::Digest;
-use redis::{RedisResult, Script, aio::MultiplexedConnection};
+use redis::{RedisResult, Script};
 
 /// An obstacle to a revision, reported by all scripts.
 const STANDING: &str = r"
@@ -60,24 +63,24 @@ pub struct Revision<'a> {
     pub generation: &'a Generation,
 }
 
-pub async fn claim(redis: &mut MultiplexedConnection, revision: &Revision<'_>) -> RedisResult<Standing> {
+pub async fn claim(redis: &mut Connection, revision: &Revision<'_>) -> RedisResult<Standing> {
     run(redis, revision, CLAIM, 0).await
 }
 
 pub async fn move_pointer(
-    redis: &mut MultiplexedConnection,
+    redis: &mut Connection,
     revision: &Revision<'_>,
     entities: u64,
 ) -> RedisResult<Standing> {
     run(redis, revision, MOVE, entities).await
 }
 
-pub async fn leave(redis: &mut MultiplexedConnection, revision: &Revision<'_>) -> RedisResult<Standing> {
+pub async fn leave(redis: &mut Connection, revision: &Revision<'_>) -> RedisResult<Standing> {
     run(redis, revision, LEAVE, 0).await
 }
 
 async fn run(
-    redis: &mut MultiplexedConnection,
+    redis: &mut Connection,
     revision: &Revision<'_>,
     step: &str,
     entities: u64,

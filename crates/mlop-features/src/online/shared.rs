@@ -3,9 +3,9 @@
 //! One attempt to connect is on its way at most, and each request waits for it within its own limit. A Redis that did not
 //! answer is left alone for a moment. Requests fail at once meanwhile: they would only queue up behind it.
 
-use super::connection::Server;
+use super::connection::{Connection, Server};
 use futures::future::{BoxFuture, FutureExt, Shared};
-use redis::{FromRedisValue, Pipeline, RedisError, RedisResult, aio::MultiplexedConnection};
+use redis::{FromRedisValue, Pipeline, RedisError, RedisResult};
 use std::{
     io,
     sync::{Mutex, PoisonError},
@@ -23,7 +23,7 @@ pub struct SharedConnection {
     attempt: Mutex<Option<Attempt>>,
 }
 
-type Attempt = Shared<BoxFuture<'static, Result<MultiplexedConnection, Failed>>>;
+type Attempt = Shared<BoxFuture<'static, Result<Connection, Failed>>>;
 
 #[derive(Clone, Debug)]
 struct Failed {
@@ -41,6 +41,11 @@ impl SharedConnection {
     /// A connection to `server`.
     pub fn new(server: Server) -> Self {
         Self { server, attempt: Mutex::default() }
+    }
+
+    /// Whether the keys of one pipeline must be on one node.
+    pub fn is_cluster(&self) -> bool {
+        self.server.cluster
     }
 
     /// Sends `pipeline` and returns the answer.

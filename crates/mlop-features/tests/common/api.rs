@@ -29,6 +29,7 @@ pub fn options(address: String) -> Options {
         redis: address,
         user: None,
         tls: false,
+        cluster: false,
         ca_file: None,
         password_file: None,
         namespace: NAMESPACE.to_owned(),

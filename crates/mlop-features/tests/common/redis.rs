@@ -1,8 +1,7 @@
 //! A Redis of its own for one test.
 
 use super::Scratch;
-use mlop_features::online::connection::{Server, Tls};
-use redis::aio::MultiplexedConnection;
+use mlop_features::online::connection::{Connection, Server, Tls};
 use std::{
     io::ErrorKind,
     net::TcpListener,
@@ -87,12 +86,48 @@ impl TestRedis {
         }
     }
 
+    /// Starts a cluster of three, each with a third of the slots.
+    pub async fn start_cluster() -> Option<[Self; 3]> {
+        let mut nodes = Vec::new();
+        for slots in [["0", "5460"], ["5461", "10922"], ["10923", "16383"]] {
+            let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+            let settings = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+            let node = Self::start_with(&settings).await?;
+            node.run(&["CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1]]).await;
+            nodes.push((node, bus));
+        }
+        let [(first, _), others @ ..] = nodes.as_slice() else { return None };
+        for (node, bus) in others {
+            first.run(&["CLUSTER", "MEET", "127.0.0.1", &node.port.to_string(), bus]).await;
+        }
+        let nodes: Vec<_> = nodes.into_iter().map(|(node, _)| node).collect();
+        for node in &nodes {
+            node.until_info("CLUSTER", "INFO", &["cluster_state:ok", "cluster_known_nodes:3"]).await;
+        }
+        nodes.try_into().ok()
+    }
+
+    /// Waits until the answer to a command has all `words`.
+    async fn until_info(&self, name: &str, arg: &str, words: &[&str]) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut redis = self.connect().await;
+            let info: String = redis::cmd(name).arg(arg).query_async(&mut redis).await.unwrap();
+            if words.iter().all(|word| info.contains(word)) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{info}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub fn server(&self) -> Server {
         Server {
             address: self.address(),
             user: None,
             tls: self.tls.clone(),
             password_file: Some(self.password_file()),
+            cluster: false,
             response_timeout: Duration::from_secs(10),
         }
     }
@@ -106,7 +141,7 @@ impl TestRedis {
         self.scratch.path().join("password")
     }
 
-    pub async fn connect(&self) -> MultiplexedConnection {
+    pub async fn connect(&self) -> Connection {
         self.server().connect().await.unwrap()
     }
 

@@ -69,7 +69,7 @@ pub fn online(revision: i64) -> Online {
 
 /// A Redis in a task: tests name theirs by an argument.
 pub fn elsewhere() -> Redis {
-    Redis { address: String::new(), password: true, user: None, tls: false }
+    Redis { address: String::new(), password: true, user: None, tls: false, cluster: false }
 }
 
 /// Publishes `batch` and activates it as `revision`.
