@@ -1,6 +1,9 @@
 //! The whole chain, from files in a bucket to predictions.
 
-use crate::support::{self, STAGE};
+use crate::{
+    plugin,
+    support::{self, STAGE},
+};
 use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;
 use k8s_openapi::api::{
@@ -52,6 +55,7 @@ async fn new_data_is_served_without_a_failed_request() -> Result<()> {
             "the lineage ends at {last:?}:\n{lineage}"
         );
 
+        plugin::check_served_chain(ns).await?;
         check_no_writes(ns).await?;
 
         let mut tracker = ChainTracker::start(ns, audit.as_ref(), Duration::from_secs(STAGE)).await?;

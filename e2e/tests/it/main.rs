@@ -9,6 +9,7 @@ mod flights;
 mod life;
 mod mishaps;
 mod operators;
+mod plugin;
 mod recovery;
 mod support;
 mod training;

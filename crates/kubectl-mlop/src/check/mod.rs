@@ -1,0 +1,161 @@
+//! The objects of files before they are applied: schemas, rules and references, without a cluster. The model behind
+//! `kubectl mlop check`.
+
+mod references;
+mod schema;
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::cel::Validator;
+use mlop_api::{GROUP, VERSION};
+use serde::Serialize;
+use serde_json::Value;
+use std::{collections::BTreeMap, fmt};
+
+/// An object of a file.
+#[derive(Clone, Debug)]
+pub struct Document {
+    pub file: String,
+    pub value: Value,
+}
+
+impl Document {
+    fn text(&self, pointer: &str) -> &str {
+        self.value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn kind(&self) -> &str {
+        self.text("/kind")
+    }
+
+    fn name(&self) -> &str {
+        self.text("/metadata/name")
+    }
+
+    fn namespace(&self) -> &str {
+        self.text("/metadata/namespace")
+    }
+
+    fn is_ours(&self) -> bool {
+        self.text("/apiVersion").split('/').next() == Some(GROUP)
+    }
+}
+
+/// What is wrong with an object, or what it needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub file: String,
+    pub object: String,
+    /// Path of the field; empty for the object as a whole.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub field: String,
+    pub message: String,
+    /// Whether the API server or an operator would refuse it. Otherwise it may be right.
+    pub is_error: bool,
+}
+
+impl Finding {
+    fn new(
+        document: &Document,
+        is_error: bool,
+        field: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        let name = if document.name().is_empty() { "(without a name)" } else { document.name() };
+        Self {
+            file: document.file.clone(),
+            object: format!("{}/{name}", document.kind()),
+            field: field.into(),
+            message: message.into(),
+            is_error,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, object, field, message, is_error } = self;
+        let level = if *is_error { "error" } else { "note" };
+        let field = if field.is_empty() { String::new() } else { format!(" {field}") };
+        write!(f, "{file}: {level}: {object}{field}: {message}")
+    }
+}
+
+/// The objects of a YAML or JSON text.
+///
+/// # Errors
+/// It cannot be parsed.
+pub fn documents(file: &str, text: &str) -> Result<Vec<Document>> {
+    let values: Vec<Value> =
+        serde_saphyr::from_multiple(text).with_context(|| format!("{file} is not YAML"))?;
+    let mut documents = Vec::new();
+    for value in values {
+        let items = value
+            .get("items")
+            .and_then(Value::as_array)
+            .filter(|_| value.get("kind") == Some(&"List".into()));
+        let values = items.cloned().unwrap_or_else(|| vec![value]);
+        let objects = values.into_iter().filter(|value| !value.is_null());
+        documents.extend(objects.map(|value| Document { file: file.to_owned(), value }));
+    }
+    Ok(documents)
+}
+
+/// Everything that is wrong with the objects, and what they need besides each other.
+pub fn findings(documents: &[Document]) -> Vec<Finding> {
+    let definitions: BTreeMap<String, CustomResourceDefinition> =
+        mlop_api::kinds::all().into_iter().map(|crd| (crd.spec.names.kind.clone(), crd)).collect();
+    let mut findings = Vec::new();
+    for document in documents {
+        if document.value.get("kind").is_none() || document.value.get("apiVersion").is_none() {
+            findings.push(Finding::new(
+                document,
+                true,
+                "",
+                "not a Kubernetes object: apiVersion or kind is missing",
+            ));
+        } else if document.is_ours() {
+            findings.extend(own(&definitions, document));
+        }
+    }
+    findings.extend(references::findings(documents));
+    findings
+}
+
+/// The findings of one object of mlop.
+fn own(definitions: &BTreeMap<String, CustomResourceDefinition>, document: &Document) -> Vec<Finding> {
+    let version = document.text("/apiVersion");
+    if version != format!("{GROUP}/{VERSION}") {
+        let message = format!("{version} is not served; want {GROUP}/{VERSION}");
+        return vec![Finding::new(document, true, "apiVersion", message)];
+    }
+    let Some(definition) = definitions.get(document.kind()) else {
+        let kinds: Vec<_> = definitions.keys().cloned().collect();
+        let message = format!("not a kind of mlop; there are {}", kinds.join(", "));
+        return vec![Finding::new(document, true, "kind", message)];
+    };
+    if document.name().is_empty() {
+        return vec![Finding::new(document, true, "metadata.name", "missing")];
+    }
+    let version = definition.spec.versions.first();
+    let schema = version.and_then(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
+    let Some(schema) = schema else { return Vec::new() };
+    let wrong = schema::wrong(schema, &document.value);
+    if !wrong.is_empty() {
+        // Rules are for objects of the right shape.
+        return wrong
+            .into_iter()
+            .map(|(field, message)| Finding::new(document, true, field, message))
+            .collect();
+    }
+    let Ok(schema) = serde_json::to_value(schema) else { return Vec::new() };
+    match Validator::new().validate_with_defaults(&schema, &document.value, None) {
+        Ok(()) => Vec::new(),
+        Err(errors) => {
+            let finding = |error: &kube::core::cel::ValidationError| {
+                Finding::new(document, true, error.field_path.clone(), error.message.clone())
+            };
+            errors.as_slice().iter().map(finding).collect()
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! `kubectl mlop check`: files before they are applied.
+
+use super::{Plain, read, screen::Screen};
+use crate::check::{self, Finding};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+pub(super) const HELP: &str = "\
+It needs no cluster. Errors are what the API server or an operator would refuse: unknown fields, types, bounds, patterns,
+the rules of the kinds, inputs that cannot be inputs, cycles. Notes are references to objects that the files do not have.
+It does not run SQL, and does not look into buckets or Secrets.
+
+Examples:
+  kubectl mlop check pipeline.yaml
+  helm template my-chart | kubectl mlop check -";
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// YAML files; - is the standard input.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Plain,
+}
+
+impl Check {
+    pub(super) fn run(self, screen: &Screen) -> Result<ExitCode> {
+        let mut documents = Vec::new();
+        for file in &self.files {
+            documents.extend(check::documents(&file.display().to_string(), &read_text(file)?)?);
+        }
+        let findings = check::findings(&documents);
+        let errors = findings.iter().filter(|finding| finding.is_error).count();
+        screen.print(&match self.output {
+            Plain::Text => text(&findings, documents.len(), errors),
+            other => read::document(other, &findings)?,
+        })?;
+        Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn read_text(file: &Path) -> Result<String> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).context("cannot read the standard input")?;
+        return Ok(text);
+    }
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+fn text(findings: &[Finding], objects: usize, errors: usize) -> String {
+    let mut text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    let notes = findings.len() - errors;
+    text.push_str(&format!("{objects} objects: {errors} errors, {notes} notes\n"));
+    text
+}

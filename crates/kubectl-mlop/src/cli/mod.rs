@@ -1,0 +1,207 @@
+//! The arguments of `kubectl mlop`, and what each command prints.
+
+mod act;
+mod check;
+mod pods;
+mod read;
+mod screen;
+
+use crate::cluster::Place;
+use anyhow::Result;
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use jiff::Timestamp;
+use screen::Screen;
+use std::{io, path::PathBuf, process::ExitCode};
+
+/// Exit status when `--exit-code` is given and something is not ready.
+pub const NOT_READY: u8 = 3;
+
+const EXAMPLES: &str = "\
+Names:
+  NAME is a name, or KIND/NAME: delay, model/delay, tjob/delay. Kinds have their full, plural or short names.
+  Where one name has several kinds, commands that read take the one furthest downstream.
+
+Examples:
+  kubectl mlop status                      the chain, with what is in use and what is waited for
+  kubectl mlop status --watch delay        the chain of delay, live
+  kubectl mlop why delay                   where the problem began, and the next command
+  kubectl mlop trace delay                 from what is served back to source objects, image, code and seed
+  kubectl mlop rollback delay              serve the version before
+  kubectl mlop check pipeline.yaml         mistakes in a file, before it is applied
+
+Exit status: 0 success; 1 an error, or mistakes that check has found; 2 wrong arguments;
+3 not ready (status and why with --exit-code).";
+
+/// Chains of mlop in a namespace: what is there, why it is so, where it comes from, and what to do.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-mlop", bin_name = "kubectl mlop", version, after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Namespace; without it that of the context.
+    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Context of the kubeconfig; without it the current one.
+    #[arg(long, global = true, value_name = "CONTEXT")]
+    context: Option<String>,
+    /// Kubeconfig; without it that of KUBECONFIG or of the home directory.
+    #[arg(long, global = true, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// A form of output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For people, with more columns.
+    Wide,
+    Json,
+    Yaml,
+}
+
+/// A form of output without further columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Plain {
+    /// For people.
+    #[default]
+    Text,
+    Json,
+    Yaml,
+}
+
+/// A form of a trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Graph {
+    /// For people.
+    #[default]
+    Tree,
+    Json,
+    Yaml,
+    /// For Graphviz: `| dot -Tsvg > trace.svg`.
+    Dot,
+    /// For Markdown pages.
+    Mermaid,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The chain as a tree: what is in use, what runs, what is waited for.
+    #[command(after_help = read::STATUS_HELP)]
+    Status(read::Status),
+    /// Where a problem or a wait began, since when, and the next command.
+    #[command(after_help = read::WHY_HELP)]
+    Why(read::Why),
+    /// The origin of an artifact: digest by digest back to source objects, image, code, parameters and seed.
+    #[command(after_help = read::TRACE_HELP)]
+    Trace(read::Trace),
+    /// The runs of an object: which one is in use, and which can be pinned.
+    #[command(
+        after_help = "Examples:\n  kubectl mlop versions model/delay\n  kubectl mlop pin model/delay 2"
+    )]
+    Versions(read::Versions),
+    /// The differences between two runs: content, inputs, metrics.
+    #[command(after_help = read::DIFF_HELP)]
+    Diff(read::Diff),
+    /// Publish an earlier run again; everything downstream follows.
+    #[command(after_help = act::PIN_HELP)]
+    Pin(act::Pin),
+    /// Follow the inputs again.
+    Unpin(act::Target),
+    /// Pin the version before the one in use. Of a ModelDeployment: that of its model.
+    #[command(
+        after_help = "Examples:\n  kubectl mlop rollback delay          the model that delay serves\n  kubectl mlop unpin model/delay       undo it"
+    )]
+    Rollback(act::Target),
+    /// Try again what has failed, or check a connection again.
+    Retry(act::Target),
+    /// End the active run; its checkpoint is kept.
+    Cancel(act::Target),
+    /// Look at the source of a Dataset now.
+    Refresh(act::Target),
+    /// Start a run on the present inputs, also with `trigger.mode: manual`.
+    Run(act::Target),
+    /// Start nothing new; what is in use and what runs goes on.
+    Suspend(act::Target),
+    /// Undo suspend.
+    Resume(act::Target),
+    /// Inputs whose attempts are used up.
+    #[command(
+        after_help = "Examples:\n  kubectl mlop dead-letters\n  kubectl mlop dead-letters --replay     retry those that are the present inputs"
+    )]
+    DeadLetters(act::DeadLetters),
+    /// The output of a run's newest attempt, of a server, or of a check.
+    #[command(after_help = pods::LOGS_HELP)]
+    Logs(pods::Logs),
+    /// The Events of an object, of its runs and of their pods.
+    Events(pods::Events),
+    /// Mistakes in files, without a cluster: schemas, rules, references.
+    #[command(after_help = check::HELP)]
+    Check(check::Check),
+    /// A script for a shell that completes commands and options.
+    #[command(after_help = "Example:\n  source <(kubectl mlop completions bash)")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Runs the command, and reports how it ended.
+pub async fn main(arguments: Arguments, now: fn() -> Timestamp) -> ExitCode {
+    let screen = Screen::new(now);
+    match run(arguments, &screen).await {
+        Ok(code) => code,
+        // The reader has seen enough, as in `| head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let cause = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.downcast_ref::<io::Error>().is_some_and(cause)
+}
+
+async fn run(arguments: Arguments, screen: &Screen) -> Result<ExitCode> {
+    let Arguments { namespace, context, kubeconfig, command } = arguments;
+    let place = Place { kubeconfig, context, namespace, all_namespaces: false };
+    match command {
+        Command::Status(command) => command.run(place, screen).await,
+        Command::Why(command) => command.run(&place, screen).await,
+        Command::Trace(command) => command.run(&place, screen).await,
+        Command::Versions(command) => command.run(&place, screen).await,
+        Command::Diff(command) => command.run(&place, screen).await,
+        Command::Pin(command) => command.run(&place, screen).await,
+        Command::Unpin(target) => target.run(&place, screen, crate::actions::unpin).await,
+        Command::Rollback(target) => target.run(&place, screen, crate::actions::rollback).await,
+        Command::Retry(target) => target.run(&place, screen, crate::actions::retry).await,
+        Command::Cancel(target) => target.run(&place, screen, crate::actions::cancel).await,
+        Command::Refresh(target) => target.run(&place, screen, crate::actions::refresh).await,
+        Command::Run(target) => target.run(&place, screen, crate::actions::run).await,
+        Command::Suspend(target) => {
+            target.run(&place, screen, |snapshot, name| crate::actions::suspend(snapshot, name, true)).await
+        }
+        Command::Resume(target) => {
+            target.run(&place, screen, |snapshot, name| crate::actions::suspend(snapshot, name, false)).await
+        }
+        Command::DeadLetters(command) => command.run(place, screen).await,
+        Command::Logs(command) => command.run(&place, screen).await,
+        Command::Events(command) => command.run(&place, screen).await,
+        Command::Check(command) => command.run(screen),
+        Command::Completions { shell } => completions(shell, screen),
+    }
+}
+
+fn completions(shell: Shell, screen: &Screen) -> Result<ExitCode> {
+    let mut script = Vec::new();
+    // kubectl runs a plugin by the name of its file, and that is the name to complete.
+    let mut command = Arguments::command().bin_name("kubectl-mlop");
+    clap_complete::generate(shell, &mut command, "kubectl-mlop", &mut script);
+    screen.print(&String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::SUCCESS)
+}

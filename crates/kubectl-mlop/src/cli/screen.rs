@@ -1,0 +1,48 @@
+//! Standard output: a terminal, a pipe or a file.
+
+use crate::output::Style;
+use anyhow::Result;
+use jiff::Timestamp;
+use std::{
+    env,
+    io::{self, IsTerminal as _, Write as _},
+};
+
+/// Where commands print, and the time that they read.
+pub(super) struct Screen {
+    now: fn() -> Timestamp,
+    pub style: Style,
+    pub is_terminal: bool,
+}
+
+impl Screen {
+    /// Colours are for terminals, unless NO_COLOR is set or the terminal has none.
+    pub(super) fn new(now: fn() -> Timestamp) -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let colors = is_terminal && !is_set("NO_COLOR") && !is_dumb;
+        Self { now, style: Style { colors }, is_terminal }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+
+    /// # Errors
+    /// The reader of a pipe is gone, or the disk is full.
+    pub(super) fn print(&self, text: &str) -> Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    /// Prints `text` instead of what the terminal shows; below it if it is not a terminal.
+    ///
+    /// # Errors
+    /// As [`print`](Self::print).
+    pub(super) fn replace(&self, text: &str) -> Result<()> {
+        let clear = if self.is_terminal { "\u{1b}[H\u{1b}[2J\u{1b}[3J" } else { "" };
+        self.print(&format!("{clear}{text}"))
+    }
+}

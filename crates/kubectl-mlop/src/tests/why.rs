@@ -1,0 +1,135 @@
+//! Situations as `kubectl mlop why` explains them.
+
+use super::{Case, flights};
+use crate::{
+    output::Style,
+    snapshot::{ObjectId, Snapshot},
+    why::{Explanation, text},
+};
+use expect_test::expect_file;
+use serde_json::json;
+
+fn explanation(snapshot: &Snapshot, id: &str) -> Explanation {
+    let (kind, name) = id.split_once('/').unwrap();
+    Explanation::of(snapshot, snapshot.get(&ObjectId::new(kind, name)).unwrap())
+}
+
+/// Rows: a situation in words, the golden file, its objects, the object that is asked about.
+fn situations() -> Vec<(&'static str, &'static str, Case, &'static str)> {
+    let deployment = "ModelDeployment/delay";
+    let memory = "container user used more memory than its limit; raise spec.resources.memory";
+    let denied = "access denied: credentials are missing or invalid";
+    let diverged = "flights and route_delays come from different versions of Dataset flights";
+    vec![
+        ("everything is ready", "ready", flights(), deployment),
+        (
+            "a file lacks a column, asked at the end of the chain",
+            "schema",
+            flights().fails("Dataset/flights", "SchemaMismatch", "flights/2013-08.csv.gz lacks the column dep_delay"),
+            deployment,
+        ),
+        ("a training needs more memory", "memory", out_of_memory(memory), deployment),
+        (
+            "a gate refuses the newest model, asked at the Model",
+            "gate",
+            flights().fails("Model/delay", "GateFailed", "delay-0123456789ab: gate quality: auc is 0.6314, want at least 0.65"),
+            "Model/delay",
+        ),
+        (
+            "the keys of a bucket are refused",
+            "store",
+            flights()
+                .with("ObjectStore/raw", json!({"status": {"headline": {"reason": "StoreDenied", "message": denied}}}))
+                .condition("ObjectStore/raw", "Ready", "False", "StoreDenied", denied)
+                .with("Dataset/flights", json!({"status": {"cause":
+                    {"kind": "ObjectStore", "name": "raw", "reason": "StoreDenied", "message": denied}}})),
+            "Dataset/flights",
+        ),
+        ("the first scan is under way, asked at the end", "first", first(), deployment),
+        (
+            "a training waits for both inputs",
+            "diverged",
+            flights()
+                .with("FeatureView/route-delays", json!({"spec": {"suspend": true}, "status": {"headline": {"reason": "Suspended", "message": "new inputs wait because spec.suspend is true"}}}))
+                .condition("FeatureView/route-delays", "UpToDate", "False", "Suspended", "new inputs wait because spec.suspend is true")
+                .with("TrainingJob/delay", json!({"status": {"headline": {"reason": "InputsDiverged", "message": diverged}}}))
+                .condition("TrainingJob/delay", "InputsReady", "Unknown", "InputsDiverged", diverged)
+                .condition("TrainingJob/delay", "UpToDate", "False", "InputsDiverged", diverged),
+            "TrainingJob/delay",
+        ),
+        ("an input does not exist", "missing", missing(), "FeatureView/route-delays"),
+        (
+            "the operator has not looked at an edit",
+            "unseen",
+            flights().with("Model/delay", json!({"metadata": {"generation": 9}})),
+            "Model/delay",
+        ),
+    ]
+}
+
+fn out_of_memory(message: &str) -> Case {
+    let old = flights().run_of("TrainingJob/delay");
+    let failed = json!({"status": {
+        "output": null, "attempts": 3, "headline": {"reason": "OutOfMemory", "message": message},
+        "conditions": [{"type": "Succeeded", "status": "False", "reason": "OutOfMemory", "message": message,
+            "lastTransitionTime": super::TROUBLE}],
+    }});
+    flights().another_run(&format!("TrainingRun/{old}"), "delay-0123456789ab", failed).fails(
+        "TrainingJob/delay",
+        "OutOfMemory",
+        message,
+    )
+}
+
+/// Nothing is published yet: the Dataset scans, everything else waits for its input.
+fn first() -> Case {
+    let mut case =
+        flights().unpublished("Dataset/flights", "Scanning", "the scan of the source is under way");
+    for (id, input) in [
+        ("FeatureView/route-delays", "Dataset flights"),
+        ("TrainingJob/delay", "FeatureView route-delays"),
+        ("Model/delay", "TrainingJob delay"),
+        ("ModelDeployment/delay", "Model delay"),
+    ] {
+        case = case.unpublished(id, "WaitingForInputs", &format!("{input} is not ready yet"));
+    }
+    case
+}
+
+fn missing() -> Case {
+    let message = "Dataset flights does not exist yet";
+    let view = "FeatureView/route-delays";
+    let cause = json!({"kind": "FeatureView", "name": "route-delays", "reason": "WaitingForInputs", "message": message});
+    flights()
+        .without("Dataset/flights")
+        .unpublished(view, "WaitingForInputs", message)
+        .with(view, json!({"status": {"cause": cause}}))
+}
+
+#[test]
+fn explanation_names_the_root_of_each_situation() {
+    for (_, file, case, id) in situations() {
+        let snapshot = case.snapshot();
+        let text = text(&explanation(&snapshot, id), snapshot.now, Style::PLAIN);
+        expect_file![format!("golden/why-{file}.txt")].assert_eq(&text);
+    }
+}
+
+#[test]
+fn path_follows_references_to_the_cause() {
+    let case = flights().fails("Dataset/flights", "SchemaMismatch", "a column is missing");
+    let path = explanation(&case.snapshot(), "ModelDeployment/delay").path;
+    let path: Vec<_> = path.iter().map(ToString::to_string).collect();
+    assert_eq!(path, ["ModelDeployment/delay", "Model/delay", "TrainingJob/delay", "Dataset/flights"]);
+}
+
+#[test]
+fn run_is_explained_by_the_cause_of_its_intent() {
+    let case = out_of_memory("too much");
+    let cause = case.object("TrainingJob/delay")["status"]["cause"].clone();
+    let case = case.with("TrainingRun/delay-0123456789ab", json!({"status": {"cause": cause}}));
+    let found = explanation(&case.snapshot(), "TrainingRun/delay-0123456789ab");
+    let path: Vec<_> = found.path.iter().map(ToString::to_string).collect();
+    assert_eq!(path, ["TrainingRun/delay-0123456789ab", "TrainingJob/delay"]);
+    assert_eq!(found.root.unwrap().field.as_deref(), Some("spec.resources.memory"));
+}

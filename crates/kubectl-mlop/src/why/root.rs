@@ -1,0 +1,154 @@
+//! The search for the object where a problem or a wait began.
+
+use super::Root;
+use crate::{
+    references,
+    snapshot::{Object, ObjectId, Snapshot},
+    state::State,
+    status,
+    why::advice,
+};
+use jiff::Timestamp;
+use mlop_api::{
+    Reason,
+    contract::{Cause, condition_type as condition},
+    text::printable,
+};
+use regex::Regex;
+use std::sync::LazyLock;
+
+/// A path of a field in a message, such as `spec.resources.memory`.
+static FIELD: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"\bspec(\.[A-Za-z][A-Za-z0-9-]*(\[[^\]\s]*\])?)+").ok());
+
+/// The root, and the way to it.
+pub(super) struct Found {
+    pub path: Vec<ObjectId>,
+    pub root: Root,
+}
+
+/// The root of the state of `object`; none if it is as it should be.
+pub(super) fn of(snapshot: &Snapshot, object: &Object) -> Option<Found> {
+    if let Some(cause) = &object.status.cause {
+        return Some(problem(snapshot, object, cause));
+    }
+    match State::of(object) {
+        State::Ready => None,
+        _ => Some(wait(snapshot, object, vec![object.id.clone()])),
+    }
+}
+
+/// The operators copy the cause downstream: no search is needed, except for the way to it.
+fn problem(snapshot: &Snapshot, object: &Object, cause: &Cause) -> Found {
+    let id = ObjectId::new(&cause.kind, &cause.name);
+    let start = object.intent().unwrap_or_else(|| object.id.clone());
+    let mut path = references::path(snapshot, &start, &id).unwrap_or_else(|| vec![start.clone(), id.clone()]);
+    path.dedup();
+    if start != object.id {
+        path.insert(0, object.id.clone());
+    }
+    let at = snapshot.get(&id);
+    let failed_run = at.and_then(|at| failed_run(snapshot, at));
+    let root = Root {
+        is_problem: true,
+        meaning: meaning(&cause.reason),
+        field: field(&cause.message).or_else(|| advice::field(&cause.reason)),
+        since: at.and_then(|at| since(at, &cause.reason)),
+        run: failed_run.map(described_run),
+        reason: cause.reason.clone(),
+        message: Some(printable(&cause.message).into_owned()),
+        object: id,
+    };
+    Found { path, root }
+}
+
+/// Follows the inputs that are not ready, or that are behind, to the one that works or waits by itself.
+fn wait(snapshot: &Snapshot, object: &Object, path: Vec<ObjectId>) -> Found {
+    let inputs = references::present_inputs(snapshot, object);
+    let waits_for_inputs = matches!(
+        status::reason(object).0.parse::<Reason>(),
+        Ok(Reason::WaitingForInputs
+            | Reason::InputsDiverged
+            | Reason::UpstreamFailed
+            | Reason::ConnectionNotReady)
+    );
+    let is_open = |input: &&&Object| State::of(input) != State::Ready && !path.contains(&input.id);
+    let unready = |input: &&&Object| !State::of(input).is_usable() && !path.contains(&input.id);
+    let next = inputs.iter().find(unready).or_else(|| inputs.iter().find(is_open));
+    let connection = || {
+        let references = references::of(&object.spec).into_iter().filter(|reference| !reference.is_input);
+        let connections = references.filter_map(|reference| snapshot.get(&reference.to));
+        connections.into_iter().find(|it| State::of(it) != State::Ready && !path.contains(&it.id))
+    };
+    let next = next.copied().or_else(connection).filter(|_| waits_for_inputs);
+    if let Some(next) = next {
+        let path = [path.as_slice(), &[next.id.clone()]].concat();
+        if let Some(cause) = &next.status.cause {
+            let found = problem(snapshot, next, cause);
+            let rest = found.path.into_iter().skip(1);
+            return Found { path: path.into_iter().chain(rest).collect(), root: found.root };
+        }
+        return wait(snapshot, next, path);
+    }
+    Found { root: here(snapshot, object), path }
+}
+
+/// The object waits or works by itself, or has a problem that is no cause for others.
+fn here(snapshot: &Snapshot, object: &Object) -> Root {
+    let (reason, message) = status::reason(object);
+    let full = object
+        .status
+        .conditions
+        .iter()
+        .find(|condition| condition.reason == reason && !condition.message.is_empty())
+        .map(|condition| printable(&condition.message).into_owned());
+    let message = full.or(message);
+    let run = snapshot.active_run(&object.id);
+    Root {
+        object: object.id.clone(),
+        is_problem: State::of(object).is_problem(),
+        meaning: meaning(&reason),
+        field: message.as_deref().and_then(field),
+        since: since(object, &reason).max(run.and_then(Object::created_at)).or_else(|| object.created_at()),
+        run: run.map(described_run),
+        message,
+        reason,
+    }
+}
+
+/// The newest run that has failed, if it is newer than the one in use.
+fn failed_run<'a>(snapshot: &'a Snapshot, intent: &Object) -> Option<&'a Object> {
+    let newest = snapshot.runs_of(&intent.id).into_iter().next()?;
+    let is_in_use = intent.status.artifact.as_ref().is_some_and(|artifact| artifact.run == newest.id.name);
+    (!is_in_use).then_some(newest)
+}
+
+fn described_run(run: &Object) -> String {
+    let name = &run.id.name;
+    let attempts = run.status.attempts;
+    match run.is_active_run() {
+        true => format!("{name}, attempt {}", attempts.saturating_add(1)),
+        false if attempts == 1 => format!("{name}, 1 attempt"),
+        false => format!("{name}, {attempts} attempts"),
+    }
+}
+
+/// The documentation of a reason.
+fn meaning(reason: &str) -> Option<String> {
+    let reason: Reason = reason.parse().ok()?;
+    let (_, doc) = Reason::ALL.iter().find(|(known, _)| *known == reason)?;
+    Some(doc.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn field(message: &str) -> Option<String> {
+    Some(FIELD.as_ref()?.find(message)?.as_str().to_owned())
+}
+
+/// When the object began to report `reason`.
+fn since(object: &Object, reason: &str) -> Option<Timestamp> {
+    let negative = |kind: &str| matches!(kind, condition::STALLED | condition::RECONCILING);
+    let conditions = object.status.conditions.iter();
+    let telling = conditions.filter(|it| it.reason == reason && (it.status != "True" || negative(&it.type_)));
+    // A transition is a change of the status, so the reason came with the last one or later.
+    telling.map(|condition| condition.last_transition_time.0).max()
+}
