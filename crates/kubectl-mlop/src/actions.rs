@@ -157,7 +157,7 @@ pub fn retry(snapshot: &Snapshot, name: &str) -> Result<Change> {
     }
     let next = match (object.class, State::of(object).is_problem()) {
         (Class::Connection, _) => "the connection is checked again",
-        (_, true) => "a new attempt on the present inputs starts; its attempts count from zero",
+        (_, true) => "the present inputs get a new budget of attempts; their numbers go on",
         (_, false) => {
             "nothing of it has failed for good, so no run starts; what it has in an external system is checked again"
         }

@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn distance_counts_edits() {
         for (a, b, want) in
-            [("", "", 0), ("delay", "delay", 0), ("dely", "delay", 1), ("", "abc", 3), ("ab", "ba", 2)]
+            [("", "", 0), ("delay", "delay", 0), ("dely", "delay", 1), ("", "abc", 3), ("model", "mode", 1)]
         {
             assert_eq!(distance(a, b), want, "{a} {b}");
             assert_eq!(distance(b, a), want, "{b} {a}");

@@ -10,7 +10,12 @@ use kube::core::cel::Validator;
 use mlop_api::{GROUP, VERSION};
 use serde::Serialize;
 use serde_json::Value;
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::LazyLock};
+
+/// The definitions by kind; to derive them takes a while.
+static DEFINITIONS: LazyLock<BTreeMap<String, CustomResourceDefinition>> = LazyLock::new(|| {
+    mlop_api::kinds::all().into_iter().map(|crd| (crd.spec.names.kind.clone(), crd)).collect()
+});
 
 /// An object of a file.
 #[derive(Clone, Debug)]
@@ -103,8 +108,6 @@ pub fn documents(file: &str, text: &str) -> Result<Vec<Document>> {
 
 /// Everything that is wrong with the objects, and what they need besides each other.
 pub fn findings(documents: &[Document]) -> Vec<Finding> {
-    let definitions: BTreeMap<String, CustomResourceDefinition> =
-        mlop_api::kinds::all().into_iter().map(|crd| (crd.spec.names.kind.clone(), crd)).collect();
     let mut findings = Vec::new();
     for document in documents {
         if document.value.get("kind").is_none() || document.value.get("apiVersion").is_none() {
@@ -115,7 +118,7 @@ pub fn findings(documents: &[Document]) -> Vec<Finding> {
                 "not a Kubernetes object: apiVersion or kind is missing",
             ));
         } else if document.is_ours() {
-            findings.extend(own(&definitions, document));
+            findings.extend(own(document));
         }
     }
     findings.extend(references::findings(documents));
@@ -123,14 +126,14 @@ pub fn findings(documents: &[Document]) -> Vec<Finding> {
 }
 
 /// The findings of one object of mlop.
-fn own(definitions: &BTreeMap<String, CustomResourceDefinition>, document: &Document) -> Vec<Finding> {
+fn own(document: &Document) -> Vec<Finding> {
     let version = document.text("/apiVersion");
     if version != format!("{GROUP}/{VERSION}") {
         let message = format!("{version} is not served; want {GROUP}/{VERSION}");
         return vec![Finding::new(document, true, "apiVersion", message)];
     }
-    let Some(definition) = definitions.get(document.kind()) else {
-        let kinds: Vec<_> = definitions.keys().cloned().collect();
+    let Some(definition) = DEFINITIONS.get(document.kind()) else {
+        let kinds: Vec<_> = DEFINITIONS.keys().cloned().collect();
         let message = format!("not a kind of mlop; there are {}", kinds.join(", "));
         return vec![Finding::new(document, true, "kind", message)];
     };

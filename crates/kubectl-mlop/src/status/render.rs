@@ -98,8 +98,10 @@ impl Tree<'_> {
         if let Some(run) = &node.run {
             let since =
                 run.since.map(|at| format!(" for {}", age::since(self.chain.now, at))).unwrap_or_default();
-            let message =
-                run.message.as_ref().map(|text| format!(": {}", brief(text, 200))).unwrap_or_default();
+            // The object's own message often ends with that of its run.
+            let is_told = |text: &&String| node.message.as_ref().is_some_and(|told| told.contains(*text));
+            let message = run.message.as_ref().filter(|text| !is_told(text));
+            let message = message.map(|text| format!(": {}", brief(text, 200))).unwrap_or_default();
             let checkpoint = run.checkpoint.map(|n| format!(", checkpoint {n}")).unwrap_or_default();
             lines.push(format!("run {}{since}, attempt {}{checkpoint}{message}", run.id.name, run.attempt));
         }

@@ -1,7 +1,10 @@
 //! What to do about each reason: the commands that a user may type next.
 
 use super::{Root, Step};
-use crate::snapshot::{ObjectId, Snapshot};
+use crate::{
+    references,
+    snapshot::{ObjectId, Snapshot},
+};
 use mlop_api::Reason;
 
 /// A command of the user.
@@ -101,7 +104,12 @@ const ADVICE: [Advice; 48] = {
         (&[OutOfDisk], Some("spec.scratch"), "raise the disk space", &[Edit, Logs]),
         (&[Evicted, PodLost], None, "wait: it is tried again, and costs no attempt", &[Watch, Events]),
         (&[ImagePull], None, "correct the image, its registry or pullSecrets", &[Edit, Events]),
-        (&[UserError], None, "see what the command printed, correct it, or retry", &[Logs, Edit, Retry]),
+        (
+            &[UserError],
+            Some("spec.command"),
+            "see what the command printed, correct it, or retry",
+            &[Logs, Edit, Retry],
+        ),
         (
             &[DeadlineExceeded],
             Some("spec.deadline"),
@@ -176,10 +184,9 @@ pub(super) fn is_wish(reason: &str) -> bool {
 pub(super) fn steps(snapshot: &Snapshot, asked: &ObjectId, root: &Root) -> Vec<Step> {
     let namespace = &snapshot.namespace;
     let Some(reason) = root.reason.parse::<Reason>().ok() else { return Vec::new() };
-    let exists = snapshot.get(&root.object).is_some();
-    if !exists {
-        let text = format!("apply {}, which does not exist", root.object);
-        return vec![Step { text, command: Some(format!("kubectl mlop -n {namespace} status")) }];
+    if let Some(missing) = missing(snapshot, root) {
+        let text = format!("apply {missing}, which does not exist");
+        return vec![Step { text, command: Some(format!("kubectl -n {namespace} apply -f FILE")) }];
     }
     let Some((_, _, text, commands)) = for_reason(reason) else { return Vec::new() };
     let target = root.object.argument();
@@ -213,6 +220,18 @@ pub(super) fn steps(snapshot: &Snapshot, asked: &ObjectId, root: &Root) -> Vec<S
         None => steps.push(Step { text: (*text).to_owned(), command: None }),
     }
     steps
+}
+
+/// The object that the root waits for because it does not exist, or the root itself.
+fn missing(snapshot: &Snapshot, root: &Root) -> Option<ObjectId> {
+    let Some(object) = snapshot.get(&root.object) else { return Some(root.object.clone()) };
+    let waits = [Reason::WaitingForInputs, Reason::ConnectionNotReady, Reason::ProfileNotFound];
+    if !root.reason.parse().is_ok_and(|reason: Reason| waits.contains(&reason)) {
+        return None;
+    }
+    let references = references::of(&object.spec).into_iter().filter(|reference| reference.is_ours);
+    let mut absent = references.map(|reference| reference.to).filter(|to| snapshot.get(to).is_none());
+    absent.find(|to| root.message.as_ref().is_some_and(|message| message.contains(&to.name)))
 }
 
 #[cfg(test)]

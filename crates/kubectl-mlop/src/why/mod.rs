@@ -95,15 +95,18 @@ impl Explanation {
 fn sentence(snapshot: &Snapshot, object: &Object, state: State, root: Option<&Root>) -> String {
     let id = &object.id;
     let in_use = in_use(snapshot, object);
+    let artifact = object.status.artifact.as_ref();
+    let earlier = artifact.map(|it| format!(" Revision {} is that of an earlier spec.", it.revision));
+    let earlier = earlier.unwrap_or_default();
     let wish = root.is_some_and(|root| !root.is_problem && advice::is_wish(&root.reason));
     match state {
         State::Ready => format!("{id} is ready: {in_use}, and nothing newer is waiting."),
         State::Behind if wish => format!("{id} is ready: {in_use}. Something newer is held back on request."),
         State::Behind => format!("{id} is ready: {in_use}. Something newer is on its way."),
         State::Blocked => format!("{id} is ready: {in_use}. Something newer cannot be used."),
-        State::Pending if wish => format!("{id} is not ready: it is held back on request."),
-        State::Pending => format!("{id} is not ready yet. Nothing is wrong: it is on its way."),
-        State::Failed => format!("{id} is not ready, and will not be until somebody acts."),
+        State::Pending if wish => format!("{id} is not ready: it is held back on request.{earlier}"),
+        State::Pending => format!("{id} is not ready yet. Nothing is wrong: it is on its way.{earlier}"),
+        State::Failed => format!("{id} is not ready, and will not be until somebody acts.{earlier}"),
     }
 }
 

@@ -82,7 +82,7 @@ fn wait(snapshot: &Snapshot, object: &Object, path: Vec<ObjectId>) -> Found {
     };
     let next = next.copied().or_else(connection).filter(|_| waits_for_inputs);
     if let Some(next) = next {
-        let path = [path.as_slice(), &[next.id.clone()]].concat();
+        let path = [path.as_slice(), std::slice::from_ref(&next.id)].concat();
         if let Some(cause) = &next.status.cause {
             let found = problem(snapshot, next, cause);
             let rest = found.path.into_iter().skip(1);
@@ -109,18 +109,18 @@ fn here(snapshot: &Snapshot, object: &Object) -> Root {
         is_problem: State::of(object).is_problem(),
         meaning: meaning(&reason),
         field: message.as_deref().and_then(field),
-        since: since(object, &reason).max(run.and_then(Object::created_at)).or_else(|| object.created_at()),
+        since: since(object, &reason).max(run.and_then(Object::created_at)).or_else(|| first_seen(object)),
         run: run.map(described_run),
         message,
         reason,
     }
 }
 
-/// The newest run that has failed, if it is newer than the one in use.
+/// The newest run, if it has failed or its result was refused.
 fn failed_run<'a>(snapshot: &'a Snapshot, intent: &Object) -> Option<&'a Object> {
     let newest = snapshot.runs_of(&intent.id).into_iter().next()?;
-    let is_in_use = intent.status.artifact.as_ref().is_some_and(|artifact| artifact.run == newest.id.name);
-    (!is_in_use).then_some(newest)
+    let in_use = intent.status.artifact.as_ref().map(|artifact| artifact.run.as_str());
+    (State::of(newest).is_problem() && in_use != Some(newest.id.name.as_str())).then_some(newest)
 }
 
 fn described_run(run: &Object) -> String {
@@ -142,6 +142,11 @@ fn meaning(reason: &str) -> Option<String> {
 
 fn field(message: &str) -> Option<String> {
     Some(FIELD.as_ref()?.find(message)?.as_str().to_owned())
+}
+
+/// When an object was created that no controller has looked at.
+fn first_seen(object: &Object) -> Option<Timestamp> {
+    object.created_at().filter(|_| object.status.observed_generation.is_none())
 }
 
 /// When the object began to report `reason`.
