@@ -80,8 +80,10 @@ impl How {
 fn said(change: &Change, dry_run: bool) -> String {
     let mut text = String::new();
     if let Some(patch) = change.patch.as_ref().filter(|_| dry_run) {
-        text =
-            format!("dry run, nothing is changed; the merge patch of {} would be {patch}\n", change.object);
+        text = format!(
+            "dry run, nothing is changed; the merge patch of {} would be {patch}\nwithout --dry-run it says:\n",
+            change.object
+        );
     }
     for line in &change.says {
         text.push_str(line);

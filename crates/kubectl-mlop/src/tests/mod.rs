@@ -4,6 +4,7 @@
 //! these objects as the operators write them. `UPDATE_EXPECT=1 cargo test -p kubectl-mlop` writes the golden files.
 
 mod act;
+mod arguments;
 mod check;
 mod pods;
 mod status;
