@@ -99,7 +99,7 @@ fn try_out(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
     copy.write(&change.path, &change.after)?;
     let verdict = kill::run(copy, &mutant.killed_by);
     copy.write(&change.path, &change.before)?;
-    // The others are tried all the same: a whole run takes long.
+    // A whole run takes long, so the others are tried too.
     Ok(verdict.unwrap_or_else(|error| Verdict::Unknown(format!("{error:#}"))))
 }
 
