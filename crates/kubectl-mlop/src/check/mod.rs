@@ -1,90 +1,23 @@
 //! The objects of files before they are applied: schemas, rules and references, without a cluster. The model behind
 //! `kubectl mlop check`.
 
+mod finding;
 mod references;
 mod schema;
+
+pub use finding::{Document, Finding};
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::cel::Validator;
 use mlop_api::{GROUP, VERSION};
-use serde::Serialize;
 use serde_json::Value;
-use std::{collections::BTreeMap, fmt, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 /// The definitions by kind; to derive them takes a while.
 static DEFINITIONS: LazyLock<BTreeMap<String, CustomResourceDefinition>> = LazyLock::new(|| {
     mlop_api::kinds::all().into_iter().map(|crd| (crd.spec.names.kind.clone(), crd)).collect()
 });
-
-/// An object of a file.
-#[derive(Clone, Debug)]
-pub struct Document {
-    pub file: String,
-    pub value: Value,
-}
-
-impl Document {
-    fn text(&self, pointer: &str) -> &str {
-        self.value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-    }
-
-    fn kind(&self) -> &str {
-        self.text("/kind")
-    }
-
-    fn name(&self) -> &str {
-        self.text("/metadata/name")
-    }
-
-    fn namespace(&self) -> &str {
-        self.text("/metadata/namespace")
-    }
-
-    fn is_ours(&self) -> bool {
-        self.text("/apiVersion").split('/').next() == Some(GROUP)
-    }
-}
-
-/// What is wrong with an object, or what it needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    pub file: String,
-    pub object: String,
-    /// Path of the field; empty for the object as a whole.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub field: String,
-    pub message: String,
-    /// Whether the API server or an operator would refuse it. Otherwise it may be right.
-    pub is_error: bool,
-}
-
-impl Finding {
-    fn new(
-        document: &Document,
-        is_error: bool,
-        field: impl Into<String>,
-        message: impl Into<String>,
-    ) -> Self {
-        let name = if document.name().is_empty() { "(without a name)" } else { document.name() };
-        Self {
-            file: document.file.clone(),
-            object: format!("{}/{name}", document.kind()),
-            field: field.into(),
-            message: message.into(),
-            is_error,
-        }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, object, field, message, is_error } = self;
-        let level = if *is_error { "error" } else { "note" };
-        let field = if field.is_empty() { String::new() } else { format!(" {field}") };
-        write!(f, "{file}: {level}: {object}{field}: {message}")
-    }
-}
 
 /// The objects of a YAML or JSON text.
 ///

@@ -1,6 +1,6 @@
 //! References between the objects of files.
 
-use super::{Document, Finding};
+use super::finding::{Document, Finding};
 use crate::{
     kinds,
     references::{self, Reference},

@@ -1,6 +1,9 @@
 //! The commands that change an object.
 
-use super::{Plain, read, screen::Screen};
+use super::{
+    format::{Plain, document},
+    screen::Screen,
+};
 use crate::{
     actions::{self, Change},
     cluster::{Cluster, Place},
@@ -123,7 +126,7 @@ impl DeadLetters {
             };
             screen.print(&match self.output {
                 Plain::Text => title + &dead_letters::table(&entries, snapshot.now),
-                other => read::document(other, &entries)?,
+                other => document(other, &entries)?,
             })?;
         }
         Ok(ExitCode::SUCCESS)

@@ -1,6 +1,9 @@
 //! `kubectl mlop check`: files before they are applied.
 
-use super::{Plain, read, screen::Screen};
+use super::{
+    format::{Plain, document},
+    screen::Screen,
+};
 use crate::check::{self, Finding};
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -40,7 +43,7 @@ impl Check {
         let errors = findings.iter().filter(|finding| finding.is_error).count();
         screen.print(&match self.output {
             Plain::Text => text(&findings, documents.len(), errors),
-            other => read::document(other, &findings)?,
+            other => document(other, &findings)?,
         })?;
         Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

@@ -2,20 +2,18 @@
 
 mod act;
 mod check;
+mod format;
 mod pods;
 mod read;
 mod screen;
 
 use crate::cluster::Place;
 use anyhow::Result;
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::Timestamp;
 use screen::Screen;
 use std::{io, path::PathBuf, process::ExitCode};
-
-/// Exit status when `--exit-code` is given and something is not ready.
-pub const NOT_READY: u8 = 3;
 
 const EXAMPLES: &str = "\
 Names:
@@ -48,42 +46,6 @@ pub struct Arguments {
     kubeconfig: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
-}
-
-/// A form of output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// For people, with more columns.
-    Wide,
-    Json,
-    Yaml,
-}
-
-/// A form of output without further columns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Plain {
-    /// For people.
-    #[default]
-    Text,
-    Json,
-    Yaml,
-}
-
-/// A form of a trace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Graph {
-    /// For people.
-    #[default]
-    Tree,
-    Json,
-    Yaml,
-    /// For Graphviz: `| dot -Tsvg > trace.svg`.
-    Dot,
-    /// For Markdown pages.
-    Mermaid,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,9 @@
 //! The commands that look at pods and Events.
 
-use super::{Plain, read, screen::Screen};
+use super::{
+    format::{Plain, document},
+    screen::Screen,
+};
 use crate::{
     cluster::{Cluster, Place, copy_lines},
     events, names, pods,
@@ -85,7 +88,7 @@ impl Events {
         let entries = events::of(&snapshot, object, &pods, &cluster.events().await?);
         screen.print(&match self.output {
             Plain::Text => events::table(&entries, &object.id, snapshot.now),
-            other => read::document(other, &entries)?,
+            other => document(other, &entries)?,
         })?;
         Ok(ExitCode::SUCCESS)
     }

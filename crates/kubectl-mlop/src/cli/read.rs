@@ -1,6 +1,9 @@
 //! The commands that read.
 
-use super::{Format, Graph, NOT_READY, Plain, screen::Screen};
+use super::{
+    format::{Format, Graph, NOT_READY, Plain, document},
+    screen::Screen,
+};
 use crate::{
     cluster::{Cluster, Objects, Place},
     diff, kinds, names,
@@ -13,7 +16,6 @@ use crate::{
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use mlop_api::kinds::Class;
-use serde::Serialize;
 use std::{process::ExitCode, time::Duration};
 
 /// Time after which a live status shows its ages again.
@@ -283,11 +285,6 @@ impl Diff {
         })?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// A model as a document.
-pub(super) fn document(format: Plain, model: &impl Serialize) -> Result<String> {
-    if format == Plain::Yaml { yaml(model) } else { json(model) }
 }
 
 fn code(is_ready: bool) -> ExitCode {

@@ -1,6 +1,6 @@
 //! A chain as a tree of text.
 
-use super::{Chain, Node};
+use super::model::{Chain, Node};
 use crate::{
     age,
     output::{Cell, Style, Table, brief},

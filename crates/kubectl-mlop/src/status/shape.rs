@@ -1,6 +1,6 @@
 //! The order of a chain's nodes, and the place of each in a tree.
 
-use super::Node;
+use super::model::Node;
 use crate::{kinds, snapshot::ObjectId};
 use std::collections::{BTreeMap, BTreeSet};
 

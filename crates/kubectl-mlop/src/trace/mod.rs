@@ -5,9 +5,11 @@
 //! Nothing is guessed: a run that is no longer kept as an object is a gap, and is shown as one.
 
 mod facts;
+mod model;
 mod render;
 
 pub use facts::Fact;
+pub use model::{Edge, Origin, Trace};
 pub use render::{dot, mermaid, tree};
 
 use crate::{
@@ -17,46 +19,10 @@ use crate::{
 use anyhow::{Result, bail};
 
 use mlop_api::{Digest, contract::Artifact, kinds::Class, run::Lineage};
-use serde::Serialize;
 use std::collections::BTreeSet;
 
 /// Least number of digits by which a digest is found.
 const DIGITS_MIN: usize = 6;
-
-/// An artifact and everything that it was made from.
-#[derive(Clone, Debug, Serialize)]
-pub struct Trace {
-    pub namespace: String,
-    /// The first is the artifact that was asked for.
-    pub nodes: Vec<Origin>,
-    pub edges: Vec<Edge>,
-}
-
-/// One artifact.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Origin {
-    #[serde(flatten)]
-    pub object: ObjectId,
-    pub digest: Digest,
-    /// The run that made it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub run: Option<ObjectId>,
-    #[serde(serialize_with = "facts::as_map")]
-    pub facts: Vec<Fact>,
-    /// Why its own inputs are not known, if they are not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gap: Option<String>,
-}
-
-/// `nodes[input]` went into `nodes[output]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Edge {
-    pub input: usize,
-    pub output: usize,
-    /// Name of the input in the spec.
-    pub name: String,
-}
 
 impl Trace {
     /// The origin of the artifact in use of an intent, or of the output of a run.
@@ -103,14 +69,6 @@ impl Trace {
                 snapshot.namespace
             ),
         }
-    }
-
-    /// The inputs of a node, with their names in the spec.
-    pub fn inputs_of(&self, output: usize) -> impl Iterator<Item = (usize, &str)> {
-        self.edges
-            .iter()
-            .filter(move |edge| edge.output == output)
-            .map(|edge| (edge.input, edge.name.as_str()))
     }
 
     /// Adds the artifact that an intent has published. A deployment has no runs: its artifact names that of its model.

@@ -1,6 +1,6 @@
 //! A trace as text and as a graph.
 
-use super::{Origin, Trace};
+use super::model::{Origin, Trace};
 use crate::output::{Style, brief};
 use std::fmt::Write as _;
 

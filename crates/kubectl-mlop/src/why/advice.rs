@@ -1,6 +1,6 @@
 //! What to do about each reason: the commands that a user may type next.
 
-use super::{Root, Step};
+use super::model::{Root, Step};
 use crate::{
     references,
     snapshot::{ObjectId, Snapshot},

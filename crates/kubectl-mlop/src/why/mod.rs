@@ -1,69 +1,20 @@
 //! Why an object is as it is: the root of a problem, or of a wait, in words. The model behind `kubectl mlop why`.
 
 mod advice;
+mod model;
 mod render;
 mod root;
 
+pub use model::{Explanation, Root, Step};
 pub use render::text;
 
 use crate::{
     age,
-    snapshot::{Object, ObjectId, Snapshot},
+    snapshot::{Object, Snapshot},
     state::State,
     status,
 };
-use jiff::Timestamp;
 use root::Found;
-use serde::Serialize;
-
-/// The answer for one object.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Explanation {
-    pub namespace: String,
-    #[serde(flatten)]
-    pub object: ObjectId,
-    pub state: State,
-    /// The answer in one sentence.
-    pub sentence: String,
-    /// From the object to the one where it began, both included.
-    pub path: Vec<ObjectId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub root: Option<Root>,
-    pub next: Vec<Step>,
-}
-
-/// Where it began.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Root {
-    #[serde(flatten)]
-    pub object: ObjectId,
-    /// Whether it is a problem. Otherwise it is work that goes on, or a user's wish.
-    pub is_problem: bool,
-    pub reason: String,
-    /// The documentation of the reason.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub meaning: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-    /// Path of the field to look at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub field: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub since: Option<Timestamp>,
-    /// The run that failed or works, with its attempts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub run: Option<String>,
-}
-
-/// Something to do: in words, and as a command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Step {
-    pub text: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
-}
 
 impl Explanation {
     pub fn of(snapshot: &Snapshot, object: &Object) -> Self {

@@ -1,6 +1,6 @@
 //! An explanation as text.
 
-use super::{Explanation, Root};
+use super::model::{Explanation, Root};
 use crate::{age, output::Style};
 use jiff::Timestamp;
 use std::fmt::Write as _;

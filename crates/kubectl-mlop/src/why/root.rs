@@ -1,12 +1,11 @@
 //! The search for the object where a problem or a wait began.
 
-use super::Root;
+use super::{advice, model::Root};
 use crate::{
     references,
     snapshot::{Object, ObjectId, Snapshot},
     state::State,
     status,
-    why::advice,
 };
 use jiff::Timestamp;
 use mlop_api::{
