@@ -220,10 +220,7 @@ fn served_part(runtime: &Runtime) -> Option<&str> {
 
 /// Whether the observed Deployment has the template of `wanted`.
 pub fn has_template(child: &ChildObject, wanted: &Deployment) -> bool {
-    let template = wanted.spec.as_ref().map(|spec| &spec.template);
-    let wanted =
-        template.and_then(|template| template.metadata.as_ref()?.annotations.as_ref()?.get(labels::TEMPLATE));
-    template::mark(child) == wanted.map(String::as_str)
+    template::mark(child) == wanted.spec.as_ref().and_then(|spec| template::mark_of_spec(&spec.template))
 }
 
 /// The label selector of the pods of `object`, as text.

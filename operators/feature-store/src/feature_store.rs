@@ -120,21 +120,19 @@ impl Reconciler for FeatureStoreReconciler {
         let why = "the store is wanted";
         let name = object.name_any();
         let mut plan = Plan::idle();
-        let mut servers = Vec::new();
         if let Some(managed) = &object.spec.redis.managed {
             let meta = || observed.meta(redis_name(&name));
             plan = plan
                 .apply(&service::service(meta(), &[("redis", online_store::PORT)]), why)
                 .apply(&policy(meta()), why)
                 .apply(&observed.redis(managed), why);
-            servers.push(observed.server("Redis", observed.redis.as_deref()));
         }
         let api = || observed.meta(api_name(&name));
         let plan = plan
             .apply(&service::service(api(), &[("http", API_PORT)]), why)
             .apply(&observed.api(), why)
             .apply(&budget::budget(api()), why);
-        servers.push(observed.server("the online API", observed.api.as_deref()));
+        let servers: Vec<_> = observed.redis_server().into_iter().chain([observed.api_server()]).collect();
         let address =
             format!("http://{}.{}.svc:{API_PORT}", api_name(&name), object.namespace().unwrap_or_default());
         let probe = observed.probe(now);
@@ -144,8 +142,16 @@ impl Reconciler for FeatureStoreReconciler {
 }
 
 impl Observed {
-    fn server<'a>(&'a self, name: &'a str, child: Option<&'a ChildObject>) -> Server<'a> {
-        Server { name, child, pods: &self.pods }
+    /// The managed Redis.
+    fn redis_server(&self) -> Option<Server<'_>> {
+        let managed = self.object.spec.redis.managed.as_ref()?;
+        let template = self.redis(managed).spec.map(|spec| spec.template);
+        Some(Server { name: "Redis", child: self.redis.as_deref(), template, pods: &self.pods })
+    }
+
+    fn api_server(&self) -> Server<'_> {
+        let template = self.api().spec.map(|spec| spec.template);
+        Server { name: "the online API", child: self.api.as_deref(), template, pods: &self.pods }
     }
 
     fn was_ready(&self) -> bool {
@@ -182,8 +188,7 @@ impl Observed {
     /// online API is not ready while the mark is gone.
     fn probe(&self, now: Timestamp) -> Decision {
         let store = self.object.as_ref();
-        let redis_is_ready = self.server("Redis", self.redis.as_deref()).is_ready(self.was_ready());
-        let redis_starts = store.spec.redis.managed.is_some() && !redis_is_ready;
+        let redis_starts = self.redis_server().is_some_and(|redis| !redis.is_ready(self.was_ready()));
         let states = [
             redis_starts.then(|| "Redis starts".to_owned()),
             self.api.as_deref().and_then(unavailable_since),

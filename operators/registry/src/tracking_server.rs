@@ -82,14 +82,16 @@ impl Reconciler for TrackingServerReconciler {
         match (&object.spec.managed, &object.spec.existing) {
             (Some(managed), _) => {
                 let why = "the server is wanted";
+                let deployment = observed.mlflow(managed);
                 let plan = Plan::idle()
                     .apply(&mlflow::claim(observed.meta(), managed), why)
                     .apply(&mlflow::service(observed.meta()), why)
                     .apply(&mlflow::policy(observed.meta()), why)
-                    .apply(&observed.mlflow(managed), why);
+                    .apply(&deployment, why);
                 let address = mlflow::address(&key.name, &key.namespace);
                 let child = observed.deployment.as_deref();
-                let servers = [Server { name: "MLflow", child, pods: &observed.pods }];
+                let template = deployment.spec.map(|spec| spec.template);
+                let servers = [Server { name: "MLflow", child, template, pods: &observed.pods }];
                 let plan = connection::report(
                     plan,
                     &object.metadata,

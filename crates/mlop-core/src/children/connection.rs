@@ -6,13 +6,17 @@ use crate::{
     children::{
         owned::{self, Child},
         rollout::{self, Rollout},
+        template,
     },
     condition::{self, ConditionStatus, Conditions},
     plan::Plan,
     resource::{ChildObject, PodView},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use k8s_openapi::{
+    api::core::v1::PodTemplateSpec,
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
+};
 use kube::{Resource, ResourceExt, core::object::HasStatus};
 use mlop_api::{
     Reason,
@@ -27,6 +31,8 @@ pub struct Server<'a> {
     pub name: &'a str,
     /// Its Deployment or StatefulSet; none before it is created.
     pub child: Option<&'a ChildObject>,
+    /// The pod template that the present spec asks for. The live one may be that of an earlier spec.
+    pub template: Option<PodTemplateSpec>,
     /// Pods of the connection. Those that are not of this server are ignored.
     pub pods: &'a [Arc<PodView>],
 }
@@ -41,24 +47,30 @@ struct Problem {
 }
 
 impl Server<'_> {
-    /// Whether it serves. `was_ready`: the connection did. A change that the server's controller has not seen yet, such
-    /// as of its size, takes nothing away.
+    /// Whether it serves as the present spec asks for. `was_ready`: the connection did. A change that the server's
+    /// controller has not seen yet, such as of its size, takes nothing away.
     pub fn is_ready(&self, was_ready: bool) -> bool {
-        match self.child.map(rollout::rollout) {
+        match self.applied().map(rollout::rollout) {
             Some(Rollout::Done) => true,
             Some(Rollout::Unobserved) => was_ready,
             _ => false,
         }
     }
 
+    /// Its Deployment or StatefulSet, once that has the template of the present spec.
+    fn applied(&self) -> Option<&ChildObject> {
+        let wanted = self.template.as_ref().and_then(template::mark_of_spec);
+        self.child.filter(|child| template::mark(child) == wanted)
+    }
+
     /// The reason that a pod of it does not serve, if anything unusual prevents it.
     fn trouble(&self) -> Option<(Reason, String)> {
-        rollout::trouble(self.child?, self.pods)
+        rollout::trouble(self.applied()?, self.pods)
     }
 
     fn problem(&self) -> Problem {
         let name = self.name;
-        let progress = match self.child.map(rollout::rollout) {
+        let progress = match self.applied().map(rollout::rollout) {
             Some(Rollout::Failed(message)) => {
                 let words = self.trouble().map_or_else(
                     || "see its pods".to_owned(),
@@ -268,6 +280,12 @@ mod tests {
             .unwrap()
     }
 
+    /// A template with the mark of `child`.
+    fn template_of(child: &ChildObject) -> PodTemplateSpec {
+        let annotations = json!({labels::TEMPLATE: template::mark(child)});
+        serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap()
+    }
+
     /// A pod with the template `mark` whose image cannot be pulled.
     fn pod(mark: &str) -> Arc<PodView> {
         let waiting = json!({"waiting": {"reason": "ErrImagePull", "message": "not found"}});
@@ -281,7 +299,12 @@ mod tests {
     /// The conditions in words, and the message, after the servers a, b, ... were reported twice.
     fn reported(children: &[Option<ChildObject>], pods: &[Arc<PodView>]) -> (String, String) {
         let names = ["a", "b"].into_iter().zip(children);
-        let servers = names.map(|(name, child)| Server { name, child: child.as_ref(), pods });
+        let servers = names.map(|(name, child)| Server {
+            name,
+            child: child.as_ref(),
+            template: child.as_ref().map(template_of),
+            pods,
+        });
         let servers: Vec<_> = servers.collect();
         let meta = ObjectMeta { generation: Some(2), ..Default::default() };
         let at = |second| Timestamp::from_second(second).unwrap();
@@ -302,12 +325,26 @@ mod tests {
     fn change_of_the_size_takes_no_readiness_away() {
         let mut resized = child("1", 2, &json!([]));
         resized.metadata.generation = Some(2);
-        let server = Server { name: "a", child: Some(&resized), pods: &[] };
+        let server =
+            Server { name: "a", child: Some(&resized), template: Some(template_of(&resized)), pods: &[] };
         let meta = |generation| ObjectMeta { generation: Some(generation), ..Default::default() };
         let ready = report(Plan::idle(), &meta(1), None, String::new(), &[], Timestamp::UNIX_EPOCH).status;
         assert!(server.is_ready(was_ready(&meta(1), ready.as_ref())));
         assert!(!server.is_ready(was_ready(&meta(2), ready.as_ref())), "the spec was edited");
         assert!(!server.is_ready(was_ready(&meta(1), None)), "it is new");
+    }
+
+    #[test]
+    fn server_of_an_earlier_spec_is_not_ready() {
+        let live = child("1", 2, &json!([]));
+        let wanted = template_of(&child("2", 0, &json!([])));
+        let server = Server { name: "a", child: Some(&live), template: Some(wanted), pods: &[pod("1")] };
+        assert!(!server.is_ready(false));
+        let meta = ObjectMeta { generation: Some(2), ..Default::default() };
+        let plan = report(Plan::idle(), &meta, None, String::new(), &[server], Timestamp::UNIX_EPOCH);
+        let ready = plan.status.unwrap().conditions.into_iter().find(|c| c.type_ == condition_type::READY);
+        let ready = ready.unwrap();
+        assert_eq!((ready.status.as_str(), ready.message.as_str()), ("Unknown", "a is starting"));
     }
 
     #[test]

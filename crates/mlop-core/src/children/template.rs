@@ -86,6 +86,11 @@ pub fn mark(child: &ChildObject) -> Option<&str> {
     mark_of(of(child)?)
 }
 
+/// The mark of a template that is to be applied.
+pub fn mark_of_spec(template: &PodTemplateSpec) -> Option<&str> {
+    template.metadata.as_ref()?.annotations.as_ref()?.get(labels::TEMPLATE).map(String::as_str)
+}
+
 fn mark_of(template: &Value) -> Option<&str> {
     template.pointer("/metadata/annotations")?.get(labels::TEMPLATE)?.as_str()
 }

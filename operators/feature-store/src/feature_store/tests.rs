@@ -2,7 +2,7 @@
 
 use super::*;
 use k8s_openapi::{
-    api::core::v1::{Pod, PodStatus},
+    api::core::v1::{Pod, PodStatus, PodTemplateSpec},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use mlop_api::{
@@ -85,17 +85,29 @@ impl Case {
     }
 
     fn plan(&self) -> Plan<ConnectionStatus> {
-        let child = |value: &Value| Arc::new(serde_json::from_value::<ChildObject>(value.clone()).unwrap());
-        let observed = Observed {
+        let child = |value: &Value, template: PodTemplateSpec| {
+            let mut value = value.clone();
+            value["spec"]["template"] = serde_json::to_value(template).unwrap();
+            Arc::new(serde_json::from_value::<ChildObject>(value).unwrap())
+        };
+        let mut observed = Observed {
             object: Arc::new(self.store.clone()),
-            api: self.api.as_ref().map(child),
-            redis: self.redis.as_ref().map(child),
+            api: None,
+            redis: None,
             children: Vec::new(),
             pods: self.pods.clone(),
             profile: self.profile.clone(),
             operator: "mlop-feature-store".to_owned(),
             worker_image: "worker:1".to_owned(),
         };
+        // The servers have the templates of the present spec.
+        let redis = self.store.spec.redis.managed.as_ref().map(|managed| observed.redis(managed));
+        observed.redis = self
+            .redis
+            .as_ref()
+            .map(|value| child(value, redis.and_then(|set| Some(set.spec?.template)).unwrap_or_default()));
+        let api = observed.api().spec.unwrap().template;
+        observed.api = self.api.as_ref().map(|value| child(value, api));
         FeatureStoreReconciler::plan(&observed, at(self.now))
     }
 
