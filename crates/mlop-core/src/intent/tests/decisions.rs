@@ -471,6 +471,27 @@ fn pin_selects_a_version_by_its_number() {
 }
 
 #[test]
+fn pin_by_number_means_the_present_number_of_the_version_in_use() {
+    let again = |case: Case, number: &str| {
+        let mut case = case;
+        let status = case.object.status.as_mut().unwrap();
+        status.registered.as_mut().unwrap().version = number.to_owned();
+        case
+    };
+    let pin = |case: Case, pin: &str| case.edited(|spec| spec.pin = Some(pin.to_owned())).reconciled();
+    let in_use = |case: &Case| case.status().artifact.map(|artifact| artifact.run);
+    let first = intent("delay").input(ready("flights")).its_run(registered("1")).reconciled();
+    let name = Some(first.run_name());
+    let second = first.input(version("flights", 2, 10)).its_run(registered("2")).reconciled();
+    // The first version is in use, and was registered again as version 2.
+    let repaired = again(pin(second, "version 1"), "2");
+    let pinned = pin(repaired.clone(), "version 2");
+    assert_eq!(in_use(&pinned), name);
+    assert_eq!(in_use(&again(pinned, "3").reconciled()), name, "a repair chooses no other version");
+    assert_ne!(in_use(&pin(again(repaired, "3"), "version 2")), name, "the number of another version");
+}
+
+#[test]
 fn wrong_pin_lists_the_runs_that_can_be_pinned() {
     let message = |case: Case| {
         let status = case.edited(|spec| spec.pin = Some("version 7".into())).plan().status.unwrap();
