@@ -143,9 +143,8 @@ fn last_end(status: &ContainerStatus) -> Option<(Reason, String)> {
         "" => format!("`kubectl logs --previous -c {name}` of its pod has its last lines"),
         words => words.to_owned(),
     };
-    let times = status.restart_count;
-    let message =
-        format!("container {name} ended with exit code {} ({times} restarts): {words}", state.exit_code);
+    // Without the number of restarts: it would make each of them another cause, with an Event of its own.
+    let message = format!("container {name} ended with exit code {}: {words}", state.exit_code);
     Some((Reason::WorkerFailed, message))
 }
 

@@ -339,3 +339,17 @@ fn pull_error_is_reported_without_the_backoff() {
     assert_eq!(pull_error("Back-off pulling image: ErrImagePull: not found"), "not found");
     assert_eq!(pull_error("not found"), "not found");
 }
+
+#[test]
+fn restart_of_a_server_does_not_change_its_trouble() {
+    let restarted = |times: i32| {
+        let last = ended(0, "Completed", "");
+        let status = json!({"name": "mlserver", "image": "i:1", "imageID": "", "ready": false, "restartCount": times,
+            "state": {"running": {"startedAt": "2026-01-01T00:00:09Z"}}, "lastState": last});
+        trouble(&pod(json!({"phase": "Running", "containerStatuses": [status]})))
+    };
+    let (reason, message) = restarted(1).unwrap();
+    assert_eq!(reason, Reason::WorkerFailed);
+    assert!(message.starts_with("container mlserver ended with exit code 0: `kubectl logs"), "{message}");
+    assert_eq!(restarted(2), Some((reason, message)));
+}
