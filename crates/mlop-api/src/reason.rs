@@ -156,7 +156,8 @@ reasons! {
     OnlineStoreUnreachable,
     /// Another Model has the alias of this registered model.
     AliasTaken,
-    /// Somebody has changed or deleted an alias or a version in the registry, and it was put back.
+    /// Somebody has changed or deleted an alias or a version in the registry, or the size of a Deployment, and it was
+    /// put back.
     Repaired,
     /// Activation lost against a higher revision.
     ActivationSuperseded,

@@ -190,6 +190,9 @@ fn serve(
         Some(_) => draft.rolling(&wanted.artifact, draft.trouble()),
         None => draft.rolling(&wanted.artifact, None),
     }
+    if let Some(replicas) = wanted.target.replicas.filter(|_| draft.is_published(&wanted.artifact)) {
+        applied.into_iter().for_each(|child| draft.size_put_back(child, replicas));
+    }
     let plan = Plan::idle().apply(&server.service(), why.clone()).apply(&deployment, why.clone());
     plan.apply(&server.budget(), why)
 }

@@ -56,6 +56,23 @@ impl<'a> Draft<'a> {
         self.deployment.map_or(0, rollout::ready_replicas)
     }
 
+    fn wanted_replicas(&self) -> i32 {
+        self.deployment.and_then(rollout::wanted_replicas).unwrap_or_else(|| self.ready_replicas())
+    }
+
+    /// `version` is the published one.
+    fn summarize(&mut self, version: &str) {
+        let (ready, replicas) = (self.ready_replicas(), self.wanted_replicas());
+        self.status.summary = Some(format!("{version} on {ready} of {replicas} pods"));
+    }
+
+    /// The published version in words. The status knows it from the time when it was rolled out.
+    fn published(&self) -> Option<String> {
+        let serving = self.status.serving.first()?;
+        let version = serving.version.as_ref().map(|version| format!("version {version}"));
+        Some(version.unwrap_or_else(|| serving.model_version.clone()))
+    }
+
     fn label(&self) -> String {
         format!("{} {}", ModelDeployment::kind(&()), self.object.name_any())
     }
@@ -172,8 +189,8 @@ impl<'a> Draft<'a> {
         });
         let what =
             version.as_ref().map_or_else(|| model_version.clone(), |version| format!("version {version}"));
-        let replicas = self.deployment.and_then(rollout::wanted_replicas).unwrap_or(ready);
-        self.status.summary = Some(format!("{what} on {ready} of {replicas} pods"));
+        let replicas = self.wanted_replicas();
+        self.summarize(&what);
         self.status.serving =
             vec![Serving { digest: wanted.digest.clone(), model_version, version, ready_replicas: ready }];
         self.status.url = Some(server::url(self.object));
@@ -199,14 +216,37 @@ impl<'a> Draft<'a> {
     pub fn down(&mut self, published: &Artifact, detail: &str, input: &Result<ReadyInput, BlockedInput>) {
         let starting = || (Reason::Starting, format!("no pod of {} serves: {detail}", published.run));
         let (reason, message) = self.trouble().unwrap_or_else(starting);
+        if let Some(version) = self.published() {
+            self.summarize(&version);
+        }
         self.conditions().set(condition_type::READY, ConditionStatus::False, reason, &message);
         self.conditions().reconciling(reason, &message);
         self.up_to_date(input);
     }
 
+    /// Somebody has given the Deployment another size than the spec, and `replicas` is applied again.
+    pub fn size_put_back(&mut self, child: &ChildObject, replicas: i32) {
+        let is_known = self.object.status.as_ref().is_some_and(|status| {
+            // The first reconcile of an edit applies the new size.
+            status.observed_generation == Some(self.generation())
+        });
+        let found = rollout::wanted_replicas(child).filter(|found| is_known && *found != replicas);
+        if let Some(found) = found {
+            let message = format!(
+                "the Deployment {} had been scaled to {found}, and spec.target.deployment.replicas is {replicas}: \
+                 scale the ModelDeployment instead, or leave replicas out for an autoscaler of the Deployment",
+                child.name_any()
+            );
+            self.events.push(Event { warning: true, reason: Reason::Repaired, message });
+        }
+    }
+
     /// Others have given the Deployment no pods.
     pub fn scaled_to_zero(&mut self, input: &Result<ReadyInput, BlockedInput>) {
         let message = "the Deployment has no replicas; scale it up";
+        if let Some(version) = self.published() {
+            self.summarize(&version);
+        }
         self.status.serving.clear();
         self.conditions().set(condition_type::READY, ConditionStatus::False, Reason::ScaledToZero, message);
         self.conditions().settled();

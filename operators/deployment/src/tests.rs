@@ -557,6 +557,7 @@ fn model_that_cannot_be_fetched_is_reported_by_its_fetcher() {
         let ready = condition::get(&status.conditions, READY).unwrap();
         assert!(ready.message.contains(words), "{}", ready.message);
         assert_eq!(status.serving.iter().map(|serving| serving.ready_replicas).sum::<i32>(), 0);
+        assert_eq!(status.summary.as_deref(), Some("delay-1 on 0 of 1 pods"));
         let cured = "Ready=True/Ready UpToDate=True/UpToDate applies version 1";
         check(vec![("the cause is gone", down.reconciled().up(), cured)]);
     }
@@ -647,6 +648,25 @@ fn size_is_left_to_others_when_the_spec_has_none() {
             "Ready=True/Ready UpToDate=True/UpToDate applies version 1",
         ),
     ]);
+}
+
+#[test]
+fn size_that_others_set_beside_the_spec_is_put_back_with_an_event() {
+    let events = |case: Case| case.plan().events.into_iter().map(|event| event.message).collect::<Vec<_>>();
+    let served = || delay().rolled_out();
+    let told = events(served().resized(2));
+    let words = "the Deployment delay-mdep had been scaled to 2, and spec.target.deployment.replicas is 1: ";
+    assert!(told.len() == 1 && told.iter().all(|message| message.starts_with(words)), "{told:?}");
+    let edit = |object: &mut ModelDeployment| {
+        object.spec.target.deployment.as_mut().unwrap().replicas = Some(3);
+    };
+    for (situation, case) in [
+        ("nobody has changed it", served()),
+        ("the user has", served().edited(edit)),
+        ("an autoscaler may", autoscaled().rolled_out().resized(2)),
+    ] {
+        assert_eq!(events(case), Vec::<String>::new(), "{situation}");
+    }
 }
 
 #[test]
