@@ -60,7 +60,7 @@ pub fn store_failure(store: &str, doing: &str, error: &Error) -> Failure {
 fn denied(failure: impl Fn(Reason, &str) -> Failure) -> Failure {
     failure(
         Reason::StoreDenied,
-        "the store refuses the keys, or that there are none; correct the Secret or the bucket's policy",
+        "the store refuses the keys, or there are none; correct the Secret or the bucket's policy",
     )
 }
 
