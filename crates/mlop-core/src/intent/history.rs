@@ -33,14 +33,18 @@ pub(super) fn remember<R: RunResource>(status: &mut IntentStatus, run: &R, outco
     status.history.truncate(HISTORY_MAX);
 }
 
-/// Records a verdict. Returns whether it is new.
+/// Records a verdict as the first one on its run: the run reports that. Returns whether it is new.
 pub(super) fn record_verdict(status: &mut IntentStatus, verdict: Verdict) -> bool {
-    if status.verdicts.contains(&verdict) {
+    if status.verdicts.iter().find(|known| known.run == verdict.run) == Some(&verdict) {
         return false;
     }
+    let recorded = status.verdicts.len();
+    // Gates can be edited back to what they were.
+    status.verdicts.retain(|known| *known != verdict);
+    let is_new = status.verdicts.len() == recorded;
     status.verdicts.insert(0, verdict);
     status.verdicts.truncate(VERDICTS_MAX);
-    true
+    is_new
 }
 
 /// Records that `run` has used up its attempts. Returns whether that is new.
@@ -70,4 +74,32 @@ pub(super) fn add_dead_letter<R: RunResource>(
     status.dead_letters.insert(0, letter);
     status.dead_letters.truncate(DEAD_LETTERS_MAX);
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mlop_api::Digest;
+
+    fn verdict(run: &str, gates: &str, passed: bool) -> Verdict {
+        let (run, gates_digest) = (run.to_owned(), Digest::of_bytes(gates.as_bytes()));
+        Verdict { run, gates_digest, passed, message: gates.to_owned() }
+    }
+
+    #[test]
+    fn gates_that_are_edited_back_give_the_first_verdict() {
+        let mut status = IntentStatus::default();
+        let mut record = |verdict: Verdict| {
+            let is_new = record_verdict(&mut status, verdict);
+            (is_new, status.verdicts.iter().map(|it| format!("{} {}", it.run, it.message)).collect())
+        };
+        let recorded = |is_new: bool, verdicts: &[&str]| {
+            (is_new, verdicts.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(record(verdict("a", "0.5", true)), recorded(true, &["a 0.5"]));
+        assert_eq!(record(verdict("a", "0.9", false)), recorded(true, &["a 0.9", "a 0.5"]));
+        assert_eq!(record(verdict("b", "0.9", true)), recorded(true, &["b 0.9", "a 0.9", "a 0.5"]));
+        assert_eq!(record(verdict("a", "0.9", false)), recorded(false, &["b 0.9", "a 0.9", "a 0.5"]));
+        assert_eq!(record(verdict("a", "0.5", true)), recorded(false, &["a 0.5", "b 0.9", "a 0.9"]));
+    }
 }
