@@ -65,7 +65,7 @@ pub fn pin(snapshot: &Snapshot, name: &str, run: &str) -> Result<Change> {
 /// # Errors
 /// There is none.
 pub fn rollback(snapshot: &Snapshot, name: &str) -> Result<Change> {
-    // Of several objects with the name, what is served counts: its model goes back.
+    // Of several objects with the name the ModelDeployment counts: its model goes back.
     let owners = owners(snapshot, name)?;
     let (owner, versions) = owners.first().with_context(|| format!("{name} has no versions"))?;
     match versions.before() {

@@ -109,7 +109,7 @@ impl Cluster {
     /// # Errors
     /// As [`snapshot`](Self::snapshot), or that of `show`.
     pub async fn watch(&self, tick: Duration, mut show: impl FnMut(&Objects) -> Result<()>) -> Result<()> {
-        // A watch repeats what it cannot do without an end; the first list reports missing kinds and permissions.
+        // A watch repeats a refused request without an end; the first list reports missing kinds and permissions.
         let mut live = Live { objects: self.objects().await?, listed: BTreeMap::new() };
         let streams = kinds::all().iter().map(|kind| {
             let changes = watcher(self.api(kind), watcher::Config::default()).default_backoff();
@@ -255,7 +255,7 @@ impl Live {
                     insert(&mut self.objects, kind, object);
                 }
             }
-            // The watch begins again by itself; what was seen last stays on the screen.
+            // The watch begins again by itself. The last tree stays on the screen.
             Err(_) => {}
         }
     }

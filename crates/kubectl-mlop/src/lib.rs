@@ -1,4 +1,4 @@
-//! The library behind `kubectl mlop`: what is there, why it is so, where it comes from, and what a user can do.
+//! The library behind `kubectl mlop`: the state of chains, its causes, their origin, and the actions of users.
 //!
 //! Every command is a pure function from a [`Snapshot`](snapshot::Snapshot), the objects of a namespace as they were read
 //! at one time, to a model, and a renderer from the model to text. Only [`cluster`] has a client, and only [`cli`] reads
@@ -6,13 +6,13 @@
 //!
 //! | module | answers |
 //! |---|---|
-//! | [`status`] | what there is, and what is in use |
+//! | [`status`] | the objects, and the versions in use |
 //! | [`why`] | where a problem or a wait began, and what to do |
 //! | [`trace`] | what an artifact was made from |
 //! | [`versions`], [`diff`] | which runs there are, and what differs |
 //! | [`actions`] | pin, roll back, retry, cancel, refresh, run, suspend |
 //! | [`dead_letters`], [`pods`], [`events`] | what failed, and where to look |
-//! | [`check`] | what is wrong with a file that is not applied yet |
+//! | [`check`] | the mistakes in a file that is not applied yet |
 //!
 //! # Example
 //!

@@ -1,4 +1,4 @@
-//! Objects of files, and what is wrong with them.
+//! Objects of files, and their mistakes.
 
 use mlop_api::GROUP;
 use serde::Serialize;
@@ -34,7 +34,7 @@ impl Document {
     }
 }
 
-/// What is wrong with an object, or what it needs.
+/// A mistake of an object, or something that it needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub file: String,

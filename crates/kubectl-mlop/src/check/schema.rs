@@ -9,7 +9,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-/// A path and what is wrong there.
+/// A path, and the mistake there.
 pub(super) type Wrong = (String, String);
 
 /// Everything in `object` that the schema of its kind refuses. The API server knows the metadata itself.

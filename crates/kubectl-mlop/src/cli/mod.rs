@@ -31,7 +31,7 @@ Examples:
 Exit status: 0 success; 1 an error, or mistakes that check has found; 2 wrong arguments;
 3 not ready (status and why with --exit-code).";
 
-/// Chains of mlop in a namespace: what is there, why it is so, where it comes from, and what to do.
+/// Chains of mlop in a namespace: their state, its causes, their origin, and the next step.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-mlop", bin_name = "kubectl mlop", version, after_help = EXAMPLES)]
 pub struct Arguments {
@@ -50,7 +50,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The chain as a tree: what is in use, what runs, what is waited for.
+    /// The chain as a tree: the versions in use, the runs under way, the reasons to wait.
     #[command(after_help = read::STATUS_HELP)]
     Status(read::Status),
     /// Where a problem or a wait began, since when, and the next command.
@@ -85,7 +85,7 @@ enum Command {
     Refresh(act::Target),
     /// Start a run on the present inputs, also with `trigger.mode: manual`.
     Run(act::Target),
-    /// Start nothing new; what is in use and what runs goes on.
+    /// Start nothing new; the version in use and the active run go on.
     Suspend(act::Target),
     /// Undo suspend.
     Resume(act::Target),
