@@ -90,7 +90,11 @@ impl Ledger {
                 let object = format!("{} {} {}", request.kind, request.name, request.subresource);
                 self.add("identity", &format!("{object} was applied without its uid"));
             }
-            "patch" if body[0]["op"] != "test" || body[0]["path"] != "/metadata/uid" => {
+            // The server refuses a merge patch with another object's uid.
+            "patch"
+                if body["metadata"]["uid"].is_null()
+                    && (body[0]["op"] != "test" || body[0]["path"] != "/metadata/uid") =>
+            {
                 self.add(
                     "identity",
                     &format!("{} {} was patched without its uid", request.kind, request.name),
