@@ -97,7 +97,7 @@ impl Version {
     }
 }
 
-/// The intents whose versions `object` shows: itself, or what it serves if it has no runs.
+/// The object whose versions belong to `object`: the intent of a run, itself, or the first input that has runs.
 pub fn owner<'a>(snapshot: &'a Snapshot, object: &'a Object) -> Option<&'a Object> {
     if let Some(intent) = object.intent() {
         return snapshot.get(&intent);

@@ -43,7 +43,7 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// Adds `node` after `branch`, and what is below it after `indent`.
+    /// Adds `node` after `branch`, and its children after `indent`.
     fn add(&mut self, node: &Node, branch: &str, indent: &str) {
         let name = format!("{branch}{}", node.id);
         let cells = self.cells(node, name);

@@ -1,4 +1,4 @@
-//! Actions: the patch, what is said, and what is refused.
+//! Actions: the patches, the messages, the refusals.
 
 use super::{Case, flights};
 use crate::{

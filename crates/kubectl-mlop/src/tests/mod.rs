@@ -80,7 +80,7 @@ impl Case {
         self.add(run)
     }
 
-    /// New data has failed at `id`: what is in use stays. Everything downstream names the cause.
+    /// New data has failed at `id`. The artifact in use stays. Everything downstream names the cause.
     pub(super) fn fails(mut self, id: &str, reason: &str, message: &str) -> Self {
         let (kind, name) = id.split_once('/').unwrap();
         let text = format!("{kind} {name}: {reason}: {message}");
