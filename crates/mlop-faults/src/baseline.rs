@@ -146,9 +146,11 @@ impl Baseline {
             let mut failures = Vec::from_iter(played.err());
             let (before, settled) = (writes(&cluster), Instant::now());
             sleep(QUIET).await;
-            // Connections are probed for as long as they exist, so a fault can strike late.
             let is_quiet = cluster.injector.last_fault().is_none_or(|struck| struck <= settled);
             let late = write_since(&cluster, before).filter(|_| is_quiet);
+            if !is_quiet {
+                settle(&cluster).await;
+            }
             failures.extend(late.map(|write| format!("quiet: {write} after everything had settled")));
             failures.extend(check::violations(&cluster));
             failures.extend(self.compare(plan, &cluster));
@@ -248,12 +250,19 @@ fn by_kind(moves: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
     sums
 }
 
-/// Waits until the last fault and its consequences are over.
+/// Waits until the last fault and its consequences are over. Connections are probed for as long as they exist, so a fault
+/// can strike while this waits.
 async fn settle(cluster: &Cluster) {
-    if let Some(end) = cluster.injector.last_fault() {
-        sleep(end.saturating_duration_since(Instant::now())).await;
+    loop {
+        let last = cluster.injector.last_fault();
+        if let Some(end) = last {
+            sleep(end.saturating_duration_since(Instant::now())).await;
+        }
+        sleep(SETTLE).await;
+        // A probe that is held up is repeated after its deadline. If that takes longer, the end state tells.
+        cluster.within(PROBES_END, |cluster| !check::is_probing(cluster)).await;
+        if cluster.injector.last_fault() == last {
+            return;
+        }
     }
-    sleep(SETTLE).await;
-    // A probe that is held up is repeated after its deadline. If that takes longer, the end state tells.
-    cluster.within(PROBES_END, |cluster| !check::is_probing(cluster)).await;
 }
