@@ -40,6 +40,29 @@ pub fn single_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(lines.join(" | "))
 }
 
+/// The last words of a program: the last line of `output`, which tells most, then the lines before it that fit into
+/// `bytes_max` bytes, for example `KeyError: 'x' (after: Traceback … | y = row['x'])`. Messages are shortened at
+/// their end. Lines that only mark a place in the line above are left out.
+pub fn last_words(output: &str, bytes_max: usize) -> String {
+    let tells = |line: &&str| !line.trim_matches(['^', '~', ' ']).is_empty();
+    let mut lines = output.lines().map(str::trim).filter(tells).rev().map(printable);
+    let mut words = lines.next().unwrap_or_default().into_owned();
+    words.truncate(words.floor_char_boundary(bytes_max));
+    let (mut before, mut bytes) = (Vec::new(), words.len() + " (after: )".len());
+    for line in lines {
+        bytes += line.len() + " | ".len();
+        if bytes > bytes_max {
+            break;
+        }
+        before.push(line);
+    }
+    if !before.is_empty() {
+        before.reverse();
+        words = format!("{words} (after: {})", before.join(" | "));
+    }
+    words
+}
+
 /// Whether YAML takes `char` as it is, and a terminal shows it in place.
 const fn is_printable(char: char) -> bool {
     match char {
@@ -67,6 +90,30 @@ mod tests {
     fn ordinary_text_is_left_alone() {
         for text in ["", "a\tb\nc", "Tromsø €", "日本", "👍🏽", "\u{fffd}"] {
             assert!(matches!(printable(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
+    }
+
+    #[test]
+    fn last_words_begin_with_the_last_line() {
+        let traceback = "epoch 1\nTraceback (most recent call last):\n  File \"train.py\", line 4, in <module>\n    \
+                         y = row['x']\n        ~~~^^^^^\nKeyError: 'x'\n";
+        for (output, bytes_max, words) in [
+            ("", 99, ""),
+            ("\n ^^^ \n", 99, ""),
+            ("one\n", 99, "one"),
+            ("lone\u{7f} line", 99, "lone\\u{7f} line"),
+            ("ab\nääää", 3, "ä"),
+            (traceback, 12, "KeyError: 'x"),
+            (traceback, 13, "KeyError: 'x'"),
+            (traceback, 42, "KeyError: 'x' (after: y = row['x'])"),
+            (
+                traceback,
+                999,
+                "KeyError: 'x' (after: epoch 1 | Traceback (most recent call last): | \
+                 File \"train.py\", line 4, in <module> | y = row['x'])",
+            ),
+        ] {
+            assert_eq!(last_words(output, bytes_max), words, "{bytes_max}");
         }
     }
 

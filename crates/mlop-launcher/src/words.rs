@@ -1,25 +1,20 @@
 //! Short texts for people: quotations, sizes, numbers.
 
-use mlop_api::{common::Metric, text::printable};
+use mlop_api::{
+    common::Metric,
+    text::{last_words, printable},
+};
 
-/// Most bytes of the command's last lines in the result, as JSON. The other fields have the rest of 2,048.
-const QUOTE_BYTES_MAX: usize = 1_400;
+/// Longest quotation of the command's output, in bytes. As JSON and with the other fields it fits a result's 2,048 bytes;
+/// a status has room for it beside the number of the attempt.
+const QUOTE_BYTES_MAX: usize = 700;
 /// Longest list of metrics in a summary, in characters.
 const METRICS_CHARS_MAX: usize = 80;
 
-/// As many of the last lines as fit, the end rather than the beginning.
+/// The command's last words, after a colon.
 pub fn quote(lines: &[String]) -> String {
-    let (mut kept, mut bytes) = (Vec::new(), 0);
-    for line in lines.iter().rev() {
-        let line = cut(line);
-        bytes += serde_json::to_string(&line).map_or(0, |json| json.len());
-        if bytes > QUOTE_BYTES_MAX {
-            break;
-        }
-        kept.push(line);
-    }
-    kept.reverse();
-    if kept.is_empty() { String::new() } else { format!(": {}", kept.join("\n")) }
+    let words = last_words(&lines.join("\n"), QUOTE_BYTES_MAX);
+    if words.is_empty() { words } else { format!(": {words}") }
 }
 
 /// A text from the command, bounded again and printable.
@@ -93,15 +88,17 @@ mod tests {
     }
 
     #[test]
-    fn quotation_keeps_the_end_and_fits_a_result() {
-        let lines: Vec<String> = (0..20).map(|i| format!("{i} {}", "\u{1}".repeat(100))).collect();
-        let failure = Failure::transient(Reason::UserError, "exit code 3".to_owned() + &quote(&lines));
-        assert!(failure.message.contains("19 "));
-        let message = ResultDocument::failed(failure.clone()).to_message();
-        assert_eq!(
-            ResultDocument::from_message(&message).unwrap().error.unwrap(),
-            failure,
-            "nothing was cut off"
-        );
+    fn quotation_begins_with_the_end_and_fits_a_result() {
+        for part in ["\u{1}", "\"", "\\", "ä", "👍🏽"] {
+            let lines: Vec<String> = (0..20).map(|i| format!("{i} {}", part.repeat(100))).collect();
+            let failure = Failure::transient(Reason::UserError, "exit code 3".to_owned() + &quote(&lines));
+            assert!(failure.message.starts_with("exit code 3: 19 "), "{}", failure.message);
+            let message = ResultDocument::failed(failure.clone()).to_message();
+            assert_eq!(
+                ResultDocument::from_message(&message).unwrap().error.unwrap(),
+                failure,
+                "nothing was cut off"
+            );
+        }
     }
 }

@@ -8,11 +8,12 @@ use k8s_openapi::api::core::v1::{
 use mlop_api::{
     Reason, labels,
     result::{Failure, ResultDocument},
+    text::last_words,
 };
 
 /// Time after the end of a deleted pod's grace period until it counts as lost.
 const LOST_MARGIN: SignedDuration = SignedDuration::from_secs(60);
-/// Longest quotation of a container's last lines, in characters.
+/// Longest quotation of a container's last lines, in bytes.
 const WORDS_MAX: usize = 400;
 /// The reason of a pod that its `activeDeadlineSeconds` has ended.
 const DEADLINE: &str = "DeadlineExceeded";
@@ -138,20 +139,14 @@ fn last_end(status: &ContainerStatus) -> Option<(Reason, String)> {
     if let Some(failure) = ResultDocument::from_message(words).ok().and_then(|result| result.error) {
         return Some((failure.reason, failure.message));
     }
-    let words = match last_characters(words, WORDS_MAX) {
+    let mut words = last_words(words, WORDS_MAX);
+    if words.is_empty() {
         // The kubelet keeps the last lines of a program that has reported an error only.
-        "" => format!("`kubectl logs --previous -c {name}` of its pod has its last lines"),
-        words => words.to_owned(),
-    };
+        words = format!("`kubectl logs --previous -c {name}` of its pod has its last lines");
+    }
     // Without the number of restarts: it would make each of them another cause, with an Event of its own.
     let message = format!("container {name} ended with exit code {}: {words}", state.exit_code);
     Some((Reason::WorkerFailed, message))
-}
-
-/// The end of `text`, at most `limit` characters.
-fn last_characters(text: &str, limit: usize) -> &str {
-    let start = text.char_indices().rev().nth(limit.saturating_sub(1)).map_or(0, |(at, _)| at);
-    text.get(start..).unwrap_or_default()
 }
 
 fn statuses(pod: &PodView) -> impl Iterator<Item = &ContainerStatus> {
