@@ -120,6 +120,14 @@ impl<'a> Draft<'a> {
         inputs::path(&self.label(), &upstream.cause, Some(upstream))
     }
 
+    /// The status and the message of the conditions while the model may not be used.
+    fn words(&self, problem: &BlockedInput) -> (ConditionStatus, String) {
+        match &problem.upstream {
+            Some(upstream) => (upstream.status(), self.path(upstream)),
+            None => (ConditionStatus::Unknown, problem.blocked.message.clone()),
+        }
+    }
+
     /// Reports whether the model may be served.
     pub fn input(&mut self, input: &Result<ReadyInput, BlockedInput>) {
         match input {
@@ -130,15 +138,7 @@ impl<'a> Draft<'a> {
                 "the model is usable",
             ),
             Err(problem) => {
-                let is = if problem.upstream.is_some() {
-                    ConditionStatus::False
-                } else {
-                    ConditionStatus::Unknown
-                };
-                let text = problem
-                    .upstream
-                    .as_ref()
-                    .map_or_else(|| problem.blocked.message.clone(), |upstream| self.path(upstream));
+                let (is, text) = self.words(problem);
                 self.conditions().set(condition_type::INPUTS_READY, is, problem.blocked.reason, &text);
             }
         }
@@ -281,8 +281,8 @@ impl<'a> Draft<'a> {
                 let text = self.path(upstream);
                 self.conditions().set(
                     condition_type::UP_TO_DATE,
-                    ConditionStatus::False,
-                    Reason::UpstreamFailed,
+                    upstream.status(),
+                    upstream.reason(),
                     &text,
                 );
             }
@@ -380,15 +380,7 @@ impl<'a> Draft<'a> {
                 None,
             ),
             Err(problem) => {
-                let text = problem
-                    .upstream
-                    .as_ref()
-                    .map_or_else(|| problem.blocked.message.clone(), |upstream| self.path(upstream));
-                let is = if problem.upstream.is_some() {
-                    ConditionStatus::False
-                } else {
-                    ConditionStatus::Unknown
-                };
+                let (is, text) = self.words(problem);
                 let cause = self.cause_of(problem);
                 self.hold(is, problem.blocked.reason, &text, cause);
             }

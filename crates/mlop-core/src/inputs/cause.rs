@@ -1,10 +1,12 @@
 //! Causes: where a problem began, and the path from there to here.
 
 use crate::{
-    condition::{self, MESSAGE_BYTES_MAX},
+    blocked::is_queued,
+    condition::{self, ConditionStatus, MESSAGE_BYTES_MAX},
     resource::InputObject,
 };
 use mlop_api::{
+    Reason,
     common::ObjectRef,
     contract::{Cause, condition_type},
 };
@@ -15,6 +17,28 @@ pub struct UpstreamFailure {
     pub cause: Cause,
     /// The path from the input to the cause, such as `FeatureView v <- Dataset d: SchemaMismatch: ...`.
     pub path: String,
+}
+
+impl UpstreamFailure {
+    /// Whether it goes on by itself once a node or a quota has room. Nothing has failed then.
+    fn is_queued(&self) -> bool {
+        self.cause.reason.parse().is_ok_and(is_queued)
+    }
+
+    /// The reason of the conditions of an object downstream.
+    pub fn reason(&self) -> Reason {
+        if self.is_queued() { Reason::WaitingForInputs } else { Reason::UpstreamFailed }
+    }
+
+    /// The status of those conditions.
+    pub fn status(&self) -> ConditionStatus {
+        if self.is_queued() { ConditionStatus::Unknown } else { ConditionStatus::False }
+    }
+}
+
+/// The failure that somebody should look at first: one that is queued ends by itself.
+pub fn worst<'a>(upstream: impl IntoIterator<Item = &'a UpstreamFailure>) -> Option<&'a UpstreamFailure> {
+    upstream.into_iter().min_by_key(|upstream| upstream.is_queued())
 }
 
 /// The problem that `object` reports, and the path that leads to it.

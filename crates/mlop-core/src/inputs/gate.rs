@@ -5,7 +5,9 @@ use super::{
     graph::Hold,
 };
 use crate::{
-    Blocked, condition,
+    Blocked,
+    blocked::Origin,
+    condition,
     resource::{ApiKind, InputObject, Unavailable},
 };
 use mlop_api::{
@@ -74,6 +76,17 @@ impl BlockedInput {
     }
 }
 
+/// The blocked input that somebody should look at first.
+pub fn first_to_mend(blocked: Vec<BlockedInput>) -> Option<BlockedInput> {
+    blocked.into_iter().min_by_key(|input| match (&input.upstream, &input.blocked.origin) {
+        _ if input.blocked.stalled => 0,
+        (Some(upstream), _) if upstream.reason() == Reason::UpstreamFailed => 1,
+        (None, Origin::Here) => 2,
+        (Some(_), _) => 3,
+        (None, _) => 4,
+    })
+}
+
 /// Whether an input may be used: it must not be being deleted, and be Ready with an artifact for exactly its present
 /// spec. Anything missing means "not yet".
 ///
@@ -108,7 +121,7 @@ pub fn gate(state: &InputState) -> Result<ReadyInput, BlockedInput> {
     }
     Err(match upstream {
         Some(upstream) => BlockedInput {
-            blocked: Blocked::waiting(Reason::UpstreamFailed, upstream.path.clone()),
+            blocked: Blocked::waiting(upstream.reason(), upstream.path.clone()),
             upstream: Some(upstream),
         },
         // The input's own status says why. A copy here would rewrite every status downstream when it changes.

@@ -12,7 +12,7 @@ mod lineage;
 mod tests;
 
 pub use caches::{Dependents, Inputs};
-pub use cause::{UpstreamFailure, path};
-pub use gate::{BlockedInput, InputState, ReadyInput, Signal, gate, signal};
+pub use cause::{UpstreamFailure, path, worst};
+pub use gate::{BlockedInput, InputState, ReadyInput, Signal, first_to_mend, gate, signal};
 pub use graph::{Hold, cycle, references};
 pub use lineage::{ancestors, converged, newest};

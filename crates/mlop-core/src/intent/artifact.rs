@@ -123,7 +123,7 @@ impl<I: Intent> Draft<'_, I> {
         } else if let Some(upstream) = &findings.upstream {
             let text = self.path(upstream);
             self.status.cause = Some(upstream.cause.clone());
-            self.set(condition_type::UP_TO_DATE, ConditionStatus::False, Reason::UpstreamFailed, &text);
+            self.set(condition_type::UP_TO_DATE, upstream.status(), upstream.reason(), &text);
         } else {
             let message = "made from the newest inputs";
             self.set(condition_type::UP_TO_DATE, ConditionStatus::True, Reason::UpToDate, message);

@@ -40,17 +40,17 @@ pub(super) fn decide<I: Intent>(observed: &Observed<I>, now: Timestamp) -> (Step
     if let Some(pin) = I::flow(&observed.object).pin() {
         return (use_pinned(observed, pin, now), findings);
     }
-    let mut ready = Vec::new();
+    let (mut ready, mut blocked) = (Vec::new(), Vec::new());
     for state in &observed.inputs {
         match inputs::gate(state) {
             Ok(input) => ready.push(input),
-            Err(input) => {
-                let step = Step::Blocked { blocked: input.blocked, upstream: input.upstream };
-                return (step, findings);
-            }
+            Err(input) => blocked.push(input),
         }
     }
-    findings.upstream = ready.iter().find_map(|input| input.upstream.clone());
+    if let Some(input) = inputs::first_to_mend(blocked) {
+        return (Step::Blocked { blocked: input.blocked, upstream: input.upstream }, findings);
+    }
+    findings.upstream = inputs::worst(ready.iter().filter_map(|input| input.upstream.as_ref())).cloned();
     findings.newest = inputs::newest(&ready);
     if let Err(message) = inputs::converged(&ready, I::consistency(&observed.object)) {
         return (Step::Diverged { message, since: findings.newest.unwrap_or(now) }, findings);

@@ -85,14 +85,14 @@ impl<'a, I: Intent> Draft<'a, I> {
     }
 
     fn report_inputs(&mut self, step: &Step<I>, findings: &Findings) {
-        use ConditionStatus::{False, True, Unknown};
+        use ConditionStatus::{True, Unknown};
         if self.observed.inputs.is_empty() {
             return;
         }
         let (status, reason, message) = match (step, &findings.inputs) {
             (_, Some(_)) => (True, Reason::InputsReady, "all inputs are ready".to_owned()),
             (Step::Blocked { blocked, upstream }, None) => {
-                let status = if upstream.is_some() { False } else { Unknown };
+                let status = upstream.as_ref().map_or(Unknown, UpstreamFailure::status);
                 let path = upstream.as_ref().map(|upstream| self.path(upstream));
                 (status, blocked.reason, path.unwrap_or_else(|| blocked.message.clone()))
             }
@@ -163,9 +163,12 @@ impl<'a, I: Intent> Draft<'a, I> {
     fn report_blocked(&mut self, blocked: &Blocked, upstream: Option<UpstreamFailure>) {
         let Blocked { reason, message, stalled, .. } = blocked;
         let text = upstream.as_ref().map_or_else(|| message.clone(), |upstream| self.path(upstream));
-        let failed = *stalled || upstream.is_some();
+        let status = match &upstream {
+            _ if *stalled => ConditionStatus::False,
+            Some(upstream) => upstream.status(),
+            None => ConditionStatus::Unknown,
+        };
         self.status.cause = upstream.map(|upstream| upstream.cause).or_else(|| self.cause_of(blocked));
-        let status = if failed { ConditionStatus::False } else { ConditionStatus::Unknown };
         self.set_ready(status, *reason, &text);
         self.set_outdated(*reason, &text);
         if *stalled {

@@ -1,6 +1,6 @@
 //! The next step of a run.
 
-use super::{Observed, Run, RunResource, refusal};
+use super::{Observed, Run, RunResource, refusal, state::failed_attempt};
 use crate::{
     Blocked, Origin,
     children::pod_outcome::{self, Ended, Outcome},
@@ -225,7 +225,10 @@ impl<'a, R: Run> Draft<'a, R> {
         let action = limit.map_or(Action::AwaitChange, Action::RequeueAt);
         match held_up {
             Some((reason, message)) => {
-                self.set_open(reason, &message, &Blocked::waiting(reason, message.as_str()));
+                let blocked = Blocked::waiting(reason, message.as_str());
+                let before = self.status.failure.as_ref().map(failed_attempt);
+                let words = before.map_or(message, |before| format!("{}; {before}", blocked.message));
+                self.set_open(reason, &words, &blocked);
                 Plan::report(self.status).with_action(action)
             }
             None => {

@@ -22,10 +22,16 @@ pub fn repetition<R: RunResource>(run: &R) -> Option<String> {
     let status = run.status()?;
     // The failure of an earlier spec is forgotten by the next reconcile of the run.
     condition::get(&status.conditions, condition_type::SUCCEEDED).filter(|it| it.status == "Unknown")?;
-    let AttemptFailure { attempt: failed, reason, message, .. } = status.failure.as_ref()?;
+    let failed = failed_attempt(status.failure.as_ref()?);
     let attempt = status.attempts.saturating_add(1);
     let last = status.budget_start.saturating_add(run.execution().retry.limit).max(attempt);
-    Some(format!("attempt {attempt} of {last} is under way; attempt {failed} failed: {reason}: {message}"))
+    Some(format!("attempt {attempt} of {last} is under way; {failed}"))
+}
+
+/// A failed attempt in words.
+pub(super) fn failed_attempt(failure: &AttemptFailure) -> String {
+    let AttemptFailure { attempt, reason, message, .. } = failure;
+    format!("attempt {attempt} failed: {reason}: {message}")
 }
 
 /// Reads a run's conditions. A failure of an earlier spec does not count.

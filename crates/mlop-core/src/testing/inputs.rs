@@ -5,7 +5,7 @@ use crate::{
     inputs::InputState,
     resource::{ApiKind, InputObject},
 };
-use mlop_api::{Digest, MEDIA_TABLE, common::ObjectRef};
+use mlop_api::{Digest, MEDIA_TABLE, Reason, common::ObjectRef};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -71,6 +71,15 @@ pub fn failed(name: &str) -> InputState {
     object["status"]["artifact"] = Value::Null;
     object["status"]["conditions"][0]["status"] = json!("False");
     input(name, Some(object))
+}
+
+/// The input `state` with this reason of its problem.
+pub fn because(mut state: InputState, reason: Reason) -> InputState {
+    let object = state.object.as_mut().map(Arc::make_mut);
+    if let Some(cause) = object.and_then(|object| object.status.cause.as_mut()) {
+        cause.reason = reason.to_string();
+    }
+    state
 }
 
 fn cause(name: &str) -> Value {

@@ -27,7 +27,7 @@ mod runs;
 mod situation;
 
 pub use golden::{golden, live};
-pub use inputs::{dataset, descendant, failed, input, missing, of_kind, outdated, ready, version};
+pub use inputs::{because, dataset, descendant, failed, input, missing, of_kind, outdated, ready, version};
 pub use intent_case::IntentCase;
 #[cfg(test)]
 pub(crate) use kinds::{Forecast, ForecastContent, ForecastRun, ForecastRunSpec, ForecastSpec, TestLineage};

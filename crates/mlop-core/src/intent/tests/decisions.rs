@@ -5,7 +5,7 @@ use crate::{
     cause,
     condition::{self, Conditions},
     inputs::InputState,
-    testing::{ForecastRun, at},
+    testing::{ForecastRun, at, because},
 };
 use mlop_api::{
     Reason,
@@ -32,6 +32,11 @@ fn blocked_intent_names_its_reason() {
             "an input has failed",
             intent("delay").input(failed("flights")),
             "Ready=False/UpstreamFailed InputsReady=False/UpstreamFailed UpToDate=Unknown/UpstreamFailed",
+        ),
+        (
+            "a pod of an input waits for a node, which is no failure",
+            intent("delay").input(queued(failed("flights"))),
+            "Ready=Unknown/WaitingForInputs InputsReady=Unknown/WaitingForInputs UpToDate=Unknown/WaitingForInputs",
         ),
         (
             "the intent depends on itself",
@@ -225,6 +230,11 @@ fn upstream_failure_keeps_the_artifact_in_use() {
             "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/UpstreamFailed",
         ),
         (
+            "newer data of the input wait for a node",
+            published().input(queued(outdated("flights"))),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=Unknown/WaitingForInputs",
+        ),
+        (
             "the input has failed",
             published().input(failed("flights")),
             "Ready=True/Ready InputsReady=False/UpstreamFailed UpToDate=False/UpstreamFailed",
@@ -244,6 +254,35 @@ fn artifact_in_use_names_the_cause_upstream() {
     let cause = status.cause.map(|cause| (cause.kind, cause.name, cause.reason));
     let want = ("Dataset".to_owned(), "flights".to_owned(), "SchemaMismatch".to_owned());
     assert_eq!(cause, Some(want));
+}
+
+#[test]
+fn problem_that_needs_a_person_comes_first() {
+    let waiting = || intent("delay").input(queued(failed("flights")));
+    let published = intent("delay").input(ready("flights")).input(ready("weather"));
+    let published = published.its_run(succeeded).reconciled();
+    for (situation, case, wanted) in [
+        ("an input waits for a node, another has failed", waiting().input(failed("weather")), "weather"),
+        (
+            "an input has failed, another waits for a node",
+            intent("delay").input(failed("a")).input(queued(failed("b"))),
+            "a",
+        ),
+        ("an input waits for a node, another does not exist", waiting().input(missing("weather")), "delay"),
+        ("both have failed", intent("delay").input(failed("a")).input(failed("b")), "a"),
+        (
+            "newer data of one wait for a node, those of the other have failed",
+            published.input(queued(outdated("flights"))).input(outdated("weather")),
+            "weather",
+        ),
+    ] {
+        let cause = case.plan().status.unwrap().cause;
+        assert_eq!(cause.map(|cause| cause.name).as_deref(), Some(wanted), "{situation}");
+    }
+}
+
+fn queued(state: InputState) -> InputState {
+    because(state, Reason::Unschedulable)
 }
 
 /// The controller reports failed reconciles with these reasons. Here the intent itself does, for as long as its run.
