@@ -4,6 +4,7 @@ use crate::runtime::{
     client,
     context::{Clock, Settings},
     finalizers, health, leader_election, logging,
+    metrics::Metrics,
     setup::Setup,
 };
 use anyhow::Context as _;
@@ -61,7 +62,8 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
         worker_image: args.worker_image,
     };
     let config = kube::Config::infer().await.context("no cluster: neither in a pod nor a kubeconfig")?;
-    let client = client::connect(config)?;
+    let metrics = Arc::<Metrics>::default();
+    let client = client::connect(config, metrics.requests.clone())?;
     if args.release_finalizers {
         let kinds = operators::named(operator).map_or(&[][..], |operator| operator.finalized);
         return finalizers::release(&client, kinds, &settings.namespaces).await;
@@ -69,11 +71,11 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
     #[allow(clippy::disallowed_methods, reason = "the one place where an operator reads the clock")]
     let clock: Clock = Arc::new(jiff::Timestamp::now);
 
-    let mut setup = Setup::new(client.clone(), settings, Arc::clone(&clock));
+    let mut setup =
+        Setup::new(client.clone(), settings, Arc::clone(&clock)).with_metrics(Arc::clone(&metrics));
     install(&mut setup);
-    let metrics = Arc::clone(&setup.metrics);
     let relist = setup.relist();
-    let (_, health) = health::serve(&args.health_address, Arc::clone(&metrics), setup.readiness())?;
+    let (_, health) = health::serve(&args.health_address, metrics, setup.readiness())?;
 
     let (leading, is_leading) = watch::channel(!args.leader_elect);
     let (stop, stopping) = watch::channel(false);

@@ -34,7 +34,11 @@ use mlop_e2e::{
     prober::Prober, state::Kind as _, wait,
 };
 use serde_json::json;
-use std::{collections::{BTreeMap, BTreeSet}, pin::pin, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+    time::Duration,
+};
 use tokio::time::{Instant, timeout_at};
 
 /// The time without writes while nothing changes.

@@ -21,6 +21,16 @@ pub trait Conditioned {
     /// Sets where a problem began. Connections and policies have no cause.
     fn set_cause(&mut self, _cause: Option<Cause>) {}
 
+    /// The status, if it is that of a run.
+    fn as_run(&self) -> Option<&RunStatus> {
+        None
+    }
+
+    /// Number of inputs that were given up.
+    fn dead_letters(&self) -> usize {
+        0
+    }
+
     /// Remarks on a result that may still be used.
     fn notes(&self) -> &[String] {
         &[]
@@ -76,6 +86,9 @@ impl Conditioned for IntentStatus {
     const CLASS: Class = Class::Intent;
     fields!();
     caused!();
+    fn dead_letters(&self) -> usize {
+        self.dead_letters.len()
+    }
     fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -91,6 +104,9 @@ impl Conditioned for RunStatus {
     const CLASS: Class = Class::Run;
     fields!();
     caused!();
+    fn as_run(&self) -> Option<&RunStatus> {
+        Some(self)
+    }
     fn notes(&self) -> &[String] {
         self.output.as_ref().map_or(&[], |output| &output.notes)
     }

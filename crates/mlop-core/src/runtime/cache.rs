@@ -183,6 +183,11 @@ impl<K: Cached> Cache<K> {
         names.map(|name| Key::new(namespace, name)).collect()
     }
 
+    /// All objects, by namespace and name.
+    pub(super) fn all(&self) -> Vec<Arc<K>> {
+        self.objects().by_key.values().cloned().collect()
+    }
+
     /// All keys.
     pub fn keys(&self) -> Vec<Key> {
         self.objects().by_key.keys().cloned().collect()

@@ -3,7 +3,7 @@
 //! Built by hand, because kube's default retries for minutes behind a reconcile's back, does not limit concurrency,
 //! waits for an answer without limit, and puts a layer that is added later outside its own retry.
 
-use crate::runtime::backoff;
+use crate::runtime::{backoff, metrics::RequestLabels};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::RETRY_AFTER};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioExecutor};
@@ -11,6 +11,7 @@ use kube::{
     Client, Config,
     client::{Body, ConfigExt},
 };
+use prometheus_client::metrics::{counter::Counter, family::Family};
 use std::time::Duration;
 use tokio::time::Sleep;
 use tower::{
@@ -29,11 +30,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A request without an answer is given up after this time. A watch is answered when it begins.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client for the cluster that `config` names.
+/// A client for the cluster that `config` names. Its requests are counted in `requests`.
 ///
 /// # Errors
 /// When the configuration's certificates or addresses are unusable.
-pub fn connect(mut config: Config) -> anyhow::Result<Client> {
+pub fn connect(mut config: Config, requests: Family<RequestLabels, Counter>) -> anyhow::Result<Client> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -47,7 +48,16 @@ pub fn connect(mut config: Config) -> anyhow::Result<Client> {
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .map_err(BoxError::from)
-        .service_fn(move |request: Request<Body>| transport.request(request));
+        .service_fn(move |request: Request<Body>| {
+            let (method, requests) = (request.method().clone(), requests.clone());
+            let answer = transport.request(request);
+            async move {
+                let answer = answer.await;
+                let code = answer.as_ref().ok().map(Response::status);
+                requests.get_or_create(&RequestLabels::of(&method, code)).inc();
+                answer
+            }
+        });
     Ok(over(service, config.default_namespace))
 }
 

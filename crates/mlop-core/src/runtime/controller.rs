@@ -131,6 +131,7 @@ impl<R: Reconciler> Controller<R> {
     /// A reconcile that can neither end the process nor block it.
     async fn isolated(&self, key: Key) -> Key {
         let began = Instant::now();
+        self.cx.metrics.waited(&self.kind.kind, self.queue.waited(&key));
         let reconcile = tokio::time::timeout(RECONCILE_TIMEOUT, self.reconcile(&key));
         let outcome = match AssertUnwindSafe(reconcile).catch_unwind().await {
             Ok(Ok(outcome)) => outcome,
@@ -164,12 +165,23 @@ impl<R: Reconciler> Controller<R> {
         plan.status = self.presented(&object, planned);
         let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
         execute(&self.cx, &subject, &plan).await?;
-        for event in &plan.events {
-            let labels =
-                ReasonLabels { controller: self.kind.kind.clone(), reason: event.reason.to_string() };
-            self.cx.metrics.events.get_or_create(&labels).inc();
-        }
+        self.count(object.as_ref(), &plan);
         Ok(plan.action)
+    }
+
+    /// Counts the work of a plan that has been carried out.
+    fn count(&self, object: &R::Resource, plan: &Plan<R::Status>) {
+        let (metrics, controller) = (&self.cx.metrics, &self.kind.kind);
+        for step in &plan.creates {
+            metrics.count_created(controller, step);
+        }
+        if let Some(status) = &plan.status {
+            metrics.count_status(controller, object.meta(), object.status(), status);
+        }
+        for event in &plan.events {
+            let labels = ReasonLabels { controller: controller.clone(), reason: event.reason.to_string() };
+            metrics.events.get_or_create(&labels).inc();
+        }
     }
 
     /// The status to write, as its readers see it; none if it is written already.

@@ -1,6 +1,18 @@
 //! Metrics in Prometheus' format, under the names that controller-runtime made common.
 
-use crate::resource::Unavailable;
+#[cfg(test)]
+mod tests;
+
+use super::cache::Cache;
+use crate::{
+    condition,
+    plan::Create,
+    resource::{Cached, Unavailable},
+};
+use http::{Method, StatusCode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use kube::core::object::HasStatus;
+use mlop_api::{contract::condition_type, labels, status::Conditioned};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -9,9 +21,14 @@ use prometheus_client::{
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
-    registry::Registry,
+    registry::{Metric, Registry},
 };
-use std::sync::Mutex;
+use std::{
+    fmt::Debug,
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReconcileLabels {
@@ -43,58 +60,130 @@ pub struct UnavailableLabels {
     pub namespace: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CreatedLabels {
+    pub controller: String,
+    pub kind: String,
+    /// The value of the label `mlop.dev/role`: `run`, `probe`, `scan`, `activation`, `cleanup`; empty for other objects.
+    pub role: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RunLabels {
+    pub kind: String,
+    /// `Succeeded`, or the reason of the failure.
+    pub result: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConditionLabels {
+    pub kind: String,
+    pub condition: String,
+    pub status: String,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    pub method: String,
+    /// HTTP status; `none` if there was no answer.
+    pub code: String,
+}
+
 /// All metrics of one operator.
 pub struct Metrics {
     registry: Mutex<Registry>,
     pub reconciles: Family<ReconcileLabels, Counter>,
     pub reconcile_seconds: Family<ControllerLabel, Histogram>,
     pub depth: Family<ControllerLabel, Gauge>,
+    /// Time from the change of an object, or of one that it depends on, to its reconcile.
+    pub wait_seconds: Family<ControllerLabel, Histogram>,
+    pub created: Family<CreatedLabels, Counter>,
+    pub attempts: Family<RunLabels, Counter>,
+    pub run_seconds: Family<RunLabels, Histogram>,
+    pub transitions: Family<ConditionLabels, Counter>,
+    pub requests: Family<RequestLabels, Counter>,
     pub events: Family<ReasonLabels, Counter>,
     pub leading: Gauge,
     /// Objects in the caches.
     pub cached: Family<KindLabel, Gauge>,
     pub unavailable: Family<UnavailableLabels, Gauge>,
+    /// Objects by condition, and dead letters: counted when the metrics are read.
+    objects: Family<ConditionLabels, Gauge>,
+    dead_letters: Family<KindLabel, Gauge>,
+    counts: Mutex<Vec<Count>>,
 }
+
+/// Adds the objects of one cache to those that are counted.
+type Count = Box<dyn Fn(&Metrics) + Send + Sync>;
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
-        let reconciles = Family::default();
-        let reconcile_seconds = Family::<ControllerLabel, Histogram>::new_with_constructor(|| {
-            Histogram::new(exponential_buckets(0.001, 2.0, 14))
-        });
-        let depth = Family::default();
-        let events = Family::default();
-        let leading = Gauge::default();
-        let cached = Family::<KindLabel, Gauge>::default();
-        let unavailable = Family::<UnavailableLabels, Gauge>::default();
-        registry.register("mlop_reconcile", "Reconciles by result", reconciles.clone());
-        registry.register(
-            "mlop_reconcile_time_seconds",
-            "Duration of a reconcile",
-            reconcile_seconds.clone(),
-        );
-        registry.register("mlop_workqueue_depth", "Objects that wait for a reconcile", depth.clone());
-        registry.register("mlop_events", "Events by reason", events.clone());
-        registry.register("mlop_leading", "1 while this process holds the lease", leading.clone());
-        registry.register("mlop_cache_objects", "Objects in the caches of a kind", cached.clone());
-        registry.register(
-            "mlop_watch_unavailable",
-            "1 while a resource cannot be listed because it is not served or forbidden",
-            unavailable.clone(),
-        );
+        let all = &mut registry;
         Self {
+            reconciles: registered(all, "mlop_reconcile", "Reconciles by result"),
+            reconcile_seconds: seconds(
+                all,
+                "mlop_reconcile_time_seconds",
+                "Duration of a reconcile",
+                MILLISECONDS,
+            ),
+            depth: registered(all, "mlop_workqueue_depth", "Objects that wait for a reconcile"),
+            wait_seconds: seconds(
+                all,
+                "mlop_workqueue_wait_seconds",
+                "Time from the change of an object, or of one that it depends on, to its reconcile",
+                MILLISECONDS,
+            ),
+            created: registered(all, "mlop_created", "Objects created by a controller"),
+            attempts: registered(all, "mlop_attempts", "Attempts of runs that have ended"),
+            run_seconds: seconds(
+                all,
+                "mlop_run_seconds",
+                "Time from the creation of a run to its end",
+                MINUTES,
+            ),
+            transitions: registered(all, "mlop_condition_transitions", "Conditions that were set or changed"),
+            requests: registered(all, "mlop_api_requests", "Requests to the API server, each retry counted"),
+            events: registered(all, "mlop_events", "Events by reason"),
+            leading: registered(all, "mlop_leading", "1 while this process holds the lease"),
+            cached: registered(all, "mlop_cache_objects", "Objects in the caches of a kind"),
+            unavailable: registered(
+                all,
+                "mlop_watch_unavailable",
+                "1 while a resource cannot be listed because it is not served or forbidden",
+            ),
+            objects: registered(all, "mlop_objects", "Objects by condition"),
+            dead_letters: registered(all, "mlop_dead_letters", "Inputs that were given up"),
+            counts: Mutex::default(),
             registry: Mutex::new(registry),
-            reconciles,
-            reconcile_seconds,
-            depth,
-            events,
-            leading,
-            cached,
-            unavailable,
         }
     }
 }
+
+/// A metric that `render` shows from now on.
+fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// The same for histograms, whose buckets begin with `buckets`.
+fn seconds<L>(registry: &mut Registry, name: &str, help: &str, buckets: Buckets) -> Family<L, Histogram>
+where
+    L: EncodeLabelSet + Clone + Debug + Eq + Hash + Send + Sync + 'static,
+{
+    let metric = Family::<L, Histogram>::new_with_constructor(buckets);
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+type Buckets = fn() -> Histogram;
+/// From a millisecond to eight seconds.
+const MILLISECONDS: Buckets = || Histogram::new(exponential_buckets(0.001, 2.0, 14));
+/// From a second to nine hours.
+const MINUTES: Buckets = || Histogram::new(exponential_buckets(1.0, 2.0, 16));
 
 impl Metrics {
     /// Reports whether a resource can be listed in a namespace (none: in all).
@@ -111,12 +200,114 @@ impl Metrics {
         }
     }
 
+    /// Reports the objects of a cache by condition from now on.
+    pub(super) fn count_objects<K>(&self, kind: String, cache: Arc<Cache<K>>)
+    where
+        K: Cached + HasStatus<Status: Conditioned>,
+    {
+        let count = move |metrics: &Self| {
+            let mut dead_letters = 0;
+            for object in cache.all() {
+                let Some(status) = object.status() else { continue };
+                for condition in status.conditions() {
+                    metrics.objects.get_or_create(&ConditionLabels::of(&kind, condition)).inc();
+                }
+                dead_letters += status.dead_letters();
+            }
+            let dead_letters = i64::try_from(dead_letters).unwrap_or(i64::MAX);
+            metrics.dead_letters.get_or_create(&KindLabel { kind: kind.clone() }).set(dead_letters);
+        };
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(count));
+    }
+
+    /// An object was taken out of the workqueue after this time.
+    pub(super) fn waited(&self, controller: &str, wait: Duration) {
+        let label = ControllerLabel { controller: controller.to_owned() };
+        self.wait_seconds.get_or_create(&label).observe(wait.as_secs_f64());
+    }
+
+    /// A controller has created an object. A dry run creates none.
+    pub(super) fn count_created(&self, controller: &str, step: &Create) {
+        if step.dry_run {
+            return;
+        }
+        let role = step.object["metadata"]["labels"][labels::ROLE].as_str().unwrap_or_default();
+        let labels = CreatedLabels {
+            controller: controller.to_owned(),
+            kind: step.kind.kind.clone(),
+            role: role.to_owned(),
+        };
+        self.created.get_or_create(&labels).inc();
+    }
+
+    /// The status `after` was written over `before`.
+    pub(super) fn count_status<S: Conditioned>(
+        &self,
+        kind: &str,
+        meta: &ObjectMeta,
+        before: Option<&S>,
+        after: &S,
+    ) {
+        let known = before.map_or(&[][..], Conditioned::conditions);
+        let is_new = |condition: &&Condition| !known.iter().any(|known| is_same_state(known, condition));
+        for condition in after.conditions().iter().filter(is_new) {
+            self.transitions.get_or_create(&ConditionLabels::of(kind, condition)).inc();
+        }
+        let (Some(run), earlier) = (after.as_run(), before.and_then(Conditioned::as_run)) else { return };
+        let has_succeeded = condition::is_true(&run.conditions, condition_type::SUCCEEDED);
+        let failure = run.failure.as_ref().filter(|_| !has_succeeded);
+        let ended = run.attempts.saturating_sub(earlier.map_or(0, |earlier| earlier.attempts));
+        if ended > 0 {
+            let result = failure.map_or("Succeeded", |failure| &failure.reason);
+            self.attempts.get_or_create(&RunLabels::of(kind, result)).inc_by(ended.into());
+        }
+        let has_ended = earlier.is_none_or(|earlier| earlier.finished_at.is_none());
+        if let (true, Some(end), Some(created)) = (has_ended, run.finished_at, &meta.creation_timestamp) {
+            let result = condition::get(&run.conditions, condition_type::SUCCEEDED);
+            let labels = RunLabels::of(kind, result.map_or("", |condition| &condition.reason));
+            let duration = end.get().duration_since(created.0);
+            self.run_seconds.get_or_create(&labels).observe(duration.as_secs_f64());
+        }
+    }
+
     /// The metrics as text.
     pub fn render(&self) -> String {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.objects.clear();
+        for count in &*self.counts.lock().unwrap_or_else(PoisonError::into_inner) {
+            count(self);
+        }
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
         text
     }
+}
+
+impl ConditionLabels {
+    fn of(kind: &str, condition: &Condition) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            condition: condition.type_.clone(),
+            status: condition.status.clone(),
+            reason: condition.reason.clone(),
+        }
+    }
+}
+
+impl RunLabels {
+    fn of(kind: &str, result: &str) -> Self {
+        Self { kind: kind.to_owned(), result: result.to_owned() }
+    }
+}
+
+impl RequestLabels {
+    pub(super) fn of(method: &Method, code: Option<StatusCode>) -> Self {
+        let code = code.map_or_else(|| "none".to_owned(), |code| code.as_str().to_owned());
+        Self { method: method.to_string(), code }
+    }
+}
+
+fn is_same_state(a: &Condition, b: &Condition) -> bool {
+    (&a.type_, &a.status, &a.reason) == (&b.type_, &b.status, &b.reason)
 }

@@ -48,7 +48,7 @@ pub struct Setup {
     client: Client,
     settings: Settings,
     clock: Clock,
-    pub(crate) metrics: Arc<Metrics>,
+    metrics: Arc<Metrics>,
     relist: watch::Sender<u64>,
     /// One per reflector.
     relists: Vec<Arc<Notify>>,
@@ -78,6 +78,11 @@ impl Setup {
             watches: Vec::new(),
             controllers: Vec::new(),
         }
+    }
+
+    /// Reports into `metrics`, which has begun to count.
+    pub(crate) fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -228,6 +233,7 @@ impl Setup {
         let (own_objects, own_queue) = (Arc::clone(objects), Arc::clone(&queue));
         self.resyncs
             .push(Box::new(move || own_objects.keys().into_iter().for_each(|key| own_queue.enqueue(key))));
+        self.metrics.count_objects(ApiKind::of::<R::Resource>().kind, Arc::clone(objects));
         let objects = Arc::clone(objects);
         self.controllers
             .push(Box::new(move |cx| Box::pin(Controller::new(reconciler, cx, objects, queue).run())));

@@ -7,7 +7,7 @@
 //! undo each other's writes, or a cache that lags, cannot overload the API server.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     fmt,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -57,10 +57,12 @@ pub(crate) struct Workqueue {
 #[derive(Default)]
 struct State {
     ready: VecDeque<Key>,
-    queued: BTreeSet<Key>,
-    active: BTreeSet<Key>,
-    /// Enqueued while active: they are enqueued again when the present reconcile ends.
-    again: BTreeSet<Key>,
+    /// When each of them was enqueued.
+    queued: BTreeMap<Key, Instant>,
+    /// How long each has waited.
+    active: BTreeMap<Key, Duration>,
+    /// Enqueued while active, and when: they are enqueued again when the present reconcile ends.
+    again: BTreeMap<Key, Instant>,
     timers: BTreeMap<(Instant, Key), ()>,
     timer_of: BTreeMap<Key, Instant>,
     /// When the reconciles of a key would be over at one per [`PACE`] (generic cell rate algorithm).
@@ -77,7 +79,7 @@ impl Workqueue {
 
     /// Enqueues `key` now. A key that is queued keeps its place.
     pub(crate) fn enqueue(&self, key: Key) {
-        self.state().push(key);
+        self.state().push(key, Instant::now());
         self.changed.notify_one();
     }
 
@@ -98,11 +100,11 @@ impl Workqueue {
                 let now = Instant::now();
                 state.release_due(now);
                 while let Some(key) = state.ready.pop_front() {
-                    state.queued.remove(&key);
+                    let since = state.queued.remove(&key).unwrap_or(now);
                     state.cancel(&key);
                     match state.pace(&key, now) {
                         None => {
-                            state.active.insert(key.clone());
+                            state.active.insert(key.clone(), now.duration_since(since));
                             return key;
                         }
                         Some(at) => state.set_timer(key, at),
@@ -124,11 +126,16 @@ impl Workqueue {
     pub(crate) fn done(&self, key: &Key) {
         let mut state = self.state();
         state.active.remove(key);
-        if state.again.remove(key) {
-            state.push(key.clone());
+        if let Some(since) = state.again.remove(key) {
+            state.push(key.clone(), since);
         }
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// How long an active key has waited.
+    pub(crate) fn waited(&self, key: &Key) -> Duration {
+        self.state().active.get(key).copied().unwrap_or_default()
     }
 
     /// Number of keys that wait now.
@@ -138,11 +145,12 @@ impl Workqueue {
 }
 
 impl State {
-    fn push(&mut self, key: Key) {
-        if self.active.contains(&key) {
-            self.again.insert(key);
-        } else if self.queued.insert(key.clone()) {
-            self.ready.push_back(key);
+    fn push(&mut self, key: Key, since: Instant) {
+        if self.active.contains_key(&key) {
+            self.again.entry(key).or_insert(since);
+        } else if let Entry::Vacant(place) = self.queued.entry(key) {
+            self.ready.push_back(place.key().clone());
+            place.insert(since);
         }
     }
 
@@ -177,9 +185,9 @@ impl State {
             if *at > now {
                 return;
             }
-            let key = key.clone();
+            let (at, key) = (*at, key.clone());
             self.cancel(&key);
-            self.push(key);
+            self.push(key, at);
         }
     }
 }
