@@ -58,10 +58,7 @@ spec:
   activeDeadlineSeconds: 240
   template:
     metadata:
-      labels:
-        app.kubernetes.io/name: {{ include "mlop.finalizersName" . }}
-        app.kubernetes.io/instance: {{ .Release.Name }}
-        app.kubernetes.io/part-of: mlop
+      {{- include "mlop.podMetadata" (list . (include "mlop.finalizersLabels" .)) | nindent 6 }}
     spec:
       restartPolicy: Never
       serviceAccountName: {{ include "mlop.finalizersName" . }}
@@ -73,12 +70,22 @@ spec:
             {{- with $namespaces }}
             - --namespaces={{ join "," . }}
             {{- end }}
-            - --log-level={{ include "mlop.setting" (list . "logLevel") | trimAll "\"" }}
+            - --log-level={{ include "mlop.word" (list . "logLevel" "info") }}
+          {{- with include "mlop.setting" (list . "extraEnv") | fromJsonArray }}
+          env:
+            {{- toYaml . | nindent 12 }}
+          {{- end }}
           {{- include "mlop.container" . | nindent 10 }}
 {{- end }}
 
 {{- define "mlop.finalizersName" -}}
 {{ .Chart.Name }}-finalizers
+{{- end }}
+
+{{- define "mlop.finalizersLabels" -}}
+app.kubernetes.io/name: {{ include "mlop.finalizersName" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/part-of: mlop
 {{- end }}
 
 {{/* The annotations of a hook of this weight. Helm deletes what has succeeded, also when a later hook fails. */}}

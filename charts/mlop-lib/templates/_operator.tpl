@@ -1,12 +1,35 @@
 {{/* Everything that an operator's chart installs. */}}
 {{- define "mlop.operator" -}}
+{{- $network := include "mlop.setting" (list . "networkPolicy") | fromJson -}}
+{{- $prometheus := include "mlop.setting" (list . "prometheus") | fromJson -}}
+{{- $flow := include "mlop.setting" (list . "flowControl") | fromJson -}}
 {{ include "mlop.deployment" . }}
 ---
 {{ include "mlop.rights" . }}
 ---
 {{ include "mlop.policy" . }}
+{{- if include "mlop.replicated" . }}
+---
+{{ include "mlop.disruptionBudget" . }}
+{{- end }}
+{{- if $network.enabled }}
+---
+{{ include "mlop.networkPolicy" (list . .Chart.Name (include "mlop.selector" .) "") }}
+{{- end }}
+{{- if $flow.enabled }}
+---
+{{ include "mlop.flowControl" . }}
+{{- end }}
+{{- if ($prometheus.podMonitor | default dict).enabled }}
+---
+{{ include "mlop.podMonitor" . }}
+{{- end }}
 {{- if .Files.Get "files/finalizers.yaml" }}
 ---
 {{ include "mlop.finalizers" . }}
+{{- if $network.enabled }}
+---
+{{ include "mlop.networkPolicy" (list . (include "mlop.finalizersName" .) (include "mlop.finalizersLabels" .) (include "mlop.finalizersHook" "-1")) }}
+{{- end }}
 {{- end }}
 {{- end }}

@@ -8,6 +8,10 @@ metadata:
   name: {{ .Chart.Name }}
   labels:
     {{- include "mlop.labels" . | nindent 4 }}
+  {{- with (.Values.serviceAccount | default dict).annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 automountServiceAccountToken: false
 ---
 apiVersion: rbac.authorization.k8s.io/v1

@@ -1,5 +1,6 @@
 //! `cargo xtask charts`: packs the charts and checks the objects that they install.
 mod checks;
+mod configured;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,15 +21,18 @@ const CRDS: &str = "mlop-crds";
 /// `helm template` asks no cluster: this is the version of Kubernetes that charts see.
 const KUBERNETES: &str = "1.36.0";
 const NAMESPACE: &str = "mlop-system";
+/// It has all that an operator's chart can have. The schema and the defaults are the same in all, by `cargo xtask generate`.
+const LARGEST: &str = operators::FEATURE_STORE.name;
 /// The second release of a cluster.
 const WITHOUT_CRDS: &str = "mlop-crds.enabled=false";
 const WATCHED: &str = "watchNamespaces={team-a,team-b}";
 
 pub fn run() -> Result<()> {
-    let mut steps = Steps::new(5);
+    let mut steps = Steps::new(6);
     steps.run("pack", pack)?;
     steps.run("lint", lint)?;
     steps.run("objects", installed)?;
+    steps.run("all values", configured)?;
     steps.run("wrong values", refused)?;
     steps.run("absent values", without_a_value)
 }
@@ -45,6 +49,9 @@ pub fn pack() -> Result<Outcome> {
 fn lint() -> Result<Outcome> {
     let charts = operator_charts().chain([ALL, CRDS]).map(directory);
     process::run(helm("lint")?.args(["--strict", "--kube-version", KUBERNETES]).args(charts))?;
+    let mut all_values = helm("lint")?;
+    all_values.args(["--strict", "--kube-version", KUBERNETES, "--values"]);
+    process::run(all_values.arg(paths::repository().join(configured::VALUES)).arg(directory(ALL)))?;
     Ok(Outcome::Done)
 }
 
@@ -55,6 +62,7 @@ fn installed() -> Result<Outcome> {
         checks::safe(&everywhere).with_context(|| chart.to_owned())?;
         checks::cluster_wide(&everywhere).with_context(|| chart.to_owned())?;
         checks::hooks(&everywhere, operator).with_context(|| chart.to_owned())?;
+        configured::single_replica(&everywhere).with_context(|| chart.to_owned())?;
         let listed = template(chart, &[WATCHED])?;
         checks::safe(&listed).with_context(|| chart.to_owned())?;
         checks::only_in(&listed, NAMESPACE, &["team-a", "team-b"]).with_context(|| chart.to_owned())?;
@@ -69,6 +77,16 @@ fn installed() -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// Every value that a platform team can set arrives.
+fn configured() -> Result<Outcome> {
+    let file = paths::repository().join(configured::VALUES).display().to_string();
+    let objects = template_with(ALL, &["--values", &file])?;
+    checks::safe(&objects)?;
+    checks::only_in(&objects, NAMESPACE, &["team-a", "team-b"])?;
+    configured::check(&objects)?;
+    Ok(Outcome::Done)
+}
+
 /// Values that are wrong are refused by the schemas, not rendered.
 fn refused() -> Result<Outcome> {
     for wrong in [
@@ -77,10 +95,16 @@ fn refused() -> Result<Outcome> {
         "watchNamespaces={Team_A}",
         "inputKinds[0].kind=dataset",
         "image.tag=a b",
+        "image.digest=sha256:1",
+        "imagePullSecrets={registry}",
+        "podLabels.team=a b",
+        "networkPolicy.enable=true",
+        "prometheus.podMonitor.interval=often",
+        "tolerations[0].effects=NoSchedule",
+        "global.replicas=many",
+        "global.flowControl.shares=3",
     ] {
-        for chart in operator_charts() {
-            ensure!(template(chart, &[wrong]).is_err(), "{chart} accepts the value {wrong}");
-        }
+        ensure!(template(LARGEST, &[wrong]).is_err(), "{LARGEST} accepts the value {wrong}");
     }
     ensure!(template(ALL, &["mlop-trainig.replicas=2"]).is_err(), "{ALL} accepts a misspelt operator");
     Ok(Outcome::Done)
@@ -89,25 +113,30 @@ fn refused() -> Result<Outcome> {
 /// A value that the values of an earlier release lack counts as its default, or the error names it.
 fn without_a_value() -> Result<Outcome> {
     let default = template(ALL, &[])?;
-    for value in
-        ["", ".image", ".image.registry", ".image.tag", ".watchNamespaces", ".restorers", ".logLevel"]
-    {
+    for value in [
+        "",
+        ".image",
+        ".image.registry",
+        ".image.tag",
+        ".watchNamespaces",
+        ".restorers",
+        ".logLevel",
+        ".replicas",
+    ] {
         let absent = format!("global{value}=null");
         ensure!(
             template(ALL, &[&absent]).context(absent.clone())? == default,
             "{absent} changes the objects"
         );
     }
-    let default = template(ALL, &[WITHOUT_CRDS])?;
-    for chart in operator_charts() {
-        for value in values(chart)? {
-            let absent = format!("{chart}.{value}=null");
-            match template(ALL, &[WITHOUT_CRDS, &absent]) {
-                Ok(objects) => ensure!(objects == default, "{absent} changes the objects"),
-                Err(error) => {
-                    let words = format!("{error:#}");
-                    ensure!(words.contains(&format!("missing property '{value}'")), "{absent}: {words}");
-                }
+    let default = template(LARGEST, &[])?;
+    for value in values(LARGEST)? {
+        let absent = format!("{value}=null");
+        match template(LARGEST, &[&absent]) {
+            Ok(objects) => ensure!(objects == default, "{absent} changes the objects"),
+            Err(error) => {
+                let words = format!("{error:#}");
+                ensure!(words.contains(&format!("missing property '{value}'")), "{absent}: {words}");
             }
         }
     }
@@ -124,6 +153,10 @@ fn values(chart: &str) -> Result<Vec<String>> {
 
 /// The objects of `chart` with the given values.
 fn template(chart: &str, values: &[&str]) -> Result<Vec<Value>> {
+    template_with(chart, &values.iter().flat_map(|value| ["--set", value]).collect::<Vec<_>>())
+}
+
+fn template_with(chart: &str, args: &[&str]) -> Result<Vec<Value>> {
     let mut command = helm("template")?;
     command.arg("release").arg(directory(chart)).args([
         "--namespace",
@@ -131,10 +164,7 @@ fn template(chart: &str, values: &[&str]) -> Result<Vec<Value>> {
         "--kube-version",
         KUBERNETES,
     ]);
-    for value in values {
-        command.args(["--set", value]);
-    }
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&process::output(&mut command)?)?;
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&process::output(command.args(args))?)?;
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 
