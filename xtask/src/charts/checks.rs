@@ -195,7 +195,8 @@ fn is_hook(object: &Value) -> bool {
     !object["metadata"]["annotations"]["helm.sh/hook"].is_null()
 }
 
-fn list(value: &Value) -> &[Value] {
+/// The items of a list; none if it is not one.
+pub fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 

@@ -1,6 +1,8 @@
 //! `cargo xtask charts`: packs the charts and checks the objects that they install.
 mod checks;
 mod configured;
+mod monitoring;
+mod schema;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,6 +20,8 @@ use crate::{paths, process};
 /// The chart of all operators.
 const ALL: &str = "mlop";
 const CRDS: &str = "mlop-crds";
+/// The chart for Prometheus and Grafana. It is installed where these are.
+const MONITORING: &str = "mlop-monitoring";
 /// `helm template` asks no cluster: this is the version of Kubernetes that charts see.
 const KUBERNETES: &str = "1.36.0";
 const NAMESPACE: &str = "mlop-system";
@@ -28,11 +32,12 @@ const WITHOUT_CRDS: &str = "mlop-crds.enabled=false";
 const WATCHED: &str = "watchNamespaces={team-a,team-b}";
 
 pub fn run() -> Result<()> {
-    let mut steps = Steps::new(6);
+    let mut steps = Steps::new(7);
     steps.run("pack", pack)?;
     steps.run("lint", lint)?;
     steps.run("objects", installed)?;
     steps.run("all values", configured)?;
+    steps.run("alerts and dashboards", monitoring::check)?;
     steps.run("wrong values", refused)?;
     steps.run("absent values", without_a_value)
 }
@@ -47,7 +52,7 @@ pub fn pack() -> Result<Outcome> {
 }
 
 fn lint() -> Result<Outcome> {
-    let charts = operator_charts().chain([ALL, CRDS]).map(directory);
+    let charts = operator_charts().chain([ALL, CRDS, MONITORING]).map(directory);
     process::run(helm("lint")?.args(["--strict", "--kube-version", KUBERNETES]).args(charts))?;
     let mut all_values = helm("lint")?;
     all_values.args(["--strict", "--kube-version", KUBERNETES, "--values"]);
@@ -84,6 +89,13 @@ fn configured() -> Result<Outcome> {
     checks::safe(&objects)?;
     checks::only_in(&objects, NAMESPACE, &["team-a", "team-b"])?;
     configured::check(&objects)?;
+    monitoring::as_defined(&objects)?;
+    monitoring::as_defined(&template(MONITORING, &[])?).context(MONITORING)?;
+    let labelled = template(MONITORING, &["prometheusRule.runbooks=https://example.com/runbooks"])?;
+    ensure!(
+        format!("{labelled:?}").contains("https://example.com/runbooks#mlopoperatordown"),
+        "no address of a runbook"
+    );
     Ok(Outcome::Done)
 }
 
@@ -107,6 +119,9 @@ fn refused() -> Result<Outcome> {
         ensure!(template(LARGEST, &[wrong]).is_err(), "{LARGEST} accepts the value {wrong}");
     }
     ensure!(template(ALL, &["mlop-trainig.replicas=2"]).is_err(), "{ALL} accepts a misspelt operator");
+    for wrong in ["dashboard.enabled=true", "dashboards.labels.a=b c", "prometheusRule.enabled=1"] {
+        ensure!(template(MONITORING, &[wrong]).is_err(), "{MONITORING} accepts the value {wrong}");
+    }
     Ok(Outcome::Done)
 }
 
@@ -128,6 +143,13 @@ fn without_a_value() -> Result<Outcome> {
             template(ALL, &[&absent]).context(absent.clone())? == default,
             "{absent} changes the objects"
         );
+    }
+    let default = template(MONITORING, &[])?;
+    for value in
+        ["commonLabels", "prometheusRule.runbooks", "featureServers.interval", "dashboards.annotations"]
+    {
+        let absent = format!("{value}=null");
+        ensure!(template(MONITORING, &[&absent])? == default, "{absent} changes the objects");
     }
     let default = template(LARGEST, &[])?;
     for value in values(LARGEST)? {

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::addons;
 use super::kubectl::Kubectl;
@@ -118,6 +118,17 @@ pub fn can_install() -> bool {
 pub fn install(packages: &[&str]) -> Result<Outcome> {
     let said = process::output(Command::new(scripts().join("packages.sh")).args(packages))?;
     Ok(if said.is_empty() { Outcome::Present } else { Outcome::Done })
+}
+
+/// Makes `program` available, from a Debian package if it is missing.
+pub fn provide(program: &str, package: &str, reason: &str) -> Result<()> {
+    if process::found(program) {
+        return Ok(());
+    }
+    if !can_install() {
+        bail!("`{program}` is not on the PATH: install it; {reason}");
+    }
+    install(&[package]).map(drop)
 }
 
 fn ctr() -> Result<Command> {

@@ -1,9 +1,11 @@
 //! `cargo xtask generate`: files that follow from the types and tables of the code.
 mod crds;
+mod dashboards;
 mod files;
 mod rbac;
 mod reference;
 mod roles;
+mod state_metrics;
 mod values;
 
 use std::fs;
@@ -11,6 +13,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args as ClapArgs;
+
+pub use dashboards::queries;
+pub use state_metrics::names as state_metrics;
 
 use crate::paths;
 use files::{Files, MARK};
@@ -48,6 +53,8 @@ fn generated() -> Result<Files> {
     let mut files = crds::files(&kinds)?;
     files.extend(reference::files(&kinds)?);
     files.extend(roles::files()?);
+    files.extend(state_metrics::files(&kinds)?);
+    files.extend(dashboards::files()?);
     files.extend(values::files());
     Ok(files)
 }

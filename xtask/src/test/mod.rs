@@ -266,18 +266,7 @@ fn unit_tests() -> Result<Report> {
 
 /// The online features are tested against a real Redis.
 fn redis() -> Result<()> {
-    provide("redis-server", "the tests of mlop-features start one")
-}
-
-/// Installs a program whose Debian package has its name.
-fn provide(program: &str, reason: &str) -> Result<()> {
-    if process::found(program) {
-        return Ok(());
-    }
-    if !process::found("apt-get") {
-        bail!("`{program}` is not on the PATH: install it; {reason}");
-    }
-    local::install(&[program]).map(drop)
+    local::provide("redis-server", "redis-server", "the tests of mlop-features start one")
 }
 
 /// They start their own API server, built from Go modules for every provider.
@@ -329,7 +318,7 @@ fn end_to_end(environment: &Environment) -> Result<Report> {
 
 /// The tests that share the cluster run side by side, then those that stop a part of it.
 fn life(environment: &Environment) -> Result<Report> {
-    provide("jq", "the documented backup uses it")?;
+    local::provide("jq", "jq", "the documented backup uses it")?;
     let shared = tests_of_life(environment, &["life::shared::", "--test-threads=4"])?;
     let mut alone = vec!["life::", "--test-threads=1", "--skip", "life::shared::", "--skip", BUSY_CORES];
     let mut skipped = 0;
