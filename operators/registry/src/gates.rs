@@ -8,6 +8,10 @@ use mlop_api::{
     status::Verdict,
 };
 use mlop_core::condition;
+use std::collections::BTreeSet;
+
+/// Metrics that a message names, at most.
+const NAMES_MAX: usize = 8;
 
 /// The verdict of the gates of `model` on `version`; none without gates.
 pub fn judge(model: &Model, version: &ModelVersion) -> Option<Verdict> {
@@ -43,7 +47,7 @@ fn measured(version: &ModelVersion) -> Vec<Metric> {
 fn judge_one(gate: &Gate, metrics: &[Metric]) -> (bool, String) {
     let bound = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<f64>().ok());
     let Some(metric) = metrics.iter().find(|metric| metric.name == gate.metric) else {
-        return (false, format!("gate {}: there is no metric {}", gate.name, gate.metric));
+        return (false, format!("gate {}: there is no metric {}{}", gate.name, gate.metric, known(metrics)));
     };
     let value = metric.number();
     let wanted = match (&gate.min, &gate.max) {
@@ -56,6 +60,17 @@ fn judge_one(gate: &Gate, metrics: &[Metric]) -> (bool, String) {
         && bound(&gate.min).is_none_or(|min| value >= min)
         && bound(&gate.max).is_none_or(|max| value <= max);
     (passed, format!("gate {}: {} is {}, {wanted}", gate.name, gate.metric, metric.value))
+}
+
+/// The metrics that there are, for people.
+fn known(metrics: &[Metric]) -> String {
+    let names: BTreeSet<&str> = metrics.iter().map(|metric| metric.name.as_str()).collect();
+    let shown: Vec<&str> = names.iter().copied().take(NAMES_MAX).collect();
+    match names.len() - shown.len() {
+        _ if names.is_empty() => "; the version has no metrics".to_owned(),
+        0 => format!("; there are {}", shown.join(", ")),
+        more => format!("; there are {} and {more} more", shown.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +101,10 @@ mod tests {
             assert_eq!(judge_one(&gate, &[Metric::new("auc", value)]).0, passes, "{gate:?} {value}");
         }
         let (passed, message) = judge_one(&gate(Some("0.5"), None), &[Metric::new("f1", 1.0)]);
-        assert!(!passed && message.contains("no metric auc"), "{message}");
+        assert_eq!((passed, &*message), (false, "gate quality: there is no metric auc; there are f1"));
+        let many: Vec<Metric> = (0..10).map(|i| Metric::new(format!("m{i}"), 1.0)).collect();
+        let (_, message) = judge_one(&gate(Some("0.5"), None), &many);
+        assert!(message.ends_with("m6, m7 and 2 more"), "{message}");
     }
 
     #[test]
@@ -116,8 +134,20 @@ mod tests {
                 "infinite",
                 (false, "gate worst: worst is Infinity, want at most 99999999999999999999999999999"),
             ),
-            ("text", (false, "gate text: there is no metric text")),
-            ("absent", (false, "gate absent: there is no metric Auc")),
+            (
+                "text",
+                (
+                    false,
+                    "gate text: there is no metric text; there are AUC, MAP@k, MAP_k, auc, loss, tenth, worst",
+                ),
+            ),
+            (
+                "absent",
+                (
+                    false,
+                    "gate absent: there is no metric Auc; there are AUC, MAP@k, MAP_k, auc, loss, tenth, worst",
+                ),
+            ),
             ("equal", (true, "gate tenth: tenth is 0.1, want 0.1 to 0.10")),
         ] {
             let (passed, message) = judge_one(&gate_of(model), &metrics);

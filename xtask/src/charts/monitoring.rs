@@ -151,7 +151,7 @@ fn documented_metrics(page: &str) -> Result<BTreeMap<String, String>> {
 fn registered_metrics(source: &str) -> Result<Vec<String>> {
     let prefix = Regex::new(r#"with_prefix\("([a-z_]+)"\)"#)?;
     let prefix = prefix.captures(source).map_or(String::new(), |found| format!("{}_", &found[1]));
-    let register = Regex::new(r#"\.register\(\s*"([a-z_]+)""#)?;
+    let register = Regex::new(r#"(?:\.register\(|\b(?:registered|seconds)\(\s*all,)\s*"([a-z_]+)""#)?;
     Ok(register.captures_iter(source).map(|found| format!("{prefix}{}", &found[1])).collect())
 }
 
@@ -247,5 +247,7 @@ mod tests {
     fn registered_names_are_found_with_their_prefix() {
         let source = "Registry::with_prefix(\"mlop_x\");\nregistry.register(\"a\", \"A\", a);\nregistry.register(\n    \"b_seconds\",";
         assert_eq!(registered_metrics(source).unwrap(), ["mlop_x_a", "mlop_x_b_seconds"]);
+        let source = "registered(all, \"mlop_a\", \"A\"), seconds(\n    all,\n    \"mlop_b_seconds\",";
+        assert_eq!(registered_metrics(source).unwrap(), ["mlop_a", "mlop_b_seconds"]);
     }
 }

@@ -132,7 +132,9 @@ fn last_end(status: &ContainerStatus) -> Option<(Reason, String)> {
     let state = now.or_else(|| last.filter(|_| !status.ready && status.restart_count > 0))?;
     let name = &status.name;
     if state.reason.as_deref() == Some("OOMKilled") {
-        return Some((Reason::OutOfMemory, format!("container {name} used more memory than its limit")));
+        let message =
+            format!("container {name} used more memory than its limit: raise memory in its resources");
+        return Some((Reason::OutOfMemory, message));
     }
     let words = state.message.as_deref().unwrap_or_default().trim();
     // Our own containers leave a result.

@@ -268,7 +268,10 @@ impl Rule {
         let text = shown(cell);
         let remedy = match breach {
             Breach::Type => self.reading.remedy(&text),
-            Breach::Null => Some("nullTokens makes it a missing value"),
+            Breach::Null if text.is_empty() => Some("set nullable if values may be missing"),
+            Breach::Null => Some(
+                "nullTokens makes it a missing value: set nullable, or ignoreNullTokens if it is a value",
+            ),
             _ => None,
         };
         let remedy = remedy.map(|remedy| format!(": {remedy}")).unwrap_or_default();

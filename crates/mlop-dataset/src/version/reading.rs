@@ -168,8 +168,14 @@ impl Reading {
             ColumnType::Timestamp | ColumnType::Date if is_number(text) => {
                 Some("set formats to epochSeconds, epochMilliseconds, epochMicroseconds or epochNanoseconds")
             }
-            ColumnType::Timestamp | ColumnType::Date => Some("set formats to a strptime pattern"),
             ColumnType::Bool => Some("set trueValues and falseValues"),
+            ColumnType::String => None,
+            _ if !text.contains(|char: char| char.is_ascii_digit()) => {
+                Some("add it to nullTokens if it means no value")
+            }
+            ColumnType::Timestamp | ColumnType::Date => {
+                Some("add a strptime pattern that reads it to formats")
+            }
             _ => None,
         }
     }
@@ -207,6 +213,22 @@ mod tests {
         let bool = reading(ColumnType::Bool, |_| {});
         reads(&bool, &[("True", Some(Value::Bool(true))), ("0", Some(Value::Bool(false))), ("t", None)]);
         reads(&reading(ColumnType::String, |_| {}), &[("", Some(Value::Text))]);
+    }
+
+    #[test]
+    fn remedy_fits_the_text() {
+        let no_value = Some("add it to nullTokens if it means no value");
+        for (kind, text, wanted) in [
+            (ColumnType::Int64, "NA", no_value),
+            (ColumnType::Int64, "2.0", Some("set zeroFraction to read it as a whole number")),
+            (ColumnType::Float64, "n/a", no_value),
+            (ColumnType::Date, "Ancient", no_value),
+            (ColumnType::Date, "5. Mai 2026", Some("add a strptime pattern that reads it to formats")),
+            (ColumnType::Date, "1999", Some("set formats to \"%Y\"")),
+            (ColumnType::Bool, "t", Some("set trueValues and falseValues")),
+        ] {
+            assert_eq!(reading(kind, |_| {}).remedy(text), wanted, "{text}");
+        }
     }
 
     #[test]

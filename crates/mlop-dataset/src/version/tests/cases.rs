@@ -76,7 +76,7 @@ async fn b03_na_is_a_country_where_its_column_says_so() {
             Reason::QuarantineBudgetExceeded,
             &[
                 "country: 1 row against nullable false",
-                "\"NA\": nullTokens makes it a missing value (b03.csv:2",
+                "\"NA\": nullTokens makes it a missing value: set nullable, or ignoreNullTokens if it is a value (b03.csv:2",
             ],
         )
         .await;

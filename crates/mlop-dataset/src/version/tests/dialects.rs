@@ -171,7 +171,7 @@ async fn one_bad_value_of_a_sparse_column_is_a_bad_row() {
     let summary = world.summary().await;
     assert_eq!(
         summary,
-        "1,000 rows, 1 rejected; rejected b: 1 row against type int64, for example \"x\" (x.csv:1002)"
+        "1,000 rows, 1 rejected; rejected b: 1 row against type int64, for example \"x\": add it to nullTokens if it means no value (x.csv:1002)"
     );
 }
 
