@@ -5,6 +5,7 @@
 
 mod act;
 mod arguments;
+mod bundle;
 mod check;
 mod pods;
 mod status;
@@ -53,7 +54,7 @@ impl Case {
     /// Applies a merge patch.
     pub(super) fn with(mut self, id: &str, patch: Value) -> Self {
         let object = self.objects.iter_mut().find(|object| is(object, id));
-        merge(object.unwrap_or_else(|| panic!("no {id}")), &patch);
+        json_patch::merge(object.unwrap_or_else(|| panic!("no {id}")), &patch);
         self
     }
 
@@ -75,8 +76,8 @@ impl Case {
     /// A copy of a run under another name, created at `TROUBLE`, with changes.
     pub(super) fn another_run(self, id: &str, name: &str, patch: Value) -> Self {
         let mut run = self.object(id).clone();
-        merge(&mut run, &json!({"metadata": {"name": name, "creationTimestamp": TROUBLE}}));
-        merge(&mut run, &patch);
+        json_patch::merge(&mut run, &json!({"metadata": {"name": name, "creationTimestamp": TROUBLE}}));
+        json_patch::merge(&mut run, &patch);
         self.add(run)
     }
 
@@ -139,23 +140,4 @@ impl Case {
 fn is(object: &Value, id: &str) -> bool {
     id.split_once('/')
         .is_some_and(|(kind, name)| object["kind"] == kind && object["metadata"]["name"] == name)
-}
-
-/// RFC 7396.
-fn merge(object: &mut Value, patch: &Value) {
-    let Value::Object(changes) = patch else {
-        *object = patch.clone();
-        return;
-    };
-    if !object.is_object() {
-        *object = json!({});
-    }
-    let fields = object.as_object_mut().unwrap();
-    for (name, change) in changes {
-        if change.is_null() {
-            fields.remove(name);
-        } else {
-            merge(fields.entry(name).or_insert(Value::Null), change);
-        }
-    }
 }

@@ -65,28 +65,17 @@ fn refused_object(kind: &str, case: Case) -> Refused {
     Refused { name: format!("{kind}: {}", case.case), object, says: case.says, rule: case.rule }
 }
 
-/// RFC 7396, and `<n characters>` stands for a text of that length, with `wide` of three bytes each.
+/// Applies a merge patch in which `<n characters>` stands for a text of that length, with `wide` of three bytes each.
 pub fn merge(object: &mut Value, patch: &Value) {
-    let Value::Object(changes) = patch else {
-        *object = expanded(patch);
-        return;
-    };
-    if !object.is_object() {
-        *object = Value::Object(Default::default());
-    }
-    let fields = object.as_object_mut().unwrap();
-    for (name, change) in changes {
-        if change.is_null() {
-            fields.remove(name);
-        } else {
-            merge(fields.entry(name).or_insert(Value::Null), change);
-        }
-    }
+    json_patch::merge(object, &expanded(patch));
 }
 
 fn expanded(value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(expanded).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.clone(), expanded(value))).collect()
+        }
         Value::String(text) => {
             let length = text.strip_prefix('<').and_then(|rest| rest.strip_suffix(" characters>"));
             let Some(length) = length else { return value.clone() };

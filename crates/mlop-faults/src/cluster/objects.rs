@@ -130,22 +130,8 @@ pub fn annotate(sim: &Sim, kind: &str, name: &str, annotation: &str, value: &str
 pub fn change(sim: &Sim, kind: &str, name: &str, patch: &Value) -> Result<(), String> {
     let object = list_kind(sim, kind).into_iter().find(|object| object["metadata"]["name"] == name);
     let mut manifest = manifest_of(&object.ok_or_else(|| format!("there is no {kind} {name}"))?);
-    merge(&mut manifest["spec"], patch);
+    json_patch::merge(&mut manifest["spec"], patch);
     apply(sim, manifest)
-}
-
-/// Applies a merge patch (RFC 7396).
-fn merge(value: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else { return *value = patch.clone() };
-    if !value.is_object() {
-        *value = json!({});
-    }
-    for (name, patch) in fields {
-        match (patch, value.as_object_mut()) {
-            (Value::Null, Some(object)) => drop(object.remove(name)),
-            _ => merge(&mut value[name], patch),
-        }
-    }
 }
 
 fn annotate_as<K>(sim: &Sim, name: &str, annotation: &str, value: &str)
