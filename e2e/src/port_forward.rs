@@ -4,7 +4,8 @@
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::{core::v1::ServicePort, discovery::v1::EndpointSlice};
-use kube::{Api, Client, api::ListParams};
+use kube::{Api, Client};
+use kubectl_mlop::cluster::forward::ready_pods;
 use std::{collections::HashMap, net::SocketAddr, process::Stdio, sync::Arc};
 use tokio::{
     io::{self, AsyncBufReadExt as _, BufReader, copy_bidirectional},
@@ -93,7 +94,7 @@ impl Forward {
 
     /// The local address of the tunnel to the next ready pod.
     async fn tunnel(&self) -> Result<SocketAddr> {
-        let ready = self.ready_pods().await?;
+        let ready = ready_pods(&self.slices, &self.service, &self.port).await?;
         let mut tunnels = self.tunnels.lock().await;
         tunnels.turn = tunnels.turn.wrapping_add(1);
         let next = tunnels.turn.checked_rem(ready.len()).and_then(|turn| ready.get(turn));
@@ -107,24 +108,6 @@ impl Forward {
         let address = tunnel.address;
         tunnels.by_pod.insert(pod.clone(), tunnel);
         Ok(address)
-    }
-
-    /// The ready pods, each with its port.
-    async fn ready_pods(&self) -> Result<Vec<(String, i32)>> {
-        let of_service =
-            ListParams::default().labels(&format!("kubernetes.io/service-name={}", self.service));
-        let mut ready = Vec::new();
-        for slice in self.slices.list(&of_service).await? {
-            let mut ports = slice.ports.unwrap_or_default().into_iter();
-            let port = ports.find(|port| port.name.as_deref().unwrap_or_default() == self.port);
-            let Some(port) = port.and_then(|port| port.port) else { continue };
-            for endpoint in slice.endpoints.unwrap_or_default() {
-                let is_ready = endpoint.conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
-                let pod = endpoint.target_ref.and_then(|target| target.name);
-                ready.extend(pod.filter(|_| is_ready).map(|pod| (pod, port)));
-            }
-        }
-        Ok(ready)
     }
 }
 

@@ -49,16 +49,21 @@
 
 pub mod actions;
 pub mod age;
+pub mod bundle;
 pub mod check;
 pub mod cli;
 pub mod cluster;
+pub mod columns;
 pub mod dead_letters;
 pub mod diff;
 pub mod events;
+pub mod init;
 pub mod kinds;
 pub mod names;
+pub mod online;
 pub mod output;
 pub mod pods;
+pub mod predict;
 pub mod references;
 pub mod snapshot;
 pub mod state;

@@ -2,17 +2,12 @@
 
 use super::{
     format::{Plain, document},
-    screen::Screen,
+    screen::{Screen, read_text},
 };
 use crate::check::{self, Finding};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
-use std::{
-    fs,
-    io::{self, Read as _},
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 pub(super) const HELP: &str = "\
 It needs no cluster. Errors are what the API server or an operator would refuse: unknown fields, types, bounds, patterns,
@@ -47,15 +42,6 @@ impl Check {
         })?;
         Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-}
-
-fn read_text(file: &Path) -> Result<String> {
-    if file == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).context("cannot read the standard input")?;
-        return Ok(text);
-    }
-    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn text(findings: &[Finding], objects: usize, errors: usize) -> String {

@@ -1,11 +1,14 @@
 //! The arguments of `kubectl mlop`, and what each command prints.
 
 mod act;
+mod bundle;
 mod check;
 mod format;
+mod init;
 mod pods;
 mod read;
 mod screen;
+mod serve;
 
 use crate::cluster::Place;
 use anyhow::Result;
@@ -26,6 +29,7 @@ Examples:
   kubectl mlop why delay                   where the problem began, and the next command
   kubectl mlop trace delay                 from what is served back to source objects, image, code and seed
   kubectl mlop rollback delay              serve the version before
+  kubectl mlop predict delay -f rows.csv   predictions of what is served
   kubectl mlop check pipeline.yaml         mistakes in a file, before it is applied
 
 Exit status: 0 success; 1 an error, or mistakes that check has found; 2 wrong arguments;
@@ -99,9 +103,21 @@ enum Command {
     Logs(pods::Logs),
     /// The Events of an object, of its runs and of their pods.
     Events(pods::Events),
+    /// A prediction of a ModelDeployment, through a port-forward. Without values: the inputs that the model expects.
+    #[command(after_help = serve::PREDICT_HELP)]
+    Predict(serve::Predict),
+    /// The online features of entities, through a port-forward.
+    #[command(after_help = serve::FEATURES_HELP)]
+    GetFeatures(serve::GetFeatures),
+    /// A commented pipeline for a CSV file, on standard output.
+    #[command(after_help = init::HELP)]
+    Init(init::Init),
     /// Mistakes in files, without a cluster: schemas, rules, references.
     #[command(after_help = check::HELP)]
     Check(check::Check),
+    /// Objects, statuses, Events and logs of the namespace in one file, without secrets.
+    #[command(after_help = bundle::HELP)]
+    SupportBundle(bundle::SupportBundle),
     /// A script for a shell that completes commands and options.
     #[command(after_help = "Example:\n  source <(kubectl mlop completions bash)")]
     Completions {
@@ -154,7 +170,11 @@ async fn run(arguments: Arguments, screen: &Screen) -> Result<ExitCode> {
         Command::DeadLetters(command) => command.run(place, screen).await,
         Command::Logs(command) => command.run(&place, screen).await,
         Command::Events(command) => command.run(&place, screen).await,
+        Command::Predict(command) => command.run(&place, screen).await,
+        Command::GetFeatures(command) => command.run(&place, screen).await,
+        Command::Init(command) => command.run(screen),
         Command::Check(command) => command.run(screen),
+        Command::SupportBundle(command) => command.run(&place, screen).await,
         Command::Completions { shell } => completions(shell, screen),
     }
 }

@@ -1,11 +1,12 @@
-//! Standard output: a terminal, a pipe or a file.
+//! Standard output, a terminal, a pipe or a file, and what commands read.
 
 use crate::output::Style;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use std::{
-    env,
-    io::{self, IsTerminal as _, Write as _},
+    env, fs,
+    io::{self, IsTerminal as _, Read as _, Write as _},
+    path::Path,
 };
 
 /// Where commands print, and the time that they read.
@@ -45,4 +46,14 @@ impl Screen {
         let clear = if self.is_terminal { "\u{1b}[H\u{1b}[2J\u{1b}[3J" } else { "" };
         self.print(&format!("{clear}{text}"))
     }
+}
+
+/// The text of a file, or of the standard input if it is `-`.
+pub(super) fn read_text(file: &Path) -> Result<String> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).context("cannot read the standard input")?;
+        return Ok(text);
+    }
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }

@@ -1,5 +1,11 @@
 //! Reading and changing the objects of a cluster: the only module with a client.
 
+pub mod forward;
+mod material;
+mod served;
+
+pub use served::Prediction;
+
 use crate::{
     actions::Change,
     kinds::{self, KindInfo},

@@ -1,0 +1,122 @@
+//! Names for columns and objects, and the parts that columns may play.
+
+use super::{Inferred, Table};
+use mlop_api::dataset::ColumnType;
+use regex::Regex;
+use std::sync::LazyLock;
+
+/// Longest name of an object.
+const NAME_MAX: usize = 40;
+
+/// The parts that columns play in a chain.
+#[derive(Clone, Debug)]
+pub(super) struct Roles<'a> {
+    /// Since when a row is true.
+    pub time: Option<&'a Inferred>,
+    /// What a row is about.
+    pub entity: Option<&'a Inferred>,
+    /// What a model predicts.
+    pub target: Option<&'a Inferred>,
+    /// The numbers that it learns from.
+    pub numbers: Vec<&'a Inferred>,
+}
+
+impl<'a> Roles<'a> {
+    pub(super) fn of(table: &'a Table) -> Self {
+        static KEY: LazyLock<Option<Regex>> =
+            LazyLock::new(|| Regex::new("(?i)(^|_)(id|key|uuid|code|user|customer)$").ok());
+        let columns = || table.columns.iter();
+        let whole = || columns().filter(|it| !it.column.nullable);
+        let time = whole().find(|it| it.column.kind == ColumnType::Timestamp);
+        let time = time.or_else(|| whole().find(|it| it.column.kind == ColumnType::Date));
+        let is_key = |it: &&Inferred| {
+            let can_be = matches!(it.column.kind, ColumnType::Int64 | ColumnType::String);
+            can_be && KEY.as_ref().is_some_and(|key| key.is_match(&it.column.name))
+        };
+        let rows = usize::try_from(table.rows).unwrap_or(usize::MAX);
+        let repeats = |it: &&Inferred| {
+            it.column.kind == ColumnType::String && it.distinct > 1 && it.distinct <= rows / 2
+        };
+        let entity = whole().find(is_key).or_else(|| whole().find(repeats));
+        let is_entity = |it: &Inferred| entity.is_some_and(|entity| entity.column.name == it.column.name);
+        let mut numbers: Vec<_> = columns().filter(|it| it.is_number() && !is_entity(it)).collect();
+        let target = numbers.iter().rposition(|it| it.distinct > 1).map(|index| numbers.remove(index));
+        Self { time, entity, target, numbers }
+    }
+}
+
+/// A name for the column with this header, or at this place.
+pub(super) fn column_name(header: Option<&str>, place: usize, is_taken: impl Fn(&str) -> bool) -> String {
+    let mut name = String::new();
+    for char in header.unwrap_or_default().chars() {
+        match char {
+            'A'..='Z' | 'a'..='z' | '0'..='9' | '_' => name.push(char),
+            _ if !name.ends_with('_') => name.push('_'),
+            _ => {}
+        }
+    }
+    let name = name.trim_matches('_');
+    let name = match name.chars().next() {
+        None => format!("column_{place}"),
+        Some('0'..='9') => format!("_{name}"),
+        // A header that is a name already is kept as it is.
+        Some(_) if header.is_some_and(|header| header.trim_matches('_') == name) => {
+            header.unwrap_or_default().to_owned()
+        }
+        Some(_) => name.to_ascii_lowercase(),
+    };
+    let name: String = name.chars().take(100).collect();
+    if is_taken(&name) { format!("{name}_{place}") } else { name }
+}
+
+/// A name for objects from the name of a file.
+pub(super) fn object_name(file: &str) -> String {
+    let file = file.rsplit(['/', '\\']).next().unwrap_or_default();
+    let stem = file.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let name: String =
+        stem.chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '-' }).collect();
+    let name = name.trim_start_matches(|char: char| !char.is_ascii_lowercase());
+    let name: String = name.chars().take(NAME_MAX).collect();
+    let name = name.trim_end_matches('-');
+    if name.is_empty() { "rows".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_become_names() {
+        let rows = [
+            (Some("visitors"), "visitors"),
+            (Some("ArrDelay"), "ArrDelay"),
+            (Some("_hidden"), "_hidden"),
+            (Some("Unit Price"), "unit_price"),
+            (Some("rain (mm)"), "rain_mm"),
+            (Some("größe"), "gr_e"),
+            (Some("2026"), "_2026"),
+            (Some("???"), "column_3"),
+            (None, "column_3"),
+            (Some("taken"), "taken_3"),
+        ];
+        for (header, want) in rows {
+            let name = column_name(header, 3, |name| name == "taken");
+            assert_eq!(name, want, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn files_become_names() {
+        let long = format!("{}.csv", "x".repeat(60));
+        let rows = [
+            ("visits.csv", "visits"),
+            ("/data/2026 Sales_Q1.csv.gz", "sales-q1"),
+            ("-", "rows"),
+            ("日本.csv", "rows"),
+            (long.as_str(), "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
+        ];
+        for (file, want) in rows {
+            assert_eq!(object_name(file), want, "{file}");
+        }
+    }
+}
