@@ -13,6 +13,9 @@
 //! | [`actions`] | pin, roll back, retry, cancel, refresh, run, suspend |
 //! | [`dead_letters`], [`pods`], [`events`] | what failed, and where to look |
 //! | [`check`] | the mistakes in a file that is not applied yet |
+//! | [`init`] | a pipeline for a CSV file |
+//! | [`predict`], [`online`] | requests to what is served, and the answers |
+//! | [`bundle`] | a support bundle without secrets |
 //!
 //! # Example
 //!

@@ -120,13 +120,14 @@ pub fn read(status: StatusCode, body: &str) -> Result<Answer> {
     if !status.is_success() {
         return Err(refused(status, &message(body)));
     }
-    serde_json::from_str(body).with_context(|| format!("unexpected answer of the online API: {body}"))
+    serde_json::from_str(body)
+        .with_context(|| format!("unexpected answer of the online API: {}", brief(&printable(body), 1_000)))
 }
 
 fn message(body: &str) -> String {
     let json: Option<Value> = serde_json::from_str(body).ok();
     let error = json.as_ref().and_then(|json| json.get("error")?.as_str());
-    error.unwrap_or(body).to_owned()
+    printable(error.unwrap_or(body)).into_owned()
 }
 
 fn refused(status: StatusCode, message: &str) -> anyhow::Error {

@@ -2,7 +2,7 @@
 
 use mlop_api::labels;
 use regex::Regex;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::{collections::BTreeSet, sync::LazyLock};
 
 /// In place of a value.
@@ -60,9 +60,7 @@ pub(super) fn object(value: &Value) -> Value {
             let shown = |(name, value): (&String, &Value)| {
                 let value = match (field(name), value) {
                     (Some(Field::Named), Value::Array(items)) => items.iter().map(without_value).collect(),
-                    (Some(Field::Words), Value::Array(words)) => {
-                        json!([format!("{REMOVED}: {} words", words.len())])
-                    }
+                    (Some(Field::Words), Value::Array(words)) => words.iter().map(|_| REMOVED).collect(),
                     (Some(Field::Values), Value::Object(values)) => without_values(values, |_| true),
                     (Some(Field::Annotations), Value::Object(values)) => {
                         without_values(values, |name| !ANNOTATIONS.contains(&name))

@@ -13,6 +13,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use mlop_api::text::printable;
 use std::{path::PathBuf, process::ExitCode};
 
 pub(super) const PREDICT_HELP: &str = "\
@@ -72,7 +73,7 @@ impl Predict {
         };
         let Prediction { answer, left_out } = cluster.predict(object, body).await?;
         if !left_out.is_empty() {
-            eprintln!("not inputs of the model, left out: {}", left_out.join(", "));
+            eprintln!("not inputs of the model, left out: {}", printable(&left_out.join(", ")));
         }
         screen.print(&match self.output {
             Plain::Text => {

@@ -1,10 +1,7 @@
 //! What a support bundle is made of.
 
 use super::{Cluster, copy_lines, explained};
-use crate::{
-    bundle::{self, Container, Log, Material},
-    kinds,
-};
+use crate::bundle::{self, Container, Log, Material};
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -32,12 +29,10 @@ impl Cluster {
     /// # Errors
     /// The cluster does not answer, or has no kinds of mlop.
     pub async fn material(&self, now: Timestamp) -> Result<Material> {
-        // It reports a missing cluster and missing kinds.
-        self.snapshot(now).await?;
         let mut failures = Vec::new();
         let mut objects = Vec::new();
-        for kind in kinds::all() {
-            for object in self.list(kind).await?.into_iter().flatten() {
+        for (kind, list) in self.lists().await? {
+            for object in list {
                 let mut object = serde_json::to_value(object)?;
                 if let Some(fields) = object.as_object_mut() {
                     fields.insert("apiVersion".to_owned(), kind.resource.api_version.clone().into());

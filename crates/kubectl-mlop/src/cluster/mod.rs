@@ -191,6 +191,17 @@ impl Cluster {
     }
 
     async fn objects(&self) -> Result<Objects> {
+        let mut objects = Objects::new();
+        for (kind, list) in self.lists().await? {
+            for object in list {
+                insert(&mut objects, kind, object);
+            }
+        }
+        Ok(objects)
+    }
+
+    /// The objects of each kind.
+    async fn lists(&self) -> Result<Vec<(&'static KindInfo, Vec<DynamicObject>)>> {
         let lists = kinds::all().iter().map(|kind| async move { (kind, self.list(kind).await) });
         let lists = futures::future::join_all(lists).await;
         if lists.iter().all(|(_, list)| matches!(list, Ok(None))) {
@@ -198,13 +209,7 @@ impl Cluster {
                 "the cluster has no kinds of mlop (API group {GROUP}): install the charts, or choose another cluster with --context"
             );
         }
-        let mut objects = Objects::new();
-        for (kind, list) in lists {
-            for object in list?.into_iter().flatten() {
-                insert(&mut objects, kind, object);
-            }
-        }
-        Ok(objects)
+        lists.into_iter().map(|(kind, list)| Ok((kind, list?.unwrap_or_default()))).collect()
     }
 
     /// The objects of a kind; none if the cluster does not have the kind.

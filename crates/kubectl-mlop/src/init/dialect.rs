@@ -52,17 +52,33 @@ fn reader<R: Read>(delimiter: u8, source: R) -> csv::Reader<R> {
     csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).from_reader(source)
 }
 
-/// A field as text, and whether it is UTF-8. What is not is read as Latin-1, which has a character for each byte.
+/// The characters 0x80 to 0x9f of windows-1252.
+const HIGH: [char; 32] = [
+    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}',
+    '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+];
+
+/// A field as text, and whether it is UTF-8. What is not is read as windows-1252, which has a character for each byte.
 pub(super) fn decoded(field: &[u8]) -> (Cow<'_, str>, bool) {
+    let char = |byte: &u8| {
+        let high = byte.checked_sub(0x80).and_then(|index| HIGH.get(usize::from(index)));
+        high.copied().unwrap_or(char::from(*byte))
+    };
     match std::str::from_utf8(field) {
         Ok(text) => (text.into(), true),
-        Err(_) => (field.iter().map(|byte| char::from(*byte)).collect::<String>().into(), false),
+        Err(_) => (field.iter().map(char).collect::<String>().into(), false),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_windows_1252() {
+        assert_eq!(decoded("gr\u{f6}\u{df}e".as_bytes()), ("größe".into(), true));
+        assert_eq!(decoded(b"gr\xf6\xdfe \x80"), ("größe €".into(), false));
+    }
 
     #[test]
     fn delimiter_and_header_are_guessed() {

@@ -78,7 +78,7 @@ pub(super) fn object_name(file: &str) -> String {
     let name = name.trim_start_matches(|char: char| !char.is_ascii_lowercase());
     let name: String = name.chars().take(NAME_MAX).collect();
     let name = name.trim_end_matches('-');
-    if name.is_empty() { "rows".to_owned() } else { name.to_owned() }
+    if name.is_empty() { "records".to_owned() } else { name.to_owned() }
 }
 
 #[cfg(test)]
@@ -111,8 +111,8 @@ mod tests {
         let rows = [
             ("visits.csv", "visits"),
             ("/data/2026 Sales_Q1.csv.gz", "sales-q1"),
-            ("-", "rows"),
-            ("日本.csv", "rows"),
+            ("-", "records"),
+            ("日本.csv", "records"),
             (long.as_str(), "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
         ];
         for (file, want) in rows {

@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn hostile_headers_stay_inside_their_quotes() {
-        let text = "\"a\"\"}] # \n- b: c\",y,on,{{SQL}}\n1,2,3,4\n2,3,4,5\n";
+        let text = "\"a\"\"}] # \n- b: c\",y,on,{{SQL}},\u{202e}\u{7f}\u{10ffff}\n1,2,3,4,5\n2,3,4,5,6\n";
         let (errors, spec) = checked(&written("x\n# y: z.csv", text.as_bytes()));
         assert_eq!(errors, Vec::<String>::new());
         let headers: Vec<_> = spec["columns"]
@@ -283,7 +283,7 @@ mod tests {
             .iter()
             .map(|it| it.get("header").unwrap_or(&it["name"]))
             .collect();
-        assert_eq!(headers, ["a\"}] # \n- b: c", "y", "on", "{{SQL}}"]);
+        assert_eq!(headers, ["a\"}] # \n- b: c", "y", "on", "{{SQL}}", "\u{202e}\u{7f}\u{10ffff}"]);
     }
 
     #[test]

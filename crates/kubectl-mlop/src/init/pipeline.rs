@@ -1,8 +1,9 @@
 //! The objects of a chain as commented YAML.
 
 use super::{Inferred, Table, guess::Roles};
-use mlop_api::dataset::ColumnType;
+use mlop_api::{dataset::ColumnType, text::printable};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Columns that a FeatureView makes features of.
 const FEATURES_MAX: usize = 3;
@@ -64,7 +65,7 @@ fn dataset(table: &Table) -> String {
         format(table)
     );
     for note in &table.notes {
-        text.push_str(&format!("  # {}\n", mlop_api::text::printable(note)));
+        text.push_str(&format!("  # {}\n", printable(note)));
     }
     text.push_str("  columns:                                 # what is not named here is dropped; min, max, enum and pattern narrow values\n");
     for column in &table.columns {
@@ -148,7 +149,7 @@ impl View {
                 ColumnType::Bool => format!("CASE WHEN {column} THEN 1.0 WHEN NOT {column} THEN 0.0 END"),
                 _ => column,
             };
-            let feature = format!("{}_avg_30d", number.column.name.to_ascii_lowercase());
+            let feature = format!("{}_avg_30d", number.column.name);
             sql.push_str(&format!("  avg({value}) OVER past AS {},\n", ident(&feature)));
             features.push(feature);
         }
@@ -160,7 +161,7 @@ impl View {
         sql.push_str(&format!(
             "  count(*) OVER past AS rows_30d\nFROM {}\nWINDOW past AS (PARTITION BY {} ORDER BY {order}\n  \
              RANGE BETWEEN INTERVAL '30' DAY PRECEDING AND INTERVAL '1' DAY PRECEDING)",
-            table_name(table),
+            ident(&table_name(table)),
             ident(&entity)
         ));
         Some(Self { entity, time: name, sql: indented(&sql, 4), features })
@@ -212,16 +213,10 @@ fn table_name(table: &Table) -> String {
     table.name.replace('-', "_")
 }
 
-const fn type_name(kind: ColumnType) -> &'static str {
-    match kind {
-        ColumnType::String => "string",
-        ColumnType::Int64 => "int64",
-        ColumnType::Float64 => "float64",
-        ColumnType::Decimal => "decimal",
-        ColumnType::Bool => "bool",
-        ColumnType::Timestamp => "timestamp",
-        ColumnType::Date => "date",
-    }
+/// The name of a type in a spec.
+fn type_name(kind: ColumnType) -> String {
+    let name = serde_json::to_value(kind).ok();
+    name.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// `text` with each `{{NAME}}` replaced.
@@ -243,7 +238,14 @@ fn scalar(name: &str) -> String {
     if is_word { quoted(name) } else { name.to_owned() }
 }
 
-/// A text as JSON, which is YAML, too.
+/// A text in quotes. JSON is YAML but for characters that YAML refuses.
 fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    let mut quoted = String::new();
+    for char in Value::from(text).to_string().chars() {
+        match printable(char.encode_utf8(&mut [0; 4])) {
+            Cow::Borrowed(_) => quoted.push(char),
+            Cow::Owned(_) => quoted.push_str(&format!("\\U{:08x}", u32::from(char))),
+        }
+    }
+    quoted
 }

@@ -6,15 +6,18 @@ mod render;
 pub use body::Body;
 pub use render::{answer, inputs};
 
-use crate::snapshot::Object;
+use crate::{output::brief, snapshot::Object};
 use anyhow::{Context as _, Result, bail};
 use http::StatusCode;
-use mlop_api::status::Serving;
+use mlop_api::{status::Serving, text::printable};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Digits of a digest that a version of a server has.
 const SHORT: usize = 12;
+
+/// Longest answer in a message, in characters.
+const WORDS_MAX: usize = 1_000;
 
 /// What a server says about its model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,9 +87,11 @@ pub fn metadata_path(infer_path: &str) -> Result<&str> {
 /// The server refuses the request, in its own words, or answers with something else.
 pub fn read<T: for<'de> Deserialize<'de>>(status: StatusCode, body: &str) -> Result<T> {
     if !status.is_success() {
-        bail!("the model server refuses the request: {status}: {}", reason(body));
+        bail!("the model server refuses the request: {status}: {}", printable(&reason(body)));
     }
-    serde_json::from_str(body).with_context(|| format!("unexpected answer of the model server: {body}"))
+    serde_json::from_str(body).with_context(|| {
+        format!("unexpected answer of the model server: {}", brief(&printable(body), WORDS_MAX))
+    })
 }
 
 /// The words of an error: a field of JSON, or the exception at the end of a traceback.

@@ -73,9 +73,7 @@ pub fn merge(object: &mut Value, patch: &Value) {
 fn expanded(value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(expanded).collect(),
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| (name.clone(), expanded(value))).collect()
-        }
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), expanded(value))).collect(),
         Value::String(text) => {
             let length = text.strip_prefix('<').and_then(|rest| rest.strip_suffix(" characters>"));
             let Some(length) = length else { return value.clone() };
