@@ -81,7 +81,10 @@ async fn check_features(cluster: &Cluster, snapshot: &Snapshot) -> Result<()> {
 
 async fn check_bundle(cluster: &Cluster) -> Result<()> {
     let material = cluster.material(Timestamp::UNIX_EPOCH).await?;
-    ensure!(material.failures.is_empty(), "{:?}", material.failures);
+    // A pod of a check may be gone before its output is read.
+    let refused: Vec<_> =
+        material.failures.iter().filter(|failure| !failure.starts_with("reading container")).collect();
+    ensure!(refused.is_empty(), "{refused:?}");
     let files = bundle::files(&material)?;
     let revealing: Vec<&String> =
         files.iter().filter(|(_, text)| contains_secret(text)).map(|(path, _)| path).collect();

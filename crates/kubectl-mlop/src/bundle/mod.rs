@@ -82,14 +82,10 @@ pub fn containers(pods: &[Value]) -> Vec<Container> {
         let created = |pod: &Value| {
             (text(pod, "/metadata/creationTimestamp").to_owned(), text(pod, "/metadata/name").to_owned())
         };
-        newest
-            .entry(task)
-            .and_modify(|known| {
-                if created(pod) > created(known) {
-                    *known = pod
-                }
-            })
-            .or_insert(pod);
+        let known = newest.entry(task).or_insert(pod);
+        if created(pod) > created(known) {
+            *known = pod;
+        }
     }
     newest.into_values().flat_map(of_pod).collect()
 }
@@ -121,7 +117,7 @@ pub fn of_pod(pod: &Value) -> Vec<Container> {
 /// An object has no YAML form.
 pub fn files(material: &Material) -> Result<BTreeMap<String, String>> {
     let all = || material.objects.iter().chain(&material.pods).chain(&material.operators);
-    let scrub = Scrub::new(redact::removed(all()));
+    let scrub = Scrub::new(&redact::removed(all()));
     let mut files = BTreeMap::new();
     let clean = |value: &Value| yaml(&scrub.value(redact::object(value)));
     for object in material.objects.iter().filter(|object| text(object, "/kind") != "Secret") {

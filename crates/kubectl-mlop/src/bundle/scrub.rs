@@ -30,13 +30,15 @@ pub(super) struct Scrub {
 }
 
 impl Scrub {
-    pub(super) fn new(values: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn new(values: &BTreeSet<String>) -> Self {
         let mut known = BTreeSet::new();
-        for value in values {
-            // Logs have a value of several lines line by line.
-            known.extend(
-                value.lines().map(|line| line.trim().to_owned()).filter(|line| line.len() >= LENGTH_MIN),
-            );
+        // Logs have a value of several lines line by line.
+        for line in values.iter().flat_map(|value| value.lines()).map(str::trim) {
+            if line.len() >= LENGTH_MIN {
+                let json = Value::from(line).to_string();
+                known.insert(line.to_owned());
+                known.insert(json.trim_matches('"').to_owned());
+            }
         }
         let mut known: Vec<String> = known.into_iter().collect();
         known.sort_by_key(|value| std::cmp::Reverse(value.len()));
@@ -99,7 +101,7 @@ mod tests {
             ("-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY----- x", "<removed> x"),
             ("-----BEGIN PRIVATE KEY-----\nMII", "<removed>"),
         ];
-        let scrub = Scrub::new([]);
+        let scrub = Scrub::new(&BTreeSet::new());
         for (text, want) in rows {
             assert_eq!(scrub.text(text), want);
         }
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn ordinary_texts_stay() {
-        let scrub = Scrub::new(["short".to_owned()]);
+        let scrub = Scrub::new(&["short".to_owned()].into());
         for text in [
             "SecretMissing: the Secret s3-keys has no key password",
             "s3://raw/flights/2013-01.csv at http://minio.storage.svc:9000",
@@ -122,11 +124,9 @@ mod tests {
 
     #[test]
     fn known_values_are_removed_wherever_they_are() {
-        let scrub = Scrub::new([
-            "opensesame".to_owned(),
-            "opensesame-2".to_owned(),
-            "line one\n  line two\n".to_owned(),
-        ]);
+        let known = ["opensesame", "opensesame-2", "line one\n  line two\n", "open\"sesame\\3"];
+        let scrub = Scrub::new(&known.map(str::to_owned).into());
+        assert_eq!(scrub.text(r#"{"key":"open\"sesame\\3"}"#), r#"{"key":"<removed>"}"#);
         assert_eq!(scrub.text("a opensesame-2 b opensesame c"), "a <removed> b <removed> c");
         assert_eq!(scrub.text("line two\nline one"), "<removed>\n<removed>");
         let value = serde_json::json!({"opensesame": [1, "x opensesame"]});

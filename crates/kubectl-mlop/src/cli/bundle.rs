@@ -7,6 +7,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result};
 use clap::Args;
+use mlop_api::text::printable;
 use std::{
     fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf, process::ExitCode,
 };
@@ -46,7 +47,7 @@ impl SupportBundle {
             .with_context(|| format!("cannot create {shown}; -o chooses another file"))?;
         file.write_all(&packed).with_context(|| format!("cannot write {shown}"))?;
         for failure in &material.failures {
-            eprintln!("not in it: {failure}");
+            eprintln!("not in it: {}", printable(failure));
         }
         screen.print(&format!(
             "{shown}: {} files, {} kB; the output of your commands is in it, read it before you send it\n",

@@ -1,6 +1,6 @@
 //! Names for columns and objects, and the parts that columns may play.
 
-use super::{Inferred, Table};
+use super::{Inferred, Table, column::DISTINCT_MAX};
 use mlop_api::dataset::ColumnType;
 use regex::Regex;
 use std::sync::LazyLock;
@@ -35,7 +35,8 @@ impl<'a> Roles<'a> {
         };
         let rows = usize::try_from(table.rows).unwrap_or(usize::MAX);
         let repeats = |it: &&Inferred| {
-            it.column.kind == ColumnType::String && it.distinct > 1 && it.distinct <= rows / 2
+            let limit = DISTINCT_MAX.min(rows / 2 + 1);
+            it.column.kind == ColumnType::String && (2..limit).contains(&it.distinct)
         };
         let entity = whole().find(is_key).or_else(|| whole().find(repeats));
         let is_entity = |it: &Inferred| entity.is_some_and(|entity| entity.column.name == it.column.name);
@@ -84,6 +85,33 @@ pub(super) fn object_name(file: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::init::inspect;
+
+    #[test]
+    fn columns_play_the_parts_that_their_values_allow() {
+        let rows = [
+            ("at,user_id,a,b\n2026-01-01 10:00,1,1,2\n2026-01-02 10:00,2,3,4\n", "at user_id b a"),
+            ("day,at,id\n2026-01-01,2026-01-01 10:00,1\n2026-01-02,2026-01-02 10:00,2\n", "at id -"),
+            (
+                "day,city,v,flag\n2026-01-01,x,1,true\n2026-01-02,x,2,false\n2026-01-03,y,3,true\n2026-01-04,y,4,false\n",
+                "day city flag v",
+            ),
+            // One value tells nothing.
+            ("city,v,same\nx,1,5\nx,2,5\n", "- - v same"),
+            // Missing and unique values are no keys.
+            ("at,user_id,v\n2026-01-01,,1\n2026-01-02,2,2\n", "at - v user_id"),
+            ("name,v\na,1\nb,2\nc,3\n", "- - v"),
+        ];
+        for (text, want) in rows {
+            let table = inspect("x.csv", text.as_bytes()).unwrap();
+            let Roles { time, entity, target, numbers } = Roles::of(&table);
+            let name =
+                |column: Option<&Inferred>| column.map_or("-", |it| it.column.name.as_str()).to_owned();
+            let mut found = vec![name(time), name(entity), name(target)];
+            found.extend(numbers.into_iter().map(|number| name(Some(number))));
+            assert_eq!(found.join(" "), want, "{text}");
+        }
+    }
 
     #[test]
     fn headers_become_names() {

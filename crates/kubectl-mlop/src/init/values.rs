@@ -128,14 +128,14 @@ mod tests {
             ("", ""),
         ];
         for (text, want) in rows {
-            let checks: [(&str, fn(&str) -> bool); 5] = [
-                ("integer", is_integer),
-                ("float", is_float),
-                ("comma", |text| text.contains(',') && is_comma_float(text)),
-                ("date", is_date),
-                ("timestamp", is_timestamp),
+            let checks = [
+                ("integer", is_integer(text)),
+                ("float", is_float(text)),
+                ("comma", text.contains(',') && is_comma_float(text)),
+                ("date", is_date(text)),
+                ("timestamp", is_timestamp(text)),
             ];
-            let named = checks.into_iter().filter(|(_, is)| is(text)).map(|(name, _)| name);
+            let named = checks.into_iter().filter(|(_, is)| *is).map(|(name, _)| name);
             let patterns = PATTERNS.iter().filter(|pattern| has_pattern(text, pattern)).map(String::as_str);
             let found: Vec<&str> = named.chain(patterns).collect();
             assert_eq!(found.join(" "), want, "{text}");

@@ -149,7 +149,7 @@ fn typed(value: &Value, datatype: &str) -> Option<Value> {
     let text = match value {
         Value::Null => return Some(Value::Null),
         Value::String(text) => text.as_str(),
-        Value::Bool(_) if datatype == "BOOL" => return Some(value.clone()),
+        Value::Bool(_) if datatype != "BYTES" => return typed(&value.to_string().into(), datatype),
         Value::Number(_) if datatype != "BYTES" => return typed(&value.to_string().into(), datatype),
         _ => return None,
     };
@@ -163,6 +163,9 @@ fn typed(value: &Value, datatype: &str) -> Option<Value> {
         },
         _ if datatype.starts_with("UINT") => Some(text.parse::<u64>().ok()?.into()),
         _ if datatype.starts_with("INT") => Some(text.parse::<i64>().ok()?.into()),
+        // Models of numbers learn booleans as 1 and 0.
+        _ if matches!(text, "true" | "True" | "TRUE") => Some(1.0.into()),
+        _ if matches!(text, "false" | "False" | "FALSE") => Some(0.0.into()),
         // A number that is not finite has no JSON.
         _ => serde_json::Number::from_f64(text.parse().ok()?).map(Value::Number),
     }
@@ -260,6 +263,8 @@ mod tests {
             ("-5", "UINT8", None),
             ("5.5", "INT32", None),
             ("True", "BOOL", Some(json!(true))),
+            ("True", "FP64", Some(json!(1.0))),
+            ("true", "INT64", None),
             ("0", "BOOL", Some(json!(false))),
             ("yes", "BOOL", None),
             (" 5", "BYTES", Some(json!(" 5"))),
@@ -269,7 +274,9 @@ mod tests {
         }
         assert_eq!(typed(&json!(5), "BYTES"), None);
         assert_eq!(typed(&json!(5), "INT64"), Some(json!(5)));
-        assert_eq!(typed(&json!(true), "FP64"), None);
+        assert_eq!(typed(&json!(false), "FP64"), Some(json!(0.0)));
+        assert_eq!(typed(&json!(true), "BOOL"), Some(json!(true)));
+        assert_eq!(typed(&json!(true), "BYTES"), None);
         assert_eq!(typed(&Value::Null, "INT64"), Some(Value::Null));
     }
 }
