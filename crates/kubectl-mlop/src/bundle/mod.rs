@@ -1,8 +1,8 @@
 //! The support bundle: what helps somebody else to find a problem, without secrets.
 //!
 //! Objects lose the fields that may hold secrets ([`redact`]): values of variables, commands, annotations, code,
-//! hyperparameters. What stood there is also looked for in every text of the bundle ([`scrub`]): a command may print its
-//! variables. Secrets are never read.
+//! hyperparameters. Values of variables and the like are also looked for in every text of the bundle ([`scrub`]), since a
+//! command may print its variables. Secrets are never read.
 
 mod redact;
 mod scrub;
@@ -59,8 +59,9 @@ const README: &str = "\
 Written by `kubectl mlop support-bundle`. Read it before you send it: the output of your own commands is in it.
 
 Not in it: Secrets, values of environment variables, commands and arguments, annotations other than mlop's requests, code,
-hyperparameters, headers of probes, attributes of volumes. Their values are replaced by <removed> also where they are
-printed, and so is what looks like a password, a token or a key. Texts shorter than 8 characters are not looked for.
+hyperparameters, headers of probes, attributes of volumes. Values of variables, hyperparameters, headers, attributes and
+options such as --token are replaced by <removed> also where they are printed, unless they are shorter than 8 characters or
+the name of an object or image. So is what looks like a password, a token or a key.
 
   status.txt      the chain
   versions.yaml   versions of Kubernetes, of the plugin and of the operators' images

@@ -30,7 +30,9 @@ Examples:
   kubectl mlop trace delay                 from what is served back to source objects, image, code and seed
   kubectl mlop rollback delay              serve the version before
   kubectl mlop predict delay -f rows.csv   predictions of what is served
+  kubectl mlop init rows.csv               a commented pipeline for a file of your own
   kubectl mlop check pipeline.yaml         mistakes in a file, before it is applied
+  kubectl mlop support-bundle              one file for somebody who helps, without secrets
 
 Exit status: 0 success; 1 an error, or mistakes that check has found; 2 wrong arguments;
 3 not ready (status and why with --exit-code).";

@@ -228,7 +228,7 @@ mod tests {
         let rows: [(&[&str], &str); 6] = [
             (&["distance=5,far"], "distance, row 2: \"far\" does not fit FP64"),
             (&["distance=NaN"], "distance, row 1: \"NaN\" does not fit FP64"),
-            (&["distanse=5"], "the model has no input \"distanse\"; it has distance, carrier, image"),
+            (&["range=5"], "the model has no input \"range\"; it has distance, carrier, image"),
             (
                 &["image=1"],
                 "input image has the shape [-1, 28, 28], not one value per row; send a whole request with -f",
