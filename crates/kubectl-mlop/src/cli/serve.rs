@@ -19,7 +19,7 @@ use std::{path::PathBuf, process::ExitCode};
 pub(super) const PREDICT_HELP: &str = "\
 Without -f and --input it shows the inputs that the model expects, and how to send them.
 A FILE has rows, as CSV with a header or as a JSON list of objects, or it is a request of the Open Inference Protocol (V2),
-a JSON object with inputs. It needs the permission to create pods/portforward, which the cluster role edit has.
+a JSON object with inputs. It needs get and create of pods/portforward, which the cluster role edit allows.
 
 Examples:
   kubectl mlop predict delay
@@ -31,7 +31,7 @@ pub(super) const FEATURES_HELP: &str = "\
 Name each entity column of the view, with one value per entity. Values of digits are integers. Write texts of digits, and
 texts with commas, as JSON: --entity 'zip=[\"10115\"]'.
 Statuses: PRESENT, NOT_FOUND (no such entity), NULL_VALUE, OUTSIDE_MAX_AGE (older than the ttl of the view).
-It needs the permission to create pods/portforward, which the cluster role edit has.
+It needs get and create of pods/portforward, which the cluster role edit allows.
 
 Examples:
   kubectl mlop get-features users --entity user_id=5,6

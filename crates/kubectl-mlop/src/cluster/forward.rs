@@ -13,7 +13,7 @@ use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
 };
-use kube::{Api, api::ListParams, client::UpgradeConnectionError};
+use kube::{Api, api::ListParams};
 use std::{fmt, time::Duration};
 use tokio::time::timeout;
 
@@ -166,14 +166,15 @@ impl Forward {
     }
 }
 
+/// A WebSocket begins with a GET, so both verbs are asked for.
 fn refused(error: kube::Error, pod: &str) -> anyhow::Error {
+    let what = format!("forwarding a port of pod {pod}");
     match error {
-        kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(StatusCode::FORBIDDEN)) => {
-            anyhow!(
-                "forwarding a port of pod {pod}: not allowed: it needs the permission to create pods/portforward, which the cluster role edit has"
-            )
-        }
-        error => anyhow::Error::new(error).context(format!("forwarding a port of pod {pod}")),
+        kube::Error::Api(status) if status.code == 403 => anyhow!(
+            "{what}: not allowed: {}; it needs get and create of pods/portforward, which the cluster role edit allows",
+            status.message
+        ),
+        error => explained(error, &what),
     }
 }
 

@@ -276,7 +276,13 @@ impl Live {
 fn explained(error: kube::Error, what: &str) -> anyhow::Error {
     match error {
         kube::Error::Api(status) if status.code == 403 => {
-            anyhow!("{what}: not allowed: {}; the roles mlop-view and mlop-edit allow it", status.message)
+            let is_own = status.message.contains(GROUP);
+            let roles = if is_own {
+                "the roles mlop-view and mlop-edit allow"
+            } else {
+                "the cluster role view allows"
+            };
+            anyhow!("{what}: not allowed: {}; {roles} it", status.message)
         }
         kube::Error::Api(status) if status.code == 401 => {
             anyhow!("{what}: the cluster refuses the login of the kubeconfig: {}", status.message)
