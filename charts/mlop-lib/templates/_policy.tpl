@@ -1,7 +1,42 @@
+{{/*
+Fails when another release has this operator for one of the same namespaces: each of them would refuse what the other
+writes. Takes (list . namespaces). `helm template` asks no cluster, and finds no other release.
+*/}}
+{{- define "mlop.alone" -}}
+{{- $context := index . 0 -}}
+{{- $own := index . 1 | default list -}}
+{{- $bindings := lookup "admissionregistration.k8s.io/v1" "ValidatingAdmissionPolicyBinding" "" "" -}}
+{{- range $bindings.items -}}
+{{- $name := dig "labels" "app.kubernetes.io/name" "" .metadata -}}
+{{- if and (eq $name $context.Chart.Name) (ne .metadata.name (include "mlop.clusterName" $context)) -}}
+{{- $other := list -}}
+{{- range dig "matchResources" "namespaceSelector" "matchExpressions" list .spec -}}
+{{- $other = .values -}}
+{{- end -}}
+{{- $both := $other -}}
+{{- if not $other -}}
+{{- $both = $own | default (list "every namespace") -}}
+{{- else if $own -}}
+{{- $both = list -}}
+{{- range $own -}}
+{{- if has . $other -}}
+{{- $both = append $both . -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $both -}}
+{{- $release := printf "%s in namespace %s" (dig "annotations" "meta.helm.sh/release-name" "?" .metadata) (dig "annotations" "meta.helm.sh/release-namespace" "?" .metadata) -}}
+{{- fail (printf "%s of the release %s already works for %s: give each release namespaces of its own in global.watchNamespaces" $name $release (join ", " $both)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* Only the operator writes its runs and statuses, whatever rights others have. */}}
 {{- define "mlop.policy" -}}
 {{- $guarded := .Files.Get "files/guarded.yaml" | fromYaml -}}
 {{- $namespaces := include "mlop.setting" (list . "watchNamespaces") | fromJsonArray -}}
+{{- include "mlop.alone" (list . $namespaces) -}}
 {{- $restorers := include "mlop.setting" (list . "restorers") | fromJson -}}
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy

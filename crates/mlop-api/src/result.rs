@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Largest result in bytes.
 pub const LIMIT: usize = 2_048;
+/// A worker's words for the Secret of a connection, whose name it is not given. The operator puts the name there.
+pub const UNNAMED_SECRET: &str = "the Secret that it names";
 // Limits of the fields of a run's status: see `Output`.
 const METRICS_MAX: usize = 64;
 const METRIC_NAME_CHARS_MAX: usize = 100;

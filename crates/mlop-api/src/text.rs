@@ -31,6 +31,11 @@ pub fn make_printable(text: &mut String) {
     }
 }
 
+/// `text` as a part of a sentence: without white space around it and full stops at its end.
+pub fn clause(text: &str) -> &str {
+    text.trim().trim_end_matches('.')
+}
+
 /// `text` in one line: its lines without indentation, separated by bars. Empty lines are dropped.
 pub fn single_line(text: &str) -> Cow<'_, str> {
     if !text.contains('\n') {
@@ -114,6 +119,13 @@ mod tests {
             ),
         ] {
             assert_eq!(last_words(output, bytes_max), words, "{bytes_max}");
+        }
+    }
+
+    #[test]
+    fn clause_has_no_full_stop() {
+        for (text, clause) in [("a. b.", "a. b"), (" a ", "a"), ("a. ", "a"), ("", ""), ("v1.2", "v1.2")] {
+            assert_eq!(super::clause(text), clause, "{text:?}");
         }
     }
 

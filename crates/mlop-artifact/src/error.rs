@@ -1,7 +1,7 @@
 //! The meaning of an error of the object store or of a local file for the work: a documented reason, and whether
 //! trying again can help.
 
-use mlop_api::{Reason, result::Failure};
+use mlop_api::{Reason, labels, result::Failure};
 use object_store::Error;
 use std::{error::Error as _, io, path::Path};
 
@@ -40,18 +40,20 @@ pub fn store_failure(store: &str, doing: &str, error: &Error) -> Failure {
         Error::NotImplemented { .. } | Error::NotSupported { .. } => {
             terminal(Reason::WorkerFailed, "the store does not support this")
         }
-        _ => match status(&text) {
-            Some(401 | 403) => denied(terminal),
-            Some(412) => terminal(Reason::SourceChanged, CHANGED),
-            Some(404) => transient(
+        _ => match status(&text).ok_or_else(|| untrusted(&text, "spec.secretName", "spec.endpoint")) {
+            Ok(401 | 403) => denied(terminal),
+            Ok(412) => terminal(Reason::SourceChanged, CHANGED),
+            Ok(404) => transient(
                 Reason::StoreUnreachable,
                 "the store does not know the address; check endpoint and region",
             ),
             // 409: another request for the same key is under way.
-            Some(status @ 300..=499) if !matches!(status, 408 | 409 | 429) => terminal(
+            Ok(status @ 300..=499) if !matches!(status, 408 | 409 | 429) => terminal(
                 Reason::StoreDenied,
                 "the store refuses the request; correct endpoint, region or bucket",
             ),
+            // No repetition changes a certificate.
+            Err(Some(advice)) => terminal(Reason::StoreUnreachable, &advice),
             _ => transient(Reason::StoreUnreachable, "the store does not answer; check endpoint and network"),
         },
     }
@@ -62,6 +64,25 @@ fn denied(failure: impl Fn(Reason, &str) -> Failure) -> Failure {
         Reason::StoreDenied,
         "the store refuses the keys, or there are none; correct the Secret or the bucket's policy",
     )
+}
+
+/// What to do about the certificate of a server, if `text` is the error of a client that does not trust it. `secret` is the
+/// field that names the Secret of the connection, `address` that of the server's address.
+pub fn untrusted(text: &str, secret: &str, address: &str) -> Option<String> {
+    if text.contains("InvalidContentType") {
+        return Some(format!("the server does not speak TLS; correct the port or the scheme of {address}"));
+    }
+    let (_, flaw) = text.split_once("invalid peer certificate: ")?;
+    Some(if flaw.starts_with("UnknownIssuer") {
+        let key = labels::CA_CERTIFICATE;
+        format!(
+            "the authority of the server's certificate is not known; add its certificate (PEM) as the key {key} to the Secret of {secret}"
+        )
+    } else if flaw.contains("not valid for name") {
+        format!("the server's certificate is for another host; correct {address} or the certificate")
+    } else {
+        "the server's certificate is not valid; replace it".to_owned()
+    })
 }
 
 /// The failure behind an error of a local file, met while `doing` (`writing`) something to `path`.
@@ -140,6 +161,7 @@ mod tests {
         check(&generic("non-2xx status code: 400 Bad Request: <Error/>"), Reason::StoreDenied, false);
         check(&generic("non-2xx status code: 404 Not Found: <Error/>"), Reason::StoreUnreachable, true);
         check(&generic("Received redirect without LOCATION"), Reason::StoreDenied, false);
+        check(&generic("invalid peer certificate: UnknownIssuer"), Reason::StoreUnreachable, false);
         check(&generic("status code: 404: <Code>NoSuchBucket</Code>"), Reason::BucketNotFound, false);
         check(&Error::PermissionDenied { path: "k".into(), source: source() }, Reason::StoreDenied, false);
         check(&Error::NotFound { path: "k".into(), source: source() }, Reason::InputCorrupt, true);

@@ -33,4 +33,5 @@ mod transfer;
 pub mod tree;
 pub mod worker;
 
+pub use error::untrusted;
 pub use transfer::Fingerprint;

@@ -1,6 +1,9 @@
 //! The keys of a Secret that the operator mounted as files. The mount is optional, so that a worker can name a missing key.
 
-use mlop_api::{Reason, result::Failure};
+use mlop_api::{
+    Reason,
+    result::{Failure, UNNAMED_SECRET},
+};
 use std::{io, path::PathBuf};
 
 /// A Secret as a directory with a file for each key.
@@ -58,6 +61,6 @@ impl MountedSecret {
 
     /// The failure of a Secret that `flaw` makes unusable.
     pub fn unusable(&self, flaw: &str) -> Failure {
-        Failure::terminal(Reason::SecretMissing, format!("{}: the Secret that it names {flaw}", self.owner))
+        Failure::terminal(Reason::SecretMissing, format!("{}: {UNNAMED_SECRET} {flaw}", self.owner))
     }
 }

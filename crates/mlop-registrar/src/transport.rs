@@ -1,7 +1,7 @@
 //! One request to the tracking server and its answer.
 
 use mlop_api::{Reason, labels, result::Failure};
-use mlop_artifact::secret::MountedSecret;
+use mlop_artifact::{secret::MountedSecret, untrusted};
 use serde_json::Value;
 use std::{error::Error as _, future::Future, path::Path, time::Duration};
 
@@ -150,7 +150,11 @@ impl Transport for Http {
         if let Some(body) = &request.body {
             sent = sent.json(body);
         }
-        let unanswered = |error: reqwest::Error| Unanswered(chain(&error));
+        let unanswered = |error: reqwest::Error| {
+            let text = chain(&error);
+            let advice = untrusted(&text, "spec.existing.secretName", "spec.existing.url");
+            Unanswered(advice.map_or(text.clone(), |advice| format!("{advice} ({text})")))
+        };
         let mut answer = sent.send().await.map_err(unanswered)?;
         let location = answer.headers().get(reqwest::header::LOCATION);
         let location = location.and_then(|location| location.to_str().ok()).map(str::to_owned);

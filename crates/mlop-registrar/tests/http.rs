@@ -255,5 +255,6 @@ async fn https_is_spoken_with_the_authority_of_the_secret() {
     };
     let trusted = ask(Some(secret(&[("ca.crt", CA), ("token", "t")]).path())).await;
     check(&trusted, Reason::TrackingRefused, false, "over TLS");
-    check(&ask(None).await, Reason::TrackingUnreachable, true, "certificate");
+    let words = "add its certificate (PEM) as the key ca.crt to the Secret of spec.existing.secretName";
+    check(&ask(None).await, Reason::TrackingUnreachable, true, words);
 }

@@ -213,7 +213,7 @@ impl Observed {
             with_password(&mut container, secret);
             builder.password(secret).scratch("tmp", Some("64Mi"), false).container(container)
         };
-        errand.decide(work, build, now)
+        errand.decide(work, build, now).naming_secret(secret)
     }
 
     fn meta(&self, name: String) -> ObjectMeta {

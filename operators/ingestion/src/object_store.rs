@@ -86,6 +86,6 @@ impl Observed {
             ))
         };
         let work = Work::Probe { store: pod::store(store), read_only: store.spec.read_only };
-        errand.decide(work, build, now)
+        errand.decide(work, build, now).naming_secret(store.spec.secret_name.as_deref())
     }
 }

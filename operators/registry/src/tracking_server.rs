@@ -123,7 +123,7 @@ impl Observed {
             worker.volume_mounts.get_or_insert_default().extend(container::tracking_mount(secret));
             builder.tracking(secret).scratch("tmp", Some("64Mi"), false).container(worker)
         };
-        let decision = errand.decide(work, equip, now);
+        let decision = errand.decide(work, equip, now).naming_secret(secret);
         let plan = report_connection(server, server.status.as_ref(), address, &decision, READY, now);
         decision.carry_out(connection::prune(plan, &self.children))
     }

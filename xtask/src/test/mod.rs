@@ -14,6 +14,7 @@ use crate::build::{self, in_ci};
 use crate::cluster::{self, Choice, Cluster, Provider, local};
 use crate::images::{self, Kind};
 use crate::lanes::{self, Lane};
+use crate::tools::{self, MINIO};
 use crate::{paths, process, text};
 use report::{ONE, Report};
 
@@ -261,7 +262,17 @@ fn unit_tests() -> Result<Report> {
     redis()?;
     // The conformance step runs these on the cluster.
     let here = ["--skip", "real_server"];
-    suite::run(&[], &here, |_| Ok(()))
+    suite::run(&[], &here, object_store)
+}
+
+/// The object store is tested against a real S3 server, built from Go modules.
+fn object_store(tests: &mut Command) -> Result<()> {
+    if !process::found("go") {
+        eprintln!("skipped: tests against a real S3 server, since `go`, which builds it, is not on the PATH");
+        return Ok(());
+    }
+    tests.env("MLOP_TEST_MINIO", tools::build(&MINIO)?.0.path);
+    Ok(())
 }
 
 /// The online features are tested against a real Redis.

@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn connection_is_ready_when_all_servers_are() {
         let late =
-            json!([{"type": "Progressing", "reason": "ProgressDeadlineExceeded", "message": "timed out"}]);
+            json!([{"type": "Progressing", "reason": "ProgressDeadlineExceeded", "message": "timed out."}]);
         let refused = json!([{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q"}]);
         let server = |ready| Some(child("1", ready, &json!([])));
         let starting = "Ready=Unknown/Starting Reconciling=True/Starting";

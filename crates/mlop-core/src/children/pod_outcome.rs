@@ -8,13 +8,16 @@ use k8s_openapi::api::core::v1::{
 use mlop_api::{
     Reason, labels,
     result::{Failure, ResultDocument},
-    text::last_words,
+    text::clause,
 };
+
+mod trouble;
+
+use trouble::crash_loop;
+pub use trouble::trouble;
 
 /// Time after the end of a deleted pod's grace period until it counts as lost.
 const LOST_MARGIN: SignedDuration = SignedDuration::from_secs(60);
-/// Longest quotation of a container's last lines, in bytes.
-const WORDS_MAX: usize = 400;
 /// The reason of a pod that its `activeDeadlineSeconds` has ended.
 const DEADLINE: &str = "DeadlineExceeded";
 
@@ -61,7 +64,7 @@ pub fn of(pod: &PodView) -> Outcome {
         // The worker ends last: it reports the result of the whole pod.
         _ if worker(pod).and_then(terminated).is_some() => ended(pod),
         _ if has_started(pod) => Outcome::Running,
-        _ => match hold_up(pod) {
+        _ => match hold_up(pod).or_else(|| crash_loop(pod)) {
             // The kubelet starts containers one after the other, and goes on after one that cannot start.
             Some(held_up) => Outcome::Starting(Some(held_up)),
             None if fetching(pod).is_some() => Outcome::Running,
@@ -105,6 +108,26 @@ pub fn checkpoint(pod: &PodView) -> Option<u64> {
     reported(pod)?.ok()?.checkpoint
 }
 
+/// The init container that the containers of mlop wait for, if something else has added it, such as a sidecar.
+pub fn awaited(pod: &PodView) -> Option<&str> {
+    let incomplete = condition(pod, "Initialized").filter(|condition| condition.status == "False")?;
+    // The kubelet names them in the order in which it starts them.
+    let (_, names) = incomplete.message.as_deref()?.split_once("incomplete status: [")?;
+    let first = names.split([' ', ']']).next()?;
+    (![labels::COPY_CONTAINER, labels::FETCH_CONTAINER].contains(&first)).then_some(first)
+}
+
+/// Why a pod did not start in time, when `held_up` is what holds it up.
+pub fn delay(pod: &PodView, held_up: Option<(Reason, String)>) -> (Reason, String) {
+    held_up.unwrap_or_else(|| {
+        let why = match awaited(pod) {
+            Some(name) => format!("its containers wait for the init container {name}"),
+            None => "its containers are still being created; `kubectl describe` the pod".to_owned(),
+        };
+        (Reason::StartTimeout, why)
+    })
+}
+
 /// When a deleted pod counts as lost, because its node should have reported its end long before. None for a pod that
 /// is not deleted or has ended.
 pub fn lost_at(pod: &PodView) -> Option<Timestamp> {
@@ -117,38 +140,6 @@ pub fn lost_at(pod: &PodView) -> Option<Timestamp> {
 /// The end of a pod that counts as lost.
 pub fn lost() -> Ended {
     Ended::disrupted(Reason::PodLost, "the pod was deleted, and its node does not report that it has ended")
-}
-
-/// What keeps a pod that should not end from being ready: a container that cannot start, or that ends again and again.
-/// The message has the container's last words.
-pub fn trouble(pod: &PodView) -> Option<(Reason, String)> {
-    hold_up(pod).or_else(|| statuses(pod).find_map(last_end))
-}
-
-/// The last end of a container that has not stayed up since.
-fn last_end(status: &ContainerStatus) -> Option<(Reason, String)> {
-    let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    let now = terminated(status).filter(|state| state.exit_code != 0);
-    let state = now.or_else(|| last.filter(|_| !status.ready && status.restart_count > 0))?;
-    let name = &status.name;
-    if state.reason.as_deref() == Some("OOMKilled") {
-        let message =
-            format!("container {name} used more memory than its limit: raise memory in its resources");
-        return Some((Reason::OutOfMemory, message));
-    }
-    let words = state.message.as_deref().unwrap_or_default().trim();
-    // Our own containers leave a result.
-    if let Some(failure) = ResultDocument::from_message(words).ok().and_then(|result| result.error) {
-        return Some((failure.reason, failure.message));
-    }
-    let mut words = last_words(words, WORDS_MAX);
-    if words.is_empty() {
-        // The kubelet keeps the last lines of a program that has reported an error only.
-        words = format!("`kubectl logs --previous -c {name}` of its pod has its last lines");
-    }
-    // Without the number of restarts: it would make each of them another cause, with an Event of its own.
-    let message = format!("container {name} ended with exit code {}: {words}", state.exit_code);
-    Some((Reason::WorkerFailed, message))
 }
 
 fn statuses(pod: &PodView) -> impl Iterator<Item = &ContainerStatus> {
@@ -251,7 +242,7 @@ fn out_of_memory(pod: &PodView) -> Option<Ended> {
 /// The kubelet evicts a pod that fills a volume, or exceeds the limit of ephemeral storage of the pod or of a container.
 /// The same work would do so again. A node that is short of disk evicts with other words: that is a disruption.
 fn out_of_disk(pod: &PodView) -> Option<Ended> {
-    let message = pod.status.message.as_deref().unwrap_or_default().trim();
+    let message = clause(pod.status.message.as_deref().unwrap_or_default());
     let has_user = named(pod, labels::USER_CONTAINER).is_some();
     let remedy = if message.contains("EmptyDir volume") {
         if has_user { "; raise spec.scratch" } else { "" }
@@ -263,8 +254,7 @@ fn out_of_disk(pod: &PodView) -> Option<Ended> {
     if pod.status.reason.as_deref() != Some("Evicted") {
         return None;
     }
-    let message =
-        format!("the pod wrote more than its disk limit: {}{remedy}", message.trim_end_matches('.'));
+    let message = format!("the pod wrote more than its disk limit: {message}{remedy}");
     Some(Ended::of(Reason::OutOfDisk, message, false))
 }
 
@@ -272,7 +262,7 @@ fn out_of_disk(pod: &PodView) -> Option<Ended> {
 fn rejection(pod: &PodView) -> Option<Ended> {
     let reason = pod.status.reason.as_deref()?;
     let never_ran = statuses(pod).all(|status| terminated(status).is_none());
-    let message = pod.status.message.as_deref().unwrap_or_default();
+    let message = clause(pod.status.message.as_deref().unwrap_or_default());
     let refused = never_ran && pod.status.phase.as_deref() == Some("Failed") && reason != DEADLINE;
     refused.then(|| {
         Ended::disrupted(Reason::PodRefused, format!("the node refused the pod: {reason}: {message}"))
@@ -291,12 +281,13 @@ fn disruption(pod: &PodView) -> Option<Ended> {
     let target = condition(pod, "DisruptionTarget").filter(|condition| condition.status == "True");
     if let Some(condition) = target {
         let why = condition.message.clone().or_else(|| condition.reason.clone()).unwrap_or_default();
-        return Some(Ended::disrupted(Reason::Evicted, format!("the pod was taken off its node: {why}")));
+        let message = format!("the pod was taken off its node: {}", clause(&why));
+        return Some(Ended::disrupted(Reason::Evicted, message));
     }
     match pod.status.reason.as_deref() {
         Some("Evicted" | "Preempting") => Some(Ended::disrupted(
             Reason::Evicted,
-            format!("the pod was evicted: {}", pod.status.message.as_deref().unwrap_or_default()),
+            format!("the pod was evicted: {}", clause(pod.status.message.as_deref().unwrap_or_default())),
         )),
         Some(reason @ ("NodeLost" | "Terminated" | "NodeShutdown")) => {
             Some(Ended::disrupted(Reason::PodLost, format!("the pod's node went away ({reason})")))
@@ -338,8 +329,8 @@ fn hold_up(pod: &PodView) -> Option<(Reason, String)> {
     let unscheduled = condition(pod, "PodScheduled").filter(|condition| condition.status == "False");
     match unscheduled.and_then(|condition| condition.reason.as_deref()) {
         Some("Unschedulable") => {
-            let message = unscheduled.and_then(|condition| condition.message.clone());
-            return Some((Reason::Unschedulable, message.unwrap_or_default()));
+            let message = unscheduled.and_then(|condition| condition.message.as_deref()).unwrap_or_default();
+            return Some((Reason::Unschedulable, clause(message).to_owned()));
         }
         Some("SchedulingGated") => {
             let message = "the pod has a scheduling gate: a queue has not admitted it yet".to_owned();
@@ -349,7 +340,7 @@ fn hold_up(pod: &PodView) -> Option<(Reason, String)> {
     }
     statuses(pod).find_map(|status| {
         let waiting = status.state.as_ref()?.waiting.as_ref()?;
-        let message = waiting.message.as_deref().unwrap_or_default();
+        let message = clause(waiting.message.as_deref().unwrap_or_default());
         match waiting.reason.as_deref()? {
             "ErrImagePull"
             | "ImagePullBackOff"

@@ -3,7 +3,7 @@
 use super::{pod_outcome, template};
 use crate::resource::{ChildObject, PodView};
 use kube::ResourceExt;
-use mlop_api::{Reason, labels};
+use mlop_api::{Reason, labels, text::clause};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ fn condition(child: &ChildObject, kind: &str, field: &str, value: &str) -> Optio
     let conditions = pointer_value(child, "/status/conditions")?.as_array()?;
     let text = |c: &Value, field: &str| c.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let found = conditions.iter().find(|c| text(c, "type") == kind && text(c, field) == value)?;
-    Some(text(found, "message"))
+    Some(clause(&text(found, "message")).to_owned())
 }
 
 fn pointer_value<'a>(child: &'a ChildObject, pointer: &str) -> Option<&'a Value> {
@@ -142,7 +142,7 @@ mod tests {
     fn rollout_is_done_when_all_pods_are_new_and_ready() {
         let mut failed = counts(1, 1, 2);
         failed["conditions"] = json!([
-            {"type": "Progressing", "reason": "ProgressDeadlineExceeded", "message": "timed out"}]);
+            {"type": "Progressing", "reason": "ProgressDeadlineExceeded", "message": "timed out."}]);
         let mut going_on = counts(1, 1, 2);
         going_on["conditions"] =
             json!([{"type": "Progressing", "reason": "ReplicaSetUpdated", "message": "m"}]);

@@ -62,7 +62,7 @@ impl Limits {
                 let limit =
                     pod_outcome::start_clock(pod).and_then(|begin| begin.checked_add(START_TIMEOUT).ok());
                 if let Some(at) = limit.filter(|limit| *limit <= now) {
-                    let failure = not_started(held_up);
+                    let failure = not_started(pod, held_up);
                     return (PodState::Failed { failure, disrupted: false, at }, Action::AwaitChange);
                 }
                 (PodState::Starting(held_up), limit)
@@ -111,11 +111,8 @@ impl Limits {
     }
 }
 
-fn not_started(held_up: Option<(Reason, String)>) -> Failure {
-    let (reason, why) = held_up.unwrap_or_else(|| {
-        let why = "its containers are still being created; `kubectl describe` the pod";
-        (Reason::StartTimeout, why.to_owned())
-    });
+fn not_started(pod: &PodView, held_up: Option<(Reason, String)>) -> Failure {
+    let (reason, why) = pod_outcome::delay(pod, held_up);
     let minutes = START_TIMEOUT.as_mins();
     Failure::transient(reason, format!("the pod did not start within {minutes}m: {why}"))
 }

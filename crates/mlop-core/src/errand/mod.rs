@@ -80,7 +80,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 use mlop_api::{
     Digest, Reason, labels,
-    result::{Failure, ResultDocument},
+    result::{Failure, ResultDocument, UNNAMED_SECRET},
 };
 use std::sync::Arc;
 
@@ -178,6 +178,19 @@ impl Decision {
     /// A decision without any write.
     fn of(state: State) -> Self {
         Self { state, answer: None, create: None, deletes: Vec::new(), action: Action::AwaitChange }
+    }
+
+    /// Names `secret` in the failure of a worker that lacks a key. A worker knows the keys of its Secret only.
+    #[must_use]
+    pub fn naming_secret(mut self, secret: Option<&str>) -> Self {
+        let failure = match &mut self.state {
+            State::Failed { failure, .. } | State::Active { last: Some(failure), .. } => failure,
+            _ => return self,
+        };
+        if let Some(name) = secret {
+            failure.message = failure.message.replace(UNNAMED_SECRET, &format!("its Secret {name}"));
+        }
+        self
     }
 
     /// Adds the decision's writes to `plan`.

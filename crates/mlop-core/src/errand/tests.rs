@@ -401,6 +401,20 @@ fn reported(case: &Case, before: Option<&ConnectionStatus>, second: i64) -> (Str
 }
 
 #[test]
+fn secret_without_a_key_is_named_by_the_operator() {
+    let missing = || {
+        let message = format!("ObjectStore files: {UNNAMED_SECRET} has no key a; add it");
+        terminated(&ResultDocument::failed(Failure::terminal(Reason::SecretMissing, message)), NOW)
+    };
+    let again = case().then(NOW, missing()).then(NOW + 610, running());
+    for (case, second) in [(case().then(NOW, missing()), NOW + 1), (again, NOW + 611)] {
+        let decision = case.decide(second).naming_secret(Some("s3-keys"));
+        let message = decision.trouble().unwrap().blocked.message;
+        assert_eq!(message, "ObjectStore files: its Secret s3-keys has no key a; add it");
+    }
+}
+
+#[test]
 fn connection_is_ready_while_its_last_probe_succeeded() {
     let unreachable = |second| failure(Reason::StoreUnreachable, second);
     let answered = || case().then(NOW, success(NOW));

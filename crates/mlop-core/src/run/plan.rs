@@ -10,7 +10,9 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, core::object::HasStatus};
-use mlop_api::{Reason, contract::condition_type, duration::Span, result::Failure, status::RunStatus};
+use mlop_api::{
+    Reason, contract::condition_type, duration::Span, result::Failure, status::RunStatus, text::clause,
+};
 
 /// Time a pod may take to start, unless the run says otherwise.
 const START_TIMEOUT: Span = Span::minutes(10);
@@ -174,7 +176,7 @@ impl<'a, R: Run> Draft<'a, R> {
             // The cache may not have seen the pod yet.
             return Plan::idle().requeue_at(gone_at);
         }
-        let words = ended.message.as_deref().unwrap_or_default();
+        let words = clause(ended.message.as_deref().unwrap_or_default());
         // If the work was done, its result is in the store: the next attempt only reports it.
         let message = format!("the Job has ended and its pod is gone: {words}");
         let failure = Failure::transient(Reason::PodLost, message);
@@ -212,10 +214,7 @@ impl<'a, R: Run> Draft<'a, R> {
             begin.checked_add(SignedDuration::from_secs(seconds)).ok()
         });
         if let Some(limit) = limit.filter(|limit| *limit <= self.now) {
-            let (reason, why) = held_up.unwrap_or_else(|| {
-                let why = "its containers are still being created; `kubectl describe` the pod";
-                (Reason::StartTimeout, why.to_owned())
-            });
+            let (reason, why) = pod_outcome::delay(pod, held_up);
             let message = format!("the pod did not start within {timeout}: {why}");
             let failure = Failure::transient(reason, message);
             let ended = Ended { failure, disrupted: false, checkpoint: None };
@@ -233,7 +232,11 @@ impl<'a, R: Run> Draft<'a, R> {
             }
             None => {
                 let begin = created(pod, self.now);
-                self.report_progress(STARTS, begin).with_action(action)
+                let doing = match pod_outcome::awaited(pod) {
+                    Some(name) => format!("{STARTS}: its containers wait for the init container {name}"),
+                    None => STARTS.to_owned(),
+                };
+                self.report_progress(&doing, begin).with_action(action)
             }
         }
     }

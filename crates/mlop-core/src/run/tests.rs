@@ -7,11 +7,12 @@ use crate::{
     Blocked,
     condition::{self, ConditionStatus, Conditions},
     plan::Action,
+    resource::JobView,
     testing::{self, ForecastRun, ForecastRunSpec, NOW, RunCase, Situation, at, check, time},
 };
 use k8s_openapi::{
     api::core::v1::{Container, Pod, PodSpec, PodStatus},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
 use kube::ResourceExt;
 use mlop_api::{
@@ -23,6 +24,7 @@ use mlop_api::{
     task::Subject,
 };
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// The kind under test. With `JOB`, an attempt is a Job.
 struct Runs<const JOB: bool>;
@@ -449,6 +451,52 @@ fn publishing(second: i64) -> PodStatus {
             .unwrap();
     pod.container_statuses.as_mut().unwrap().push(user);
     pod
+}
+
+#[test]
+fn injected_init_container_is_named_by_the_run() {
+    let mut behind_sidecar = testing::scheduled();
+    let waits = json!({"type": "Initialized", "status": "False",
+        "message": "containers with incomplete status: [proxy fetch]"});
+    behind_sidecar.conditions.as_mut().unwrap().push(serde_json::from_value(waits).unwrap());
+    let waiting = || run().reconciled().pod(behind_sidecar.clone());
+    let message = |case: Case<false>| {
+        let status = case.plan().status.unwrap();
+        condition::get(&status.conditions, condition_type::SUCCEEDED).unwrap().message.clone()
+    };
+    assert_eq!(
+        message(waiting().at(10)),
+        "attempt 1 starts: its containers wait for the init container proxy"
+    );
+    let late = message(waiting().at(600));
+    assert!(
+        late.contains("did not start within 10m: its containers wait for the init container proxy"),
+        "{late}"
+    );
+}
+
+#[test]
+fn recorded_job_without_a_pod_is_followed() {
+    let text = include_str!("../../tests/recorded/jobs.yaml");
+    let mut recorded: BTreeMap<String, JobView> = serde_saphyr::from_str(text).unwrap();
+    let tries = "Unknown/Running 0 attempts try Pod delay-1-1 requeue 10";
+    let rows = [
+        ("refused-by-quota", tries),
+        ("refused-by-webhook", tries),
+        ("suspended", tries),
+        ("failed", "Unknown/Retrying 1 attempts event PodLost requeue 1"),
+        ("finished", "quiet requeue 290"),
+    ];
+    for (name, want) in rows {
+        let mut status = recorded.remove(name).unwrap_or_else(|| panic!("no recording of {name}")).status;
+        for condition in status.conditions.iter_mut().flatten() {
+            condition.last_transition_time = Some(Time(at(NOW)));
+        }
+        let mut case = job().reconciled().at(10);
+        case.jobs[0].status = status;
+        check(vec![(name, case, want)]);
+    }
+    assert!(recorded.is_empty(), "recordings without a case: {:?}", recorded.keys());
 }
 
 #[test]

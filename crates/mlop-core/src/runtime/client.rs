@@ -28,7 +28,10 @@ const RETRIES: u32 = 4;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A request without an answer is given up after this time. A watch is answered when it begins.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+///
+/// An admission webhook has ten seconds, unless its configuration says otherwise. The API server then answers which one
+/// is silent.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// A client for the cluster that `config` names. Its requests are counted in `requests`.
 ///

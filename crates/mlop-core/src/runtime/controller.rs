@@ -11,6 +11,7 @@ use crate::{
         context::Context,
         error::Error,
         execute::{Guard, Subject, execute, report},
+        leader_election::RENEW_DEADLINE,
         metrics::{ControllerLabel, ReasonLabels, ReconcileLabels},
         workqueue::{Key, Workqueue},
     },
@@ -201,7 +202,13 @@ impl<R: Reconciler> Controller<R> {
             // If others have reached it meanwhile, only this object hangs.
             Err(error) if error.is_outage() => {
                 if !self.reached().is_some_and(|reached| reached >= began) {
-                    return self.wait_for_server(key, error);
+                    let failures = self.wait_for_server(key, error);
+                    // A leader has reached the API server within this time: an object that hangs is alone in its kind.
+                    let is_alone = began.elapsed() >= RENEW_DEADLINE && self.cx.is_leading();
+                    if failures >= HANGS && error.is_silence() && is_alone {
+                        self.report_failure(key, error, failures).await;
+                    }
+                    return;
                 }
             }
             _ => {
@@ -246,7 +253,8 @@ impl<R: Reconciler> Controller<R> {
         now
     }
 
-    fn wait_for_server(&self, key: &Key, error: &Error) {
+    /// Begins or prolongs an outage, and returns its failures in a row.
+    fn wait_for_server(&self, key: &Key, error: &Error) -> u32 {
         let now = Instant::now();
         let mut outage = self.outage();
         let failures = match *outage {
@@ -259,6 +267,7 @@ impl<R: Reconciler> Controller<R> {
         *outage = Some(Outage { failures, until: now + delay });
         tracing::warn!(object = %key, kind = %self.kind, %error, failures, ?delay, "the API server does not answer");
         self.queue.enqueue(key.clone());
+        failures
     }
 
     /// Adds the reason of the last of `failures` failures in a row to the status. An earlier good state stays visible.

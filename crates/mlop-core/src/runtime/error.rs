@@ -1,8 +1,9 @@
 //! Why a reconcile did not end as planned, by consequence.
 
-use crate::{Blocked, condition};
+use crate::{Blocked, condition, runtime::client::ANSWER_TIMEOUT};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use mlop_api::{Reason, contract::condition_type};
+use tower::timeout::error::Elapsed;
 
 /// The failure of a reconcile.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +21,7 @@ pub enum Error {
     #[error("{message}")]
     Refused { reason: Reason, message: String },
     /// A request failed.
-    #[error("cannot {verb}: {source}")]
+    #[error("cannot {verb}: {}", words(source))]
     Api {
         verb: String,
         #[source]
@@ -47,6 +48,11 @@ impl Error {
             },
             _ => false,
         }
+    }
+
+    /// Whether a request got no answer at all.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Self::Api { source, .. } if is_timeout(source))
     }
 
     /// Whether `conditions` say that work goes on or stands still for a reason that [`report`](Self::report) gives.
@@ -91,13 +97,53 @@ impl Error {
     }
 }
 
+fn is_timeout(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Service(source) if source.is::<Elapsed>())
+}
+
+/// The words of the API server, or of the problem that is at the root. The client adds the names of its own types.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        silent if is_timeout(silent) => {
+            format!("no answer within {} s; an admission webhook may be silent", ANSWER_TIMEOUT.as_secs())
+        }
+        kube::Error::Service(source) => {
+            let chain =
+                std::iter::successors(Some(source.as_ref() as &dyn std::error::Error), |e| e.source());
+            chain.last().map(ToString::to_string).unwrap_or_default()
+        }
+        other => other.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{Forecast, ForecastRun, ForecastRunSpec, ForecastSpec, object};
-    use kube::ResourceExt;
+    use kube::{ResourceExt, core::Status};
     use mlop_api::labels;
     use serde_json::json;
+
+    #[test]
+    fn failed_request_is_reported_without_names_of_types() {
+        let status = Status { code: 500, message: "etcd is slow".into(), ..Status::default() };
+        let silence = || kube::Error::Service(Box::new(Elapsed::new()));
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let rows = [
+            (kube::Error::Api(Box::new(status)), "cannot create Pod a: etcd is slow", false),
+            (
+                silence(),
+                "cannot create Pod a: no answer within 12 s; an admission webhook may be silent",
+                true,
+            ),
+            (kube::Error::Service(Box::new(refused)), "cannot create Pod a: connection refused", false),
+        ];
+        for (source, want, is_silence) in rows {
+            let error = Error::api("create Pod a", source);
+            assert_eq!((error.to_string().as_str(), error.is_silence()), (want, is_silence));
+        }
+    }
 
     #[test]
     fn refused_child_is_a_problem_and_one_failed_request_is_none() {

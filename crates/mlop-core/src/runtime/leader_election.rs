@@ -22,7 +22,7 @@ pub const DURATION: Duration = Duration::from_secs(15);
 /// Time between renewals.
 pub const RENEW: Duration = Duration::from_secs(5);
 /// A leader stops this long after it requested its last successful renewal, before another process may take the lease.
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Time between polls of a follower, and after a failed request.
 const POLL: Duration = Duration::from_secs(2);
 /// Failures for this long may have broken watches: packets of their connections may be lost. A shorter one breaks none.

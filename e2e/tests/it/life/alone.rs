@@ -98,6 +98,9 @@ async fn second_release_works_and_leaves_in_any_order() -> Result<()> {
         let second = Release { name: "team-b", namespace: "e2e-team-b-system" };
         let outcome = async {
             first.upgrade(&["global.watchNamespaces={e2e-team-a}"]).await?;
+            let both = ["mlop-crds.enabled=false", "global.watchNamespaces={e2e-team-b,e2e-team-a}"];
+            let refused = second.install(&both).await.err().context("two releases over one namespace")?;
+            ensure!(refused.to_string().contains("already works for e2e-team-a: "), "{refused}");
             second.install(&["mlop-crds.enabled=false", "global.watchNamespaces={e2e-team-b}"]).await?;
             two_teams(ns, &other, &second).await
         };

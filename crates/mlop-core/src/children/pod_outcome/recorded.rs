@@ -40,20 +40,47 @@ const CASES: &[(&str, Want)] = &[
     ("invalid-image-name", Want::HeldUp(Reason::ImagePull, "No_Such")),
     ("image-missing-after-fetch", Want::HeldUp(Reason::ImagePull, "mlop.local/no-such:dev")),
     ("missing-secret-in-env", Want::HeldUp(Reason::SecretMissing, "secret \"absent\" not found")),
+    (
+        "image-changed-by-webhook",
+        Want::HeldUp(Reason::ImagePull, "mirror.local/busybox:dev of container fetch"),
+    ),
+    (
+        "native-sidecar-without-image",
+        Want::HeldUp(Reason::ImagePull, "mlop.local/no-such:dev of container proxy"),
+    ),
+    (
+        "native-sidecar-crashes-at-its-start",
+        Want::HeldUp(Reason::WorkerFailed, "container proxy ended with exit code 1"),
+    ),
+    ("native-sidecar-never-starts", Want::Starting),
+    ("injected-init-container-does-not-end", Want::Starting),
     // Working
     ("fetching", Want::Running),
     ("running", Want::Running),
     ("user-ended-worker-works", Want::Running),
     ("deleted-on-a-silent-node", Want::Running),
     ("deleted-while-fetching-on-a-silent-node", Want::Running),
+    ("fetching-beside-native-sidecar", Want::Running),
+    ("running-beside-native-sidecar", Want::Running),
+    ("worker-works-beside-native-sidecar", Want::Running),
+    ("native-sidecar-crashes", Want::Running),
+    ("running-beside-extra-container", Want::Running),
+    ("running-beside-container-without-image", Want::Running),
+    ("running-beside-failed-container", Want::Running),
     // Ended
     ("succeeded", Want::Succeeded),
     ("worker-succeeded-beside-sidecar", Want::Succeeded),
+    ("succeeded-beside-native-sidecar", Want::Succeeded),
+    ("ended-beside-extra-container", Want::Succeeded),
     ("finished", Want::Fails(Reason::ResultMissing, "without a result")),
     ("failed-with-result", Want::Fails(Reason::UserError, "exit code 1")),
     ("worker-failed-beside-sidecar", Want::Fails(Reason::UserError, "exit code 1")),
     ("failed-without-result", Want::Fails(Reason::ResultMissing, "worker ended with exit code 3")),
     ("failed", Want::Fails(Reason::ResultMissing, "worker ended with exit code 1")),
+    (
+        "injected-init-container-fails",
+        Want::Fails(Reason::ResultMissing, "container proxy ended with exit code 1"),
+    ),
     ("program-missing", Want::Fails(Reason::ResultMissing, "/no/such/program")),
     ("deadline-exceeded", Want::Fails(Reason::DeadlineExceeded, "raise spec.deadline")),
     ("fetch-failed", Want::Terminal(Reason::StoreDenied, "access denied")),
@@ -110,6 +137,8 @@ fn activity_is_read_from_recorded_statuses() {
         ("fetching", "fetches its inputs"),
         ("running", "is under way"),
         ("user-ended-worker-works", "publishes its output"),
+        ("fetching-beside-native-sidecar", "fetches its inputs"),
+        ("worker-works-beside-native-sidecar", "publishes its output"),
     ];
     for (name, want) in rows {
         let (doing, since) = activity(pods.get(name).unwrap());
@@ -126,6 +155,26 @@ fn start_clock_begins_after_the_queue_and_the_fetch() {
     let fetched = fetched.finished_at.as_ref().unwrap().0;
     assert!(fetched > pod.metadata.creation_timestamp.as_ref().unwrap().0);
     assert_eq!(start_clock(pod), Some(fetched));
+}
+
+#[test]
+fn injected_init_container_is_named_while_others_wait() {
+    let pods = recorded();
+    let rows = [
+        ("native-sidecar-never-starts", Some("proxy")),
+        ("native-sidecar-crashes-at-its-start", Some("proxy")),
+        ("injected-init-container-does-not-end", Some("proxy")),
+        ("fetching-beside-native-sidecar", None),
+        ("image-changed-by-webhook", None),
+        ("running-beside-native-sidecar", None),
+        ("missing-secret-volume", None),
+    ];
+    for (name, want) in rows {
+        assert_eq!(awaited(pods.get(name).unwrap()), want, "{name}");
+    }
+    let late = |name: &str| delay(pods.get(name).unwrap(), None).1;
+    assert_eq!(late("native-sidecar-never-starts"), "its containers wait for the init container proxy");
+    assert!(late("missing-secret-volume").contains("are still being created"));
 }
 
 #[test]

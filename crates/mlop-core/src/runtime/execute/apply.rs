@@ -3,7 +3,7 @@
 use super::{
     create::{check_owner, create},
     difference,
-    write::{Subject, is_another, leads, refusal},
+    write::{Subject, is_another, is_by_webhook, leads, refusal},
 };
 use crate::{
     plan::{Apply, Create},
@@ -123,7 +123,7 @@ async fn apply_fields(cx: &Context, subject: &Subject<'_>, step: &Apply, name: &
 /// Whether the test of a JSON patch failed, or one of its paths is gone. A refusal of the object names causes or a webhook.
 fn is_failed_test(status: &Status) -> bool {
     let has_causes = status.details.iter().any(|details| !details.causes.is_empty());
-    status.code == 422 && !has_causes && !status.message.contains("denied the request")
+    status.code == 422 && !has_causes && !is_by_webhook(status)
 }
 
 /// Takes in the answer to a write.

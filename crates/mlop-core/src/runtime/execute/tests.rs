@@ -1,10 +1,14 @@
 //! Tables of the executor's comparisons and refusals.
 
-use super::{create::check_owner, write::refusal};
+use super::{
+    create::check_owner,
+    write::{is_another, refusal},
+};
 use crate::{Error, resource::ApiKind};
 use kube::core::{DynamicObject, Status};
 use mlop_api::{Reason, labels};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// A run of the intent with this uid and digest.
 fn run(intent: &str, uid: &str, digest: &str) -> DynamicObject {
@@ -50,6 +54,46 @@ fn existing_object_is_adopted_only_with_owner_and_digest() {
     }
 }
 
+/// Refusals of a real API server, with the reason and a part of the message.
+const REFUSALS: &[(&str, Reason, &str)] = &[
+    ("quota-exceeded", Reason::QuotaExceeded, "exceeded quota: none, requested: pods=1"),
+    ("quota-without-limit", Reason::QuotaExceeded, "must specify limits.cpu for: worker"),
+    ("limit-range-maximum", Reason::PodRefused, "maximum memory usage per Container is 64Mi"),
+    ("limit-range-ratio", Reason::PodRefused, "memory max limit to request ratio per Container is 2"),
+    ("pod-security", Reason::PodRefused, "violates PodSecurity \"restricted:latest\""),
+    ("admission-policy", Reason::PodRefused, "pods need the label team"),
+    ("webhook-denies", Reason::PodRefused, "images must come from registry.example.com"),
+    ("webhook-denies-without-words", Reason::PodRefused, "\"pods.example.com\" denied the request"),
+    ("webhook-denies-with-404", Reason::PodRefused, "no policy for this team"),
+    ("webhook-denies-with-409", Reason::PodRefused, "the team's budget is spent"),
+    ("webhook-denies-with-429", Reason::PodRefused, "too many pods a minute"),
+    ("webhook-denies-with-500", Reason::PodRefused, "policy engine is broken"),
+    ("webhook-times-out", Reason::PodRefused, "failed calling webhook \"pods.example.com\""),
+    ("webhook-without-endpoints", Reason::PodRefused, "connect: connection refused"),
+    ("webhook-without-service", Reason::PodRefused, "service \"absent\" not found"),
+    ("webhook-does-not-listen", Reason::PodRefused, "connect: connection refused"),
+    ("webhook-fails", Reason::PodRefused, "an error on the server (\"oops\")"),
+];
+
+#[test]
+fn every_recorded_refusal_is_reported_in_its_words() {
+    let text = include_str!("../../../tests/recorded/refusals.yaml");
+    let recorded: BTreeMap<String, Status> = serde_saphyr::from_str(text).unwrap();
+    let kind: ApiKind = "Pod.v1".parse().unwrap();
+    for (name, reason, words) in REFUSALS {
+        let status = recorded.get(*name).unwrap_or_else(|| panic!("no recording of {name}"));
+        let error = refusal(&kind, "a", status).unwrap_or_else(|| panic!("{name} is no refusal"));
+        assert_eq!(error.report(), Some((*reason, false)), "{name}");
+        let message = error.to_string();
+        assert!(message.starts_with("Pod a was refused: ") && message.contains(words), "{name}: {message}");
+        assert!(!message.contains("Internal error"), "{name}: {message}");
+        assert!(!is_another(status), "{name}: the object is still the same");
+    }
+    let untested: Vec<_> =
+        recorded.keys().filter(|name| !REFUSALS.iter().any(|(case, ..)| case == name)).collect();
+    assert!(untested.is_empty(), "recordings without a case: {untested:?}");
+}
+
 fn status(code: u16, message: &str) -> Status {
     Status { code, message: message.to_owned(), ..Status::default() }
 }
@@ -59,9 +103,6 @@ fn refusal_names_the_reason_of_admission() {
     let kind: ApiKind = "Job.v1.batch".parse().unwrap();
     let set: ApiKind = "StatefulSet.v1.apps".parse().unwrap();
     let rows = [
-        (status(403, "pods \"a\" is forbidden: exceeded quota: q"), Some(Reason::QuotaExceeded)),
-        (status(403, "violates PodSecurity \"restricted\""), Some(Reason::PodRefused)),
-        (status(403, "admission webhook \"w\" denied the request"), Some(Reason::PodRefused)),
         (status(422, "Invalid value"), Some(Reason::PodRefused)),
         (status(403, "User cannot create resource"), None),
         (status(500, "internal error"), None),

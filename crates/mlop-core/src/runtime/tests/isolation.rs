@@ -4,14 +4,15 @@ use super::server::{Server, accept, context, forecast};
 use crate::{
     Cache, Error, Key, Plan, Reconciler,
     condition::{ConditionStatus, Conditions},
-    runtime::{context::Context, controller::Controller, workqueue::Workqueue},
+    runtime::{client::ANSWER_TIMEOUT, context::Context, controller::Controller, workqueue::Workqueue},
     testing::{Forecast, NS},
 };
 use jiff::Timestamp;
 use mlop_api::{Reason, contract::condition_type::READY, status::IntentStatus};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tower::timeout::error::Elapsed;
 
-/// Reports Ready. The names `hangs` and `panics` select a failure.
+/// Reports Ready. The names `hangs`, `panics` and `unanswered` select a failure.
 struct Fragile;
 
 impl Reconciler for Fragile {
@@ -22,6 +23,10 @@ impl Reconciler for Fragile {
     async fn observe(&self, _: &Context, object: Arc<Forecast>) -> Result<Arc<Forecast>, Error> {
         if object.metadata.name.as_deref() == Some("hangs") {
             std::future::pending::<()>().await;
+        }
+        if object.metadata.name.as_deref() == Some("unanswered") {
+            tokio::time::sleep(ANSWER_TIMEOUT).await;
+            return Err(Error::api("create Pod a", kube::Error::Service(Box::new(Elapsed::new()))));
         }
         Ok(object)
     }
@@ -80,4 +85,12 @@ async fn hanging_reconcile_times_out_and_blocks_no_other_object() {
     assert!(has(&soon, "works: Ready=Ready", "") && !has(&soon, "hangs: ", ""), "{soon:?}");
     let late = written(&["hangs"], 40).await;
     assert!(has(&late, "hangs: Reconciling=", "longer than 30 s"), "{late:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn object_without_answers_is_reported_when_it_is_alone() {
+    let soon = written(&["unanswered"], 30).await;
+    assert!(!has(&soon, "unanswered: ", ""), "that may be an outage: {soon:?}");
+    let late = written(&["unanswered"], 90).await;
+    assert!(has(&late, "unanswered: Reconciling=ApiError", "an admission webhook may be silent"), "{late:?}");
 }
