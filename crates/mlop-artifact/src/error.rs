@@ -1,7 +1,10 @@
 //! The meaning of an error of the object store or of a local file for the work: a documented reason, and whether
 //! trying again can help.
 
-use mlop_api::{Reason, labels, result::Failure};
+use mlop_api::{
+    Reason, labels,
+    result::{Failure, UNNAMED_SECRET},
+};
 use object_store::Error;
 use std::{error::Error as _, io, path::Path};
 
@@ -21,6 +24,11 @@ pub fn store_failure(store: &str, doing: &str, error: &Error) -> Failure {
         retryable,
     };
     let (terminal, transient) = (|r, a: &str| failure(false, r, a), |r, a: &str| failure(true, r, a));
+    // The keys are read for each request. A Secret that is being replaced is whole again in a moment.
+    if let Some((_, words)) = text.split_once("Generic S3 error: ").filter(|_| text.contains(UNNAMED_SECRET))
+    {
+        return Failure::transient(Reason::SecretMissing, words);
+    }
     if text.contains("NoSuchBucket") {
         return terminal(
             Reason::BucketNotFound,

@@ -50,9 +50,10 @@ impl Patience {
     }
 }
 
-/// Whether repeating the request can help: the store did not answer, or answered that it cannot at the moment.
+/// Whether repeating the request can help: the store did not answer, or answered that it cannot at the moment, or its
+/// Secret is being replaced.
 pub fn is_passing(failure: &Failure) -> bool {
-    failure.retryable && failure.reason == Reason::StoreUnreachable
+    failure.retryable && matches!(failure.reason, Reason::StoreUnreachable | Reason::SecretMissing)
 }
 
 /// The delays between the attempts at one piece of work.

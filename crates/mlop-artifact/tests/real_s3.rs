@@ -193,19 +193,21 @@ async fn refusal(store: Result<ObjectStoreHandle, Failure>) -> (Reason, String) 
 #[tokio::test]
 async fn certificate_of_an_own_authority_is_judged_in_words() {
     let Some(server) = Server::start().await else { return };
-    use_store(&server.open("localhost", &trusted_keys()).unwrap()).await.unwrap();
+    let trusted = trusted_keys();
+    use_store(&server.open("localhost", &trusted).unwrap()).await.unwrap();
 
     let rows = [
         ("localhost", false, "as the key ca.crt to the Secret of spec.secretName"),
         ("127.0.0.1", true, "for another host; correct spec.endpoint"),
     ];
     for (host, is_trusted, words) in rows {
-        let (reason, message) = refusal(server.open(host, &keys(ID, SECRET, None, is_trusted))).await;
+        let keys = keys(ID, SECRET, None, is_trusted);
+        let (reason, message) = refusal(server.open(host, &keys)).await;
         assert_eq!(reason, Reason::StoreUnreachable, "{message}");
         assert!(message.contains(words), "{message}");
     }
     let plain = store(&format!("http://localhost:{}", server.port));
-    let (reason, message) = refusal(open_with_keys(&plain, trusted_keys().path())).await;
+    let (reason, message) = refusal(open_with_keys(&plain, trusted.path())).await;
     assert_eq!(reason, Reason::StoreDenied, "{message}");
     assert!(message.contains("HTTP request to an HTTPS server"), "{message}");
 }
@@ -219,7 +221,8 @@ async fn server_without_tls_is_told_from_a_silent_one() {
             std::io::Write::write_all(&mut connection.unwrap(), b"HTTP/1.1 400 Bad Request\r\n\r\n").ok();
         }
     });
-    let (reason, message) = refusal(open_with_keys(&store(&endpoint), trusted_keys().path())).await;
+    let keys = trusted_keys();
+    let (reason, message) = refusal(open_with_keys(&store(&endpoint), keys.path())).await;
     assert_eq!(reason, Reason::StoreUnreachable, "{message}");
     assert!(
         message.contains("does not speak TLS; correct the port or the scheme of spec.endpoint"),
@@ -231,13 +234,35 @@ async fn server_without_tls_is_told_from_a_silent_one() {
 async fn session_token_belongs_to_its_keys() {
     let Some(server) = Server::start().await else { return };
     let [id, secret, token] = server.temporary_keys().await;
-    let with = |token: Option<&str>| server.open("localhost", &keys(&id, &secret, token, true));
     let valid = keys(&id, &secret, Some(&token), true);
     use_store(&server.open("localhost", &valid).unwrap()).await.unwrap();
     for token in [None, Some("none")] {
-        let (reason, message) = refusal(with(token)).await;
+        let keys = keys(&id, &secret, token, true);
+        let (reason, message) = refusal(server.open("localhost", &keys)).await;
         assert_eq!(reason, Reason::StoreDenied, "{token:?}: {message}");
     }
+}
+
+/// Kubernetes replaces the files of a Secret that is applied again.
+#[tokio::test]
+async fn key_that_goes_missing_at_work_is_waited_for_and_named() {
+    let Some(server) = Server::start().await else { return };
+    let keys = trusted_keys();
+    let file = keys.path().join("models").join(labels::ACCESS_KEY_ID);
+    let store = server.open("localhost", &keys).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let impatient = store.with_patience(Patience::NONE);
+    let failure = impatient.find("absent", 1).await.unwrap_err();
+    assert_eq!((failure.reason, failure.retryable), (Reason::SecretMissing, true), "{}", failure.message);
+    assert_eq!(
+        failure.message,
+        "ObjectStore models: the Secret that it names has no key AWS_ACCESS_KEY_ID; add it"
+    );
+    let (found, ()) = tokio::join!(store.find("absent", 1), async {
+        tokio::task::yield_now().await;
+        std::fs::write(&file, ID).unwrap();
+    });
+    assert_eq!(found, Ok(None));
 }
 
 /// The bucket becomes a part of the host. No name below `s3.test` exists: a proxy leads all of them to the server, as a

@@ -158,6 +158,7 @@ mod tests {
     use std::{
         io::{Read, Write},
         net::TcpListener,
+        thread::JoinHandle,
     };
 
     fn page(keys: &[&str]) -> String {
@@ -195,19 +196,20 @@ mod tests {
         assert_eq!(skipped.unwrap(), "8 (\"/lead\", \"a/../b\", \"bad\u{fffd}\", …)");
     }
 
-    /// A store that answers one request with `page`.
-    fn serve(page: String) -> String {
+    /// A store that answers one request with `page`: its endpoint, which has a path, and the request.
+    fn serve(page: String) -> (String, JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
+        let request = std::thread::spawn(move || {
             let (mut connection, _) = listener.accept().unwrap();
             let mut request = [0; 4_096];
-            let _ = connection.read(&mut request).unwrap();
+            let length = connection.read(&mut request).unwrap();
             let head =
                 format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", page.len());
             connection.write_all((head + &page).as_bytes()).unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
         });
-        format!("http://{address}")
+        (format!("http://{address}/gateway/v1"), request)
     }
 
     #[tokio::test]
@@ -218,7 +220,7 @@ mod tests {
             )
         };
         let entries: String = ["in/a.csv", "in//b.csv", "in/del\u{7f}.csv", "in/c.csv/"].map(entry).concat();
-        let endpoint = serve(format!("<ListBucketResult>{entries}</ListBucketResult>"));
+        let (endpoint, request) = serve(format!("<ListBucketResult>{entries}</ListBucketResult>"));
         let (name, bucket, region) = ("raw".to_owned(), "raw".to_owned(), "us-east-1".to_owned());
         let store =
             crate::store::open(&Store { name, endpoint, bucket, region, ..Store::default() }).unwrap();
@@ -227,6 +229,8 @@ mod tests {
         assert_eq!(keys, ["in/a.csv"]);
         let skipped = store.skipped().unwrap();
         assert_eq!(skipped, r#"3 ("in//b.csv", "in/c.csv/", "in/del\u{7f}.csv")"#);
+        let request = request.join().unwrap();
+        assert!(request.starts_with("GET /gateway/v1/raw?list-type=2&"), "{request}");
     }
 
     #[test]

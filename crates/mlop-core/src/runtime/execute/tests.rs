@@ -79,13 +79,13 @@ const REFUSALS: &[(&str, Reason, &str)] = &[
 fn every_recorded_refusal_is_reported_in_its_words() {
     let text = include_str!("../../../tests/recorded/refusals.yaml");
     let recorded: BTreeMap<String, Status> = serde_saphyr::from_str(text).unwrap();
-    let kind: ApiKind = "Pod.v1".parse().unwrap();
+    let kind: ApiKind = "Job.v1.batch".parse().unwrap();
     for (name, reason, words) in REFUSALS {
         let status = recorded.get(*name).unwrap_or_else(|| panic!("no recording of {name}"));
         let error = refusal(&kind, "a", status).unwrap_or_else(|| panic!("{name} is no refusal"));
         assert_eq!(error.report(), Some((*reason, false)), "{name}");
         let message = error.to_string();
-        assert!(message.starts_with("Pod a was refused: ") && message.contains(words), "{name}: {message}");
+        assert!(message.starts_with("Job a was refused: ") && message.contains(words), "{name}: {message}");
         assert!(!message.contains("Internal error"), "{name}: {message}");
         assert!(!is_another(status), "{name}: the object is still the same");
     }
