@@ -72,8 +72,8 @@ async fn failure_has_the_last_lines() {
     let (document, launcher) = Run::new().attempt(script).await;
     let failure = failure(&document);
     assert_eq!((failure.reason, failure.retryable), (Reason::UserError, true));
-    assert!(failure.message.starts_with("exit code 3: line-12\n"), "{}", failure.message);
-    assert!(failure.message.ends_with("line-30\nbad value"), "{}", failure.message);
+    assert!(failure.message.starts_with("exit code 3: bad value (after: line-12 | "), "{}", failure.message);
+    assert!(failure.message.ends_with(" | line-30)"), "{}", failure.message);
     assert_eq!(launcher.status.code(), Some(3));
 }
 

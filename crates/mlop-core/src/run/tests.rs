@@ -739,6 +739,19 @@ fn pods_of_an_ended_run_are_pruned_after_their_time_to_live() {
 }
 
 #[test]
+fn held_up_attempt_names_the_failure_before_it() {
+    let again = run().failed(user_error(), 100).at(111).reconciled().pod(testing::held_up());
+    let status = again.plan().status.unwrap();
+    let succeeded = condition::get(&status.conditions, condition_type::SUCCEEDED).unwrap();
+    let pull = "image i of container worker: no such image";
+    assert_eq!(
+        (&*succeeded.reason, &*succeeded.message),
+        ("ImagePull", &*format!("{pull}; attempt 1 failed: UserError: exit code 1"))
+    );
+    assert_eq!(status.cause.unwrap().message, pull, "everything downstream repeats the cause");
+}
+
+#[test]
 fn job_is_pruned_with_its_pod() {
     let started = job().reconciled();
     let mut done = started.clone();

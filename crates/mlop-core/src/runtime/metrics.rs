@@ -231,7 +231,8 @@ impl Metrics {
         if step.dry_run {
             return;
         }
-        let role = step.object["metadata"]["labels"][labels::ROLE].as_str().unwrap_or_default();
+        let labels = step.object.pointer("/metadata/labels");
+        let role = labels.and_then(|labels| labels.get(labels::ROLE)?.as_str()).unwrap_or_default();
         let labels = CreatedLabels {
             controller: controller.to_owned(),
             kind: step.kind.kind.clone(),
