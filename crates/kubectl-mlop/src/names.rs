@@ -84,11 +84,8 @@ fn missing(snapshot: &Snapshot, kind: Option<&KindInfo>, name: &str) -> anyhow::
         None => object.class != Class::Run,
     };
     let there: Vec<&Object> = snapshot.objects.iter().filter(is_of_kind).collect();
-    let is_similar = |id: &ObjectId| {
-        let limit = name.len() / 3 + 1;
-        id.name.contains(name) || name.contains(&id.name) || distance(&id.name, name) <= limit
-    };
-    let similar: Vec<&ObjectId> = there.iter().map(|object| &object.id).filter(|id| is_similar(id)).collect();
+    let similar: Vec<&ObjectId> =
+        there.iter().map(|object| &object.id).filter(|id| is_similar(&id.name, name)).collect();
     if !similar.is_empty() {
         return anyhow!("{what}; similar: {}", listed(&similar));
     }
@@ -101,8 +98,18 @@ fn missing(snapshot: &Snapshot, kind: Option<&KindInfo>, name: &str) -> anyhow::
     if there.is_empty() { anyhow!("{what}") } else { anyhow!("{what}; there are {}", listed(&there)) }
 }
 
+/// The objects of the kind of `missing` whose names are like its name.
+pub fn similar<'a>(snapshot: &'a Snapshot, missing: &ObjectId) -> Vec<&'a ObjectId> {
+    let ids = snapshot.objects.iter().map(|object| &object.id);
+    ids.filter(|id| id.kind == missing.kind && is_similar(&id.name, &missing.name)).collect()
+}
+
+pub(crate) fn is_similar(a: &str, b: &str) -> bool {
+    a.contains(b) || b.contains(a) || distance(a, b) <= b.len() / 3 + 1
+}
+
 /// Names of objects in one line, not too many.
-pub fn listed(ids: &[&ObjectId]) -> String {
+pub fn listed(ids: &[impl ToString]) -> String {
     let mut names: Vec<_> = ids.iter().take(LISTED_MAX).map(ToString::to_string).collect();
     match ids.len().saturating_sub(LISTED_MAX) {
         0 => {}

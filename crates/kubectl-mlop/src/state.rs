@@ -1,7 +1,11 @@
 //! The state of an object in one word.
 
 use crate::snapshot::Object;
-use mlop_api::{contract::condition_type as condition, kinds::Class};
+use mlop_api::{
+    Reason,
+    contract::{Cause, condition_type as condition},
+    kinds::Class,
+};
 use serde::Serialize;
 
 /// Whether an object may be used, and whether somebody has to act.
@@ -24,7 +28,10 @@ impl State {
     pub fn of(object: &Object) -> Self {
         let Some(main) = object.main_condition() else { return Self::Pending };
         let is_ready = main.status == "True" && is_seen(object);
-        let is_troubled = object.status.cause.is_some() || object.is(condition::STALLED);
+        let queued = |cause: &Cause| is_queued(&cause.reason);
+        let waits_for_room = object.status.cause.as_ref().is_some_and(queued);
+        let has_failed = object.status.cause.is_some() && !waits_for_room;
+        let is_troubled = has_failed || object.is(condition::STALLED);
         if object.class == Class::Run {
             let is_rejected = object.condition(condition::ACCEPTED).is_some_and(|it| it.status == "False");
             return match main.status.as_str() {
@@ -38,7 +45,7 @@ impl State {
         let up_to_date = object.condition(condition::UP_TO_DATE).map_or("True", |it| it.status.as_str());
         match (is_ready, is_troubled) {
             (true, false) if up_to_date == "True" => Self::Ready,
-            (true, false) if up_to_date == "False" => Self::Behind,
+            (true, false) if up_to_date == "False" || waits_for_room => Self::Behind,
             (true, _) => Self::Blocked,
             (false, true) => Self::Failed,
             (false, false) if main.status == "False" => Self::Failed,
@@ -75,6 +82,11 @@ impl State {
     pub const fn is_problem(self) -> bool {
         matches!(self, Self::Blocked | Self::Failed)
     }
+}
+
+/// Whether work with this reason goes on by itself once a node or a quota has room. Nothing has failed then.
+pub fn is_queued(reason: &str) -> bool {
+    matches!(reason.parse(), Ok(Reason::Unschedulable | Reason::QuotaExceeded))
 }
 
 /// Whether the status describes the present spec. That of a new object has no generation yet.

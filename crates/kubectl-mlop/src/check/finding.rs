@@ -1,5 +1,6 @@
 //! Objects of files, and their mistakes.
 
+use super::booleans::Booleans;
 use mlop_api::GROUP;
 use serde::Serialize;
 use serde_json::Value;
@@ -10,6 +11,7 @@ use std::fmt;
 pub struct Document {
     pub file: String,
     pub value: Value,
+    pub(super) booleans: Booleans,
 }
 
 impl Document {

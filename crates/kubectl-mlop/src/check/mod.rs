@@ -1,6 +1,7 @@
 //! The objects of files before they are applied: schemas, rules and references, without a cluster. The model behind
 //! `kubectl mlop check`.
 
+mod booleans;
 mod finding;
 mod references;
 mod schema;
@@ -8,6 +9,7 @@ mod schema;
 pub use finding::{Document, Finding};
 
 use anyhow::{Context as _, Result};
+use booleans::{Booleans, Node};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::cel::Validator;
 use mlop_api::{GROUP, VERSION};
@@ -24,17 +26,26 @@ static DEFINITIONS: LazyLock<BTreeMap<String, CustomResourceDefinition>> = LazyL
 /// # Errors
 /// It cannot be parsed.
 pub fn documents(file: &str, text: &str) -> Result<Vec<Document>> {
-    let values: Vec<Value> =
-        serde_saphyr::from_multiple(text).with_context(|| format!("{file} is not YAML"))?;
+    let not_yaml = || format!("{file} is not YAML");
+    let values: Vec<Value> = serde_saphyr::from_multiple(text).with_context(not_yaml)?;
+    let kubectl: Vec<Node> = serde_saphyr::from_multiple(text).with_context(not_yaml)?;
+    let strict = serde_saphyr::options! { strict_booleans: true };
+    let strict: Vec<Node> = serde_saphyr::from_multiple_with_options(text, strict).with_context(not_yaml)?;
     let mut documents = Vec::new();
-    for value in values {
+    for (value, (kubectl, strict)) in values.into_iter().zip(kubectl.iter().zip(&strict)) {
         let items = value
             .get("items")
             .and_then(Value::as_array)
             .filter(|_| value.get("kind") == Some(&"List".into()));
         let values = items.cloned().unwrap_or_else(|| vec![value]);
-        let objects = values.into_iter().filter(|value| !value.is_null());
-        documents.extend(objects.map(|value| Document { file: file.to_owned(), value }));
+        let booleans = kubectl.objects().into_iter().zip(strict.objects());
+        let booleans = booleans.map(|(kubectl, strict)| Booleans::of(kubectl, strict));
+        let objects = values.into_iter().zip(booleans).filter(|(value, _)| !value.is_null());
+        documents.extend(objects.map(|(value, booleans)| Document {
+            file: file.to_owned(),
+            value,
+            booleans,
+        }));
     }
     Ok(documents)
 }
@@ -76,7 +87,8 @@ fn own(document: &Document) -> Vec<Finding> {
     let version = definition.spec.versions.first();
     let schema = version.and_then(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
     let Some(schema) = schema else { return Vec::new() };
-    let wrong = schema::wrong(schema, &document.value);
+    let mut wrong = schema::wrong(schema, &document.value, &document.booleans.values);
+    wrong.extend(document.booleans.keys.iter().map(boolean_key));
     if !wrong.is_empty() {
         // Rules are for objects of the right shape.
         return wrong
@@ -94,4 +106,12 @@ fn own(document: &Document) -> Vec<Finding> {
             errors.as_slice().iter().map(finding).collect()
         }
     }
+}
+
+fn boolean_key(key: &booleans::Key) -> schema::Wrong {
+    let booleans::Key { path, written, value } = key;
+    (
+        path.clone(),
+        format!("kubectl reads the key {written} as the boolean {value}; put it in quotes: {written:?}"),
+    )
 }

@@ -7,30 +7,39 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use regex::Regex;
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A path, and the mistake there.
 pub(super) type Wrong = (String, String);
 
+/// What to do about the header of a column that cannot be its name.
+const HEADER: &str = "; give the column a `name` of this form, and its header in `header`";
+
 /// Everything in `object` that the schema of its kind refuses. The API server knows the metadata itself.
-pub(super) fn wrong(schema: &JSONSchemaProps, object: &Value) -> Vec<Wrong> {
+///
+/// `booleans` has other words than `true` and `false` that were read as booleans, by their paths.
+pub(super) fn wrong(
+    schema: &JSONSchemaProps,
+    object: &Value,
+    booleans: &BTreeMap<String, String>,
+) -> Vec<Wrong> {
     let mut schema = schema.clone();
     let fields = schema.properties.get_or_insert_default();
     for name in ["apiVersion", "kind", "metadata"] {
         let any = JSONSchemaProps { x_kubernetes_preserve_unknown_fields: Some(true), ..Default::default() };
         fields.insert(name.to_owned(), any);
     }
-    let mut check = Check::default();
+    let mut check = Check { wrong: Vec::new(), booleans };
     check.value(&schema, object, "");
     check.wrong
 }
 
-#[derive(Default)]
-struct Check {
+struct Check<'a> {
     wrong: Vec<Wrong>,
+    booleans: &'a BTreeMap<String, String>,
 }
 
-impl Check {
+impl Check<'_> {
     fn say(&mut self, path: &str, message: impl Into<String>) {
         self.wrong.push((path.to_owned(), message.into()));
     }
@@ -54,7 +63,9 @@ impl Check {
             }
             (Some("number"), Value::Number(number)) => self.number(schema, number.as_f64(), path),
             (Some("boolean"), Value::Bool(_)) | (None, _) => {}
-            (Some(wanted), found) => self.say(path, mismatch(wanted, found)),
+            (Some(wanted), found) => {
+                self.say(path, mismatch(wanted, found, self.booleans.get(path).map(String::as_str)));
+            }
         }
     }
 
@@ -75,7 +86,15 @@ impl Check {
         for (name, value) in present() {
             let path = below(path, name);
             match (known.and_then(|known| known.get(name)), &schema.additional_properties) {
-                (Some(field), _) => self.value(field, value, &path),
+                (Some(field), _) => {
+                    let before = self.wrong.len();
+                    self.value(field, value, &path);
+                    let has_header = known.is_some_and(|known| known.contains_key("header"));
+                    if name == "name" && has_header && value.is_string() {
+                        let refused = self.wrong.iter_mut().skip(before);
+                        refused.for_each(|(_, message)| message.push_str(HEADER));
+                    }
+                }
                 (None, Some(JSONSchemaPropsOrBool::Schema(values))) => self.value(values, value, &path),
                 (None, Some(JSONSchemaPropsOrBool::Bool(true))) => {}
                 _ if schema.x_kubernetes_preserve_unknown_fields == Some(true) => {}
@@ -152,7 +171,8 @@ fn below(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-fn mismatch(wanted: &str, found: &Value) -> String {
+/// The message about a value of another type. `word` is how a boolean was written.
+fn mismatch(wanted: &str, found: &Value, word: Option<&str>) -> String {
     let type_of = match found {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -161,12 +181,15 @@ fn mismatch(wanted: &str, found: &Value) -> String {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     };
+    let read = word.map(|word| format!("{word} is read as the boolean {found}, "));
+    let read = read.unwrap_or_else(|| format!("is {type_of}, "));
     let quotes = if wanted == "string" && (found.is_number() || found.is_boolean()) {
-        format!("; put it in quotes: \"{found}\"")
+        let written = word.map_or_else(|| found.to_string(), str::to_owned);
+        format!("; put it in quotes: \"{written}\"")
     } else {
         String::new()
     };
-    format!("is {type_of}, want type {wanted}{quotes}")
+    format!("{read}want type {wanted}{quotes}")
 }
 
 /// The message about a field that the kind does not have.

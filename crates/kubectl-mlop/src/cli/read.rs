@@ -11,7 +11,7 @@ use crate::{
     snapshot::{ObjectId, Snapshot},
     status::{self, Chain, Width},
     trace, versions,
-    why::{self, Explanation},
+    why::{self, Explanation, Summary},
 };
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -39,6 +39,7 @@ Examples:
 
 pub(super) const WHY_HELP: &str = "\
 Examples:
+  kubectl mlop why                         every cause in the namespace, the worst first
   kubectl mlop why delay
   kubectl mlop why dset/flights
   kubectl mlop why delay -o json --exit-code";
@@ -52,7 +53,8 @@ Examples:
   kubectl mlop trace delay -o mermaid";
 
 pub(super) const DIFF_HELP: &str = "\
-A and B are runs, objects (their run in use), or OBJECT@NUMBER for a version in the registry.
+A and B are runs, objects (their run in use), or OBJECT@VERSION: a number in the registry, or the name of a run.
+Inputs that differ are followed upstream to what made them differ.
 
 Examples:
   kubectl mlop diff delay-3b0c41d8a7e2 delay-b91f02c6e4d5
@@ -164,9 +166,9 @@ impl Status {
 
 #[derive(Debug, Args)]
 pub(super) struct Why {
-    /// The object: NAME or KIND/NAME.
-    name: String,
-    /// Exit with status 3 unless the object is ready and up to date.
+    /// The object: NAME or KIND/NAME. Without it: every cause in the namespace.
+    name: Option<String>,
+    /// Exit with status 3 unless the object, or every object, is ready and up to date.
     #[arg(long)]
     exit_code: bool,
     /// Form of the output.
@@ -177,15 +179,21 @@ pub(super) struct Why {
 impl Why {
     pub(super) async fn run(self, place: &Place, screen: &Screen) -> Result<ExitCode> {
         let snapshot = Cluster::connect(place).await?.snapshot(screen.now()).await?;
-        let found = names::candidates(&snapshot, &self.name)?;
-        let object = found.first().with_context(|| format!("there is no object {}", self.name))?;
-        let explanation = Explanation::of(&snapshot, object);
-        let text = match self.output {
-            Plain::Text => why::text(&explanation, snapshot.now, screen.style),
-            Plain::Json => json(&explanation)?,
-            Plain::Yaml => yaml(&explanation)?,
+        let Some(name) = &self.name else {
+            let summary = Summary::of(&snapshot);
+            screen.print(&match self.output {
+                Plain::Text => why::summary_text(&summary, &snapshot, screen.style),
+                other => document(other, &summary)?,
+            })?;
+            return Ok(code(!self.exit_code || summary.is_ready()));
         };
-        screen.print(&text)?;
+        let found = names::candidates(&snapshot, name)?;
+        let object = found.first().with_context(|| format!("there is no object {name}"))?;
+        let explanation = Explanation::of(&snapshot, object);
+        screen.print(&match self.output {
+            Plain::Text => why::text(&explanation, snapshot.now, screen.style),
+            other => document(other, &explanation)?,
+        })?;
         Ok(code(!self.exit_code || explanation.is_ready()))
     }
 }
@@ -266,7 +274,7 @@ impl Versions {
 
 #[derive(Debug, Args)]
 pub(super) struct Diff {
-    /// A run, an object, or OBJECT@NUMBER.
+    /// A run, an object, or OBJECT@VERSION.
     a: String,
     /// Another one of the same kind.
     b: String,
@@ -278,7 +286,7 @@ pub(super) struct Diff {
 impl Diff {
     pub(super) async fn run(self, place: &Place, screen: &Screen) -> Result<ExitCode> {
         let snapshot = Cluster::connect(place).await?.snapshot(screen.now()).await?;
-        let diff = diff::Diff::of(diff::run(&snapshot, &self.a)?, diff::run(&snapshot, &self.b)?)?;
+        let diff = diff::Diff::of(&snapshot, diff::run(&snapshot, &self.a)?, diff::run(&snapshot, &self.b)?)?;
         screen.print(&match self.output {
             Plain::Text => diff::text(&diff, screen.style),
             other => document(other, &diff)?,

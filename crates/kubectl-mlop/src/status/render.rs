@@ -20,6 +20,8 @@ const HEADER: [&str; 5] = ["NAME", "STATE", "REASON", "REVISION", "PUBLISHED"];
 const WIDE: [&str; 2] = ["DIGEST", "RUN"];
 /// The longest cell comes last.
 const LAST: [&str; 1] = ["SUMMARY"];
+/// Characters by which the place of one message in another is found.
+const COMPARED: usize = 40;
 /// Digits of a short digest.
 const DIGITS: usize = 12;
 
@@ -99,7 +101,7 @@ impl Tree<'_> {
             let since =
                 run.since.map(|at| format!(" for {}", age::since(self.chain.now, at))).unwrap_or_default();
             // The object's own message often ends with that of its run.
-            let is_told = |text: &&String| node.message.as_ref().is_some_and(|told| told.contains(*text));
+            let is_told = |text: &&String| node.message.as_ref().is_some_and(|told| repeats(told, text));
             let message = run.message.as_ref().filter(|text| !is_told(text));
             let message = message.map(|text| format!(": {}", brief(text, 200))).unwrap_or_default();
             let checkpoint = run.checkpoint.map(|n| format!(", checkpoint {n}")).unwrap_or_default();
@@ -159,4 +161,12 @@ impl Tree<'_> {
             self.table.text(self.style.dim(&format!("ready: {}", names.join(", "))));
         }
     }
+}
+
+/// Whether `told` has `text`, be it cut at the end of one of them.
+fn repeats(told: &str, text: &str) -> bool {
+    let [told, text] = [told, text].map(|it| it.trim_end_matches(['…', '.']));
+    let start: String = text.chars().take(COMPARED).collect();
+    let rest = told.find(&start).and_then(|at| told.get(at..));
+    rest.is_some_and(|rest| rest.starts_with(text) || text.starts_with(rest))
 }

@@ -179,12 +179,26 @@ fn differences_of_runs_are_those_of_content_inputs_and_metrics() {
         )
         .snapshot();
     let of = |name: &str| diff::run(&snapshot, name).unwrap();
-    let found = diff::Diff::of(of("delay-0b622fe92bb8"), of("tjob/delay")).unwrap();
+    let found = diff::Diff::of(&snapshot, of("delay-0b622fe92bb8"), of("tjob/delay")).unwrap();
     expect_file!["golden/diff.txt"].assert_eq(&diff::text(&found, Style::PLAIN));
-    let same = diff::Diff::of(of("model/delay@1"), of("delay-0616cafcb4b8")).unwrap();
+    let models = diff::Diff::of(&snapshot, of("model/delay@1"), of("model/delay@2")).unwrap();
+    expect_file!["golden/diff-model.txt"].assert_eq(&diff::text(&models, Style::PLAIN));
+    let same = diff::Diff::of(&snapshot, of("model/delay@1"), of("model/delay@delay-0616cafcb4b8")).unwrap();
     assert!(same.is_empty());
-    let kinds = diff::Diff::of(of("model/delay"), of("tjob/delay")).unwrap_err().to_string();
+    let kinds = diff::Diff::of(&snapshot, of("model/delay"), of("tjob/delay")).unwrap_err().to_string();
     assert!(kinds.contains("different kinds"), "{kinds}");
+}
+
+#[test]
+fn maker_of_an_input_that_is_gone_is_named() {
+    let snapshot = flights().without("TrainingRun/delay-0b622fe92bb8").snapshot();
+    let of = |name: &str| diff::run(&snapshot, name).unwrap();
+    let models = diff::Diff::of(&snapshot, of("model/delay@1"), of("model/delay@2")).unwrap();
+    let text = diff::text(&models, Style::PLAIN);
+    assert!(
+        text.contains("TrainingJob/delay (a run that is gone) -> delay-541303624bf0\n  cannot be"),
+        "{text}"
+    );
 }
 
 #[test]

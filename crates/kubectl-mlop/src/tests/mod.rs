@@ -29,6 +29,9 @@ const NOW: &str = "2026-11-29T12:40:00Z";
 /// When the trouble of a situation began.
 const TROUBLE: &str = "2026-11-29T12:28:00Z";
 
+/// What the scheduler says of a pod that fits on no node.
+const NO_ROOM: &str = "0/1 nodes are available: 1 Insufficient cpu";
+
 /// The recorded chain: everything is ready.
 pub(super) fn flights() -> Case {
     static OBJECTS: LazyLock<Vec<Value>> =
@@ -105,6 +108,37 @@ impl Case {
                 .condition(&id, "UpToDate", "False", "UpstreamFailed", &text);
         }
         self
+    }
+
+    /// The pod of new work at `id` waits for a node: nothing has failed.
+    pub(super) fn queued(mut self, id: &str) -> Self {
+        let is_ready = |case: &Self, id: &str| !case.object(id)["status"]["artifact"].is_null();
+        let objects =
+            ["FeatureView/route-delays", "TrainingJob/delay", "Model/delay", "ModelDeployment/delay"];
+        let (kind, name) = id.split_once('/').unwrap();
+        let cause = json!({"kind": kind, "name": name, "reason": "Unschedulable", "message": NO_ROOM});
+        for object in objects {
+            let reason = if object == id { "Unschedulable" } else { "WaitingForInputs" };
+            let message = format!("{kind} {name}: Unschedulable: {NO_ROOM}");
+            self = self.with(
+                object,
+                json!({"status": {"cause": cause,
+                "headline": {"reason": reason, "message": message}}}),
+            );
+            let kind = if is_ready(&self, object) { "UpToDate" } else { "Ready" };
+            self = self
+                .condition(object, kind, "Unknown", reason, &message)
+                .condition(object, "Stalled", "False", reason, "");
+        }
+        self
+    }
+
+    /// Changes the time of a condition.
+    pub(super) fn transition(&mut self, id: &str, kind: &str, time: &str) {
+        let object = self.objects.iter_mut().find(|object| is(object, id)).unwrap();
+        let conditions = object["status"]["conditions"].as_array_mut().unwrap();
+        let condition = conditions.iter_mut().find(|condition| condition["type"] == kind).unwrap();
+        condition["lastTransitionTime"] = json!(time);
     }
 
     /// Sets a condition as an operator does.

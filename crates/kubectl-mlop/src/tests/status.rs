@@ -24,6 +24,7 @@ fn situations() -> Vec<(&'static str, &'static str, Case)> {
         ),
         ("a gate refuses the newest model", "gate", flights().fails("Model/delay", "GateFailed", gate)),
         ("the newest training runs for twelve minutes", "training", training()),
+        ("the image of a run cannot be pulled", "image", image()),
         ("the bucket refuses the keys", "store", store()),
         (
             "a Model is pinned and a view suspended",
@@ -60,6 +61,22 @@ fn training() -> Case {
         .with("TrainingJob/delay", json!({"status": {"headline": {"reason": "Running", "message": message}}}))
         .condition("TrainingJob/delay", "UpToDate", "False", "Running", message)
         .condition("TrainingJob/delay", "Reconciling", "True", "Running", message)
+}
+
+/// The messages of the object and of its run are cut at the same length.
+fn image() -> Case {
+    let message = "image mlop.local/trainer:devv of container user: failed to pull and unpack image \
+        \"mlop.local/trainer:devv\": failed to resolve reference \"mlop.local/trainer:devv\": failed to do request";
+    let cut = |text: &str| format!("{}…", text.chars().take(160).collect::<String>());
+    let own = cut(&format!("delay-0123456789ab: {message}"));
+    let headline = json!({"reason": "ImagePull", "message": own});
+    training()
+        .with(
+            "TrainingRun/delay-0123456789ab",
+            json!({"status": {"headline": {"reason": "ImagePull", "message": cut(message)}}}),
+        )
+        .with("TrainingJob/delay", json!({"status": {"headline": headline}}))
+        .condition("TrainingJob/delay", "UpToDate", "False", "ImagePull", &own)
 }
 
 /// A connection that refuses is the cause of everything that needs it.
@@ -157,6 +174,18 @@ fn state_depends_on_conditions_and_cause() {
             flights().condition(data, "Ready", "False", "InvalidSpec", "m"),
             data,
             State::Failed,
+        ),
+        (
+            "the pod of new work waits for a node",
+            flights().queued("FeatureView/route-delays"),
+            "FeatureView/route-delays",
+            State::Behind,
+        ),
+        (
+            "nothing is published, and an input waits for a node",
+            flights().unpublished("Model/delay", "Pending", "").queued("FeatureView/route-delays"),
+            "Model/delay",
+            State::Pending,
         ),
         (
             "nobody can tell",

@@ -4,7 +4,7 @@ use super::{Case, flights};
 use crate::{
     output::Style,
     snapshot::{ObjectId, Snapshot},
-    why::{Explanation, text},
+    why::{Explanation, Summary, summary_text, text},
 };
 use expect_test::expect_file;
 use serde_json::json;
@@ -59,6 +59,25 @@ fn situations() -> Vec<(&'static str, &'static str, Case, &'static str)> {
         ),
         ("an input does not exist", "missing", missing(), "FeatureView/route-delays"),
         (
+            "an input's name is misspelt",
+            "misspelt",
+            misspelt(),
+            "TrainingJob/delay",
+        ),
+        ("the Secret of a connection is missing, and the probe is repeated", "secret", secret(), "ObjectStore/raw"),
+        ("the same, asked at an object that uses it", "secret-downstream", secret(), "Dataset/flights"),
+        (
+            "the probe of a connection runs again",
+            "secret-running",
+            secret()
+                .condition("ObjectStore/raw", "Stalled", "False", "SecretMissing", "")
+                .condition("ObjectStore/raw", "Reconciling", "True", "SecretMissing", "the attempt before failed: x; attempt 4 is running"),
+            "ObjectStore/raw",
+        ),
+        ("a first snapshot waits for a node, asked at the end", "unschedulable", unschedulable(), deployment),
+        ("new data waits for a node", "room", flights().queued("FeatureView/route-delays"), deployment),
+        ("one input waits for a node, another needs a person", "two", two(), "TrainingJob/delay"),
+        (
             "the operator has not looked at an edit",
             "unseen",
             flights().with("Model/delay", json!({"metadata": {"generation": 9}})),
@@ -104,6 +123,85 @@ fn missing() -> Case {
         .without("Dataset/flights")
         .unpublished(view, "WaitingForInputs", message)
         .with(view, json!({"status": {"cause": cause}}))
+}
+
+fn misspelt() -> Case {
+    let job = "TrainingJob/delay";
+    let message = "Dataset flihgts does not exist yet";
+    flights()
+        .with(job, json!({"spec": {"inputs": [{"name": "flights", "from": {"kind": "Dataset", "name": "flihgts"}}]}}))
+        .unpublished(job, "WaitingForInputs", message)
+        .with(job, json!({"status": {"cause":
+            {"kind": "TrainingJob", "name": "delay", "reason": "WaitingForInputs", "message": message}}}))
+}
+
+/// The status of a connection between two attempts.
+fn secret() -> Case {
+    let message = "Secret s3-kyes does not exist";
+    let repeated = format!(
+        "{message}; it is retried at 2026-11-29T12:41:30Z, or at once by the annotation mlop.dev/retry-requested-at"
+    );
+    let cause = json!({"kind": "ObjectStore", "name": "raw", "reason": "SecretMissing", "message": message});
+    let mut case = flights()
+        .with(
+            "ObjectStore/raw",
+            json!({"status": {"headline": {"reason": "SecretMissing", "message": message}}}),
+        )
+        .condition("ObjectStore/raw", "Ready", "False", "SecretMissing", message)
+        .condition("ObjectStore/raw", "Stalled", "True", "SecretMissing", &repeated)
+        .unpublished("Dataset/flights", "ConnectionNotReady", message)
+        .with("Dataset/flights", json!({"status": {"cause": cause}}));
+    case.transition("ObjectStore/raw", "Stalled", "2026-11-29T12:39:00Z");
+    case
+}
+
+/// Nothing is published, and the pod of the snapshot waits for a node.
+fn unschedulable() -> Case {
+    let view = "FeatureView/route-delays";
+    let mut case = flights();
+    for id in [view, "TrainingJob/delay", "Model/delay", "ModelDeployment/delay"] {
+        case = case.unpublished(id, "WaitingForInputs", "m");
+    }
+    case.unpublished(view, "Unschedulable", super::NO_ROOM).queued(view)
+}
+
+/// The Dataset needs a person, the FeatureView waits for a node. Each object downstream names the latter.
+fn two() -> Case {
+    flights()
+        .fails("Dataset/flights", "QuarantineBudgetExceeded", "12 of 100 rows are rejected, more than 10")
+        .queued("FeatureView/route-delays")
+}
+
+#[test]
+fn other_causes_are_named_after_the_first() {
+    let case = flights().fails("Dataset/flights", "SchemaMismatch", "m").fails(
+        "FeatureView/route-delays",
+        "QueryInvalid",
+        "m",
+    );
+    let found = explanation(&case.snapshot(), "Model/delay");
+    assert_eq!(found.root.unwrap().object.to_string(), "FeatureView/route-delays");
+    let others: Vec<_> = found.others.iter().map(ToString::to_string).collect();
+    assert_eq!(others, ["Dataset/flights: SchemaMismatch"]);
+}
+
+#[test]
+fn summary_groups_objects_by_cause_worst_first() {
+    let gate = "delay-0123456789ab: gate quality: auc is 0.6314, want at least 0.65";
+    let rows = [
+        ("ready", flights(), true),
+        ("empty", Case::empty(), true),
+        ("wishes", flights().with("Model/delay", json!({"metadata": {"generation": 9}})), false),
+        ("several", two().fails("Model/delay", "GateFailed", gate), false),
+        ("secret", secret(), false),
+    ];
+    for (file, case, is_ready) in rows {
+        let snapshot = case.snapshot();
+        let summary = Summary::of(&snapshot);
+        assert_eq!(summary.is_ready(), is_ready, "{file}");
+        let text = summary_text(&summary, &snapshot, Style::PLAIN);
+        expect_file![format!("golden/why-all-{file}.txt")].assert_eq(&text);
+    }
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Trace {
 }
 
 /// The run whose output has the digest: the one in use, or the newest.
-fn maker<'a>(snapshot: &'a Snapshot, intent: &ObjectId, digest: &Digest) -> Option<&'a Object> {
+pub(crate) fn maker<'a>(snapshot: &'a Snapshot, intent: &ObjectId, digest: &Digest) -> Option<&'a Object> {
     let artifact = snapshot.get(intent).and_then(|object| object.status.artifact.as_ref());
     let in_use = artifact.filter(|artifact| artifact.digest == *digest).map(|artifact| artifact.run.as_str());
     let made = |run: &&Object| run.status.output.as_ref().is_some_and(|output| output.digest == *digest);

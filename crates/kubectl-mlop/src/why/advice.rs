@@ -1,8 +1,9 @@
 //! What to do about each reason: the commands that a user may type next.
 
-use super::model::{Root, Step};
+use super::model::{Retry, Root, Step};
 use crate::{
-    references,
+    age, names,
+    references::{self, Reference},
     snapshot::{ObjectId, Snapshot},
 };
 use mlop_api::Reason;
@@ -124,7 +125,7 @@ const ADVICE: [Advice; 48] = {
             "the message has the words of who refused it; correct the spec or the policy",
             &[Edit, Events],
         ),
-        (&[SecretMissing], None, "create the Secret, with the keys that the message names", &[Events]),
+        (&[SecretMissing], None, "create the Secret that the message names, or correct its name", &[Edit]),
         (&[ResultMissing, WorkerFailed], None, "see what the worker printed, then retry", &[Logs, Retry]),
         (&[UpstreamFailed], None, "look at the object upstream that the message names", &[Watch]),
         (
@@ -185,8 +186,7 @@ pub(super) fn steps(snapshot: &Snapshot, asked: &ObjectId, root: &Root) -> Vec<S
     let namespace = &snapshot.namespace;
     let Some(reason) = root.reason.parse::<Reason>().ok() else { return Vec::new() };
     if let Some(missing) = missing(snapshot, root) {
-        let text = format!("apply {missing}, which does not exist");
-        return vec![Step { text, command: Some(format!("kubectl -n {namespace} apply -f FILE")) }];
+        return steps_to_missing(snapshot, root, &missing);
     }
     let Some((_, _, text, commands)) = for_reason(reason) else { return Vec::new() };
     let target = root.object.argument();
@@ -209,7 +209,12 @@ pub(super) fn steps(snapshot: &Snapshot, asked: &ObjectId, root: &Root) -> Vec<S
         }
     };
     let is_refreshed = root.object.kind == "Dataset";
-    let fits = |chosen: &&Do| is_refreshed || **chosen != Do::Refresh;
+    let repeated = root.retry.map(|retry| step_to_retry(snapshot, retry, command(&Do::Retry)));
+    let fits = |chosen: &&Do| match **chosen {
+        Do::Refresh => is_refreshed,
+        Do::Retry => repeated.is_none(),
+        _ => true,
+    };
     let mut steps: Vec<Step> = commands
         .iter()
         .filter(fits)
@@ -219,19 +224,58 @@ pub(super) fn steps(snapshot: &Snapshot, asked: &ObjectId, root: &Root) -> Vec<S
         Some(first) => (*text).clone_into(&mut first.text),
         None => steps.push(Step { text: (*text).to_owned(), command: None }),
     }
+    steps.extend(repeated);
     steps
 }
 
+/// The step after the correction, of work that is repeated by itself.
+fn step_to_retry(snapshot: &Snapshot, retry: Retry, command: String) -> Step {
+    let text = match retry {
+        Retry::Running => "then retry, if the attempt that is running fails too".to_owned(),
+        Retry::At(at) if at > snapshot.now => {
+            format!("then retry; by itself it is tried again in {} (at {at})", age::since(at, snapshot.now))
+        }
+        Retry::At(_) => "then retry; by itself it is tried again now".to_owned(),
+    };
+    Step { text, command: Some(command) }
+}
+
+/// What to do about an object that does not exist.
+fn steps_to_missing(snapshot: &Snapshot, root: &Root, missing: &Missing) -> Vec<Step> {
+    let namespace = &snapshot.namespace;
+    let Missing { id, field } = missing;
+    let similar = names::similar(snapshot, id);
+    let apply = Step {
+        text: format!("apply {id}, which does not exist"),
+        command: Some(format!("kubectl -n {namespace} apply -f FILE")),
+    };
+    let Some(field) = field.as_ref().filter(|_| !similar.is_empty()) else { return vec![apply] };
+    let correct = Step {
+        text: format!("there is no {id}; if {field} means {}, correct it", names::listed(&similar)),
+        command: Some(format!("kubectl -n {namespace} edit {}", root.object.argument())),
+    };
+    vec![correct, Step { text: format!("or {}", apply.text), ..apply }]
+}
+
+/// An object that does not exist, and the field that names it.
+struct Missing {
+    id: ObjectId,
+    field: Option<String>,
+}
+
 /// The object that the root waits for because it does not exist, or the root itself.
-fn missing(snapshot: &Snapshot, root: &Root) -> Option<ObjectId> {
-    let Some(object) = snapshot.get(&root.object) else { return Some(root.object.clone()) };
+fn missing(snapshot: &Snapshot, root: &Root) -> Option<Missing> {
+    let Some(object) = snapshot.get(&root.object) else {
+        return Some(Missing { id: root.object.clone(), field: None });
+    };
     let waits = [Reason::WaitingForInputs, Reason::ConnectionNotReady, Reason::ProfileNotFound];
     if !root.reason.parse().is_ok_and(|reason: Reason| waits.contains(&reason)) {
         return None;
     }
     let references = references::of(&object.spec).into_iter().filter(|reference| reference.is_ours);
-    let mut absent = references.map(|reference| reference.to).filter(|to| snapshot.get(to).is_none());
-    absent.find(|to| root.message.as_ref().is_some_and(|message| message.contains(&to.name)))
+    let is_named = |to: &ObjectId| root.message.as_ref().is_some_and(|message| message.contains(&to.name));
+    let mut absent = references.filter(|it| snapshot.get(&it.to).is_none() && is_named(&it.to));
+    absent.next().map(|Reference { to, field, .. }| Missing { id: to, field: Some(field) })
 }
 
 #[cfg(test)]

@@ -1,17 +1,20 @@
 //! Why an object is as it is: the root of a problem, or of a wait, in words. The model behind `kubectl mlop why`.
 
 mod advice;
+mod causes;
 mod model;
 mod render;
 mod root;
+mod summary;
 
-pub use model::{Explanation, Root, Step};
+pub use model::{Explanation, Problem, Retry, Root, Step};
 pub use render::text;
+pub use summary::{Group, Summary, text as summary_text};
 
 use crate::{
     age,
     snapshot::{Object, Snapshot},
-    state::State,
+    state::{State, is_queued},
     status,
 };
 use root::Found;
@@ -22,9 +25,15 @@ impl Explanation {
         let found = root::of(snapshot, object);
         let next =
             found.as_ref().map(|found| advice::steps(snapshot, &object.id, &found.root)).unwrap_or_default();
-        let (path, root) = match found {
-            Some(Found { path, root }) => (path, Some(root)),
-            None => (vec![object.id.clone()], None),
+        let (path, root, others) = match found {
+            Some(Found { path, root, others }) => (path, Some(root), others),
+            None => (vec![object.id.clone()], None, Vec::new()),
+        };
+        // The object may name the one of two causes that ends by itself.
+        let state = match (state, root.as_ref().is_some_and(|root| root.is_problem)) {
+            (State::Behind, true) => State::Blocked,
+            (State::Pending, true) => State::Failed,
+            (state, _) => state,
         };
         Self {
             namespace: snapshot.namespace.clone(),
@@ -33,6 +42,7 @@ impl Explanation {
             sentence: sentence(snapshot, object, state, root.as_ref()),
             path,
             root,
+            others,
             next,
         }
     }
@@ -49,14 +59,27 @@ fn sentence(snapshot: &Snapshot, object: &Object, state: State, root: Option<&Ro
     let artifact = object.status.artifact.as_ref();
     let earlier = artifact.map(|it| format!(" Revision {} is that of an earlier spec.", it.revision));
     let earlier = earlier.unwrap_or_default();
+    let waits_for_room = root.is_some_and(|root| is_queued(&root.reason));
+    let retry = root.and_then(|root| root.retry);
     let wish = root.is_some_and(|root| !root.is_problem && advice::is_wish(&root.reason));
     match state {
         State::Ready => format!("{id} is ready: {in_use}, and nothing newer is waiting."),
         State::Behind if wish => format!("{id} is ready: {in_use}. Something newer is held back on request."),
+        State::Behind if waits_for_room => {
+            format!(
+                "{id} is ready: {in_use}. Nothing has failed: something newer waits for room in the cluster."
+            )
+        }
         State::Behind => format!("{id} is ready: {in_use}. Something newer is on its way."),
         State::Blocked => format!("{id} is ready: {in_use}. Something newer cannot be used."),
         State::Pending if wish => format!("{id} is not ready: it is held back on request.{earlier}"),
+        State::Pending if waits_for_room => {
+            format!("{id} is not ready yet. Nothing has failed: it waits for room in the cluster.{earlier}")
+        }
         State::Pending => format!("{id} is not ready yet. Nothing is wrong: it is on its way.{earlier}"),
+        State::Failed if retry.is_some() => {
+            format!("{id} is not ready. Attempts are repeated until the cause is corrected.{earlier}")
+        }
         State::Failed => format!("{id} is not ready, and will not be until somebody acts.{earlier}"),
     }
 }

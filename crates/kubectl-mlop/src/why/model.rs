@@ -3,6 +3,7 @@
 use crate::{snapshot::ObjectId, state::State};
 use jiff::Timestamp;
 use serde::Serialize;
+use std::fmt;
 
 /// The answer for one object.
 #[derive(Clone, Debug, Serialize)]
@@ -18,6 +19,9 @@ pub struct Explanation {
     pub path: Vec<ObjectId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<Root>,
+    /// Problems of other objects upstream.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Problem>,
     pub next: Vec<Step>,
 }
 
@@ -40,9 +44,34 @@ pub struct Root {
     pub field: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// The next attempt of work that is repeated by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// The run that failed or works, with its attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+}
+
+/// When a connection or a scan is tried again without anybody's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Retry {
+    Running,
+    At(Timestamp),
+}
+
+/// An object with a problem of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    #[serde(flatten)]
+    pub object: ObjectId,
+    pub reason: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.reason)
+    }
 }
 
 /// Something to do: in words, and as a command.

@@ -1,7 +1,7 @@
 //! An explanation as text.
 
-use super::model::{Explanation, Root};
-use crate::{age, output::Style};
+use super::model::{Explanation, Problem, Retry, Root};
+use crate::{age, names, output::Style};
 use jiff::Timestamp;
 use std::fmt::Write as _;
 
@@ -14,6 +14,7 @@ pub fn text(explanation: &Explanation, now: Timestamp, style: Style) -> String {
     }
     if let Some(root) = &explanation.root {
         add_root(&mut text, root, now, style);
+        add_others(&mut text, &explanation.others);
     }
     if !explanation.next.is_empty() {
         text.push_str("\nNext:\n");
@@ -40,9 +41,19 @@ fn add_root(text: &mut String, root: &Root, now: Timestamp, style: Style) {
     for line in root.message.iter().flat_map(|message| message.lines()) {
         let _ = writeln!(text, "  {line}");
     }
-    for (name, value) in [("field", &root.field), ("run", &root.run)] {
+    let retry = root.retry.map(|retry| match retry {
+        Retry::Running => "an attempt is running".to_owned(),
+        Retry::At(at) => format!("at {at}"),
+    });
+    for (name, value) in [("field", &root.field), ("run", &root.run), ("next attempt", &retry)] {
         if let Some(value) = value {
             let _ = writeln!(text, "  {name}: {value}");
         }
+    }
+}
+
+fn add_others(text: &mut String, others: &[Problem]) {
+    if !others.is_empty() {
+        let _ = writeln!(text, "  and {} more: {}", others.len(), names::listed(others));
     }
 }

@@ -1,10 +1,13 @@
 //! The search for the object where a problem or a wait began.
 
-use super::{advice, model::Root};
+use super::{
+    advice, causes,
+    model::{Problem, Retry, Root},
+};
 use crate::{
     references,
     snapshot::{Object, ObjectId, Snapshot},
-    state::State,
+    state::{State, is_queued},
     status,
 };
 use jiff::Timestamp;
@@ -20,16 +23,31 @@ use std::sync::LazyLock;
 static FIELD: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\bspec(\.[A-Za-z][A-Za-z0-9-]*(\[[^\]\s]*\])?)+").ok());
 
+/// The time of the next attempt in a message of `Stalled` or `Reconciling`.
+static NEXT_ATTEMPT: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"; (it is retried|the next one starts) at (\d{4}-\S+Z)").ok());
+
 /// The root, and the way to it.
 pub(super) struct Found {
     pub path: Vec<ObjectId>,
     pub root: Root,
+    /// Other problems upstream.
+    pub others: Vec<Problem>,
 }
 
 /// The root of the state of `object`; none if it is as it should be.
 pub(super) fn of(snapshot: &Snapshot, object: &Object) -> Option<Found> {
-    if let Some(cause) = &object.status.cause {
-        return Some(problem(snapshot, object, cause));
+    let intent = object.intent().and_then(|intent| snapshot.get(&intent));
+    let causes = causes::upstream(snapshot, intent.unwrap_or(object));
+    if let Some(recorded) = &object.status.cause {
+        // The operators record one cause. Another one may need a person while that one ends by itself.
+        let urgent = causes.first().filter(|first| is_queued(&recorded.reason) && !is_queued(&first.reason));
+        let cause = urgent.unwrap_or(recorded);
+        let others = causes.iter().filter(|other| causes::id(other) != causes::id(cause));
+        return Some(Found {
+            others: others.map(Problem::from).collect(),
+            ..problem(snapshot, object, cause)
+        });
     }
     match State::of(object) {
         State::Ready => None,
@@ -49,16 +67,17 @@ fn problem(snapshot: &Snapshot, object: &Object, cause: &Cause) -> Found {
     let at = snapshot.get(&id);
     let failed_run = at.and_then(|at| failed_run(snapshot, at));
     let root = Root {
-        is_problem: true,
+        is_problem: !is_queued(&cause.reason),
         meaning: meaning(&cause.reason),
         field: field(&cause.message).or_else(|| advice::field(&cause.reason)),
         since: at.and_then(|at| since(at, &cause.reason)),
+        retry: at.and_then(retry),
         run: failed_run.map(described_run),
         reason: cause.reason.clone(),
         message: Some(printable(&cause.message).into_owned()),
         object: id,
     };
-    Found { path, root }
+    Found { path, root, others: Vec::new() }
 }
 
 /// Follows the inputs that are not ready, or that are behind, to the one that works or waits by itself.
@@ -85,11 +104,11 @@ fn wait(snapshot: &Snapshot, object: &Object, path: Vec<ObjectId>) -> Found {
         if let Some(cause) = &next.status.cause {
             let found = problem(snapshot, next, cause);
             let rest = found.path.into_iter().skip(1);
-            return Found { path: path.into_iter().chain(rest).collect(), root: found.root };
+            return Found { path: path.into_iter().chain(rest).collect(), ..found };
         }
         return wait(snapshot, next, path);
     }
-    Found { root: here(snapshot, object), path }
+    Found { root: here(snapshot, object), path, others: Vec::new() }
 }
 
 /// The object waits or works by itself, or has a problem that is no cause for others.
@@ -109,6 +128,7 @@ fn here(snapshot: &Snapshot, object: &Object) -> Root {
         meaning: meaning(&reason),
         field: message.as_deref().and_then(field),
         since: since(object, &reason).max(run.and_then(Object::created_at)).or_else(|| first_seen(object)),
+        retry: retry(object),
         run: run.map(described_run),
         message,
         reason,
@@ -148,11 +168,30 @@ fn first_seen(object: &Object) -> Option<Timestamp> {
     object.created_at().filter(|_| object.status.observed_generation.is_none())
 }
 
+/// The next attempt of work of `object` that is repeated by itself.
+fn retry(object: &Object) -> Option<Retry> {
+    let active =
+        [condition::STALLED, condition::RECONCILING].into_iter().filter_map(|it| object.condition(it));
+    let mut messages = active.filter(|it| it.status == "True").map(|it| it.message.as_str());
+    if messages.clone().any(|message| message.starts_with("the attempt before failed: ")) {
+        return Some(Retry::Running);
+    }
+    let time = |message: &str| NEXT_ATTEMPT.as_ref()?.captures(message)?.get(2)?.as_str().parse().ok();
+    messages.find_map(time).map(Retry::At)
+}
+
 /// When the object began to report `reason`.
 fn since(object: &Object, reason: &str) -> Option<Timestamp> {
+    // While work is repeated, other conditions change with each attempt.
+    let failed = object.main_condition().filter(|it| it.status == "False" && it.reason == reason);
+    if let Some(failed) = failed {
+        return Some(failed.last_transition_time.0);
+    }
     let negative = |kind: &str| matches!(kind, condition::STALLED | condition::RECONCILING);
     let conditions = object.status.conditions.iter();
     let telling = conditions.filter(|it| it.reason == reason && (it.status != "True" || negative(&it.type_)));
     // A transition is a change of the status, so the reason came with the last one or later.
-    telling.map(|condition| condition.last_transition_time.0).max()
+    let mut times: Vec<_> = telling.map(|condition| condition.last_transition_time.0).collect();
+    times.sort();
+    if retry(object).is_some() { times.first().copied() } else { times.last().copied() }
 }

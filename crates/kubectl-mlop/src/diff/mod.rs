@@ -1,15 +1,16 @@
 //! The differences between two runs: what determined them, what went in, what came out.
 
+mod render;
+
+pub use render::text;
+
 use crate::{
-    output::{Style, Table, with_short_digests},
     snapshot::{Object, ObjectId, Snapshot},
+    trace,
     versions::{self, Versions},
 };
 use anyhow::{Context as _, Result, bail};
-use mlop_api::{
-    common::Metric,
-    text::{printable, single_line},
-};
+use mlop_api::{common::Metric, contract::InputRecord};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,24 @@ pub struct Diff {
     pub content: Vec<Difference>,
     pub inputs: Vec<Difference>,
     pub metrics: Vec<Difference>,
+    pub output: Vec<Difference>,
+    /// The runs that made the differing inputs, those of the nearest inputs first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub upstream: Vec<Upstream>,
+}
+
+/// What differs between the makers of an input.
+#[derive(Clone, Debug, Serialize)]
+pub struct Upstream {
+    /// The object that made both.
+    pub object: ObjectId,
+    /// The names of its two runs; none for one that is no longer kept as an object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub a: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub b: Option<String>,
+    pub content: Vec<Difference>,
+    pub inputs: Vec<Difference>,
     pub output: Vec<Difference>,
 }
 
@@ -42,7 +61,7 @@ pub struct Difference {
 impl Diff {
     /// # Errors
     /// The runs have different kinds.
-    pub fn of(a: &Object, b: &Object) -> Result<Self> {
+    pub fn of(snapshot: &Snapshot, a: &Object, b: &Object) -> Result<Self> {
         if a.id.kind != b.id.kind {
             bail!("{} and {} are runs of different kinds: only runs of one kind can be compared", a.id, b.id);
         }
@@ -53,11 +72,54 @@ impl Diff {
             inputs: differences(&inputs(a), &inputs(b)),
             metrics: differences(&metrics(a), &metrics(b)).into_iter().map(with_change).collect(),
             output: differences(&output(a), &output(b)),
+            upstream: upstream(snapshot, a, b),
         })
     }
 
     pub fn is_empty(&self) -> bool {
         [&self.content, &self.inputs, &self.metrics, &self.output].iter().all(|list| list.is_empty())
+    }
+}
+
+/// The differences between the makers of the inputs, and between those of their inputs.
+fn upstream(snapshot: &Snapshot, a: &Object, b: &Object) -> Vec<Upstream> {
+    let mut found: Vec<Upstream> = Vec::new();
+    let mut pairs = vec![(a, b)];
+    let mut next = 0;
+    while let Some((a, b)) = pairs.get(next).copied() {
+        next += 1;
+        let others = records(b);
+        for of_a in records(a) {
+            let is_other = |other: &&InputRecord| other.name == of_a.name && other.digest != of_a.digest;
+            let Some(of_b) = others.iter().find(is_other) else { continue };
+            let object = ObjectId::new(&of_a.kind, &of_a.object);
+            let is_same_object = object == ObjectId::new(&of_b.kind, &of_b.object);
+            // A diamond is shown once.
+            if !is_same_object || found.iter().any(|known| known.object == object) {
+                continue;
+            }
+            let [run_a, run_b] = [&of_a, of_b].map(|record| trace::maker(snapshot, &object, &record.digest));
+            found.push(Upstream::of(object, run_a, run_b));
+            pairs.extend(run_a.zip(run_b));
+        }
+    }
+    found
+}
+
+impl Upstream {
+    fn of(object: ObjectId, a: Option<&Object>, b: Option<&Object>) -> Self {
+        let name = |run: Option<&Object>| run.map(|run| run.id.name.clone());
+        let compared = |facts: fn(&Object) -> BTreeMap<String, String>| {
+            a.zip(b).map(|(a, b)| differences(&facts(a), &facts(b))).unwrap_or_default()
+        };
+        Self {
+            object,
+            a: name(a),
+            b: name(b),
+            content: compared(content),
+            inputs: compared(inputs),
+            output: compared(output),
+        }
     }
 }
 
@@ -71,7 +133,7 @@ pub fn run<'a>(snapshot: &'a Snapshot, text: &str) -> Result<&'a Object> {
         return Ok(run);
     }
     if let Some((owner, number)) = text.split_once('@') {
-        return numbered(snapshot, owner, number);
+        return version(snapshot, owner, number);
     }
     let object = crate::names::single(snapshot, text, "diff", |object| object.status.artifact.is_some())?;
     let artifact = object
@@ -84,17 +146,18 @@ pub fn run<'a>(snapshot: &'a Snapshot, text: &str) -> Result<&'a Object> {
         .with_context(|| format!("the run {} of {} is no longer kept as an object", artifact.run, object.id))
 }
 
-/// The run with a version number in the registry.
-fn numbered<'a>(snapshot: &'a Snapshot, owner: &str, number: &str) -> Result<&'a Object> {
+/// The run of an object with this name, or with this version number in the registry.
+fn version<'a>(snapshot: &'a Snapshot, owner: &str, wanted: &str) -> Result<&'a Object> {
     for object in crate::names::candidates(snapshot, owner)? {
         let Some(owner) = versions::owner(snapshot, object) else { continue };
         let versions = Versions::of(snapshot, owner);
-        let found = versions.versions.iter().find(|version| version.number.as_deref() == Some(number));
+        let is_wanted = |it: &&versions::Version| it.run == wanted || it.number.as_deref() == Some(wanted);
+        let found = versions.versions.iter().find(is_wanted);
         if let Some(run) = found.and_then(|version| snapshot.run(&version.run)) {
             return Ok(run);
         }
     }
-    bail!("{owner} has no version {number}; `kubectl mlop versions {owner}` lists them")
+    bail!("{owner} has no version or run {wanted}; `kubectl mlop versions {owner}` lists them")
 }
 
 fn content(run: &Object) -> BTreeMap<String, String> {
@@ -125,12 +188,13 @@ fn flatten(path: &str, value: &Value, fields: &mut BTreeMap<String, String>) {
 }
 
 fn inputs(run: &Object) -> BTreeMap<String, String> {
-    let lineage = run.lineage();
-    let inputs = lineage.iter().flat_map(|lineage| &lineage.inputs);
-    let described = |record: &mlop_api::contract::InputRecord| {
-        format!("{}/{} {}", record.kind, record.object, record.digest)
-    };
-    inputs.map(|input| (input.record.name.clone(), described(&input.record))).collect()
+    let described = |record: &InputRecord| format!("{}/{} {}", record.kind, record.object, record.digest);
+    records(run).into_iter().map(|record| (record.name.clone(), described(&record))).collect()
+}
+
+fn records(run: &Object) -> Vec<InputRecord> {
+    let inputs = run.lineage().map(|lineage| lineage.inputs).unwrap_or_default();
+    inputs.into_iter().map(|input| input.record).collect()
 }
 
 fn metrics(run: &Object) -> BTreeMap<String, String> {
@@ -176,61 +240,4 @@ fn with_change(difference: Difference) -> Difference {
 
 fn decimals(text: &str) -> usize {
     text.split_once('.').map_or(0, |(_, rest)| rest.chars().take_while(char::is_ascii_digit).count())
-}
-
-/// The differences for a terminal. Long texts are compared line by line.
-pub fn text(diff: &Diff, style: Style) -> String {
-    let mut text = format!("a: {}\nb: {}\n", diff.a, diff.b);
-    if diff.is_empty() {
-        return text + "no differences\n";
-    }
-    for (title, list) in [
-        ("content", &diff.content),
-        ("inputs", &diff.inputs),
-        ("metrics", &diff.metrics),
-        ("output", &diff.output),
-    ] {
-        let (long, short): (Vec<_>, Vec<_>) = list.iter().partition(|difference| is_long(difference));
-        if list.is_empty() {
-            continue;
-        }
-        text.push_str(&format!("\n{}\n", style.bold(title)));
-        let mut table = Table::default();
-        for difference in short {
-            let shown = |value: &Option<String>| {
-                value.as_ref().map_or_else(|| "-".to_owned(), |it| printable(it).into_owned())
-            };
-            let change = difference.change.as_ref().map(|change| format!("({change})")).unwrap_or_default();
-            let values = format!("{} -> {}", shown(&difference.a), shown(&difference.b));
-            let values = with_short_digests(&values);
-            table.row(vec![
-                format!("  {}", difference.name).into(),
-                values.into_owned().into(),
-                change.into(),
-            ]);
-        }
-        text.push_str(&table.render());
-        for difference in long {
-            text.push_str(&format!("  {}\n", difference.name));
-            text.push_str(&lines(difference));
-        }
-    }
-    text
-}
-
-fn is_long(difference: &Difference) -> bool {
-    [&difference.a, &difference.b].into_iter().flatten().any(|value| value.contains('\n'))
-}
-
-/// The lines that only one of two texts has.
-fn lines(difference: &Difference) -> String {
-    let of = |value: &Option<String>| {
-        value.as_deref().unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>()
-    };
-    let (a, b) = (of(&difference.a), of(&difference.b));
-    let only = |these: &[String], others: &[String], mark: &str| {
-        let lines = these.iter().filter(|line| !others.contains(line));
-        lines.map(|line| format!("    {mark} {}\n", printable(&single_line(line)))).collect::<String>()
-    };
-    only(&a, &b, "-") + &only(&b, &a, "+")
 }
