@@ -104,8 +104,14 @@ pub fn similar<'a>(snapshot: &'a Snapshot, missing: &ObjectId) -> Vec<&'a Object
     ids.filter(|id| id.kind == missing.kind && is_similar(&id.name, &missing.name)).collect()
 }
 
-pub(crate) fn is_similar(a: &str, b: &str) -> bool {
-    a.contains(b) || b.contains(a) || distance(a, b) <= b.len() / 3 + 1
+/// Whether `known` may be meant by `name`: one contains the other, or few letters differ.
+pub(crate) fn is_similar(known: &str, name: &str) -> bool {
+    let contains = known.contains(name) || name.contains(known);
+    let limit = match name.len() {
+        0..2 => 0,
+        length => (length.saturating_add(1) / 4).max(1),
+    };
+    (contains && known.len().min(name.len()) > 2) || distance(known, name) <= limit
 }
 
 /// Names of objects in one line, not too many.
@@ -139,6 +145,18 @@ pub(crate) fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn similar_names_share_most_letters() {
+        for (known, name) in
+            [("species", "speceis"), ("delay", "dely"), ("visits", "visits-2026"), ("at", "t")]
+        {
+            assert_eq!(is_similar(known, name), known != "at", "{known} {name}");
+        }
+        for (known, name) in [("code", "nope"), ("v", "y"), ("dep_delay", "y"), ("dep_delay", "arr_delay")] {
+            assert!(!is_similar(known, name), "{known} {name}");
+        }
+    }
 
     #[test]
     fn distance_counts_edits() {

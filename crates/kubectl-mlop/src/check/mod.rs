@@ -5,6 +5,7 @@ mod booleans;
 mod finding;
 mod references;
 mod schema;
+mod sql;
 
 pub use finding::{Document, Finding};
 
@@ -66,6 +67,7 @@ pub fn findings(documents: &[Document]) -> Vec<Finding> {
         }
     }
     findings.extend(references::findings(documents));
+    findings.extend(sql::findings(documents));
     findings
 }
 

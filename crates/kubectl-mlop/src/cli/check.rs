@@ -12,7 +12,7 @@ use std::{path::PathBuf, process::ExitCode};
 pub(super) const HELP: &str = "\
 It needs no cluster. Errors are what the API server or an operator would refuse: unknown fields, types, bounds, patterns,
 the rules of the kinds, inputs that cannot be inputs, cycles. Notes are references to objects that the files do not have.
-It does not run SQL, and does not look into buckets or Secrets.
+The SQL of FeatureViews is compared with the columns that the files declare. It is not run, and no bucket or Secret is read.
 
 Examples:
   kubectl mlop check pipeline.yaml
