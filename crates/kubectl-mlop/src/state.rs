@@ -48,7 +48,7 @@ impl State {
             (true, false) if up_to_date == "False" || waits_for_room => Self::Behind,
             (true, _) => Self::Blocked,
             (false, true) => Self::Failed,
-            (false, false) if main.status == "False" => Self::Failed,
+            (false, false) if main.status == "False" && !waits_for_room => Self::Failed,
             (false, false) => Self::Pending,
         }
     }

@@ -188,6 +188,18 @@ fn state_depends_on_conditions_and_cause() {
             State::Pending,
         ),
         (
+            "the same, with the condition False",
+            flights().unpublished("Model/delay", "Pending", "").queued("FeatureView/route-delays").condition(
+                "Model/delay",
+                "Ready",
+                "False",
+                "UpstreamFailed",
+                "m",
+            ),
+            "Model/delay",
+            State::Pending,
+        ),
+        (
             "nobody can tell",
             flights().condition(data, "UpToDate", "Unknown", "ScanFailing", "m"),
             data,

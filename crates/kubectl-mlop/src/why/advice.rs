@@ -131,21 +131,16 @@ const ADVICE: [Advice; 48] = {
         (
             &[StoreUnreachable, StoreDenied, BucketNotFound],
             None,
-            "correct endpoint, bucket or keys of the ObjectStore; work goes on by itself then",
+            "correct endpoint, bucket or keys of the ObjectStore",
             &[Edit, Retry],
         ),
         (
             &[TrackingUnreachable, TrackingRefused, TrackingDenied],
             None,
-            "correct address or login of the TrackingServer; work goes on by itself then",
+            "correct address or login of the TrackingServer",
             &[Edit, Retry],
         ),
-        (
-            &[OnlineStoreUnreachable],
-            None,
-            "correct address or password of Redis; work goes on by itself then",
-            &[Edit, Retry],
-        ),
+        (&[OnlineStoreUnreachable], None, "correct address or password of Redis", &[Edit, Retry]),
         (&[AliasTaken], Some("spec.alias"), "choose another alias or registeredModel", &[Edit]),
         (&[ActivationSuperseded], None, "nothing to do: a newer revision is in use", &[]),
         (

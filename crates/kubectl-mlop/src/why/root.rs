@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use mlop_api::{
     Reason,
     contract::{Cause, condition_type as condition},
+    kinds::Class,
     text::printable,
 };
 use regex::Regex;
@@ -65,11 +66,13 @@ fn problem(snapshot: &Snapshot, object: &Object, cause: &Cause) -> Found {
         path.insert(0, object.id.clone());
     }
     let at = snapshot.get(&id);
+    // Of a connection it is the pod of a probe that fails, which has no fields of its own.
+    let is_probe = at.is_some_and(|at| at.class == Class::Connection);
     let failed_run = at.and_then(|at| failed_run(snapshot, at));
     let root = Root {
         is_problem: !is_queued(&cause.reason),
         meaning: meaning(&cause.reason),
-        field: field(&cause.message).or_else(|| advice::field(&cause.reason)),
+        field: field(&cause.message).or_else(|| advice::field(&cause.reason).filter(|_| !is_probe)),
         since: at.and_then(|at| since(at, &cause.reason)),
         retry: at.and_then(retry),
         run: failed_run.map(described_run),
