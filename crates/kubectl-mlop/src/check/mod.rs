@@ -65,6 +65,7 @@ pub fn findings(documents: &[Document]) -> Vec<Finding> {
         } else if document.is_ours() {
             findings.extend(own(document));
         }
+        findings.extend(document.booleans.keys.iter().map(|key| boolean_key(document, key)));
     }
     findings.extend(references::findings(documents));
     findings.extend(sql::findings(documents));
@@ -89,8 +90,7 @@ fn own(document: &Document) -> Vec<Finding> {
     let version = definition.spec.versions.first();
     let schema = version.and_then(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
     let Some(schema) = schema else { return Vec::new() };
-    let mut wrong = schema::wrong(schema, &document.value, &document.booleans.values);
-    wrong.extend(document.booleans.keys.iter().map(boolean_key));
+    let wrong = schema::wrong(schema, &document.value, &document.booleans.values);
     if !wrong.is_empty() {
         // Rules are for objects of the right shape.
         return wrong
@@ -110,10 +110,9 @@ fn own(document: &Document) -> Vec<Finding> {
     }
 }
 
-fn boolean_key(key: &booleans::Key) -> schema::Wrong {
+fn boolean_key(document: &Document, key: &booleans::Key) -> Finding {
     let booleans::Key { path, written, value } = key;
-    (
-        path.clone(),
-        format!("kubectl reads the key {written} as the boolean {value}; put it in quotes: {written:?}"),
-    )
+    let message =
+        format!("kubectl reads the key {written} as the boolean {value}; put it in quotes: {written:?}");
+    Finding::new(document, true, path, message)
 }

@@ -4,7 +4,7 @@ use super::{Case, flights};
 use crate::{
     output::Style,
     snapshot::{ObjectId, Snapshot},
-    why::{Explanation, Summary, summary_text, text},
+    why::{Explanation, Retry, Step, Summary, summary_text, text},
 };
 use expect_test::expect_file;
 use serde_json::json;
@@ -170,6 +170,31 @@ fn two() -> Case {
     flights()
         .fails("Dataset/flights", "QuarantineBudgetExceeded", "12 of 100 rows are rejected, more than 10")
         .queued("FeatureView/route-delays")
+}
+
+#[test]
+fn next_attempt_is_that_of_probes_and_scans_only() {
+    let time = "2026-11-29T12:41:30Z";
+    for (message, is_repeated) in [
+        (
+            format!("m; it is retried at {time}, or at once by the annotation mlop.dev/retry-requested-at"),
+            true,
+        ),
+        (format!("attempt 2 failed: m; the next one starts at {time}"), true),
+        (
+            format!("delay-0123456789ab: attempt 1 of 3 failed: UserError: m; the next one starts at {time}"),
+            false,
+        ),
+        ("m".to_owned(), false),
+    ] {
+        let case = flights().fails("Dataset/flights", "ScanFailing", "m");
+        let case = case.condition("Dataset/flights", "Stalled", "True", "ScanFailing", &message);
+        let found = explanation(&case.snapshot(), "Model/delay");
+        let at = is_repeated.then(|| Retry::At(time.parse().unwrap()));
+        assert_eq!(found.root.unwrap().retry, at, "{message}");
+        let retried = |it: &Step| it.text.starts_with("then retry") && it.command.is_some();
+        assert_eq!(found.next.iter().any(retried), is_repeated, "{message}");
+    }
 }
 
 #[test]

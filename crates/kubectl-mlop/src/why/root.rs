@@ -24,9 +24,11 @@ use std::sync::LazyLock;
 static FIELD: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\bspec(\.[A-Za-z][A-Za-z0-9-]*(\[[^\]\s]*\])?)+").ok());
 
-/// The time of the next attempt in a message of `Stalled` or `Reconciling`.
-static NEXT_ATTEMPT: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"; (it is retried|the next one starts) at (\d{4}-\S+Z)").ok());
+/// The time of the next attempt of a probe or a scan in a message of `Stalled` or `Reconciling`. Attempts of runs are
+/// numbered `1 of 3`: they have a budget, which a retry does not shorten.
+static NEXT_ATTEMPT: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(r"(attempt \d+ failed: .*; the next one starts|; it is retried) at (\d{4}-\S+Z)").ok()
+});
 
 /// The root, and the way to it.
 pub(super) struct Found {
@@ -176,7 +178,7 @@ fn retry(object: &Object) -> Option<Retry> {
     let active =
         [condition::STALLED, condition::RECONCILING].into_iter().filter_map(|it| object.condition(it));
     let mut messages = active.filter(|it| it.status == "True").map(|it| it.message.as_str());
-    if messages.clone().any(|message| message.starts_with("the attempt before failed: ")) {
+    if messages.clone().any(|message| message.contains("the attempt before failed: ")) {
         return Some(Retry::Running);
     }
     let time = |message: &str| NEXT_ATTEMPT.as_ref()?.captures(message)?.get(2)?.as_str().parse().ok();
