@@ -86,7 +86,7 @@ impl State {
 
 /// Whether work with this reason goes on by itself once a node or a quota has room. Nothing has failed then.
 pub fn is_queued(reason: &str) -> bool {
-    matches!(reason.parse(), Ok(Reason::Unschedulable | Reason::QuotaExceeded))
+    reason.parse().is_ok_and(Reason::waits_for_room)
 }
 
 /// Whether the status describes the present spec. That of a new object has no generation yet.

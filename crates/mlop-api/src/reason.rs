@@ -178,6 +178,13 @@ reasons! {
 #[error("{0:?} is not a documented reason")]
 pub struct UnknownReason(String);
 
+impl Reason {
+    /// Whether what waits for this reason goes on by itself once a node or a quota has room. Nothing has failed then.
+    pub const fn waits_for_room(self) -> bool {
+        matches!(self, Self::Unschedulable | Self::QuotaExceeded)
+    }
+}
+
 impl FromStr for Reason {
     type Err = UnknownReason;
 

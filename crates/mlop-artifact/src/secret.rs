@@ -25,7 +25,7 @@ impl MountedSecret {
     /// # Errors
     /// [`Reason::SecretMissing`] when it is missing, empty, or has white space at its ends.
     pub fn required(&self, key: &str) -> Result<String, Failure> {
-        self.optional(key)?.ok_or_else(|| self.unusable(&format!("has no key {key}; add it")))
+        self.optional(key)?.ok_or_else(|| self.unusable(&format!("has no key {key}, or does not exist")))
     }
 
     /// The value of a key that may be missing.

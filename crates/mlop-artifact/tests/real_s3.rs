@@ -249,7 +249,7 @@ async fn key_that_goes_missing_at_work_is_waited_for_and_named() {
     assert_eq!((failure.reason, failure.retryable), (Reason::SecretMissing, true), "{}", failure.message);
     assert_eq!(
         failure.message,
-        "ObjectStore models: the Secret that it names has no key AWS_ACCESS_KEY_ID; add it"
+        "ObjectStore models: the Secret that it names has no key AWS_ACCESS_KEY_ID, or does not exist"
     );
     let (found, ()) = tokio::join!(store.find("absent", 1), async {
         tokio::task::yield_now().await;

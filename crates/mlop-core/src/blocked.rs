@@ -101,11 +101,6 @@ pub fn cause(kind: &str, name: &str, reason: Reason, message: &str) -> Cause {
     }
 }
 
-/// Whether an object with this reason goes on by itself once a node or a quota has room.
-pub(crate) fn is_queued(reason: Reason) -> bool {
-    matches!(reason, Reason::Unschedulable | Reason::QuotaExceeded)
-}
-
 /// Whether an object with this reason is at ordinary work, or waits because a user or another object wants it so.
 fn is_ordinary(reason: Reason) -> bool {
     use Reason::{

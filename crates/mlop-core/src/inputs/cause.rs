@@ -1,7 +1,6 @@
 //! Causes: where a problem began, and the path from there to here.
 
 use crate::{
-    blocked::is_queued,
     condition::{self, ConditionStatus, MESSAGE_BYTES_MAX},
     resource::InputObject,
 };
@@ -20,9 +19,8 @@ pub struct UpstreamFailure {
 }
 
 impl UpstreamFailure {
-    /// Whether it goes on by itself once a node or a quota has room. Nothing has failed then.
     fn is_queued(&self) -> bool {
-        self.cause.reason.parse().is_ok_and(is_queued)
+        self.cause.reason.parse().is_ok_and(Reason::waits_for_room)
     }
 
     /// The reason of the conditions of an object downstream.
