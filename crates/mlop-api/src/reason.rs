@@ -34,7 +34,7 @@ reasons! {
     UpToDate,
     /// The run has succeeded.
     Succeeded,
-    /// An input does not exist or has published nothing yet.
+    /// An input does not exist, has published nothing yet, or waits for room in the cluster.
     WaitingForInputs,
     /// Inputs that share a root come from different versions of it.
     InputsDiverged,
