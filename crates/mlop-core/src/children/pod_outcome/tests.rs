@@ -336,8 +336,8 @@ fn pod_ends_with_its_last_container() {
 
 #[test]
 fn pull_error_is_reported_without_the_backoff() {
-    assert_eq!(pull_error("Back-off pulling image: ErrImagePull: not found"), "not found");
-    assert_eq!(pull_error("not found"), "not found");
+    assert_eq!(containers::pull_error("Back-off pulling image: ErrImagePull: not found"), "not found");
+    assert_eq!(containers::pull_error("not found"), "not found");
 }
 
 #[test]

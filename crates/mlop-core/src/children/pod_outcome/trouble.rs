@@ -1,6 +1,6 @@
 //! The last ends of containers that the kubelet starts again.
 
-use super::{hold_up, statuses, terminated};
+use super::containers::{hold_up, statuses, terminated};
 use crate::resource::PodView;
 use k8s_openapi::api::core::v1::ContainerStatus;
 use mlop_api::{Reason, result::ResultDocument, text::last_words};
