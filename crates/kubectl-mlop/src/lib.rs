@@ -14,7 +14,7 @@
 //! | [`dead_letters`], [`pods`], [`events`] | what failed, and where to look |
 //! | [`check`] | the mistakes in a file that is not applied yet |
 //! | [`init`] | a pipeline for a CSV file |
-//! | [`predict`], [`online`] | requests to what is served, and the answers |
+//! | [`predict`], [`online`] | requests to servers, and the answers |
 //! | [`bundle`] | a support bundle without secrets |
 //!
 //! # Example

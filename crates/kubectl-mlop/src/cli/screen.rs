@@ -1,4 +1,4 @@
-//! Standard output, a terminal, a pipe or a file, and what commands read.
+//! Standard output (a terminal, a pipe or a file) and standard input.
 
 use crate::output::Style;
 use anyhow::{Context as _, Result};

@@ -1,4 +1,4 @@
-//! The commands that ask what is served: the model, and the online features.
+//! The commands that ask servers: a model, and the online features.
 
 use super::{
     format::{Plain, document},

@@ -1,4 +1,4 @@
-//! What a support bundle is made of.
+//! The contents of a support bundle.
 
 use super::{Cluster, copy_lines, explained};
 use crate::bundle::{self, Container, Log, Material};

@@ -1,4 +1,4 @@
-//! Requests to what is served: the model, and the online features.
+//! Requests to servers: a model, and the online features.
 
 use super::{
     Cluster,
@@ -22,7 +22,7 @@ pub struct Prediction {
 }
 
 impl Cluster {
-    /// What a ModelDeployment says about its model.
+    /// The metadata of the model that a ModelDeployment serves.
     ///
     /// # Errors
     /// It does not serve, or the user may not forward ports.

@@ -24,7 +24,7 @@ pub fn text(diff: &Diff, style: Style) -> String {
     text
 }
 
-/// What differs between the makers of an input. Its digests are among the inputs of what it made.
+/// The difference between the runs that made an input. Their digests are among the inputs of the compared versions.
 fn add_upstream(text: &mut String, upstream: &Upstream, style: Style) {
     let Upstream { object, a, b, content, inputs, output } = upstream;
     let run = |run: &Option<String>| run.clone().unwrap_or_else(|| "(a run that is gone)".to_owned());

@@ -123,7 +123,7 @@ impl Seen {
         Inferred { column, missing, distinct: self.distinct.len(), question }
     }
 
-    /// The type, and what a person has to decide.
+    /// The type, and the open decision.
     fn kind(&self, is_decimal_comma: bool) -> (ColumnType, Option<String>) {
         let Can { bool, integer, float, comma_float, date, timestamp } = self.can;
         let kind = match () {

@@ -13,9 +13,9 @@ const NAME_MAX: usize = 40;
 pub(super) struct Roles<'a> {
     /// Since when a row is true.
     pub time: Option<&'a Inferred>,
-    /// What a row is about.
+    /// The entity of a row.
     pub entity: Option<&'a Inferred>,
-    /// What a model predicts.
+    /// The target of a model.
     pub target: Option<&'a Inferred>,
     /// The numbers that it learns from.
     pub numbers: Vec<&'a Inferred>,

@@ -42,13 +42,13 @@ pub struct Table {
     notes: Vec<String>,
 }
 
-/// A column, and what was seen of it.
+/// A column, and the values seen in it.
 #[derive(Clone, Debug)]
 struct Inferred {
     column: Column,
     missing: u64,
     distinct: usize,
-    /// What a person has to decide.
+    /// The decision that is left to a person.
     question: Option<String>,
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Most values of an input in an example.
 const SAMPLES_MAX: usize = 16;
 
-/// What a user sends.
+/// The body of a request for a prediction.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     /// A request of the protocol, sent as it is.

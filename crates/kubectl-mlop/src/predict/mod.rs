@@ -19,7 +19,7 @@ const SHORT: usize = 12;
 /// Longest answer in a message, in characters.
 const WORDS_MAX: usize = 1_000;
 
-/// What a server says about its model.
+/// The model's metadata, as its server tells them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Metadata {
     pub name: String,

@@ -1,4 +1,4 @@
-//! What a model expects, and what it answers, for a terminal.
+//! A model's inputs and answers, for a terminal.
 
 use super::{
     Answer, Metadata, Output, Tensor,

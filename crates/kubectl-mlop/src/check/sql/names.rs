@@ -16,8 +16,8 @@ pub(super) fn normalized(ident: &Ident) -> String {
 
 /// Everything that a statement names, whatever the scope.
 ///
-/// Scopes are not resolved: a name that is known anywhere in the statement counts as known everywhere. So what is
-/// reported is wrong in each scope.
+/// Scopes are not resolved: a name that is known anywhere in the statement counts as known everywhere. A
+/// name that is reported is therefore wrong in every scope.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     /// Tables after FROM and JOIN.

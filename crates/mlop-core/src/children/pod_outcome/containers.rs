@@ -1,4 +1,4 @@
-//! The containers of a pod, and what keeps them from starting.
+//! The containers of a pod, and the reason that they do not start.
 
 use crate::resource::PodView;
 use k8s_openapi::api::core::v1::{
