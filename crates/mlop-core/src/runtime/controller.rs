@@ -173,8 +173,8 @@ impl<R: Reconciler> Controller<R> {
     /// Counts the work of a plan that has been carried out.
     fn count(&self, object: &R::Resource, plan: &Plan<R::Status>) {
         let (metrics, controller) = (&self.cx.metrics, &self.kind.kind);
-        for step in &plan.creates {
-            metrics.count_created(controller, step);
+        for step in plan.creates.iter().filter(|step| !step.dry_run) {
+            metrics.count_created(controller, &step.kind.kind, &step.object);
         }
         if let Some(status) = &plan.status {
             metrics.count_status(controller, object.meta(), object.status(), status);

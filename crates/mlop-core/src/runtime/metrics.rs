@@ -6,7 +6,6 @@ mod tests;
 use super::cache::Cache;
 use crate::{
     condition,
-    plan::Create,
     resource::{Cached, Unavailable},
 };
 use http::{Method, StatusCode};
@@ -23,6 +22,7 @@ use prometheus_client::{
     },
     registry::{Metric, Registry},
 };
+use serde_json::Value;
 use std::{
     fmt::Debug,
     hash::Hash,
@@ -226,18 +226,12 @@ impl Metrics {
         self.wait_seconds.get_or_create(&label).observe(wait.as_secs_f64());
     }
 
-    /// A controller has created an object. A dry run creates none.
-    pub(super) fn count_created(&self, controller: &str, step: &Create) {
-        if step.dry_run {
-            return;
-        }
-        let labels = step.object.pointer("/metadata/labels");
+    /// A controller has created an object of a kind.
+    pub(super) fn count_created(&self, controller: &str, kind: &str, object: &Value) {
+        let labels = object.pointer("/metadata/labels");
         let role = labels.and_then(|labels| labels.get(labels::ROLE)?.as_str()).unwrap_or_default();
-        let labels = CreatedLabels {
-            controller: controller.to_owned(),
-            kind: step.kind.kind.clone(),
-            role: role.to_owned(),
-        };
+        let labels =
+            CreatedLabels { controller: controller.to_owned(), kind: kind.to_owned(), role: role.to_owned() };
         self.created.get_or_create(&labels).inc();
     }
 
