@@ -1,7 +1,7 @@
 //! Shared code of the end-to-end tests and the demo: access to a cluster in which the operators are installed.
 //!
-//! `KUBECONFIG` names the cluster, `MLOP_CLUSTER` its provider and `MLOP_AUDIT_LOG` its API server's audit log, as
-//! `cargo xtask cluster env` prints them. Nothing here sleeps: every wait has a condition, a time limit, and an error that
+//! `KUBECONFIG` names the cluster, `MLOP_CLUSTER` its provider, `MLOP_AUDIT_LOG` its API server's audit log and
+//! `MLOP_NODE_EXEC` the way to its nodes, as `cargo xtask cluster env` prints them. Nothing here sleeps: every wait has a condition, a time limit, and an error that
 //! shows the last state.
 
 pub mod audit;
@@ -15,6 +15,7 @@ pub mod golden;
 pub mod latency;
 pub mod lineage;
 pub mod namespace;
+pub mod node;
 pub mod port_forward;
 pub mod predict;
 pub mod prober;

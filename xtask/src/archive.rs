@@ -25,8 +25,8 @@ pub enum Entry {
 
 /// An image that starts `entrypoint`, built from nothing.
 pub struct Image {
-    /// Name and tag. Its first part has a dot, so that every runtime takes it for a registry and leaves it as it is.
-    pub name: String,
+    /// Names with tags. Their first part has a dot, so that every runtime takes it for a registry and leaves it as it is.
+    pub names: Vec<String>,
     pub entries: Vec<Entry>,
     pub entrypoint: String,
     /// `uid:gid`; numeric, so that `runAsNonRoot` can be checked.
@@ -76,7 +76,7 @@ fn write(image: &Image, path: &Path) -> Result<()> {
     let config_name = format!("{}.json", hex::encode(Sha256::digest(&config)));
     let layer_name = format!("{digest}/layer.tar");
     let manifest =
-        json!([{"Config": config_name, "RepoTags": [image.name], "Layers": [layer_name]}]).to_string();
+        json!([{"Config": config_name, "RepoTags": image.names, "Layers": [layer_name]}]).to_string();
 
     let mut archive = Builder::new(create(path)?);
     append(&mut archive, &layer_name, fs::metadata(&layer)?.len(), &mut open(&layer)?)?;
@@ -203,7 +203,7 @@ mod tests {
 
     fn image(source: &Path) -> Image {
         Image {
-            name: "mlop.local/tool:dev".into(),
+            names: vec!["mlop.local/tool:dev".into()],
             entries: vec![
                 Entry::File { source: source.to_owned(), path: "/usr/bin/tool".into() },
                 Entry::Link { path: "/usr/bin/alias".into(), target: "tool".into() },

@@ -33,6 +33,14 @@ pub fn shared(verb: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// A task as a person would start it.
+pub fn task(args: &[&str]) -> Result<Command> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args(args);
+    environment(&mut command)?;
+    Ok(command)
+}
+
 /// Where cargo builds, and for which target.
 pub fn environment(command: &mut Command) -> Result<()> {
     // An error says why; the stack of a program that waits for others adds nothing.

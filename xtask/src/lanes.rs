@@ -80,6 +80,14 @@ fn locked<T>(state: &Mutex<State>, access: impl FnOnce(&mut State) -> T) -> T {
     access(&mut state.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
+/// Ends all programs that this process has started.
+pub fn stop_all() {
+    let table = process::output(Command::new("ps").args(["-A", "-o", "pid=,ppid="])).unwrap_or_default();
+    let own = std::process::id();
+    let children: Vec<u32> = family(&[own], &table).into_iter().filter(|pid| *pid != own).collect();
+    stop(&children);
+}
+
 /// Ends `processes` with all their descendants: cargo and go would otherwise run on.
 fn stop(processes: &[u32]) {
     let mut stopped = Vec::new();

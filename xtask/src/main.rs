@@ -2,6 +2,7 @@
 mod archive;
 mod bench_scale;
 mod build;
+mod buildah;
 mod cache;
 mod charts;
 mod cluster;
@@ -11,6 +12,7 @@ mod faults;
 mod generate;
 mod images;
 mod install;
+mod kind_e2e;
 mod lanes;
 mod mutants;
 mod new_operator;
@@ -47,6 +49,8 @@ enum Task {
     Demo(demo::Args),
     /// Run every check that must pass before a change lands, as CI does.
     Test(test::Args),
+    /// Create a kind cluster, install the operators, run the end-to-end tests, and delete the cluster.
+    KindE2e(kind_e2e::Args),
     /// Put seeded mistakes into a copy of the operators; a test or a fault plan must notice each.
     Mutants(mutants::Args),
     /// Run the chain under faults at every write and notification, in virtual time or against a real API server.
@@ -81,6 +85,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Install(args) => install::run(args),
         Task::Demo(args) => demo::run(args),
         Task::Test(args) => test::run(args),
+        Task::KindE2e(args) => kind_e2e::run(args),
         Task::Mutants(args) => mutants::run(args),
         Task::Faults(args) => faults::run(args),
         Task::BenchScale(args) => bench_scale::run(args),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use crate::cache::{self, Inputs};
 use crate::progress::{Outcome, note};
@@ -29,6 +30,15 @@ const KUBERNETES: Option<(&str, &[&str])> =
 pub const KUBE_ALL: GoTool = GoTool { name: "kube-all", module: "k8s", package: ".", version: KUBERNETES };
 pub const KUBECTL: GoTool =
     GoTool { name: "kubectl", module: "k8s", package: "k8s.io/kubernetes/cmd/kubectl", version: KUBERNETES };
+/// Sets up the nodes of kind.
+pub const KUBEADM: GoTool =
+    GoTool { name: "kubeadm", module: "k8s", package: "k8s.io/kubernetes/cmd/kubeadm", version: KUBERNETES };
+/// The pod network of kind nodes that are composed here.
+pub const POD_NETWORK: GoTool =
+    GoTool { name: "podnetwork", module: "k8s", package: "./podnetwork", version: None };
+/// The commands of crictl that kind calls on such nodes.
+pub const CRICTL: GoTool = GoTool { name: "crictl", module: "k8s", package: "./crictl", version: None };
+pub const KIND: GoTool = GoTool { name: "kind", module: "kind", package: "sigs.k8s.io/kind", version: None };
 pub const COREDNS: GoTool = GoTool { name: "coredns", module: "k8s", package: "./coredns", version: None };
 pub const LOCAL_PATH: GoTool = GoTool {
     name: "local-path-provisioner",
@@ -65,7 +75,7 @@ pub fn provide(tools: &[&GoTool]) -> Result<Outcome> {
 
 /// The program of `tool`, built when it is missing, and whether it was built now.
 pub fn build(tool: &GoTool) -> Result<(Program, bool)> {
-    let module = paths::repository().join("e2e/cluster/tools").join(tool.module);
+    let module = directory(tool.module);
     let flags = link_flags(tool, &module)?;
     let go = process::output(Command::new("go").args(["env", "GOVERSION"]).current_dir(&module))?;
     let mut inputs = Inputs::new(&format!("{go} {} {NO_DEBUG_INFO} {flags}", tool.package));
@@ -100,6 +110,24 @@ fn link_flags(tool: &GoTool, module: &Path) -> Result<String> {
         }
     }
     Ok(flags)
+}
+
+/// The version of Kubernetes that is built.
+pub fn kubernetes_version() -> Result<String> {
+    pinned(&directory("k8s"), "k8s.io/kubernetes")
+}
+
+/// The directory of the sources of `dependency`, at the version that the Go module `module` requires.
+pub fn sources(module: &str, dependency: &str) -> Result<PathBuf> {
+    let mut download = Command::new("go");
+    download.args(["mod", "download", "-json", dependency]).current_dir(directory(module));
+    let described: Value = serde_json::from_str(&process::output(&mut download)?)?;
+    let sources = described.get("Dir").and_then(Value::as_str);
+    Ok(sources.with_context(|| format!("`go mod download` names no directory of {dependency}"))?.into())
+}
+
+fn directory(module: &str) -> PathBuf {
+    paths::repository().join("e2e/cluster/tools").join(module)
 }
 
 /// The version of `dependency` that the module's `go.mod` requires.

@@ -5,7 +5,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 NODE=node-1
 NODE_IP=198.18.255.1                 # on a bridge without ports: it never leaves the machine
 POD_CIDR=198.18.0.0/16; NODE_POD_CIDR=198.18.0.0/20
-SVC_CIDR=198.19.0.0/16; SVC_API=198.19.0.1; SVC_DNS=198.19.0.10
+SVC_CIDR=198.19.0.0/17; SVC_API=198.19.0.1; SVC_DNS=198.19.0.10
 CGROUP_ROOT=/mlop-cluster            # our own top cgroup in every hierarchy
 CRI=$STATE/run/containerd.sock
 KUBE=$BIN/kube-all

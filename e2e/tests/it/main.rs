@@ -6,6 +6,7 @@
 mod chain;
 mod data;
 mod flights;
+mod gpu;
 mod life;
 mod mishaps;
 mod operators;

@@ -1,23 +1,23 @@
 //! The recovery time of operators after a kill, and after a partition from the API server.
-//!
-//! Both act on the node's processes and network, so the node must be this machine.
 
 use crate::support;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
-use kube::{Api, api::ListParams};
+use kube::{Api, ResourceExt as _, api::ListParams};
 use mlop_api::{
     contract::condition_type::READY, dataset::Dataset, deployment::ModelDeployment, features::FeatureView,
     operators, registry::Model, training::TrainingJob,
 };
-use mlop_e2e::{namespace::TestNamespace, stage::OPERATORS, state::Kind};
+use mlop_e2e::{namespace::TestNamespace, node::Node, stage::OPERATORS, state::Kind};
 use serde_json::json;
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 use tokio::{
     time::{Instant, sleep},
     try_join,
 };
 
+/// The label of an operator's pods.
+const NAME: &str = "app.kubernetes.io/name";
 /// The time limit in seconds, from a kill or the end of a partition to the operator's next status.
 const RECOVERY_LIMIT: u64 = 5;
 /// The limit for the median of the killed operators. The kubelet checks for dead processes once a second.
@@ -92,9 +92,12 @@ async fn restart_operators(ns: &TestNamespace) -> Result<()> {
 /// Kills the operator of a kind, edits an object, and returns the time from the kill to the new status.
 async fn recovery_after_kill<K: Kind>(ns: &TestNamespace, name: &str) -> Result<Duration> {
     let operator = operators::of(&K::kind(&())).context("no operator has this kind")?;
-    let process = support::process(operator.name)?;
+    let named = |pod: &&Pod| pod.labels().get(NAME).is_some_and(|name| name == operator.name);
+    let pods = operators(ns).await?;
+    let pod = pods.iter().find(named).with_context(|| format!("no pod of {}", operator.name))?;
+    let process = Node::of(pod)?.process(operator.name)?;
     let start = Instant::now();
-    support::signal("KILL", &process)?;
+    process.signal("KILL")?;
     edit::<K>(ns, name, true).await?;
     until_reconciled::<K>(ns, name, RECOVERY_LIMIT).await?;
     Ok(start.elapsed())
@@ -127,7 +130,7 @@ async fn until_reconciled<K: Kind>(ns: &TestNamespace, name: &str, seconds: u64)
 async fn operators(ns: &TestNamespace) -> Result<Vec<Pod>> {
     let pods: Api<Pod> = Api::namespaced(ns.cluster.client.clone(), OPERATORS);
     let names = operators::ALL.map(|operator| operator.name);
-    let named = ListParams::default().labels(&format!("app.kubernetes.io/name in ({})", names.join(",")));
+    let named = ListParams::default().labels(&format!("{NAME} in ({})", names.join(",")));
     let pods = pods.list(&named).await?.items;
     ensure!(pods.len() == names.len(), "{} pods of {} operators", pods.len(), names.len());
     Ok(pods)
@@ -137,28 +140,31 @@ fn restarts(pod: &Pod) -> Option<i32> {
     Some(pod.status.as_ref()?.container_statuses.as_ref()?.first()?.restart_count)
 }
 
-/// Firewall rules that drop the packets between pods and the API server. Dropping it removes them.
+/// Firewall rules that drop the packets between pods and the API server, on the pods' nodes. Dropping it removes them.
+#[derive(Default)]
 struct Partition {
-    rules: Vec<Vec<String>>,
+    rules: Vec<(Node, Vec<String>)>,
 }
 
 impl Partition {
     async fn start(pods: &[Pod], ns: &TestNamespace) -> Result<Self> {
         let port = api_port(ns).await?.to_string();
-        let rule = |words: [&str; 5]| -> Vec<String> {
-            let [chain, side, address, which, port] = words;
-            [chain, side, address, "-p", "tcp", which, port, "-j", "DROP"].map(str::to_owned).to_vec()
-        };
-        let mut partition = Self { rules: Vec::new() };
+        let mut partition = Self::default();
         for pod in pods {
+            let node = Node::of(pod)?;
             let status = pod.status.as_ref();
             let address = status.and_then(|status| status.pod_ip.clone()).context("a pod has no address")?;
-            for words in
-                [["INPUT", "-s", &address, "--dport", &port], ["OUTPUT", "-d", &address, "--sport", &port]]
-            {
-                let rule = rule(words);
-                iptables("-I", &rule)?;
-                partition.rules.push(rule);
+            // The API server is on the pod's node, or on another one.
+            for words in [
+                ["INPUT", "-s", &address, "--dport", &port],
+                ["OUTPUT", "-d", &address, "--sport", &port],
+                ["FORWARD", "-s", &address, "--dport", &port],
+                ["FORWARD", "-d", &address, "--sport", &port],
+            ] {
+                let [chain, side, address, which, port] = words;
+                let rule = [chain, side, address, "-p", "tcp", which, port, "-j", "DROP"].map(str::to_owned);
+                node.iptables("-I", &rule)?;
+                partition.rules.push((node.clone(), rule.to_vec()));
             }
         }
         Ok(partition)
@@ -167,8 +173,8 @@ impl Partition {
 
 impl Drop for Partition {
     fn drop(&mut self) {
-        for rule in &self.rules {
-            if let Err(error) = iptables("-D", rule) {
+        for (node, rule) in &self.rules {
+            if let Err(error) = node.iptables("-D", rule) {
                 eprintln!("{error:#}");
             }
         }
@@ -180,16 +186,4 @@ async fn api_port(ns: &TestNamespace) -> Result<i32> {
     let slices: Api<EndpointSlice> = Api::namespaced(ns.cluster.client.clone(), "default");
     let ports = slices.get("kubernetes").await?.ports.unwrap_or_default();
     ports.into_iter().find_map(|port| port.port).context("the Service kubernetes has no endpoint")
-}
-
-fn iptables(verb: &str, rule: &[String]) -> Result<()> {
-    let words: Vec<&str> = ["-w", verb].into_iter().chain(rule.iter().map(String::as_str)).collect();
-    run("iptables", &words)
-}
-
-fn run(program: &str, arguments: &[&str]) -> Result<()> {
-    let status =
-        Command::new(program).args(arguments).status().with_context(|| format!("cannot start {program}"))?;
-    ensure!(status.success(), "{program} {} failed ({status})", arguments.join(" "));
-    Ok(())
 }

@@ -20,7 +20,7 @@ use mlop_e2e::{
     state::{Intent, Kind, Run},
 };
 use serde_json::json;
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::time::Duration;
 use tokio::time::Instant;
 
 pub const STORES: &str = include_str!("../pipelines/stores.yaml");
@@ -167,30 +167,6 @@ pub async fn online(ns: &TestNamespace, feature_store: &str) -> Result<String> {
     let feature = found.get("v").cloned();
     ensure!(feature.as_ref().is_some_and(|feature| feature.status == "PRESENT"), "{found:?}");
     Ok(feature.map(|feature| feature.value.to_string()).unwrap_or_default())
-}
-
-/// The newest process of a program on this machine. An earlier one can still be ending.
-pub fn process(name: &str) -> Result<String> {
-    // Kubernetes is one program, and its first argument says which part it is.
-    let is_it = |pid: &String| {
-        let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let is_name = |word: &str| Path::new(word).file_name().is_some_and(|file| file == name);
-        command.split('\0').take(2).any(is_name)
-    };
-    let started =
-        |pid: &String| fs::metadata(format!("/proc/{pid}")).and_then(|directory| directory.modified()).ok();
-    let processes = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    processes
-        .filter(is_it)
-        .max_by_key(started)
-        .with_context(|| format!("no process {name} on this machine, which must be the node of the cluster"))
-}
-
-/// Sends a signal to a process of this machine.
-pub fn signal(name: &str, process: &str) -> Result<()> {
-    let status = Command::new("kill").args(["-s", name, process]).status().context("cannot start kill")?;
-    ensure!(status.success(), "kill -s {name} {process} failed ({status})");
-    Ok(())
 }
 
 /// The pods of trainings.

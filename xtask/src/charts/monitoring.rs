@@ -15,7 +15,7 @@ use super::checks::list;
 use super::schema;
 use crate::cluster::local;
 use crate::progress::Outcome;
-use crate::{generate, paths, process};
+use crate::{generate, paths, process, tools};
 
 const RULES: &str = "charts/mlop-monitoring/files/rules.yaml";
 const TESTS: &str = "charts/mlop-monitoring/tests/rules.yaml";
@@ -63,11 +63,8 @@ pub fn as_defined(objects: &[Value]) -> Result<()> {
 
 /// The schemas by kind, from the operator's Go module.
 fn definitions() -> Result<BTreeMap<&'static str, Value>> {
-    let module = paths::repository().join("e2e/cluster/tools/prometheus-operator");
-    let mut download = Command::new("go");
-    download.args(["mod", "download", "-json", PROMETHEUS_OPERATOR]).current_dir(module);
-    let module: Value = serde_json::from_str(&process::output(&mut download)?)?;
-    let directory = Path::new(text(&module["Dir"])).join("jsonnet/prometheus-operator");
+    let sources = tools::sources("prometheus-operator", PROMETHEUS_OPERATOR)?;
+    let directory = sources.join("jsonnet/prometheus-operator");
     let definition = |(kind, file): (&'static str, &str)| {
         let path = directory.join(file);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

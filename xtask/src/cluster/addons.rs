@@ -35,10 +35,15 @@ pub fn object_store(cluster: &dyn Cluster) -> Result<Outcome> {
 }
 
 /// An image with nothing but one program, and a `/tmp`.
-fn program(name: &str, program: &Program, user: &'static str) -> Result<Archive> {
+pub fn program(name: &str, program: &Program, user: &'static str) -> Result<Archive> {
+    named(name, vec![reference(name)], program, user)
+}
+
+/// The same under other names than those of mlop's images.
+pub fn named(name: &str, names: Vec<String>, program: &Program, user: &'static str) -> Result<Archive> {
     let path = format!("/{name}");
     let image = Image {
-        name: reference(name),
+        names,
         entries: vec![
             Entry::File { source: program.path.clone(), path: path.clone() },
             Entry::Scratch { path: "/tmp".to_owned() },
@@ -50,7 +55,7 @@ fn program(name: &str, program: &Program, user: &'static str) -> Result<Archive>
 }
 
 /// Debian's static busybox, for the pods that make and remove volumes.
-fn busybox() -> Result<Archive> {
+pub fn busybox() -> Result<Archive> {
     let source = Path::new("/bin/busybox");
     let applets = process::output(Command::new(source).arg("--list"))?;
     let links = applets.lines().filter(|applet| *applet != "busybox");
@@ -61,6 +66,6 @@ fn busybox() -> Result<Archive> {
     entries.push(Entry::Scratch { path: "/tmp".to_owned() });
     let mut inputs = Inputs::new("busybox");
     inputs.file(source).context("busybox-static is not installed")?;
-    let name = reference("busybox");
-    Archive::provide("busybox", inputs, &Image { name, entries, entrypoint: "/bin/sh".to_owned(), user: "" })
+    let names = vec![reference("busybox")];
+    Archive::provide("busybox", inputs, &Image { names, entries, entrypoint: "/bin/sh".to_owned(), user: "" })
 }

@@ -5,14 +5,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::addons;
 use super::kubectl::Kubectl;
 use super::provider::{Cluster, Provider, load, references, state};
 use crate::progress::{Outcome, Steps};
 use crate::tools::{self, COREDNS, HELM, KUBE_ALL, KUBECTL, LOCAL_PATH, MINIO};
-use crate::{paths, process};
+use crate::{cache, paths, process};
 
 const PACKAGES: [&str; 8] = [
     "containerd",
@@ -86,6 +86,16 @@ impl Cluster for Local {
 
     fn import(&self, archive: &Path) -> Result<()> {
         process::run(ctr()?.args(["-n", "k8s.io", "images", "import"]).arg(archive))
+    }
+
+    fn export_logs(&self, directory: &Path) -> Result<()> {
+        let logs = state(Provider::Local)?.join("log");
+        for log in cache::files(&logs)? {
+            let copy = directory.join(log.strip_prefix(&logs)?);
+            fs::copy(&log, &copy)
+                .with_context(|| format!("cannot copy {} to {}", log.display(), copy.display()))?;
+        }
+        Ok(())
     }
 }
 

@@ -12,9 +12,10 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::{cache, paths, process};
+use crate::{build, cache, paths, process};
 use current::Current;
 use kind::Kind;
+pub use kind::Options;
 pub use kubectl::Kubectl;
 use local::Local;
 pub use provider::{Cluster, Provider, load};
@@ -22,15 +23,24 @@ pub use provider::{Cluster, Provider, load};
 #[derive(Subcommand)]
 pub enum Command {
     /// Start the cluster, or repair it; ends when S3 in it answers.
-    Up(Choice),
+    Up(New),
     /// Build the programs of the cluster without starting it.
-    Build(Choice),
+    Build(New),
     /// Remove the cluster and everything in it.
     Down(Choice),
     /// Show the nodes, deployments and failing pods; fails when the API server does not answer.
     Status(Choice),
     /// Print the shell commands that make the cluster the current one: eval "$(cargo xtask cluster env)"
     Env(Choice),
+}
+
+/// A cluster that may not be there yet.
+#[derive(Args)]
+pub struct New {
+    #[command(flatten)]
+    pub choice: Choice,
+    #[command(flatten)]
+    pub kind: Options,
 }
 
 #[derive(Args)]
@@ -42,16 +52,16 @@ pub struct Choice {
 
 pub fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Up(choice) => up(choice),
-        Command::Build(choice) => choice.cluster()?.build(),
+        Command::Up(new) => up(new),
+        Command::Build(new) => new.cluster()?.build(),
         Command::Down(choice) => down(choice),
         Command::Status(choice) => status(choice),
         Command::Env(choice) => env(choice),
     }
 }
 
-fn up(choice: &Choice) -> Result<()> {
-    let cluster = choice.cluster()?;
+fn up(new: &New) -> Result<()> {
+    let cluster = new.cluster()?;
     let _lock = cache::lock()?;
     eprintln!("cluster: {}", cluster.provider().name());
     cluster.up()?;
@@ -93,15 +103,33 @@ fn env(choice: &Choice) -> Result<()> {
     if let Some(log) = cluster.audit_log()? {
         println!("export MLOP_AUDIT_LOG='{}'", log.display());
     }
+    for (name, value) in cluster.node_access()? {
+        println!("export {name}='{}'", value.display());
+    }
     println!("export PATH='{}':\"$PATH\"", paths::bin()?.display());
     Ok(())
+}
+
+impl New {
+    /// The cluster that is meant; an error says what this machine lacks for it.
+    pub fn cluster(&self) -> Result<Box<dyn Cluster>> {
+        let cluster = self.choice.of(&self.kind)?;
+        if self.kind.nodes > 1 && cluster.provider() != Provider::Kind {
+            bail!("a {} cluster has one node: choose --provider kind for several", cluster.provider().name());
+        }
+        Ok(cluster)
+    }
 }
 
 impl Choice {
     /// The cluster that is meant; an error says what this machine lacks for it.
     pub fn cluster(&self) -> Result<Box<dyn Cluster>> {
+        self.of(&Options::of_environment())
+    }
+
+    fn of(&self, options: &Options) -> Result<Box<dyn Cluster>> {
         if let Some(provider) = self.provider.or_else(remembered) {
-            let cluster = cluster(provider);
+            let cluster = cluster(provider, options);
             let missing = cluster.missing();
             if !missing.is_empty() {
                 bail!("no {} cluster on this machine: {}", provider.name(), missing.join("; "));
@@ -110,7 +138,7 @@ impl Choice {
         }
         let mut reasons = String::new();
         for provider in [Provider::Local, Provider::Kind] {
-            let cluster = cluster(provider);
+            let cluster = cluster(provider, options);
             let missing = cluster.missing();
             if missing.is_empty() {
                 return Ok(cluster);
@@ -123,10 +151,10 @@ impl Choice {
     }
 }
 
-fn cluster(provider: Provider) -> Box<dyn Cluster> {
+fn cluster(provider: Provider, options: &Options) -> Box<dyn Cluster> {
     match provider {
         Provider::Local => Box::new(Local),
-        Provider::Kind => Box::new(Kind),
+        Provider::Kind => Box::new(Kind::new(options)),
         Provider::Current => Box::new(Current),
     }
 }
@@ -137,10 +165,18 @@ pub fn environment(command: &mut std::process::Command, cluster: &dyn Cluster) -
     if let Some(log) = cluster.audit_log()? {
         command.env("MLOP_AUDIT_LOG", log);
     }
+    command.envs(cluster.node_access()?);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths([paths::bin()?].into_iter().chain(std::env::split_paths(&path)))?;
     command.env("PATH", path);
     Ok(())
+}
+
+/// A task as a person would start it, with this cluster.
+pub fn task(args: &[&str], cluster: &dyn Cluster) -> Result<std::process::Command> {
+    let mut command = build::task(args)?;
+    command.env("MLOP_CLUSTER", cluster.provider().name());
+    Ok(command)
 }
 
 fn chosen() -> Result<PathBuf> {

@@ -1,5 +1,6 @@
 //! The ways to a cluster.
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use crate::{paths, process};
 pub enum Provider {
     /// Processes of this machine. Needs root on Debian, Go and a C compiler.
     Local,
-    /// kind, with Docker or Podman, and Go.
+    /// kind, with Docker or Podman, and Go. With `--node-image built`: with root on Debian, Go and a C compiler.
     Kind,
     /// The current context of the kubeconfig. `up` and `down` change nothing in it, and no images are loaded into it:
     /// `demo` and `test` need another.
@@ -38,6 +39,12 @@ pub trait Cluster {
     fn kubeconfig(&self) -> Result<PathBuf>;
     /// The API server's audit log, if there is one: JSON lines, times in microseconds.
     fn audit_log(&self) -> Result<Option<PathBuf>>;
+    /// Variables by which the end-to-end tests reach the nodes: their processes and packets.
+    fn node_access(&self) -> Result<Vec<(&'static str, OsString)>> {
+        Ok(Vec::new())
+    }
+    /// Writes the logs of the cluster's parts into a directory.
+    fn export_logs(&self, directory: &Path) -> Result<()>;
     /// Makes the programs available that `up` starts or uses.
     fn build(&self) -> Result<()>;
     /// Starts what does not run.

@@ -1,5 +1,4 @@
 //! Images from a Containerfile in `e2e/images`: Python programs and servers of other projects.
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,7 +9,7 @@ use crate::cache::Inputs;
 use crate::cluster::local;
 use crate::engine::Engine;
 use crate::progress::note;
-use crate::{cache, paths, process};
+use crate::{buildah, paths, process};
 
 /// An image whose files are in `e2e/images/<name>`.
 pub struct Container {
@@ -46,8 +45,6 @@ pub static ALL: [Container; 4] = [
     },
 ];
 
-const SUITE: &str = "bookworm";
-
 /// The program that builds Containerfiles.
 pub enum Builder {
     /// Docker or Podman, with bases from a registry.
@@ -78,7 +75,7 @@ impl Builder {
         let mut inputs = match &container.base {
             Base::System { registry, packages } => match self {
                 Self::Engine(_) => Inputs::new(registry),
-                Self::Buildah => Inputs::new(&format!("{SUITE} {packages}")),
+                Self::Buildah => Inputs::new(&buildah::recipe(packages)),
             },
             Base::Container(base) => self.inputs(base)?,
         };
@@ -91,7 +88,7 @@ impl Builder {
         let base = match &container.base {
             Base::System { registry, packages } => match self {
                 Self::Engine(_) => (*registry).to_owned(),
-                Self::Buildah => debian(packages)?,
+                Self::Buildah => buildah::debian(packages)?,
             },
             Base::Container(base) => self.image(base)?,
         };
@@ -104,9 +101,8 @@ impl Builder {
                 command
             }
             Self::Buildah => {
-                let mut command = buildah()?;
-                command.args(["build", "--isolation=chroot", "--network=host", "--layers"]);
-                command.args(trust());
+                let mut command = buildah::build()?;
+                command.arg("--layers");
                 command
             }
         };
@@ -125,58 +121,13 @@ impl Builder {
                 &archive.to_string(),
                 tag,
             ])),
-            Self::Buildah => {
-                process::run(buildah()?.args(["push", tag, &format!("docker-archive:{archive}:{tag}")]))
-            }
+            Self::Buildah => process::run(buildah::command()?.args([
+                "push",
+                tag,
+                &format!("docker-archive:{archive}:{tag}"),
+            ])),
         }
     }
-}
-
-/// The tag of a base image made of Debian packages.
-fn debian(packages: &str) -> Result<String> {
-    local::install(&["buildah", "mmdebstrap"])?;
-    let key = Inputs::new(&format!("{SUITE} {packages}")).key();
-    let tag = format!("mlop.local/debian:{key}");
-    let archive = paths::built()?.join("bases").join(format!("{key}.tar"));
-    cache::entry(&archive, |part| {
-        note(&format!("composing a root filesystem of {packages} from Debian"));
-        let mut command = Command::new("mmdebstrap");
-        command.args([
-            "--quiet",
-            "--variant=minbase",
-            "--format=tar",
-            &format!("--include={packages}"),
-            SUITE,
-        ]);
-        process::run(command.arg(part))
-    })?;
-    if process::run(buildah()?.args(["inspect", "--type=image", &tag])).is_err() {
-        let container = process::output(buildah()?.args(["from", "scratch"]))?;
-        process::run(buildah()?.args(["add", "--quiet", &container]).arg(&archive).arg("/"))?;
-        process::run(buildah()?.args(["commit", "--quiet", "--rm", &container, &tag]))?;
-    }
-    Ok(tag)
-}
-
-/// Buildah with its storage in the cache.
-fn buildah() -> Result<Command> {
-    let directory = paths::cache()?.join("buildah");
-    let temporary = directory.join("tmp");
-    fs::create_dir_all(&temporary).with_context(|| format!("cannot make {}", temporary.display()))?;
-    let mut command = Command::new("buildah");
-    command.env("TMPDIR", temporary).arg("--storage-driver=overlay");
-    command.arg("--root").arg(directory.join("storage")).arg("--runroot").arg(directory.join("run"));
-    Ok(command)
-}
-
-/// Mounts this machine's certificates and pip settings during the build, which reaches package registries by them.
-fn trust() -> Vec<String> {
-    let files = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf"];
-    files
-        .iter()
-        .filter(|file| Path::new(file).exists())
-        .map(|file| format!("--volume={file}:{file}:ro"))
-        .collect()
 }
 
 fn directory(container: &Container) -> PathBuf {

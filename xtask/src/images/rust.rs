@@ -91,7 +91,7 @@ fn image(name: &str, program: PathBuf) -> Result<Archive> {
     inputs.file(&program)?;
     let path = format!("/{name}");
     let image = Image {
-        name: reference(name),
+        names: vec![reference(name)],
         entries: vec![
             Entry::File { source: program, path: path.clone() },
             Entry::Scratch { path: "/tmp".to_owned() },

@@ -1,22 +1,23 @@
 //! `cargo xtask test`: every check of a change, from fast to slow.
 mod disk_space;
+pub mod end_to_end;
 mod report;
 mod suite;
 
-use std::env;
-use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::build::{self, in_ci};
-use crate::cluster::{self, Choice, Cluster, Provider, local};
+use crate::cluster::{self, Choice, Cluster, local};
 use crate::images::{self, Kind};
 use crate::lanes::{self, Lane};
 use crate::tools::{self, MINIO};
 use crate::{paths, process, text};
-use report::{ONE, Report};
+use end_to_end::{AUDIT, END_TO_END};
+use report::ONE;
+pub use report::Report;
 
 /// Version of cargo-deny that reads our deny.toml.
 const CARGO_DENY: &str = "0.20.2";
@@ -69,10 +70,10 @@ const STEPS: [Step; 17] = [
     Step { name: "text", place: Place::Here, check: |_| text() },
     Step { name: "clippy", place: Place::Here, check: |_| clippy() },
     Step { name: "dependencies", place: Place::Here, check: |_| dependencies() },
-    Step { name: "generated files", place: Place::Here, check: |_| xtask(&["generate", "--check"], None) },
+    Step { name: "generated files", place: Place::Here, check: |_| xtask(&["generate", "--check"]) },
     Step { name: "build", place: Place::Here, check: compile },
     Step { name: "unit and simulator tests", place: Place::Here, check: |_| unit_tests() },
-    Step { name: "faults", place: Place::Here, check: |_| xtask(&FAULTS, None) },
+    Step { name: "faults", place: Place::Here, check: |_| xtask(&FAULTS) },
     Step {
         name: CLUSTER,
         place: Place::Cluster { after: &[], count: || Ok(1) },
@@ -91,7 +92,7 @@ const STEPS: [Step; 17] = [
     Step {
         name: "charts",
         place: Place::Cluster { after: &[], count: || Ok(1) },
-        check: |_| xtask(&["charts"], None),
+        check: |_| xtask(&["charts"]),
     },
     Step {
         name: INSTALLATION,
@@ -100,24 +101,18 @@ const STEPS: [Step; 17] = [
     },
     Step {
         name: "end-to-end tests",
-        place: Place::Cluster {
-            after: &[CLUSTER, INSTALLATION],
-            count: || {
-                let shared = suite::listed(&END_TO_END)?.saturating_sub(suite::listed(&LIFE_TESTS)?);
-                Ok(shared + suite::listed(&AUDIT)?)
-            },
-        },
-        check: end_to_end,
+        place: Place::Cluster { after: &[CLUSTER, INSTALLATION], count: end_to_end::count },
+        check: |environment| end_to_end::run(environment.cluster()?),
     },
     Step {
         name: LIFE,
-        place: Place::Cluster { after: &[CLUSTER, INSTALLATION], count: || suite::listed(&LIFE_TESTS) },
-        check: life,
+        place: Place::Cluster { after: &[CLUSTER, INSTALLATION], count: end_to_end::count_life },
+        check: |environment| end_to_end::life(environment.cluster()?),
     },
     Step {
         name: BUSY,
         place: Place::Cluster { after: &[CLUSTER, INSTALLATION], count: || Ok(1) },
-        check: |environment| tests_of_life(environment, &[BUSY_CORES, "--exact"]),
+        check: |environment| end_to_end::busy_cores(environment.cluster()?),
     },
 ];
 
@@ -129,15 +124,6 @@ const FAULTS: [&str; 8] = ["faults", "--profile", build::PROFILE, "--", "--every
 /// A minute of them on two cores; `cargo xtask faults --real` tries one for every write.
 const REAL_FAULTS: [&str; 5] = ["faults", "--real", "--", "--every", "6"];
 const CONFORMANCE: [&str; 4] = ["--test", "conformance_real", "--test", "admission"];
-const END_TO_END: [&str; 2] = ["--test", "it"];
-/// The end-to-end tests that stop processes of the node or drop its packets: the node must be this machine.
-const ON_THE_NODE: &str = "operators_recover_in_seconds_after_kill_or_partition";
-const NODE_LOSS: &str = "training_recovers_from_the_loss_of_its_node";
-/// Tests of troubles that last for minutes.
-const LIFE_TESTS: [&str; 3] = ["--test", "it", "life::"];
-const BUSY_CORES: &str = "life::alone::busy_cores_restart_no_operator";
-/// Checks of the audit log: the operators' requests during the end-to-end tests.
-const AUDIT: [&str; 2] = ["--test", "audit"];
 
 pub fn run(args: &Args) -> Result<()> {
     let begin = now();
@@ -233,9 +219,9 @@ fn compile(environment: &Environment) -> Result<Report> {
     let mut rust = vec![tests, end_to_end];
     let mut other = Vec::new();
     if let Some(cluster) = environment.cluster.as_deref() {
-        rust.push(task(&images::arguments(Kind::Program), Some(cluster))?);
-        other.push(task(&["cluster", "build"], Some(cluster))?);
-        other.push(task(&images::arguments(Kind::Container), Some(cluster))?);
+        rust.push(cluster::task(&images::arguments(Kind::Program), cluster)?);
+        other.push(cluster::task(&["cluster", "build"], cluster)?);
+        other.push(cluster::task(&images::arguments(Kind::Container), cluster)?);
     }
     lanes::run(vec![Lane { name: "rust", commands: rust }, Lane { name: "cluster", commands: other }])?;
     Ok(ONE)
@@ -286,7 +272,7 @@ fn real_faults() -> Result<Report> {
         eprintln!("skipped: `go`, which builds etcd and the API server, is not on the PATH");
         return Ok(Report { skipped: 1, ..Report::default() });
     }
-    xtask(&REAL_FAULTS, None)
+    xtask(&REAL_FAULTS)
 }
 
 /// The suite that compares the simulator with a real API server, and the admission of the kinds.
@@ -303,50 +289,6 @@ fn installation(environment: &Environment) -> Result<Report> {
     on_cluster(environment, &["install"])
 }
 
-fn end_to_end(environment: &Environment) -> Result<Report> {
-    let cluster = environment.cluster()?;
-    let log = cluster.audit_log()?;
-    let length = |log| fs::metadata(log).map_or(0, |metadata| metadata.len());
-    let begin = log.as_ref().map(length);
-    // One at a time: they share the machine's cores, and some of them kill operators. Each is long enough for a line.
-    let mut harness = vec!["--test-threads=1", "--format=pretty", "--skip", "life::"];
-    let mut skipped = 0;
-    if cluster.provider() != Provider::Local {
-        eprintln!("skipped: {ON_THE_NODE}, because the node is not this machine");
-        harness.extend(["--skip", ON_THE_NODE]);
-        skipped = 1;
-    }
-    let tests = suite::run(&END_TO_END, &harness, |command| cluster::environment(command, cluster))?;
-    let tests = tests.and(Report { skipped, ..Report::default() });
-    let Some(begin) = begin else {
-        return Ok(tests.and(Report { skipped: suite::listed(&AUDIT)?, ..Report::default() }));
-    };
-    let audit = suite::run(&AUDIT, &[], |command| {
-        cluster::environment(command.env("MLOP_AUDIT_FROM", begin.to_string()), cluster)
-    })?;
-    Ok(tests.and(audit))
-}
-
-/// The tests that share the cluster run side by side, then those that stop a part of it.
-fn life(environment: &Environment) -> Result<Report> {
-    local::provide("jq", "jq", "the documented backup uses it")?;
-    let shared = tests_of_life(environment, &["life::shared::", "--test-threads=4"])?;
-    let mut alone = vec!["life::", "--test-threads=1", "--skip", "life::shared::", "--skip", BUSY_CORES];
-    let mut skipped = 0;
-    if environment.cluster()?.provider() != Provider::Local {
-        eprintln!("skipped: {NODE_LOSS}, because the node is not this machine");
-        alone.extend(["--skip", NODE_LOSS]);
-        skipped = 1;
-    }
-    Ok(shared.and(tests_of_life(environment, &alone)?).and(Report { skipped, ..Report::default() }))
-}
-
-fn tests_of_life(environment: &Environment, harness: &[&str]) -> Result<Report> {
-    let cluster = environment.cluster()?;
-    let harness = [harness, &["--format=pretty"]].concat();
-    suite::run(&END_TO_END, &harness, |command| cluster::environment(command, cluster))
-}
-
 impl Environment {
     fn cluster(&self) -> Result<&dyn Cluster> {
         self.cluster.as_deref().context("no cluster can run here")
@@ -354,22 +296,11 @@ impl Environment {
 }
 
 fn on_cluster(environment: &Environment, args: &[&str]) -> Result<Report> {
-    xtask(args, Some(environment.cluster()?))
+    show(&mut cluster::task(args, environment.cluster()?)?)
 }
 
-fn xtask(args: &[&str], cluster: Option<&dyn Cluster>) -> Result<Report> {
-    show(&mut task(args, cluster)?)
-}
-
-/// A task as a person would start it, with the same cluster.
-fn task(args: &[&str], cluster: Option<&dyn Cluster>) -> Result<Command> {
-    let mut command = Command::new(env::current_exe()?);
-    command.args(args);
-    if let Some(cluster) = cluster {
-        command.env("MLOP_CLUSTER", cluster.provider().name());
-    }
-    build::environment(&mut command)?;
-    Ok(command)
+fn xtask(args: &[&str]) -> Result<Report> {
+    show(&mut build::task(args)?)
 }
 
 fn show(command: &mut Command) -> Result<Report> {

@@ -15,7 +15,7 @@ use mlop_api::{
     operators,
     training::{TrainingJob, TrainingRun},
 };
-use mlop_e2e::{namespace::TestNamespace, stage::OPERATORS, state::Kind as _, wait};
+use mlop_e2e::{namespace::TestNamespace, node, stage::OPERATORS, state::Kind as _, wait};
 use serde_json::json;
 use std::{
     sync::{
@@ -42,13 +42,13 @@ async fn training_recovers_from_the_loss_of_its_node() -> Result<()> {
         let limit = Duration::from_secs(STAGE);
         let pod =
             wait::until_any(&pods, support::of_runs(), "training at work", limit, support::command_runs);
-        let pod = pod.await?.name_any();
+        let pod = pod.await?;
 
-        let kubelet = Stopped::kubelet()?;
+        let kubelet = Stopped::kubelet(&node::Node::of(&pod)?)?;
         let nodes: Api<Node> = Api::all(ns.cluster.client.clone());
         wait::until_any(&nodes, watcher::Config::default(), "lost node", limit, is_lost).await?;
         // Kubernetes does this after five minutes.
-        pods.delete(&pod, &DeleteParams::default()).await?;
+        pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
         let lost = |run: &TrainingRun| {
             let failure = run.status.as_ref().and_then(|status| status.failure.as_ref());
             failure.is_some_and(|failure| failure.reason == Reason::PodLost.as_str())
@@ -68,22 +68,22 @@ fn is_lost(node: &Node) -> bool {
     conditions.unwrap_or_default().iter().any(|c| c.type_ == "Ready" && c.status == "Unknown")
 }
 
-/// The kubelet of this machine, which reports nothing and ends no pod. Dropping it lets it go on.
+/// The kubelet of a node, which reports nothing and ends no pod. Dropping it lets it go on.
 struct Stopped {
-    process: String,
+    process: node::Process,
 }
 
 impl Stopped {
-    fn kubelet() -> Result<Self> {
-        let process = support::process("kubelet")?;
-        support::signal("STOP", &process)?;
+    fn kubelet(node: &node::Node) -> Result<Self> {
+        let process = node.process("kubelet")?;
+        process.signal("STOP")?;
         Ok(Self { process })
     }
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        if let Err(error) = support::signal("CONT", &self.process) {
+        if let Err(error) = self.process.signal("CONT") {
             eprintln!("{error:#}");
         }
     }

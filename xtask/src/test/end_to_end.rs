@@ -1,0 +1,78 @@
+//! The end-to-end tests, on a cluster with the operators.
+use std::fs;
+
+use anyhow::Result;
+
+use super::report::Report;
+use super::suite;
+use crate::cluster::{self, Cluster, Provider, local};
+
+pub const END_TO_END: [&str; 2] = ["--test", "it"];
+/// Checks of the audit log: the operators' requests during the end-to-end tests.
+pub const AUDIT: [&str; 2] = ["--test", "audit"];
+/// Tests of troubles that last for minutes.
+const LIFE_TESTS: [&str; 3] = ["--test", "it", "life::"];
+const BUSY_CORES: &str = "life::alone::busy_cores_restart_no_operator";
+/// The tests that stop processes of a node or drop its packets.
+const ON_THE_NODE: &str = "operators_recover_in_seconds_after_kill_or_partition";
+const NODE_LOSS: &str = "training_recovers_from_the_loss_of_its_node";
+
+/// The number of tests that [`run`] runs.
+pub fn count() -> Result<usize> {
+    let shared = suite::listed(&END_TO_END)?.saturating_sub(suite::listed(&LIFE_TESTS)?);
+    Ok(shared + suite::listed(&AUDIT)?)
+}
+
+/// The number of tests that [`life`] and [`busy_cores`] run.
+pub fn count_life() -> Result<usize> {
+    suite::listed(&LIFE_TESTS)
+}
+
+/// All tests but those of life, then the checks of the audit log.
+pub fn run(cluster: &dyn Cluster) -> Result<Report> {
+    let log = cluster.audit_log()?;
+    let length = |log| fs::metadata(log).map_or(0, |metadata| metadata.len());
+    let begin = log.as_ref().map(length);
+    // One at a time: they share the machine's cores, and some of them kill operators.
+    let tests = tests(cluster, &["--test-threads=1", "--skip", "life::"], Some(ON_THE_NODE))?;
+    let Some(begin) = begin else {
+        return Ok(tests.and(Report { skipped: suite::listed(&AUDIT)?, ..Report::default() }));
+    };
+    let audit = suite::run(&AUDIT, &[], |command| {
+        cluster::environment(command.env("MLOP_AUDIT_FROM", begin.to_string()), cluster)
+    })?;
+    Ok(tests.and(audit))
+}
+
+/// The tests of life that share the cluster run side by side, then those that stop a part of it.
+pub fn life(cluster: &dyn Cluster) -> Result<Report> {
+    local::provide("jq", "jq", "the documented backup uses it")?;
+    let shared = tests(cluster, &["life::shared::", "--test-threads=4"], None)?;
+    let alone = ["life::", "--test-threads=1", "--skip", "life::shared::", "--skip", BUSY_CORES];
+    Ok(shared.and(tests(cluster, &alone, Some(NODE_LOSS))?))
+}
+
+/// Ten minutes without an idle core.
+pub fn busy_cores(cluster: &dyn Cluster) -> Result<Report> {
+    tests(cluster, &[BUSY_CORES, "--exact"], None)
+}
+
+/// The tests whose names contain one of `words`.
+pub fn named(cluster: &dyn Cluster, words: &[String]) -> Result<Report> {
+    let words = words.iter().map(String::as_str);
+    tests(cluster, &words.chain(["--test-threads=1"]).collect::<Vec<_>>(), None)
+}
+
+/// Runs tests with these arguments of the harness, without `on_a_node` if xtask does not know the nodes.
+fn tests(cluster: &dyn Cluster, harness: &[&str], on_a_node: Option<&str>) -> Result<Report> {
+    // Each is long enough for a line.
+    let mut harness = [harness, &["--format=pretty"]].concat();
+    let mut skipped = 0;
+    if let (Some(test), Provider::Current) = (on_a_node, cluster.provider()) {
+        eprintln!("skipped: {test}, because it stops processes or drops packets of a node");
+        harness.extend(["--skip", test]);
+        skipped = 1;
+    }
+    let tests = suite::run(&END_TO_END, &harness, |command| cluster::environment(command, cluster))?;
+    Ok(tests.and(Report { skipped, ..Report::default() }))
+}
