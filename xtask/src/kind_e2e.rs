@@ -35,6 +35,9 @@ pub struct Args {
     /// Only the tests whose names contain one of these words, without the checks of the audit log.
     #[arg(long, num_args = 1.., value_name = "WORD")]
     only: Vec<String>,
+    /// Also the tests of troubles that last for minutes.
+    #[arg(long, conflicts_with = "only")]
+    life: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -44,7 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
     cache::remove(&logs)?;
     let run = Run { cluster, interrupted: stop_programs_on_signals()? };
     let begin = now();
-    let outcome = run.tests(&args.only);
+    let outcome = run.tests(args);
     let is_interrupted = run.is_interrupted();
     if !is_interrupted && !outcome.as_ref().is_ok_and(|report| report.failed == 0) {
         collect_logs(cluster, &logs);
@@ -91,7 +94,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn tests(&self, only: &[String]) -> Result<Report> {
+    fn tests(&self, args: &Args) -> Result<Report> {
         let cluster = self.cluster;
         self.part("cluster", || {
             let _lock = cache::lock()?;
@@ -100,11 +103,12 @@ impl Run<'_> {
         for task in ["images", "install"] {
             self.part(task, || process::show(&mut cluster::task(&[task], cluster)?))?;
         }
-        if !only.is_empty() {
-            return self.part("tests", || end_to_end::named(cluster, only));
+        if !args.only.is_empty() {
+            return self.part("tests", || end_to_end::named(cluster, &args.only));
         }
         let tests = self.part("tests", || end_to_end::run(cluster))?;
-        Ok(tests.and(self.part("tests of life", || end_to_end::life(cluster))?))
+        let life = if args.life { end_to_end::life } else { end_to_end::node_loss };
+        Ok(tests.and(self.part("tests of life", || life(cluster))?))
     }
 
     /// Runs the next part, unless the run was interrupted.

@@ -126,12 +126,13 @@ async fn until_reconciled<K: Kind>(ns: &TestNamespace, name: &str, seconds: u64)
     Ok(start.elapsed())
 }
 
-/// The pods of all operators, by name.
+/// The pods of all operators. Those that are ending after a restart do not count.
 async fn operators(ns: &TestNamespace) -> Result<Vec<Pod>> {
     let pods: Api<Pod> = Api::namespaced(ns.cluster.client.clone(), OPERATORS);
     let names = operators::ALL.map(|operator| operator.name);
     let named = ListParams::default().labels(&format!("{NAME} in ({})", names.join(",")));
-    let pods = pods.list(&named).await?.items;
+    let mut pods = pods.list(&named).await?.items;
+    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     ensure!(pods.len() == names.len(), "{} pods of {} operators", pods.len(), names.len());
     Ok(pods)
 }

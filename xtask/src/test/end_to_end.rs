@@ -52,6 +52,11 @@ pub fn life(cluster: &dyn Cluster) -> Result<Report> {
     Ok(shared.and(tests(cluster, &alone, Some(NODE_LOSS))?))
 }
 
+/// The test of life that stops a kubelet.
+pub fn node_loss(cluster: &dyn Cluster) -> Result<Report> {
+    tests(cluster, &[NODE_LOSS], Some(NODE_LOSS))
+}
+
 /// Ten minutes without an idle core.
 pub fn busy_cores(cluster: &dyn Cluster) -> Result<Report> {
     tests(cluster, &[BUSY_CORES, "--exact"], None)
