@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::cluster::{self, Choice, Cluster, Kubectl, New, Options, Provider};
@@ -17,6 +18,8 @@ use crate::{cache, lanes, paths, process};
 /// The directory for the logs of a failed run, in the repository.
 const LOGS: &str = "target/kind-e2e";
 const OPERATORS: &str = "mlop-system";
+/// Those that end a program by default.
+const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -124,16 +127,16 @@ impl Run<'_> {
 
 /// Ends the programs that xtask waits for when a person or a system ends xtask, so that the cluster can be deleted.
 fn stop_programs_on_signals() -> Result<Arc<AtomicBool>> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot receive signals")?;
     let interrupted = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&interrupted);
+    for signal in SIGNALS {
+        flag::register(signal, Arc::clone(&interrupted)).context("cannot receive signals")?;
+    }
+    let mut signals = Signals::new(SIGNALS).context("cannot receive signals")?;
     thread::spawn(move || {
-        for _ in signals.forever() {
-            // Only the first: later ones would end the programs that delete the cluster.
-            if !seen.swap(true, Ordering::SeqCst) {
-                eprintln!("interrupted: the cluster will be deleted");
-                lanes::stop_all();
-            }
+        // Only the first: later ones would end the programs that delete the cluster.
+        if signals.forever().next().is_some() {
+            eprintln!("interrupted: the cluster will be deleted");
+            lanes::stop_all();
         }
     });
     Ok(interrupted)

@@ -1,7 +1,7 @@
 //! The end-to-end tests, on a cluster with the operators.
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::report::Report;
 use super::suite;
@@ -64,8 +64,10 @@ pub fn busy_cores(cluster: &dyn Cluster) -> Result<Report> {
 
 /// The tests whose names contain one of `words`.
 pub fn named(cluster: &dyn Cluster, words: &[String]) -> Result<Report> {
-    let words = words.iter().map(String::as_str);
-    tests(cluster, &words.chain(["--test-threads=1"]).collect::<Vec<_>>(), None)
+    let harness: Vec<&str> = words.iter().map(String::as_str).chain(["--test-threads=1"]).collect();
+    let report = tests(cluster, &harness, None)?;
+    ensure!(report.passed + report.failed > 0, "no test has {} in its name", words.join(" or "));
+    Ok(report)
 }
 
 /// Runs tests with these arguments of the harness, without `on_a_node` if xtask does not know the nodes.

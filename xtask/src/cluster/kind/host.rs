@@ -1,6 +1,6 @@
 //! Changes of the machine for composed nodes, and their reversal.
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -36,6 +36,8 @@ const CHANGED: [&str; 14] = [
 ];
 /// The names of chains that Podman's network leaves behind.
 const CHAINS: &str = "NETAVARK";
+/// The cgroup of Podman's containers, in every hierarchy.
+const CGROUP: &str = "libpod_parent";
 
 pub(super) fn prepare(nodes: &Nodes, state: &Path) -> Result<()> {
     let sysctls = state.join(SYSCTLS);
@@ -73,6 +75,9 @@ pub(super) fn restore(nodes: &Nodes, state: &Path) -> Result<()> {
     }
     for table in ["nat", "filter"] {
         remove_chains(table)?;
+    }
+    for hierarchy in directories(Path::new("/sys/fs/cgroup")) {
+        remove_empty(&hierarchy.join(CGROUP));
     }
     let sysctls = state.join(SYSCTLS);
     if sysctls.exists() {
@@ -118,6 +123,18 @@ fn deletions(rules: &str) -> Vec<String> {
     deletions.extend(chains.iter().map(|chain| format!("-F {chain}")));
     deletions.extend(chains.iter().map(|chain| format!("-X {chain}")));
     deletions
+}
+
+/// Removes a cgroup with its children; those with processes stay.
+fn remove_empty(cgroup: &Path) {
+    directories(cgroup).iter().for_each(|child| remove_empty(child));
+    fs::remove_dir(cgroup).ok();
+}
+
+/// The directories in `parent`; none if there is no `parent`.
+fn directories(parent: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir() && !path.is_symlink()).collect()
 }
 
 fn change(verb: &str, rule: &str) -> Result<()> {
