@@ -14,14 +14,28 @@ const IMAGES: [&str; 2] = ["global.image.registry=mlop.local", "global.image.tag
 pub struct Args {
     #[command(flatten)]
     choice: Choice,
+    /// Then run the charts' own test.
+    #[arg(long)]
+    test: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let cluster = args.choice.cluster()?;
-    let mut steps = Steps::new(3);
+    let mut steps = Steps::new(if args.test { 4 } else { 3 });
     steps.run("charts", charts::pack)?;
     steps.run("operators", || upgrade(cluster.as_ref(), "mlop", &IMAGES))?;
-    steps.run("ready", || restart(cluster.as_ref()))
+    steps.run("ready", || restart(cluster.as_ref()))?;
+    if args.test {
+        steps.run("helm test", || test(cluster.as_ref()))?;
+    }
+    Ok(())
+}
+
+fn test(cluster: &dyn Cluster) -> Result<Outcome> {
+    let mut command = charts::helm("test")?;
+    command.args(["mlop", "--namespace", NAMESPACE]).env("KUBECONFIG", cluster.kubeconfig()?);
+    process::run(&mut command)?;
+    Ok(Outcome::Done)
 }
 
 fn upgrade(cluster: &dyn Cluster, chart: &str, values: &[&str]) -> Result<Outcome> {

@@ -7,6 +7,7 @@ mod cache;
 mod charts;
 mod cluster;
 mod demo;
+mod docs;
 mod engine;
 mod faults;
 mod generate;
@@ -19,7 +20,9 @@ mod new_operator;
 mod paths;
 mod process;
 mod progress;
+mod python;
 mod release;
+mod sbom;
 mod target_directory;
 mod test;
 mod text;
@@ -60,9 +63,13 @@ enum Task {
     /// Write the files that the code determines: custom resource definitions, RBAC, the reference.
     Generate(generate::Args),
     /// Pack the charts and check the objects that they install.
-    Charts,
+    Charts(charts::Args),
+    /// Build the documents as a site, and check its links.
+    Docs,
     /// Make a further operator: a kind and its run, a chart, and a test of it in a chain.
     NewOperator(new_operator::Args),
+    /// Write what is linked into each image, as CycloneDX.
+    Sbom,
     /// Give packages, charts and changelog a new version; prints the changes first.
     Release(release::Args),
 }
@@ -90,8 +97,10 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Faults(args) => faults::run(args),
         Task::BenchScale(args) => bench_scale::run(args),
         Task::Generate(args) => generate::run(args),
-        Task::Charts => charts::run(),
+        Task::Charts(args) => charts::run(args),
+        Task::Docs => docs::run(),
         Task::NewOperator(args) => new_operator::run(args),
+        Task::Sbom => sbom::run(),
         Task::Release(args) => release::run(args),
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cache::{self, Inputs};
 use crate::progress::{Outcome, note};
-use crate::{paths, process};
+use crate::{build, paths, process};
 
 /// A program in a Go module of `e2e/cluster/tools`.
 pub struct GoTool {
@@ -54,6 +54,22 @@ pub const HELM: GoTool = GoTool {
 };
 pub const MINIO: GoTool =
     GoTool { name: "minio", module: "minio", package: "github.com/minio/minio", version: None };
+/// Checks objects against schemas.
+pub const KUBECONFORM: GoTool = GoTool {
+    name: "kubeconform",
+    module: "kubeconform",
+    package: "github.com/yannh/kubeconform/cmd/kubeconform",
+    version: None,
+};
+/// Judges objects by policies of OPA Gatekeeper.
+pub const GATOR: GoTool = GoTool {
+    name: "gator",
+    module: "gatekeeper",
+    package: "github.com/open-policy-agent/gatekeeper/v3/cmd/gator",
+    version: None,
+};
+/// Judges objects as Flux and Argo CD do.
+pub const HEALTH: GoTool = GoTool { name: "health", module: "health", package: ".", version: None };
 
 /// A built program.
 pub struct Program {
@@ -139,6 +155,19 @@ fn pinned(module: &Path, dependency: &str) -> Result<String> {
         (words.next() == Some(dependency)).then(|| words.next()).flatten()
     });
     Ok(version.with_context(|| format!("{} does not require {dependency}", path.display()))?.to_owned())
+}
+
+/// A program from its crate: name and version. It is built without optimization and runs for seconds.
+pub fn cargo_tool((name, version): (&str, &str)) -> Result<PathBuf> {
+    let root = paths::cache()?.join("tools").join(format!("{name}-{version}"));
+    let program = root.join("bin").join(name);
+    if !program.exists() {
+        let mut install = build::shared("install")?;
+        install.args(["--quiet", "--locked", "--debug", name, "--version", version]);
+        install.args(["--no-default-features", "--root"]).arg(&root).env("CARGO_PROFILE_DEV_DEBUG", "false");
+        process::echo(&mut install, |_| ())?;
+    }
+    Ok(program)
 }
 
 /// The process that holds a pod's namespaces, from its C source.

@@ -18,7 +18,7 @@ spec:
       {{- include "mlop.selector" . | nindent 6 }}
   template:
     metadata:
-      {{- include "mlop.podMetadata" (list . (include "mlop.chartLabels" .)) | nindent 6 }}
+      {{- include "mlop.podMetadata" (list . (include "mlop.chartLabels" .) "") | nindent 6 }}
     spec:
       serviceAccountName: {{ .Chart.Name }}
       {{- include "mlop.pod" . | nindent 6 }}
@@ -39,6 +39,9 @@ spec:
             - --health-address=0.0.0.0:8081
             - --leader-elect=true
             - --log-level={{ include "mlop.word" (list . "logLevel" "info") }}
+            {{- with include "mlop.setting" (list . "extraArgs") | fromJsonArray }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
           env:
             - name: MLOP_LEASE_NAMESPACE
               valueFrom: {fieldRef: {fieldPath: metadata.namespace}}

@@ -15,7 +15,7 @@ metadata:
   labels:
     {{- include "mlop.labels" . | nindent 4 }}
   annotations:
-    {{- include "mlop.finalizersHook" "-1" | nindent 4 }}
+    {{- include "mlop.hook" (list "post-delete" -1) | nindent 4 }}
 automountServiceAccountToken: false
 ---
 apiVersion: rbac.authorization.k8s.io/v1
@@ -25,7 +25,7 @@ metadata:
   labels:
     {{- include "mlop.labels" . | nindent 4 }}
   annotations:
-    {{- include "mlop.finalizersHook" "-1" | nindent 4 }}
+    {{- include "mlop.hook" (list "post-delete" -1) | nindent 4 }}
 rules:
   {{- .Files.Get "files/finalizers.yaml" | nindent 2 }}
 ---
@@ -36,7 +36,7 @@ metadata:
   labels:
     {{- include "mlop.labels" . | nindent 4 }}
   annotations:
-    {{- include "mlop.finalizersHook" "-1" | nindent 4 }}
+    {{- include "mlop.hook" (list "post-delete" -1) | nindent 4 }}
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: ClusterRole
@@ -51,14 +51,14 @@ metadata:
   labels:
     {{- include "mlop.labels" . | nindent 4 }}
   annotations:
-    {{- include "mlop.finalizersHook" "0" | nindent 4 }}
+    {{- include "mlop.hook" (list "post-delete" 0) | nindent 4 }}
 spec:
   backoffLimit: 3
   # Helm waits for five minutes unless told otherwise.
   activeDeadlineSeconds: 240
   template:
     metadata:
-      {{- include "mlop.podMetadata" (list . (include "mlop.finalizersLabels" .)) | nindent 6 }}
+      {{- include "mlop.podMetadata" (list . (include "mlop.hookLabels" (list . (include "mlop.finalizersName" .))) "") | nindent 6 }}
     spec:
       restartPolicy: Never
       serviceAccountName: {{ include "mlop.finalizersName" . }}
@@ -80,17 +80,4 @@ spec:
 
 {{- define "mlop.finalizersName" -}}
 {{ .Chart.Name }}-finalizers
-{{- end }}
-
-{{- define "mlop.finalizersLabels" -}}
-app.kubernetes.io/name: {{ include "mlop.finalizersName" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/part-of: mlop
-{{- end }}
-
-{{/* The annotations of a hook of this weight. Helm deletes what has succeeded, also when a later hook fails. */}}
-{{- define "mlop.finalizersHook" -}}
-helm.sh/hook: post-delete
-helm.sh/hook-weight: {{ . | quote }}
-helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}

@@ -24,7 +24,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
-{{/* Labels and annotations of a pod. Takes (list . labels-as-YAML). */}}
+{{/* Labels and annotations of a pod. Takes (list . labels-as-YAML annotations-as-YAML). */}}
 {{- define "mlop.podMetadata" -}}
 {{- $context := index . 0 -}}
 {{- $labels := index . 1 | fromYaml -}}
@@ -32,7 +32,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $common := include "mlop.setting" (list $context "commonLabels") | fromJson -}}
 labels:
   {{- toYaml (merge $labels $pod $common) | nindent 2 }}
-{{- with include "mlop.setting" (list $context "podAnnotations") | fromJson }}
+{{- with merge (index . 2 | fromYaml) (include "mlop.setting" (list $context "podAnnotations") | fromJson) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -24,12 +24,20 @@
 ---
 {{ include "mlop.podMonitor" . }}
 {{- end }}
+---
+{{ include "mlop.test" . }}
+{{- if $network.enabled }}
+---
+{{- $test := include "mlop.testName" . }}
+{{ include "mlop.networkPolicy" (list . $test (include "mlop.hookLabels" (list . $test)) (include "mlop.hook" (list "test" -1))) }}
+{{- end }}
 {{- if .Files.Get "files/finalizers.yaml" }}
+{{- $finalizers := include "mlop.finalizersName" . }}
 ---
 {{ include "mlop.finalizers" . }}
 {{- if $network.enabled }}
 ---
-{{ include "mlop.networkPolicy" (list . (include "mlop.finalizersName" .) (include "mlop.finalizersLabels" .) (include "mlop.finalizersHook" "-1")) }}
+{{ include "mlop.networkPolicy" (list . $finalizers (include "mlop.hookLabels" (list . $finalizers)) (include "mlop.hook" (list "post-delete" -1))) }}
 {{- end }}
 {{- end }}
 {{- end }}

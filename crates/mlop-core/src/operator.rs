@@ -3,7 +3,7 @@
 use crate::runtime::{
     client,
     context::{Clock, Settings},
-    finalizers, health, leader_election, logging,
+    finalizers, health, installation, leader_election, logging,
     metrics::Metrics,
     setup::Setup,
 };
@@ -44,10 +44,14 @@ struct Args {
     /// Take this operator's finalizers off its objects and end, after its installation has been removed.
     #[arg(long, env = "MLOP_RELEASE_FINALIZERS")]
     release_finalizers: bool,
+    /// Wait until this operator's Deployment is ready, it leads, and its kinds are served; then end.
+    #[arg(long, env = "MLOP_CHECK_INSTALLATION", conflicts_with = "release_finalizers")]
+    check_installation: bool,
 }
 
 /// The entry point of an operator: reads flags, connects, elects a leader, answers probes, runs the controllers that
-/// `install` sets up, and shuts down on SIGTERM. With `--release-finalizers` it only takes the operator's finalizers off.
+/// `install` sets up, and shuts down on SIGTERM. With `--release-finalizers` it only takes the operator's finalizers off, and
+/// with `--check-installation` it only looks at another process of the operator.
 ///
 /// # Errors
 /// When it cannot start, or when a reflector or controller ends.
@@ -67,6 +71,11 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
     if args.release_finalizers {
         let kinds = operators::named(operator).map_or(&[][..], |operator| operator.finalized);
         return finalizers::release(&client, kinds, &settings.namespaces).await;
+    }
+    if args.check_installation {
+        let operator =
+            operators::named(operator).with_context(|| format!("there is no operator {operator}"))?;
+        return installation::check(&client, operator, &args.lease_namespace).await;
     }
     #[allow(clippy::disallowed_methods, reason = "the one place where an operator reads the clock")]
     let clock: Clock = Arc::new(jiff::Timestamp::now);

@@ -6,11 +6,10 @@ use serde_json::{Value, json};
 
 /// Pods are restricted and permissions are narrow.
 pub fn safe(objects: &[Value]) -> Result<()> {
-    let pods: Vec<_> =
-        objects.iter().filter(|object| !object["spec"]["template"]["spec"].is_null()).collect();
+    let pods: Vec<_> = objects.iter().filter_map(|object| Some((object, pod(object)?))).collect();
     ensure!(!pods.is_empty(), "there is no pod template to check");
-    for object in pods {
-        restricted(&object["spec"]["template"]["spec"]).map_err(|e| e.context(name(object)))?;
+    for (object, pod) in pods {
+        restricted(pod).map_err(|e| e.context(name(object)))?;
     }
     let roles: Vec<_> = objects.iter().filter(|object| object["rules"].is_array()).collect();
     ensure!(!roles.is_empty(), "there is no role to check");
@@ -112,44 +111,55 @@ pub fn only_in(objects: &[Value], own: &str, namespaces: &[&str]) -> Result<()> 
     Ok(())
 }
 
-/// An operator whose finalizers are on objects of some kinds takes them off after an uninstall. Its hooks may do nothing else,
-/// and nothing of them stays.
+/// The hooks of an operator's chart may do what their purpose needs, and nothing of them stays: the test reads two objects, and
+/// the finalizers of some kinds are taken off after an uninstall.
 pub fn hooks(objects: &[Value], operator: &Operator) -> Result<()> {
-    let hooks: Vec<_> = objects.iter().filter(|object| is_hook(object)).collect();
-    let kinds = if operator.finalized.is_empty() {
-        vec![]
+    let read = |group, resource| json!({"apiGroups": [group], "resources": [resource], "resourceNames": [operator.name], "verbs": ["get"]});
+    let test = json!([read("apps", "deployments"), read("coordination.k8s.io", "leases")]);
+    hook(objects, "test", &["ServiceAccount", "Role", "RoleBinding", "Pod"], &test)?;
+    let release = json!([{
+        "apiGroups": [mlop_api::GROUP],
+        "resources": operator.finalized_resources(),
+        "verbs": ["get", "list", "patch"],
+    }]);
+    let kinds: &[_] = if operator.finalized.is_empty() {
+        &[]
     } else {
-        vec!["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Job"]
+        &["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Job"]
     };
+    hook(objects, "post-delete", kinds, &release)?;
+    let events = ["test", "post-delete"];
+    let other = objects.iter().find(|object| is_hook(object) && !events.contains(&event(object)));
+    ensure!(other.is_none(), "another hook: {other:?}");
+    Ok(())
+}
+
+/// The hooks of `event` are objects of these `kinds`, the last of which runs, and their role has these `rules`.
+fn hook(objects: &[Value], of: &str, kinds: &[&str], rules: &Value) -> Result<()> {
+    let hooks: Vec<_> = objects.iter().filter(|object| event(object) == of).collect();
     let found: Vec<_> = hooks.iter().filter_map(|hook| hook["kind"].as_str()).collect();
-    ensure!(found == kinds, "the hooks are {found:?}, not {kinds:?}");
+    ensure!(found == kinds, "the hooks of {of} are {found:?}, not {kinds:?}");
     for hook in &hooks {
         let annotation = |key: &str| hook["metadata"]["annotations"][key].as_str().unwrap_or_default();
-        ensure!(annotation("helm.sh/hook") == "post-delete", "{} runs at another time", name(hook));
         let policy = annotation("helm.sh/hook-delete-policy");
         ensure!(policy == "before-hook-creation,hook-succeeded", "{} stays", name(hook));
-        let first = if hook["kind"] == "Job" { "0" } else { "-1" };
-        ensure!(annotation("helm.sh/hook-weight") == first, "{} comes in another order", name(hook));
-        ensure!(hook["kind"] != "Job" || !hook["spec"]["activeDeadlineSeconds"].is_null(), "no deadline");
-        let rule = json!([{
-            "apiGroups": [mlop_api::GROUP],
-            "resources": operator.finalized_resources(),
-            "verbs": ["get", "list", "patch"],
-        }]);
-        ensure!(hook["rules"].is_null() || hook["rules"] == rule, "{} may do more: {hook}", name(hook));
+        let runs = pod(hook).is_some();
+        let weight = if runs { "0" } else { "-1" };
+        ensure!(annotation("helm.sh/hook-weight") == weight, "{} comes in another order", name(hook));
+        ensure!(!runs || !hook["spec"]["activeDeadlineSeconds"].is_null(), "{} has no deadline", name(hook));
+        ensure!(hook["rules"].is_null() || hook["rules"] == *rules, "{} may do more: {hook}", name(hook));
     }
     Ok(())
 }
 
 /// Every image, the workers' too, is from `registry`.
 pub fn images_from(objects: &[Value], registry: &str) -> Result<()> {
-    for object in of_kind(objects, "Job") {
-        let container = &object["spec"]["template"]["spec"]["containers"][0];
+    for pod in objects.iter().filter_map(pod) {
+        let container = &pod["containers"][0];
         ensure!(container["image"].as_str().is_some_and(|image| image.starts_with(registry)), "{container}");
     }
     for object in of_kind(objects, "Deployment") {
         let container = &object["spec"]["template"]["spec"]["containers"][0];
-        ensure!(container["image"].as_str().is_some_and(|image| image.starts_with(registry)), "{container}");
         let worker = format!("--worker-image={registry}");
         let argument =
             list(&container["args"]).iter().filter_map(Value::as_str).any(|arg| arg.starts_with(&worker));
@@ -190,9 +200,21 @@ fn of_kind<'a>(objects: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a 
     objects.iter().filter(move |object| object["kind"] == kind)
 }
 
+/// The spec of the pods of `object`, or of the pod that it is.
+fn pod(object: &Value) -> Option<&Value> {
+    let template = &object["spec"]["template"]["spec"];
+    let pod = if object["kind"] == "Pod" { &object["spec"] } else { template };
+    (!pod.is_null()).then_some(pod)
+}
+
+/// The point of the release's life at which Helm creates `object`; empty if it comes with the release.
+fn event(object: &Value) -> &str {
+    object["metadata"]["annotations"]["helm.sh/hook"].as_str().unwrap_or_default()
+}
+
 /// Whether Helm creates `object` at a point of the release's life, and not with the release.
 fn is_hook(object: &Value) -> bool {
-    !object["metadata"]["annotations"]["helm.sh/hook"].is_null()
+    !event(object).is_empty()
 }
 
 /// The items of a list; none if it is not one.

@@ -48,6 +48,11 @@ fn of_operator(objects: &[Value], name: &str) -> Result<()> {
     ] {
         holds(deployment, pointer, &value)?;
     }
+    let args = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+    ensure!(
+        super::checks::list(args).last() == Some(&json!("--lease-namespace=leases")),
+        "no further argument: {args}"
+    );
     ensure!(deployment["spec"]["template"]["spec"]["affinity"]["nodeAffinity"].is_object(), "no affinity");
     holds(find(objects, "PodDisruptionBudget", name)?, "/spec/selector/matchLabels", &selector)?;
     let monitor = find(objects, "PodMonitor", name)?;

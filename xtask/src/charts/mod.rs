@@ -1,25 +1,31 @@
 //! `cargo xtask charts`: packs the charts and checks the objects that they install.
 mod checks;
 mod configured;
+mod health;
 mod monitoring;
-mod schema;
+mod scan;
+mod schemas;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::slice;
 
 use anyhow::{Context as _, Result, ensure};
 use mlop_api::operators;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::progress::{Outcome, Steps};
 use crate::tools::{self, HELM};
-use crate::{paths, process};
+use crate::{cache, paths, process};
+use schemas::Schemas;
 
 /// The chart of all operators.
 const ALL: &str = "mlop";
 const CRDS: &str = "mlop-crds";
+/// Below the repository.
+const PIPELINES: &str = "e2e/pipelines";
 /// The chart for Prometheus and Grafana. It is installed where these are.
 const MONITORING: &str = "mlop-monitoring";
 /// `helm template` asks no cluster: this is the version of Kubernetes that charts see.
@@ -31,13 +37,27 @@ const LARGEST: &str = operators::FEATURE_STORE.name;
 const WITHOUT_CRDS: &str = "mlop-crds.enabled=false";
 const WATCHED: &str = "watchNamespaces={team-a,team-b}";
 
-pub fn run() -> Result<()> {
-    let mut steps = Steps::new(7);
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only scan the objects for what makes an installation unsafe, with checkov.
+    #[arg(long)]
+    scan: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    if args.scan {
+        let mut steps = Steps::new(2);
+        steps.run("pack", pack)?;
+        return steps.run("scan", scan::run);
+    }
+    let mut steps = Steps::new(9);
     steps.run("pack", pack)?;
     steps.run("lint", lint)?;
     steps.run("objects", installed)?;
     steps.run("all values", configured)?;
+    steps.run("schemas", conform)?;
     steps.run("alerts and dashboards", monitoring::check)?;
+    steps.run("health for Flux and Argo CD", health::check)?;
     steps.run("wrong values", refused)?;
     steps.run("absent values", without_a_value)
 }
@@ -84,18 +104,43 @@ fn installed() -> Result<Outcome> {
 
 /// Every value that a platform team can set arrives.
 fn configured() -> Result<Outcome> {
-    let file = paths::repository().join(configured::VALUES).display().to_string();
-    let objects = template_with(ALL, &["--values", &file])?;
+    let objects = with_all_values()?;
     checks::safe(&objects)?;
     checks::only_in(&objects, NAMESPACE, &["team-a", "team-b"])?;
     configured::check(&objects)?;
-    monitoring::as_defined(&objects)?;
-    monitoring::as_defined(&template(MONITORING, &[])?).context(MONITORING)?;
     let labelled = template(MONITORING, &["prometheusRule.runbooks=https://example.com/runbooks"])?;
     ensure!(
         format!("{labelled:?}").contains("https://example.com/runbooks#mlopoperatordown"),
         "no address of a runbook"
     );
+    Ok(Outcome::Done)
+}
+
+fn with_all_values() -> Result<Vec<Value>> {
+    let file = paths::repository().join(configured::VALUES).display().to_string();
+    template_with(ALL, &["--values", &file])
+}
+
+/// Objects of the charts, and those that users start from, have the fields that an API server knows.
+fn conform() -> Result<Outcome> {
+    let schemas = Schemas::write()?;
+    for wrong in [
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "dat": {}}),
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {}}),
+        json!({"apiVersion": "mlop.dev/v1alpha1", "kind": "Model", "metadata": {"name": "a"}, "spec": {"pins": ""}}),
+        json!({"apiVersion": "mlop.dev/v1", "kind": "Model", "metadata": {"name": "a"}}),
+    ] {
+        ensure!(schemas.check(slice::from_ref(&wrong)).is_err(), "the schemas admit {wrong}");
+    }
+    // In one run: the schemas are large.
+    let mut all = template(ALL, &[])?;
+    all.extend(template(MONITORING, &[])?);
+    all.extend(with_all_values()?);
+    for path in cache::files(&paths::repository().join(PIPELINES))? {
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        all.extend(objects(&text)?);
+    }
+    schemas.check(&all)?;
     Ok(Outcome::Done)
 }
 
@@ -110,6 +155,7 @@ fn refused() -> Result<Outcome> {
         "image.digest=sha256:1",
         "imagePullSecrets={registry}",
         "podLabels.team=a b",
+        "extraArgs=--verbose",
         "networkPolicy.enable=true",
         "prometheus.podMonitor.interval=often",
         "tolerations[0].effects=NoSchedule",
@@ -186,7 +232,12 @@ fn template_with(chart: &str, args: &[&str]) -> Result<Vec<Value>> {
         "--kube-version",
         KUBERNETES,
     ]);
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&process::output(command.args(args))?)?;
+    objects(&process::output(command.args(args))?)
+}
+
+/// The objects of a YAML file.
+fn objects(text: &str) -> Result<Vec<Value>> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)?;
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 

@@ -1,5 +1,4 @@
-//! Checks of the chart for Prometheus and Grafana: alerts, their tests and runbooks, queries, and the definitions of the
-//! Prometheus operator.
+//! Checks of the chart for Prometheus and Grafana: alerts, their tests and runbooks, and queries.
 #![allow(clippy::indexing_slicing, reason = "a field that a JSON value does not have is null, not a panic")]
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,10 +11,9 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use super::checks::list;
-use super::schema;
 use crate::cluster::local;
 use crate::progress::Outcome;
-use crate::{generate, paths, process, tools};
+use crate::{generate, paths, process};
 
 const RULES: &str = "charts/mlop-monitoring/files/rules.yaml";
 const TESTS: &str = "charts/mlop-monitoring/tests/rules.yaml";
@@ -24,7 +22,6 @@ const METRICS: &str = "docs/operations/metrics.md";
 /// Where metrics are registered.
 const SOURCES: [&str; 2] =
     ["crates/mlop-core/src/runtime/metrics.rs", "crates/mlop-features/src/serve/metrics.rs"];
-const PROMETHEUS_OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator";
 
 pub fn check() -> Result<Outcome> {
     local::provide("promtool", "prometheus", "it tests the alerts")?;
@@ -42,39 +39,6 @@ pub fn check() -> Result<Outcome> {
     }
     parsed(&queries)?;
     Ok(Outcome::Done)
-}
-
-/// Objects for the Prometheus operator are as its definitions want them.
-pub fn as_defined(objects: &[Value]) -> Result<()> {
-    let definitions = definitions()?;
-    let ours =
-        objects.iter().filter(|object| text(&object["apiVersion"]).starts_with("monitoring.coreos.com/"));
-    let mut count = 0;
-    for object in ours {
-        let kind = text(&object["kind"]);
-        let schema = definitions.get(kind).with_context(|| format!("no definition of {kind}"))?;
-        schema::check(&schema["properties"]["spec"], &object["spec"], "spec")
-            .with_context(|| format!("{kind} {}", object["metadata"]["name"]))?;
-        count += 1;
-    }
-    ensure!(count > 0, "there is no object to check");
-    Ok(())
-}
-
-/// The schemas by kind, from the operator's Go module.
-fn definitions() -> Result<BTreeMap<&'static str, Value>> {
-    let sources = tools::sources("prometheus-operator", PROMETHEUS_OPERATOR)?;
-    let directory = sources.join("jsonnet/prometheus-operator");
-    let definition = |(kind, file): (&'static str, &str)| {
-        let path = directory.join(file);
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut definition: Value = serde_json::from_str(&text)?;
-        Ok((kind, definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].take()))
-    };
-    [("PodMonitor", "podmonitors-crd.json"), ("PrometheusRule", "prometheusrules-crd.json")]
-        .into_iter()
-        .map(definition)
-        .collect()
 }
 
 /// The alerts by name.

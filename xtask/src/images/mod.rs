@@ -2,6 +2,8 @@
 pub mod container;
 mod rust;
 
+pub use rust::programs;
+
 use anyhow::{Result, bail};
 
 use crate::archive::{Archive, reference};

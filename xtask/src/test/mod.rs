@@ -13,20 +13,21 @@ use crate::build::{self, in_ci};
 use crate::cluster::{self, Choice, Cluster, local};
 use crate::images::{self, Kind};
 use crate::lanes::{self, Lane};
-use crate::tools::{self, MINIO};
+use crate::tools::{self, GATOR, MINIO};
 use crate::{paths, process, text};
 use end_to_end::{AUDIT, END_TO_END};
 use report::ONE;
 pub use report::Report;
 
 /// Version of cargo-deny that reads our deny.toml.
-const CARGO_DENY: &str = "0.20.2";
+const CARGO_DENY: (&str, &str) = ("cargo-deny", "0.20.2");
 
 #[derive(clap::Args)]
 #[command(
     after_help = "Steps, in order: disk space, format, text, clippy, dependencies, generated files, build, unit and simulator tests, \
                         faults; then, on a cluster: cluster, faults on a real API server, conformance, charts, installation, \
-                        end-to-end tests. Only by name: life (10 min), busy cores (10 min).\n\n\
+                        end-to-end tests. Only by name: life (10 min), busy cores (10 min), checkov, policies \
+                        of Gatekeeper, site.\n\n\
                         It needs what `cargo xtask demo` needs, and 24 GiB of disk the first time."
 )]
 pub struct Args {
@@ -63,8 +64,11 @@ const INSTALLATION: &str = "installation";
 
 const LIFE: &str = "life";
 const BUSY: &str = "busy cores";
+const SCAN: &str = "checkov";
+const GATEKEEPER: &str = "policies of Gatekeeper";
+const SITE: &str = "site";
 
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 20] = [
     Step { name: "disk space", place: Place::Here, check: |_| disk_space::check() },
     Step { name: "format", place: Place::Here, check: |_| format() },
     Step { name: "text", place: Place::Here, check: |_| text() },
@@ -114,16 +118,22 @@ const STEPS: [Step; 17] = [
         place: Place::Cluster { after: &[CLUSTER, INSTALLATION], count: || Ok(1) },
         check: |environment| end_to_end::busy_cores(environment.cluster()?),
     },
+    Step { name: SCAN, place: Place::Here, check: |_| xtask(&["charts", "--scan"]) },
+    Step { name: GATEKEEPER, place: Place::Here, check: |_| gatekeeper() },
+    Step { name: SITE, place: Place::Here, check: |_| xtask(&["docs"]) },
 ];
 
 /// The steps that take long: they run by name only.
-const BY_NAME: [&str; 2] = [LIFE, BUSY];
+const BY_NAME: [&str; 5] = [LIFE, BUSY, SCAN, GATEKEEPER, SITE];
 
 /// As many fault plans as a few minutes allow on two cores; `cargo xtask faults` tries all.
 const FAULTS: [&str; 8] = ["faults", "--profile", build::PROFILE, "--", "--every", "12", "--seeds", "300"];
 /// A minute of them on two cores; `cargo xtask faults --real` tries one for every write.
 const REAL_FAULTS: [&str; 5] = ["faults", "--real", "--", "--every", "6"];
-const CONFORMANCE: [&str; 4] = ["--test", "conformance_real", "--test", "admission"];
+const CONFORMANCE: [&str; 6] = ["--test", "conformance_real", "--test", "admission", "--test", "policies"];
+/// The same policies, and the program that judges by them.
+const POLICIES: [&str; 2] = ["--test", "policies"];
+const OF_GATEKEEPER: &str = "gatekeeper";
 
 pub fn run(args: &Args) -> Result<()> {
     let begin = now();
@@ -229,16 +239,7 @@ fn compile(environment: &Environment) -> Result<Report> {
 
 /// Licences, sources and duplicate versions. The database of known vulnerabilities is not in a package registry.
 fn dependencies() -> Result<Report> {
-    let root = paths::cache()?.join("tools").join(format!("cargo-deny-{CARGO_DENY}"));
-    let program = root.join("bin/cargo-deny");
-    if !program.exists() {
-        // Without optimization: it runs for seconds.
-        let mut install = build::shared("install")?;
-        install.args(["--quiet", "--locked", "--debug", "cargo-deny", "--version", CARGO_DENY]);
-        install.args(["--no-default-features", "--root"]).arg(&root).env("CARGO_PROFILE_DEV_DEBUG", "false");
-        show(&mut install)?;
-    }
-    let mut deny = Command::new(program);
+    let mut deny = Command::new(tools::cargo_tool(CARGO_DENY)?);
     deny.args(["--workspace", "check", "bans", "licenses", "sources"]).current_dir(paths::repository());
     process::echo(&mut deny, |_| ())?;
     Ok(ONE)
@@ -246,8 +247,8 @@ fn dependencies() -> Result<Report> {
 
 fn unit_tests() -> Result<Report> {
     redis()?;
-    // The conformance step runs these on the cluster.
-    let here = ["--skip", "real_server"];
+    // The conformance step runs these on the cluster, and a step of its own those of Gatekeeper.
+    let here = ["--skip", "real_server", "--skip", OF_GATEKEEPER];
     suite::run(&[], &here, object_store)
 }
 
@@ -259,6 +260,14 @@ fn object_store(tests: &mut Command) -> Result<()> {
     }
     tests.env("MLOP_TEST_MINIO", tools::build(&MINIO)?.0.path);
     Ok(())
+}
+
+/// Gatekeeper's program takes minutes to build.
+fn gatekeeper() -> Result<Report> {
+    suite::run(&POLICIES, &[OF_GATEKEEPER], |command| {
+        command.env("MLOP_GATOR", tools::build(&GATOR)?.0.path);
+        Ok(())
+    })
 }
 
 /// The online features are tested against a real Redis.
@@ -278,7 +287,7 @@ fn real_faults() -> Result<Report> {
 /// The suite that compares the simulator with a real API server, and the admission of the kinds.
 fn conformance(environment: &Environment) -> Result<Report> {
     let cluster = environment.cluster()?;
-    suite::run(&CONFORMANCE, &[], |command| {
+    suite::run(&CONFORMANCE, &["--skip", OF_GATEKEEPER], |command| {
         command.env("MLOP_CONFORMANCE_KUBECONFIG", cluster.kubeconfig()?);
         Ok(())
     })
@@ -286,7 +295,7 @@ fn conformance(environment: &Environment) -> Result<Report> {
 
 fn installation(environment: &Environment) -> Result<Report> {
     on_cluster(environment, &["images"])?;
-    on_cluster(environment, &["install"])
+    on_cluster(environment, &["install", "--test"])
 }
 
 impl Environment {

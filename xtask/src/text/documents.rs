@@ -60,7 +60,7 @@ impl Patterns {
             code: Regex::new(r"`([^`]+)`")?,
             // A Rust file, a document, or something below a directory of the repository's root.
             file: Regex::new(
-                r"^((crates|operators|charts|docs|e2e|fuzz|xtask)/[\w./-]*|[\w./-]+\.(rs|md))$",
+                r"^((crates|operators|charts|docs|e2e|fuzz|policies|xtask)/[\w./-]*|[\w./-]+\.(rs|md))$",
             )?,
             test: Regex::new(r"^[a-z0-9]+(_[a-z0-9]+){3,}$")?,
             function: Regex::new(r"\bfn ([a-z0-9_]+)\(")?,
@@ -103,7 +103,7 @@ fn functions(tree: &Tree, patterns: &Patterns) -> Result<BTreeSet<String>> {
 }
 
 /// The lines outside of code blocks, with their numbers.
-fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut in_block = false;
     text.lines().enumerate().filter_map(move |(index, line)| {
         if line.trim_start().starts_with("```") {
@@ -158,7 +158,7 @@ fn exists(tree: &Tree, name: &str) -> bool {
 }
 
 /// `path` without `.` and `..`.
-fn normal(path: &Path) -> PathBuf {
+pub fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {
         match part {

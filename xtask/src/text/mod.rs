@@ -6,7 +6,8 @@ mod tree;
 
 use anyhow::{Result, bail};
 
-use tree::Tree;
+pub use documents::{normal, prose};
+pub use tree::Tree;
 
 /// Checks that could be made, one for spelling, phrases and documents each.
 pub const CHECKS: usize = 3;

@@ -11,6 +11,7 @@ pub(crate) mod finalizers;
 pub(crate) mod health;
 pub(crate) mod index;
 mod index_entries;
+pub(crate) mod installation;
 pub mod leader_election;
 pub(crate) mod leftovers;
 pub(crate) mod logging;
