@@ -100,6 +100,20 @@ pub struct Ancestor {
     /// Whether it has no inputs itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub root: bool,
+    /// Digest of everything that determined the artifact, if the resource has no inputs itself. The trace of a propagation
+    /// is named after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_digest: Option<Digest>,
+    /// When the artifact was published (RFC 3339, microseconds).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub produced_at: Option<Time>,
+}
+
+impl Ancestor {
+    /// The ancestor without the fields that may differ between equal artifacts. Documents that enter a digest have this.
+    pub fn identity(&self) -> Self {
+        Self { input_digest: None, produced_at: None, ..self.clone() }
+    }
 }
 
 /// Where a problem began. Copied downstream unchanged, so that every stage names the first one that failed.

@@ -30,6 +30,7 @@ pub mod status;
 pub mod task;
 pub mod text;
 pub mod time;
+pub mod trace;
 pub mod training;
 
 pub use contract::Artifact;

@@ -80,6 +80,7 @@ pub mod plan;
 pub mod resource;
 pub mod run;
 mod runtime;
+pub mod span;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -96,6 +97,7 @@ pub use runtime::{
     index::Index,
     leader_election,
     setup::Setup,
+    tracer::Tracer,
     triggers::{Controls, by_intent, intent_key},
     workqueue::Key,
 };

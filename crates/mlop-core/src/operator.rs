@@ -5,13 +5,18 @@ use crate::runtime::{
     context::{Clock, Settings},
     finalizers, health, installation, leader_election, logging,
     metrics::Metrics,
+    otlp::{self, Destination},
     setup::Setup,
+    tracer::Tracer,
 };
 use anyhow::Context as _;
 use clap::Parser;
 use mlop_api::operators;
-use std::sync::Arc;
-use tokio::sync::watch;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, time::timeout};
+
+/// Longest time for the export of the last spans at the end of the process.
+const FLUSH: Duration = Duration::from_secs(3);
 
 /// Flags of an operator. Each has an environment variable.
 #[derive(Debug, Parser)]
@@ -41,6 +46,16 @@ struct Args {
     /// Log level (error, warn, info, debug), or a list such as info,mlop_core=debug.
     #[arg(long, env = "MLOP_LOG_LEVEL", default_value = "info")]
     log_level: String,
+    /// Where spans are sent: the base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as
+    /// http://collector.observability:4318. Nothing is sent if it is empty.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", default_value = "")]
+    otlp_endpoint: String,
+    /// Headers of these requests, as key=value,other=value.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_HEADERS", default_value = "", hide_env_values = true)]
+    otlp_headers: String,
+    /// Name of the service that the spans belong to. The operator's if it is empty.
+    #[arg(long, env = "OTEL_SERVICE_NAME", default_value = "")]
+    service_name: String,
     /// Take this operator's finalizers off its objects and end, after its installation has been removed.
     #[arg(long, env = "MLOP_RELEASE_FINALIZERS")]
     release_finalizers: bool,
@@ -58,6 +73,7 @@ struct Args {
 pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::Result<()> {
     let args = Args::parse();
     logging::init(&args.log_level)?;
+    let destination = args.destination(operator)?;
     let input_kinds = args.input_kinds.iter().filter(|text| !text.is_empty()).map(|text| text.parse());
     let settings = Settings {
         operator: operator.to_owned(),
@@ -82,6 +98,12 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
 
     let mut setup =
         Setup::new(client.clone(), settings, Arc::clone(&clock)).with_metrics(Arc::clone(&metrics));
+    let mut exporter = None;
+    if let Some(destination) = destination {
+        let (tracer, spans) = Tracer::new();
+        setup = setup.with_tracer(tracer);
+        exporter = Some(tokio::spawn(otlp::export(destination, spans, Arc::clone(&metrics))));
+    }
     install(&mut setup);
     let relist = setup.relist();
     let (_, health) = health::serve(&args.health_address, metrics, setup.readiness())?;
@@ -108,7 +130,22 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
     if let Some(election) = election {
         election.await.context("leader election")?;
     }
+    if let Some(exporter) = exporter {
+        // The last spans are worth a moment, and no more.
+        let _is_done = timeout(FLUSH, exporter).await;
+    }
     result
+}
+
+impl Args {
+    /// Where spans are sent; none if no endpoint is set.
+    fn destination(&self, operator: &str) -> anyhow::Result<Option<Destination>> {
+        if self.otlp_endpoint.is_empty() {
+            return Ok(None);
+        }
+        let service = if self.service_name.is_empty() { operator } else { &self.service_name };
+        Destination::new(&self.otlp_endpoint, &self.otlp_headers, service).map(Some)
+    }
 }
 
 async fn terminated() -> anyhow::Result<()> {

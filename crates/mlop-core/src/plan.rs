@@ -32,10 +32,20 @@ pub struct Create {
     pub object: Value,
     /// Read from the API server just before the create. If one differs, the reconcile is abandoned.
     pub requires: Vec<Precondition>,
+    /// The publication that the child follows; none if something else is the reason.
+    pub handover: Option<Handover>,
     /// Whether the API server only judges it. A refusal is reported as that of a real one.
     pub dry_run: bool,
     /// The reason, for the log.
     pub why: String,
+}
+
+/// The newest input of a run, which a stage has published since the run before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Handover {
+    /// Kind of the input.
+    pub from: String,
+    pub produced_at: Timestamp,
 }
 
 /// Fields of a new or existing object that this controller owns (server-side apply).
@@ -182,6 +192,7 @@ impl Create {
             kind: ApiKind::of::<K>(),
             object: object_value(object),
             requires: Vec::new(),
+            handover: None,
             dry_run: false,
             why: why.into(),
         }

@@ -8,7 +8,7 @@
 )]
 
 use k8s_openapi::{
-    api::core::v1::{Event, Namespace},
+    api::core::v1::{EnvVar, Event, Namespace, Pod},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::ResourceExt as _;
@@ -22,16 +22,20 @@ use mlop_api::{
     registry::{Model, ModelVersion, TrackingServer},
     result::Failure,
     status::DeploymentStatus,
+    trace::{self, SpanId, TraceId},
     training::{TrainingJob, TrainingRun},
 };
-use mlop_core::condition;
+use mlop_core::{condition, span::Span};
 use mlop_faults::{
     check::wrong_pointers,
     cluster::{Cluster, NAMESPACE, RegisteredModel, create_in, documents},
     scenario::PIPELINE,
 };
 use mlop_sim::Write;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tokio::time::{Instant, sleep};
 
 /// Virtual time in which all operators notice a change and write their statuses.
@@ -757,4 +761,76 @@ async fn pipelines_of_two_namespaces_do_not_meet() {
     let pointers: Vec<_> = cluster.external().pointers.keys().cloned().collect();
     assert_eq!(pointers, ["view redis:6379 default/routes"]);
     assert!(is_ready(&cluster));
+}
+
+/// The spans of the operators by id. An id that is exported twice has equal spans.
+fn collect(cluster: &Cluster, spans: &mut BTreeMap<SpanId, (&'static str, Span)>) -> usize {
+    let taken = cluster.take_spans();
+    for (operator, span) in &taken {
+        let known = spans.entry(span.id.clone()).or_insert_with(|| (operator, span.clone()));
+        assert_eq!(known, &(*operator, span.clone()));
+    }
+    taken.len()
+}
+
+/// The names of the runs' spans in a trace, in the order of their starts.
+fn stages(spans: &BTreeMap<SpanId, (&'static str, Span)>, trace: &TraceId) -> Vec<String> {
+    let mut stages: Vec<_> =
+        spans.values().map(|(_, span)| span).filter(|span| span.trace == *trace).collect();
+    stages.retain(|span| !span.name.starts_with("attempt"));
+    stages.sort_by_key(|span| (span.start, span.end));
+    stages.iter().map(|span| span.name.clone()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn propagation_is_one_trace_across_all_operators() {
+    const STAGES: [&str; 5] = [
+        "DatasetVersion flights",
+        "FeatureSnapshot routes",
+        "TrainingRun delay",
+        "ModelVersion delay",
+        "ModelDeployment delay",
+    ];
+    let cluster = Cluster::start();
+    serve_first_model(&cluster).await;
+    let mut spans = BTreeMap::new();
+    assert_eq!(collect(&cluster, &mut spans), 9, "five stages, and an attempt of each run");
+    let roots: Vec<_> = spans.values().filter(|(_, span)| span.parent.is_none()).cloned().collect();
+    let [(mlop_ingestion::NAME, root)] = roots.as_slice() else { panic!("{roots:?}") };
+    assert_eq!(stages(&spans, &root.trace), STAGES);
+    let operators: BTreeSet<_> = spans.values().map(|(operator, _)| *operator).collect();
+    assert_eq!(operators.len(), 5);
+    for (_, span) in spans.values() {
+        assert!(span.parent.as_ref().is_none_or(|parent| spans.contains_key(parent)), "{span:?}");
+        assert_eq!((&span.trace, &span.error), (&root.trace, &None), "{span:?}");
+    }
+    let attempts = spans.values().filter(|(_, span)| span.name == "attempt 1");
+    let parents: BTreeSet<_> = attempts.map(|(_, span)| trace::traceparent(&span.trace, &span.id)).collect();
+    assert_eq!(traceparents(&cluster), parents, "the containers of all runs");
+
+    cluster.restart_operators().await;
+    sleep(SETTLE).await;
+    assert_eq!(collect(&cluster, &mut spans), 9, "they are exported again");
+    assert_eq!(spans.len(), 9);
+    cluster.put_data("february");
+    wait_for_version(&cluster, "2").await;
+    assert_eq!(collect(&cluster, &mut spans), 9);
+    let second = spans.values().find(|(_, span)| span.parent.is_none() && span.trace != root.trace).unwrap();
+    assert_eq!(stages(&spans, &second.1.trace), STAGES);
+
+    sleep(LONG).await;
+    cluster.restart_operators().await;
+    sleep(SETTLE).await;
+    assert_eq!(collect(&cluster, &mut spans), 0, "nothing has ended within the last minutes");
+}
+
+/// The values of the variable that joins the containers of runs to their traces.
+fn traceparents(cluster: &Cluster) -> BTreeSet<String> {
+    let pods = cluster.sim.list::<Pod>().into_iter().filter(|pod| pod.labels().contains_key(labels::RUN));
+    let spec = pods.filter_map(|pod| pod.spec);
+    let containers = spec.flat_map(|spec| spec.init_containers.into_iter().flatten().chain(spec.containers));
+    let parent = |variables: Vec<EnvVar>| {
+        variables.into_iter().find(|variable| variable.name == trace::TRACEPARENT)?.value
+    };
+    containers.map(|container| container.env.and_then(parent).unwrap_or_default()).collect()
 }

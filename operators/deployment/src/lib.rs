@@ -6,6 +6,7 @@ mod serving;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service, policy::v1::PodDisruptionBudget};
 use mlop_api::{dataset::ObjectStore, deployment::ModelDeployment};

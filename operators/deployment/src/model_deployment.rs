@@ -5,6 +5,7 @@
 use crate::{
     server::{self, Server},
     status::Draft,
+    trace,
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -26,6 +27,7 @@ use mlop_core::{
     },
     inputs::{self, BlockedInput, InputState, Inputs, ReadyInput},
     resource::{ChildObject, PodView},
+    span::Span,
 };
 use std::sync::Arc;
 
@@ -66,6 +68,10 @@ impl Reconciler for ModelDeploymentReconciler {
 
     fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
         plan(observed, now)
+    }
+
+    fn spans(observed: &Observed, planned: Option<&DeploymentStatus>, now: Timestamp) -> Vec<Span> {
+        trace::rollout(&observed.object, planned, now).into_iter().collect()
     }
 }
 

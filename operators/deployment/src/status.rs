@@ -169,7 +169,9 @@ impl<'a> Draft<'a> {
         };
         let (parents, ancestors) = match input {
             Ok(usable) => {
-                (vec![usable.input.record.clone()], inputs::ancestors(std::slice::from_ref(usable)))
+                let known = before.as_ref().map_or(&[][..], |known| &known.ancestors);
+                let ancestors = inputs::renewed_ancestors(known, std::slice::from_ref(usable));
+                (vec![usable.input.record.clone()], ancestors)
             }
             Err(_) => before
                 .as_ref()

@@ -9,6 +9,7 @@ use k8s_openapi::{
 use mlop_api::{
     MEDIA_TREE,
     common::Resources,
+    contract::Ancestor,
     dataset::ObjectStore,
     duration::Span,
     labels,
@@ -95,7 +96,7 @@ fn work(observed: &Observed<TrainingRunRun>) -> Result<TrainWork, Blocked> {
         output: pod::store(observed.store(store)?),
         content: content.clone(),
         input_digest: lineage.input_digest.clone(),
-        ancestors: lineage.ancestors.clone(),
+        ancestors: lineage.ancestors.iter().map(Ancestor::identity).collect(),
         deadline_seconds: execution.deadline.map(|span| span.as_secs()),
         grace_seconds: Some(grace_seconds(&observed.object)),
     })

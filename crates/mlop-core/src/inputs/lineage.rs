@@ -3,9 +3,9 @@
 use super::{gate::ReadyInput, graph::Hold};
 use jiff::Timestamp;
 use mlop_api::{
-    Digest,
+    Digest, Time,
     common::{Consistency, ObjectRef},
-    contract::Ancestor,
+    contract::{Ancestor, InputRecord},
 };
 use std::collections::BTreeMap;
 
@@ -16,22 +16,40 @@ const ANCESTORS_MAX: usize = 128;
 /// inputs first.
 pub fn ancestors(inputs: &[ReadyInput]) -> Vec<Ancestor> {
     let mut ancestors: Vec<Ancestor> = inputs.iter().flat_map(with_ancestors).collect();
-    ancestors.sort_by(|a, b| b.root.cmp(&a.root).then_with(|| a.cmp(b)));
-    ancestors.dedup();
+    ancestors.sort_by(|a, b| {
+        let newest_first = || (b.produced_at, &b.input_digest).cmp(&(a.produced_at, &a.input_digest));
+        b.root.cmp(&a.root).then_with(|| identity(a).cmp(&identity(b))).then_with(newest_first)
+    });
+    ancestors.dedup_by(|next, kept| identity(next) == identity(kept));
     ancestors.truncate(ANCESTORS_MAX);
     ancestors
+}
+
+/// The ancestors of an artifact on `inputs` whose ancestors are `known`. They stay as they are while they are the same
+/// artifacts: a parent that was made again with equal content changes no status downstream.
+pub fn renewed_ancestors(known: &[Ancestor], inputs: &[ReadyInput]) -> Vec<Ancestor> {
+    let present = ancestors(inputs);
+    if known.iter().map(identity).eq(present.iter().map(identity)) { known.to_vec() } else { present }
+}
+
+fn identity(ancestor: &Ancestor) -> (&str, &str, &str, &Digest, bool) {
+    let Ancestor { api_group, kind, name, digest, root, .. } = ancestor;
+    (api_group, kind, name, digest, *root)
 }
 
 /// The input itself and its ancestors.
 fn with_ancestors(input: &ReadyInput) -> Vec<Ancestor> {
     let record = &input.input.record;
     let mut ancestors = input.artifact.ancestors.clone();
+    let root = ancestors.is_empty();
     ancestors.push(Ancestor {
         api_group: record.api_group.clone(),
         kind: record.kind.clone(),
         name: record.object.clone(),
         digest: record.digest.clone(),
-        root: ancestors.is_empty(),
+        root,
+        input_digest: root.then(|| input.artifact.input_digest.clone()),
+        produced_at: Some(input.artifact.produced_at),
     });
     ancestors
 }
@@ -84,6 +102,20 @@ fn diverged(shared: &ObjectRef, a: (&ReadyInput, &Digest), b: (&ReadyInput, &Dig
         a.1.short(12),
         b.1.short(12),
     )
+}
+
+/// When the last of `inputs` was published, as far as their `ancestors` tell.
+pub fn last_published<'a>(
+    inputs: impl Iterator<Item = &'a InputRecord>,
+    ancestors: &[Ancestor],
+) -> Option<Time> {
+    let published = inputs.filter_map(|input| {
+        let is_input = |ancestor: &&Ancestor| {
+            (&ancestor.kind, &ancestor.name, &ancestor.digest) == (&input.kind, &input.object, &input.digest)
+        };
+        ancestors.iter().find(is_input)?.produced_at
+    });
+    published.max()
 }
 
 /// When the newest of the inputs was published.

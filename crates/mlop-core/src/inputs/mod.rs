@@ -15,4 +15,4 @@ pub use caches::{Dependents, Inputs};
 pub use cause::{UpstreamFailure, path, worst};
 pub use gate::{BlockedInput, InputState, ReadyInput, Signal, first_to_mend, gate, signal};
 pub use graph::{Hold, cycle, references};
-pub use lineage::{ancestors, converged, newest};
+pub use lineage::{ancestors, converged, last_published, newest, renewed_ancestors};

@@ -269,6 +269,37 @@ fn ancestors_are_the_inputs_and_theirs_with_roots_first() {
 }
 
 #[test]
+fn ancestors_tell_when_they_were_published() {
+    let direct = usable(&[version("a", 1, -20)]);
+    let list = ancestors(&direct);
+    let [a] = list.as_slice() else { panic!("{list:?}") };
+    assert_eq!(a.produced_at, Some(direct[0].artifact.produced_at));
+    assert_eq!(a.input_digest.as_ref(), Some(&direct[0].artifact.input_digest));
+    let records = direct.iter().map(|input| &input.input.record);
+    assert_eq!(last_published(records.clone(), &list), a.produced_at);
+    assert_eq!(last_published(records, &[]), None);
+
+    // A view that was made when the root was published for the first time, beside the root.
+    let mut earlier = serde_json::to_value(&list).unwrap();
+    earlier[0]["producedAt"] = json!("1970-01-01T00:00:00.000000Z");
+    let view = input("view", Some(dataset("view", 1, -10, earlier, Value::Null)));
+    let both = ancestors(&usable(&[view, version("a", 1, -20)]));
+    let seen: Vec<_> = both.iter().map(|ancestor| (&*ancestor.name, ancestor.produced_at)).collect();
+    assert_eq!(seen[0], ("a", a.produced_at), "the last publication counts");
+    assert_eq!((seen.len(), seen[1].0, &both[1].input_digest), (2, "view", &None));
+}
+
+#[test]
+fn ancestors_stay_while_they_are_the_same_artifacts() {
+    let known = ancestors(&usable(&[version("a", 1, -20)]));
+    let again = usable(&[version("a", 1, -10)]);
+    assert_ne!(ancestors(&again), known);
+    assert_eq!(renewed_ancestors(&known, &again), known);
+    let newer = usable(&[version("a", 2, -10)]);
+    assert_eq!(renewed_ancestors(&known, &newer), ancestors(&newer));
+}
+
+#[test]
 fn newest_input_is_the_last_published() {
     let inputs = usable(&[version("a", 1, -20), version("b", 1, -10)]);
     assert_eq!(newest(&inputs), Some(inputs[1].artifact.produced_at.get()));

@@ -102,7 +102,7 @@ impl<I: Intent> Draft<'_, I> {
             artifact.generation = Some(generation);
             if let Some(inputs) = &findings.inputs {
                 artifact.inputs = records(inputs);
-                artifact.ancestors = inputs::ancestors(inputs);
+                artifact.ancestors = inputs::renewed_ancestors(&artifact.ancestors, inputs);
             }
         }
         self.set_ready(ConditionStatus::Unknown, Reason::Pending, "");

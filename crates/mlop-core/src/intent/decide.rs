@@ -14,7 +14,7 @@ use crate::{
     children::meta,
     condition,
     inputs::{self, ReadyInput},
-    plan::{Action, Create, Precondition},
+    plan::{Action, Create, Handover, Precondition},
     run::{Content, RunResource, RunState, run_state},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -260,7 +260,22 @@ fn start<I: Intent>(
         generation: input.input.record.generation,
         digest: input.artifact.digest.clone(),
     });
-    Create { requires: requires.collect(), ..Create::of(&run, "its inputs are new") }
+    let handover = handover(observed, inputs);
+    Create { requires: requires.collect(), handover, ..Create::of(&run, "its inputs are new") }
+}
+
+/// The newest of the inputs that came after the intent, and after what its artifact was made from.
+fn handover<I: Intent>(observed: &Observed<I>, inputs: &[ReadyInput]) -> Option<Handover> {
+    let artifact = observed.status().and_then(|status| status.artifact.as_ref());
+    let used = |input: &ReadyInput| {
+        let mut records = artifact.into_iter().flat_map(|artifact| &artifact.inputs);
+        records.any(|record| record.name == input.input.record.name && record.digest == input.artifact.digest)
+    };
+    let created = observed.object.meta().creation_timestamp.as_ref()?.0;
+    let fresh = inputs.iter().filter(|input| !used(input) && input.artifact.produced_at.get() >= created);
+    let newest = fresh.max_by_key(|input| input.artifact.produced_at)?;
+    let (from, produced_at) = (newest.input.record.kind.clone(), newest.artifact.produced_at.get());
+    Some(Handover { from, produced_at })
 }
 
 /// The execution that runs must have now, with the user's requests.

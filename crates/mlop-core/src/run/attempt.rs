@@ -1,6 +1,6 @@
 //! The creation of an attempt: a pod, or a Job with one pod.
 
-use super::{Observed, Run};
+use super::{Observed, Run, trace};
 use crate::{Blocked, children::meta, errand, plan::Create};
 use k8s_openapi::{
     api::{
@@ -63,6 +63,7 @@ fn pod<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Pod, Blocked> {
     };
     observed.profile.check()?;
     let mut pod = observed.profile.complete(R::attempt(observed, meta, subject)?);
+    trace::join(&mut pod, run, attempt);
     let template = errand::template(&pod).to_string();
     pod.metadata.annotations.get_or_insert_default().insert(labels::TEMPLATE.to_owned(), template);
     Ok(pod)

@@ -69,6 +69,7 @@ mod result;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use crate::{Blocked, children::connection::Connection, condition};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -86,6 +87,7 @@ pub use observed::Observed;
 pub use plan::plan;
 pub use reconciler::Runs;
 pub use state::{RunState, repetition, run_state};
+pub use trace::trace_id;
 
 /// A kind of run.
 pub trait RunResource: Kind + HasSpec<Spec: RunSpec> + HasStatus<Status = RunStatus> {

@@ -1,6 +1,6 @@
 //! The reconciler of every kind of run.
 
-use super::{Observed, Run, RunResource, has_succeeded, observed::store_names, plan};
+use super::{Observed, Run, RunResource, has_succeeded, observed::store_names, plan, trace, trace_id};
 use crate::{
     children::profiles::Profiles,
     plan::Plan,
@@ -11,10 +11,12 @@ use crate::{
         controller::Reconciler,
         error::Error,
         index::Index,
+        logging::LogKeys,
         setup::Setup,
         triggers::{Controls, by_run},
         workqueue::Key,
     },
+    span::Span,
 };
 use jiff::Timestamp;
 use kube::Resource;
@@ -53,6 +55,18 @@ impl<R: Run> Reconciler for Runs<R> {
 
     fn plan(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
         plan(observed, now)
+    }
+
+    fn log_keys(run: &R::Resource) -> LogKeys {
+        LogKeys {
+            run: run.meta().name.clone(),
+            attempt: Some(trace::current_attempt(run)),
+            trace_id: Some(trace_id(run).to_string()),
+        }
+    }
+
+    fn spans(observed: &Observed<R>, planned: Option<&RunStatus>, now: Timestamp) -> Vec<Span> {
+        trace::spans(observed, planned, now)
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Every row is carried out and decided again: the second plan must be quiet.
 
+mod trace;
+
 use super::{Observed, Run};
 use crate::{
     Blocked,

@@ -12,9 +12,11 @@ use crate::{
         error::Error,
         execute::{Guard, Subject, execute, report},
         leader_election::RENEW_DEADLINE,
+        logging::{self, LogKeys},
         metrics::{ControllerLabel, ReasonLabels, ReconcileLabels},
         workqueue::{Key, Workqueue},
     },
+    span::Span,
 };
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -30,6 +32,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 /// Concurrent reconciles per kind.
 const CONCURRENCY: usize = 16;
@@ -58,6 +61,16 @@ pub trait Reconciler: Send + Sync + 'static {
 
     /// Decides; total and synchronous. The same state at the same time gives the same plan.
     fn plan(observed: &Self::Observed, now: Timestamp) -> Plan<Self::Status>;
+
+    /// The keys of the log lines about `object` besides kind, namespace and name.
+    fn log_keys(_object: &Self::Resource) -> LogKeys {
+        LogKeys::default()
+    }
+
+    /// The spans that end with the status `planned`, and those that ended a short time before `now`. Each is exported once.
+    fn spans(_observed: &Self::Observed, _planned: Option<&Self::Status>, _now: Timestamp) -> Vec<Span> {
+        Vec::new()
+    }
 }
 
 /// Runs one reconciler over the objects of its cache.
@@ -131,9 +144,16 @@ impl<R: Reconciler> Controller<R> {
 
     /// A reconcile that can neither end the process nor block it.
     async fn isolated(&self, key: Key) -> Key {
+        let keys = self.cache.get(&key).map(|object| R::log_keys(&object)).unwrap_or_default();
+        let span = logging::span(&self.kind.kind, &key.namespace, &key.name, keys);
+        self.timed(&key).instrument(span).await;
+        key
+    }
+
+    async fn timed(&self, key: &Key) {
         let began = Instant::now();
-        self.cx.metrics.waited(&self.kind.kind, self.queue.waited(&key));
-        let reconcile = tokio::time::timeout(RECONCILE_TIMEOUT, self.reconcile(&key));
+        self.cx.metrics.waited(&self.kind.kind, self.queue.waited(key));
+        let reconcile = tokio::time::timeout(RECONCILE_TIMEOUT, self.reconcile(key));
         let outcome = match AssertUnwindSafe(reconcile).catch_unwind().await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(Error::Reconcile {
@@ -152,8 +172,7 @@ impl<R: Reconciler> Controller<R> {
         let labels = ReconcileLabels { controller: self.kind.kind.clone(), result: result.to_owned() };
         self.cx.metrics.reconciles.get_or_create(&labels).inc();
         self.cx.metrics.reconcile_seconds.get_or_create(&self.label()).observe(began.elapsed().as_secs_f64());
-        self.schedule(&key, began, outcome).await;
-        key
+        self.schedule(key, began, outcome).await;
     }
 
     async fn reconcile(&self, key: &Key) -> Result<Action, Error> {
@@ -164,9 +183,14 @@ impl<R: Reconciler> Controller<R> {
         let mut plan = R::plan(&observed, self.cx.now());
         let planned = plan.status.take().or_else(|| recovered(object.as_ref(), self.cx.now()));
         plan.status = self.presented(&object, planned);
+        let is_traced = self.cx.tracer.is_some();
+        let spans = is_traced.then(|| R::spans(&observed, plan.status.as_ref(), self.cx.now()));
         let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
         execute(&self.cx, &subject, &plan).await?;
         self.count(object.as_ref(), &plan);
+        if let Some(tracer) = &self.cx.tracer {
+            spans.into_iter().flatten().for_each(|span| tracer.record(span, &self.cx.metrics));
+        }
         Ok(plan.action)
     }
 
@@ -175,6 +199,9 @@ impl<R: Reconciler> Controller<R> {
         let (metrics, controller) = (&self.cx.metrics, &self.kind.kind);
         for step in plan.creates.iter().filter(|step| !step.dry_run) {
             metrics.count_created(controller, &step.kind.kind, &step.object);
+            if let Some(handover) = &step.handover {
+                metrics.handed_over(handover, &step.kind.kind, self.cx.now());
+            }
         }
         if let Some(status) = &plan.status {
             metrics.count_status(controller, object.meta(), object.status(), status);
@@ -223,11 +250,11 @@ impl<R: Reconciler> Controller<R> {
                     self.queue.enqueue_at(key.clone(), self.cx.instant(at));
                 }
             }
-            Err(Error::Gone(what)) => tracing::debug!(object = %key, "{what} is gone, nothing to do"),
+            Err(Error::Gone(what)) => tracing::debug!("{what} is gone, nothing to do"),
             Err(error) => {
                 let Failing { failures, until } = self.failed(key, began);
                 let delay = until.saturating_duration_since(Instant::now());
-                tracing::warn!(object = %key, kind = %self.kind, %error, failures, ?delay, "reconcile failed; retrying");
+                tracing::warn!(%error, failures, ?delay, "reconcile failed; retrying");
                 // Without an answer, the cache may lack our own write: it arrives within the first retries. A webhook that
                 // never answers lets one object hang for good.
                 if !error.is_outage() || failures >= HANGS {
@@ -265,7 +292,7 @@ impl<R: Reconciler> Controller<R> {
         };
         let delay = backoff::outage_delay(failures, &self.kind.kind);
         *outage = Some(Outage { failures, until: now + delay });
-        tracing::warn!(object = %key, kind = %self.kind, %error, failures, ?delay, "the API server does not answer");
+        tracing::warn!(%error, failures, ?delay, "the API server does not answer");
         self.queue.enqueue(key.clone());
         failures
     }
@@ -283,7 +310,7 @@ impl<R: Reconciler> Controller<R> {
         let Some(status) = self.presented(&object, Some(status)) else { return };
         let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
         if let Err(error) = report(&self.cx, &subject, &status, Guard::ResourceVersion).await {
-            tracing::warn!(object = %key, %error, "cannot report the failure");
+            tracing::warn!(%error, "cannot report the failure");
         }
     }
 

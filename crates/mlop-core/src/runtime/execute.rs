@@ -67,7 +67,7 @@ async fn delete(cx: &Context, subject: &Subject<'_>, step: &Delete) -> Result<()
     };
     match api.delete(&step.name, &params).await {
         Ok(deleted) => {
-            tracing::info!(object = %subject.key(), kind = %subject.kind, why = %step.why, "delete {} {}", step.kind, step.name);
+            tracing::info!(why = %step.why, "delete {} {}", step.kind, step.name);
             if let Some(going) = deleted.left() {
                 cx.write_through_deletion(&step.kind, &going);
             }
@@ -160,7 +160,7 @@ async fn publish(cx: &Context, subject: &Subject<'_>, event: &Event) {
     match api.create(&PostParams::default(), &object).await {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-        Err(error) => tracing::warn!(object = %key, %error, "cannot publish an Event"),
+        Err(error) => tracing::warn!(%error, "cannot publish an Event"),
     }
 }
 

@@ -6,9 +6,11 @@ mod tests;
 use super::cache::Cache;
 use crate::{
     condition,
+    plan::Handover,
     resource::{Cached, Unavailable},
 };
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::core::object::HasStatus;
 use mlop_api::{contract::condition_type, labels, status::Conditioned};
@@ -76,6 +78,25 @@ pub struct RunLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EdgeLabels {
+    /// Kind of the input that was published.
+    pub from: String,
+    /// Kind of the run that was created.
+    pub to: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SpanLabel {
+    /// `exported`, or `dropped` if the collector is away or the queue full.
+    pub result: &'static str,
+}
+
+impl SpanLabel {
+    pub(super) const EXPORTED: Self = Self { result: "exported" };
+    pub(super) const DROPPED: Self = Self { result: "dropped" };
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ConditionLabels {
     pub kind: String,
     pub condition: String,
@@ -101,9 +122,12 @@ pub struct Metrics {
     pub created: Family<CreatedLabels, Counter>,
     pub attempts: Family<RunLabels, Counter>,
     pub run_seconds: Family<RunLabels, Histogram>,
+    /// Time from the publication of an input to the creation of the run on it.
+    pub hand_off_seconds: Family<EdgeLabels, Histogram>,
     pub transitions: Family<ConditionLabels, Counter>,
     pub requests: Family<RequestLabels, Counter>,
     pub events: Family<ReasonLabels, Counter>,
+    pub spans: Family<SpanLabel, Counter>,
     pub leading: Gauge,
     /// Objects in the caches.
     pub cached: Family<KindLabel, Gauge>,
@@ -144,9 +168,16 @@ impl Default for Metrics {
                 "Time from the creation of a run to its end",
                 MINUTES,
             ),
+            hand_off_seconds: seconds(
+                all,
+                "mlop_hand_off_seconds",
+                "Time from the publication of an input to the creation of the run on it",
+                HAND_OFF,
+            ),
             transitions: registered(all, "mlop_condition_transitions", "Conditions that were set or changed"),
             requests: registered(all, "mlop_api_requests", "Requests to the API server, each retry counted"),
             events: registered(all, "mlop_events", "Events by reason"),
+            spans: registered(all, "mlop_spans", "Spans by what became of them"),
             leading: registered(all, "mlop_leading", "1 while this process holds the lease"),
             cached: registered(all, "mlop_cache_objects", "Objects in the caches of a kind"),
             unavailable: registered(
@@ -182,6 +213,8 @@ where
 type Buckets = fn() -> Histogram;
 /// From a millisecond to eight seconds.
 const MILLISECONDS: Buckets = || Histogram::new(exponential_buckets(0.001, 2.0, 14));
+/// From ten milliseconds to three minutes.
+const HAND_OFF: Buckets = || Histogram::new(exponential_buckets(0.01, 2.0, 15));
 /// From a second to nine hours.
 const MINUTES: Buckets = || Histogram::new(exponential_buckets(1.0, 2.0, 16));
 
@@ -233,6 +266,13 @@ impl Metrics {
         let labels =
             CreatedLabels { controller: controller.to_owned(), kind: kind.to_owned(), role: role.to_owned() };
         self.created.get_or_create(&labels).inc();
+    }
+
+    /// A run of kind `to` was created after the publication that it follows.
+    pub(super) fn handed_over(&self, handover: &Handover, to: &str, now: Timestamp) {
+        let labels = EdgeLabels { from: handover.from.clone(), to: to.to_owned() };
+        let seconds = now.duration_since(handover.produced_at).as_secs_f64();
+        self.hand_off_seconds.get_or_create(&labels).observe(seconds.max(0.0));
     }
 
     /// The status `after` was written over `before`.

@@ -16,8 +16,10 @@ pub mod leader_election;
 pub(crate) mod leftovers;
 pub(crate) mod logging;
 pub(crate) mod metrics;
+pub(crate) mod otlp;
 pub(crate) mod reflector;
 pub(crate) mod setup;
+pub(crate) mod tracer;
 pub(crate) mod triggers;
 pub(crate) mod workqueue;
 

@@ -149,7 +149,7 @@ fn put<K: Cached>(
         Ok(object) => put(cache, object),
         Err(invalid) => {
             let key = Key::of(&invalid.metadata);
-            tracing::warn!(kind = %kind, object = %key, error = %invalid.error, "cannot read a stored object; ignoring it");
+            tracing::warn!(kind = %kind, namespace = key.namespace, name = key.name, error = %invalid.error, "cannot read a stored object; ignoring it");
             cache.remove(&key, None);
         }
     }

@@ -8,6 +8,7 @@ use super::{
     leftovers::Leftovers,
     metrics::Metrics,
     reflector::{Source, reflect},
+    tracer::Tracer,
     triggers::Controls,
     workqueue::Workqueue,
 };
@@ -49,6 +50,7 @@ pub struct Setup {
     settings: Settings,
     clock: Clock,
     metrics: Arc<Metrics>,
+    tracer: Option<Tracer>,
     relist: watch::Sender<u64>,
     /// One per reflector.
     relists: Vec<Arc<Notify>>,
@@ -69,6 +71,7 @@ impl Setup {
             settings,
             clock,
             metrics: Arc::default(),
+            tracer: None,
             relist: watch::Sender::new(0),
             relists: Vec::new(),
             resyncs: Vec::new(),
@@ -83,6 +86,11 @@ impl Setup {
     /// Reports into `metrics`, which has begun to count.
     pub(crate) fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// Gives the spans of reconciles to `tracer`.
+    pub fn with_tracer(self, tracer: Tracer) -> Self {
+        Self { tracer: Some(tracer), ..self }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -254,6 +262,7 @@ impl Setup {
             leading,
             stores: self.write_through,
             leftovers: Leftovers::default(),
+            tracer: self.tracer,
         });
         let mut tasks = JoinSet::new();
         for reflector in self.reflectors {

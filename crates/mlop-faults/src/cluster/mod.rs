@@ -28,6 +28,7 @@ use crate::{
     inject::Injector,
     plan::{Fault, Injection},
 };
+use futures::future::join_all;
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Resource;
 use mlop_api::{
@@ -38,6 +39,7 @@ use mlop_api::{
     registry::Model,
     training::TrainingJob,
 };
+use mlop_core::span::Span;
 use mlop_sim::{Sim, Snapshot, controllers, kubelet};
 use processes::{Processes, SYSTEM_NAMESPACE};
 use serde::de::DeserializeOwned;
@@ -195,6 +197,16 @@ impl Cluster {
     /// The external systems, for those who outlive a call.
     pub fn shared_external(&self) -> Arc<Mutex<ExternalSystems>> {
         Arc::clone(&self.external)
+    }
+
+    /// The spans that the operators have exported since the last call, with the operators' names.
+    pub fn take_spans(&self) -> Vec<(&'static str, Span)> {
+        self.processes.take_spans()
+    }
+
+    /// Kills all operators and starts them again.
+    pub async fn restart_operators(&self) {
+        join_all(OPERATORS.iter().map(|operator| Arc::clone(&self.processes).restart(operator))).await;
     }
 
     /// Operators that ended by themselves or did not stop, and why.

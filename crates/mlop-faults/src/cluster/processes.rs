@@ -8,8 +8,9 @@ use crate::{
 use jiff::SignedDuration;
 use mlop_api::operators;
 use mlop_core::{
-    Clock, Settings, Setup, client,
+    Clock, Settings, Setup, Tracer, client,
     leader_election::{self, Candidate},
+    span::Span,
 };
 use mlop_sim::Sim;
 use std::{
@@ -21,7 +22,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -66,6 +67,8 @@ pub struct Processes {
     clocks: BTreeMap<&'static str, Arc<AtomicI64>>,
     running: Mutex<BTreeMap<&'static str, Instance>>,
     failures: Mutex<Vec<String>>,
+    /// The spans of each process that has run, in the order of their starts.
+    spans: Mutex<Vec<(&'static str, mpsc::Receiver<Span>)>>,
 }
 
 /// One process of an operator.
@@ -84,6 +87,7 @@ impl Processes {
             clocks: OPERATORS.iter().map(|operator| (operator.name, Arc::default())).collect(),
             running: Mutex::default(),
             failures: Mutex::default(),
+            spans: Mutex::default(),
         });
         OPERATORS.iter().for_each(|operator| processes.start(operator));
         processes
@@ -92,6 +96,15 @@ impl Processes {
     /// Operators that ended by themselves or did not stop, and why.
     pub fn failures(&self) -> Vec<String> {
         lock(&self.failures).clone()
+    }
+
+    /// The spans that the operators have exported since the last call, with the operators' names.
+    pub fn take_spans(&self) -> Vec<(&'static str, Span)> {
+        let mut spans = lock(&self.spans);
+        let taken = spans.iter_mut().flat_map(|(operator, queue)| {
+            std::iter::from_fn(|| queue.try_recv().ok()).map(|span| (*operator, span)).collect::<Vec<_>>()
+        });
+        taken.collect()
     }
 
     pub fn add_failure(&self, failure: String) {
@@ -128,7 +141,9 @@ impl Processes {
             worker_image: "worker:test".to_owned(),
         };
         let client = client::over(connection, NAMESPACE);
-        let mut setup = Setup::new(client.clone(), settings, Arc::clone(&clock));
+        let (tracer, spans) = Tracer::new();
+        lock(&self.spans).push((operator.name, spans));
+        let mut setup = Setup::new(client.clone(), settings, Arc::clone(&clock)).with_tracer(tracer);
         (operator.install)(&mut setup);
         let candidate = Candidate {
             client,

@@ -30,6 +30,7 @@ pub(super) async fn apply(cx: &Context, subject: &Subject<'_>, step: &Apply) -> 
                 kind: step.kind.clone(),
                 object: step.object.clone(),
                 requires: Vec::new(),
+                handover: None,
                 dry_run: false,
                 why: step.why.clone(),
             };
@@ -62,7 +63,12 @@ async fn overwrite(cx: &Context, subject: &Subject<'_>, step: &Apply, live: &Val
     let left = difference::changes(&step.kind.kind, &written, &step.object);
     if !left.is_empty() {
         let fields: Vec<_> = left.iter().map(|change| text(change, "/path")).collect();
-        tracing::warn!(object = %subject.key(), kind = %step.kind, ?fields, "the API server sets other values");
+        tracing::warn!(
+            ?fields,
+            "the API server sets other values of {} {}",
+            step.kind,
+            text(&step.object, "/metadata/name")
+        );
     }
     cx.leftovers.set(&uid, &left);
     Ok(())
@@ -99,7 +105,7 @@ async fn patch(
     let request = Request::patch(uri).header(CONTENT_TYPE, "application/json-patch+json").body(body);
     let request = request.map_err(|e| Error::api(verb.clone(), kube::Error::HttpError(e)))?;
     let sent = cx.client.request::<DynamicObject>(request).await;
-    let written = finish(cx, subject, step, &verb, sent)?;
+    let written = finish(cx, step, &verb, sent)?;
     serde_json::to_value(written).map_err(|e| Error::api(verb, kube::Error::SerdeError(e)))
 }
 
@@ -111,7 +117,7 @@ async fn apply_fields(cx: &Context, subject: &Subject<'_>, step: &Apply, name: &
     let api: Api<DynamicObject> = cx.api(&step.kind, &subject.key().namespace);
     let params = PatchParams::apply(&subject.manager()).force();
     let sent = api.patch(name, &params, &Patch::Apply(&step.object)).await;
-    let written = finish(cx, subject, step, &format!("apply {} {name}", step.kind), sent)?;
+    let written = finish(cx, step, &format!("apply {} {name}", step.kind), sent)?;
     let surplus = difference::finalizers(written.finalizers(), &step.object);
     if surplus.is_empty() {
         return Ok(());
@@ -129,14 +135,13 @@ fn is_failed_test(status: &Status) -> bool {
 /// Takes in the answer to a write.
 fn finish(
     cx: &Context,
-    subject: &Subject<'_>,
     step: &Apply,
     verb: &str,
     sent: Result<DynamicObject, kube::Error>,
 ) -> Result<DynamicObject, Error> {
     match sent {
         Ok(written) => {
-            tracing::info!(object = %subject.key(), kind = %subject.kind, why = %step.why, "{verb}");
+            tracing::info!(why = %step.why, "{verb}");
             cx.write_through(&step.kind, &written);
             Ok(written)
         }

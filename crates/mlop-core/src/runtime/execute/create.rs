@@ -43,7 +43,7 @@ pub(super) async fn create(cx: &Context, subject: &Subject<'_>, step: &Create) -
     match api.create(&params, &object).await {
         Ok(_) if step.dry_run => Ok(()),
         Ok(created) => {
-            tracing::info!(object = %subject.key(), kind = %subject.kind, why = %step.why, "{verb}");
+            tracing::info!(why = %step.why, "{verb}");
             cx.write_through(&step.kind, &created);
             Ok(())
         }
@@ -94,7 +94,7 @@ async fn adopt(
     let params = PatchParams { field_manager: Some(subject.manager()), ..PatchParams::default() };
     match api.patch(&name, &params, &Patch::Merge(&body)).await {
         Ok(labelled) => {
-            tracing::info!(object = %subject.key(), names, "put labels of {kind} {name} back");
+            tracing::info!(labels = names, "put labels of {kind} {name} back");
             cx.write_through(kind, &labelled);
             Ok(())
         }

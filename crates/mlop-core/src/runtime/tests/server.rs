@@ -107,5 +107,17 @@ pub(super) fn context(
     let (leads, leading) = watch::channel(true);
     let (settings, metrics) = (Settings::default(), Arc::default());
     let leftovers = Leftovers::default();
-    (Arc::new(Context { client, settings, clock: clock(), metrics, leading, stores, leftovers }), leads)
+    (
+        Arc::new(Context {
+            client,
+            settings,
+            clock: clock(),
+            metrics,
+            leading,
+            stores,
+            leftovers,
+            tracer: None,
+        }),
+        leads,
+    )
 }
