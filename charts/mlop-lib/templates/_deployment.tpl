@@ -39,6 +39,9 @@ spec:
             - --health-address=0.0.0.0:8081
             - --leader-elect=true
             - --log-level={{ include "mlop.word" (list . "logLevel" "info") }}
+            {{- with (include "mlop.setting" (list . "otlp") | fromJson).endpoint }}
+            - --otlp-endpoint={{ . }}
+            {{- end }}
             {{- with include "mlop.setting" (list . "extraArgs") | fromJsonArray }}
             {{- toYaml . | nindent 12 }}
             {{- end }}

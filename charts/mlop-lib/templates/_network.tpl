@@ -1,6 +1,7 @@
 {{/*
 All connections of the pods with these labels are denied but those to the API server and, for an operator, those to its
-probes and metrics. An operator finds the API server by the variable KUBERNETES_SERVICE_HOST and needs no DNS.
+probes and metrics and from it to the collector of spans, if there is one. An operator finds the API server by the variable
+KUBERNETES_SERVICE_HOST; only the name of a collector needs DNS.
 Takes (list . name labels-as-YAML annotations-as-YAML).
 */}}
 {{- define "mlop.networkPolicy" -}}
@@ -41,6 +42,18 @@ spec:
       {{- end }}
     {{- with $policy.extraEgress }}
     {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- $otlp := include "mlop.setting" (list $context "otlp") | fromJson -}}
+    {{- if and $otlp.endpoint (eq (index . 1) $context.Chart.Name) }}
+    - ports:
+        - {protocol: TCP, port: {{ regexFind "[0-9]+$" (urlParse $otlp.endpoint).host | default "80" }}}
+      {{- with $otlp.collector }}
+      to:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    - ports:
+        - {protocol: UDP, port: 53}
+        - {protocol: TCP, port: 53}
     {{- end }}
 {{- end }}
 

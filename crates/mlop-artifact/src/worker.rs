@@ -15,15 +15,17 @@ use futures::FutureExt;
 use mlop_api::{
     Reason,
     result::{Activated, Failure, ResultDocument},
-    task::Task,
+    task::{Subject, Task},
+    trace::{self, TraceId},
 };
+use serde_json::Value;
 use std::{
     panic::AssertUnwindSafe,
     path::Path,
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Largest task in bytes: an annotation has at most 256 KiB.
 const TASK_BYTES_MAX: u64 = 1 << 20;
@@ -54,7 +56,8 @@ fn start<W>(name: &'static str, work: W) -> ExitCode
 where
     W: AsyncFnOnce(Result<Task, Failure>) -> Result<ResultDocument, Failure>,
 {
-    log(name);
+    let task = read_task(&environment::task_dir());
+    log(name, task.as_ref().ok().map(|task| &task.subject));
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -62,7 +65,7 @@ where
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(guarded(work(read_task(&environment::task_dir()))));
+    let ended = runtime.block_on(guarded(work(task)));
     // Threads that are still reading must not delay the end.
     runtime.shutdown_background();
     report(ended, &environment::termination_log())
@@ -136,12 +139,33 @@ pub async fn activated(
     }
 }
 
-fn log(name: &'static str) {
+/// Logs one JSON object a line. Each has the keys of the operators' lines about the `subject`.
+fn log(name: &'static str, subject: Option<&Subject>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(std::io::stderr);
+    let mut lines = json_subscriber::layer().flatten_event(true).with_writer(std::io::stderr);
+    let parent = std::env::var(trace::TRACEPARENT).ok();
+    for (key, value) in subject.into_iter().flat_map(|subject| keys(subject, parent.as_deref())) {
+        lines.inner_layer_mut().add_static_field(key, value);
+    }
     // Only a test sets a second subscriber.
-    let _set_before = subscriber.with_env_filter(filter).try_init();
+    let _set_before = tracing_subscriber::registry().with(filter).with(lines).try_init();
     std::panic::set_hook(Box::new(move |panic| tracing::error!(worker = name, %panic, "panicked")));
+}
+
+/// The keys of all lines about `subject`. The pods of runs have a parent in a trace, small pods have none.
+fn keys(subject: &Subject, parent: Option<&str>) -> Vec<(&'static str, Value)> {
+    let Subject { kind, namespace, name, attempt, uid: _ } = subject;
+    let mut keys: Vec<(_, Value)> = vec![
+        ("kind", kind.as_str().into()),
+        ("namespace", namespace.as_str().into()),
+        ("name", name.as_str().into()),
+        ("attempt", (*attempt).into()),
+    ];
+    if let Some(trace) = parent.and_then(TraceId::of_traceparent) {
+        keys.push(("run", name.as_str().into()));
+        keys.push(("trace_id", trace.as_str().into()));
+    }
+    keys
 }
 
 /// Reads `task.json` in `directory`.
@@ -219,6 +243,7 @@ fn write(document: &ResultDocument, termination_log: &Path) -> bool {
 mod tests {
     use super::*;
     use mlop_api::Digest;
+    use serde_json::json;
     use std::cell::Cell;
 
     fn done(summary: &str) -> ResultDocument {
@@ -265,6 +290,27 @@ mod tests {
         assert_eq!(active, ResultDocument { activated: Some(activation.clone()), ..done("made") });
         let failure = Failure::transient(Reason::OnlineStoreUnreachable, "no answer");
         assert_eq!(activated(done("made"), &activation, async { Err(failure) }).await, done("made"));
+    }
+
+    #[test]
+    fn lines_name_the_run_and_its_trace() {
+        let subject = Subject {
+            kind: "TrainingRun".to_owned(),
+            namespace: "park".to_owned(),
+            name: "delay-1".to_owned(),
+            uid: "7c0e".to_owned(),
+            attempt: 2,
+        };
+        let lines = |parent| {
+            Value::Object(keys(&subject, parent).into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+        };
+        let probe = json!({"kind": "TrainingRun", "namespace": "park", "name": "delay-1", "attempt": 2});
+        assert_eq!(lines(None), probe);
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        let mut run = probe;
+        run["run"] = json!("delay-1");
+        run["trace_id"] = json!(trace);
+        assert_eq!(lines(Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")), run);
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Spans: what took how long in a propagation, for OpenTelemetry.
 //!
-//! A span is derived from stored objects, and its ids are functions of them ([`mlop_api::trace`]). Whoever derives it again
-//! gets the same span.
+//! A span is derived from stored objects, and its ids are functions of them ([`mlop_api::trace`]). A process that derives it
+//! again gets the same span.
 
 use jiff::{SignedDuration, Timestamp};
 use mlop_api::trace::{SpanId, TraceId};

@@ -193,7 +193,7 @@ impl Checkpoints {
         let sequence = self.next;
         let place = self.store.within(&sequence.to_string());
         tree::publish(&place, &directory, &snapshot.contents, Facts::default()).await?;
-        tracing::info!(name = snapshot.name, sequence, "checkpoint saved");
+        tracing::info!(checkpoint = snapshot.name, sequence, "checkpoint saved");
         self.next += 1;
         self.saved = Some(snapshot.step.unwrap_or(sequence));
         self.newest = Some(snapshot);

@@ -48,11 +48,10 @@ fn of_operator(objects: &[Value], name: &str) -> Result<()> {
     ] {
         holds(deployment, pointer, &value)?;
     }
-    let args = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
-    ensure!(
-        super::checks::list(args).last() == Some(&json!("--lease-namespace=leases")),
-        "no further argument: {args}"
-    );
+    let args = super::checks::list(&deployment["spec"]["template"]["spec"]["containers"][0]["args"]);
+    let endpoint = json!("--otlp-endpoint=http://collector.observability:4318");
+    ensure!(args.contains(&endpoint), "no endpoint for spans: {args:?}");
+    ensure!(args.last() == Some(&json!("--lease-namespace=leases")), "no further argument: {args:?}");
     ensure!(deployment["spec"]["template"]["spec"]["affinity"]["nodeAffinity"].is_object(), "no affinity");
     holds(find(objects, "PodDisruptionBudget", name)?, "/spec/selector/matchLabels", &selector)?;
     let monitor = find(objects, "PodMonitor", name)?;
@@ -70,7 +69,13 @@ fn of_operator(objects: &[Value], name: &str) -> Result<()> {
         ),
         ("/spec/egress/0/ports", json!([{"protocol": "TCP", "port": 6443}])),
         ("/spec/egress/0/to", json!([{"ipBlock": {"cidr": "192.0.2.1/32"}}])),
-        ("/spec/egress/1/ports/0/port", json!(4317)),
+        ("/spec/egress/1/ports/0/port", json!(3128)),
+        ("/spec/egress/2/ports", json!([{"protocol": "TCP", "port": 4318}])),
+        (
+            "/spec/egress/2/to/0/namespaceSelector/matchLabels/kubernetes.io~1metadata.name",
+            json!("observability"),
+        ),
+        ("/spec/egress/3/ports/0", json!({"protocol": "UDP", "port": 53})),
     ] {
         holds(policy, pointer, &value)?;
     }

@@ -626,3 +626,34 @@ fn lost_run_of_the_artifact_starts_no_run() {
     let published = intent("delay").input(ready("flights")).its_run(succeeded).reconciled();
     check(vec![("its run was deleted", published.without_runs(), "quiet")]);
 }
+
+#[test]
+fn run_follows_the_publication_of_its_newest_input() {
+    let created = |case: Case| {
+        let mut case = case;
+        case.object.metadata.creation_timestamp = Some(crate::testing::time(NOW - 50));
+        case
+    };
+    let both =
+        |seconds| intent("delay").input(version("flights", 1, -30)).input(version("weather", 1, seconds));
+    let trained = |case: Case| created(case).its_run(succeeded).reconciled();
+    let handover = |case: &Case| {
+        let handover = case.plan().creates[0].handover.clone();
+        handover.map(|handover| (handover.from, handover.produced_at.as_second() - NOW))
+    };
+    let dataset = |seconds| Some(("Dataset".to_owned(), seconds));
+    let rows = [
+        ("both inputs are new", created(both(-20)), dataset(-20)),
+        (
+            "the inputs are older than the intent",
+            created(intent("delay").input(version("flights", 1, -60))),
+            None,
+        ),
+        ("one of them is", created(both(-60)), dataset(-30)),
+        ("one has a new version", trained(both(-20)).input(version("flights", 2, -25)), dataset(-25)),
+        ("an edit starts the run", trained(both(-20)).edited(|spec| spec.method = "median".into()), None),
+    ];
+    for (situation, case, want) in rows {
+        assert_eq!(handover(&case), want, "{situation}");
+    }
+}

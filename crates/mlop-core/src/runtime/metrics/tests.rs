@@ -70,6 +70,23 @@ fn attempt_after_a_failure_counts_as_a_success() {
 }
 
 #[test]
+fn hand_offs_are_counted_by_edge() {
+    let metrics = Metrics::default();
+    let handover = |seconds| Handover { from: "Dataset".to_owned(), produced_at: at(NOW - seconds) };
+    // The clock of the operator upstream may be ahead.
+    for seconds in [2, 3, -1] {
+        metrics.handed_over(&handover(seconds), "TrainingRun", at(NOW));
+    }
+    assert_eq!(
+        lines(&metrics, &["mlop_hand_off_seconds_count", "mlop_hand_off_seconds_sum"]),
+        [
+            r#"mlop_hand_off_seconds_count{from="Dataset",to="TrainingRun"} 3"#,
+            r#"mlop_hand_off_seconds_sum{from="Dataset",to="TrainingRun"} 5.0"#,
+        ]
+    );
+}
+
+#[test]
 fn objects_are_counted_as_they_are_now() {
     let (metrics, cache) = (Metrics::default(), Arc::new(Cache::default()));
     metrics.count_objects("ForecastRun".to_owned(), Arc::clone(&cache));
