@@ -46,7 +46,7 @@ spec:
     {{- $otlp := include "mlop.setting" (list $context "otlp") | fromJson -}}
     {{- if and $otlp.endpoint (eq (index . 1) $context.Chart.Name) }}
     - ports:
-        - {protocol: TCP, port: {{ regexFind "[0-9]+$" (urlParse $otlp.endpoint).host | default "80" }}}
+        - {protocol: TCP, port: {{ regexFind ":[0-9]+$" (urlParse $otlp.endpoint).host | trimPrefix ":" | default "80" }}}
       {{- with $otlp.collector }}
       to:
         {{- toYaml . | nindent 8 }}
