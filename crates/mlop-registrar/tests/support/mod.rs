@@ -137,6 +137,8 @@ pub fn provenance() -> Provenance {
             name: "flights".into(),
             digest: Digest::of_bytes(b"flights"),
             root: true,
+            input_digest: None,
+            produced_at: None,
         }],
         ..Provenance::default()
     }

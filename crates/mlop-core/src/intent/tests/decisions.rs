@@ -629,8 +629,7 @@ fn lost_run_of_the_artifact_starts_no_run() {
 
 #[test]
 fn run_follows_the_publication_of_its_newest_input() {
-    let created = |case: Case| {
-        let mut case = case;
+    let created = |mut case: Case| {
         case.object.metadata.creation_timestamp = Some(crate::testing::time(NOW - 50));
         case
     };
