@@ -40,6 +40,8 @@ pub struct Entry {
     pub user: String,
     pub verb: String,
     pub namespace: String,
+    /// API group; empty for the core group.
+    pub group: String,
     /// Plural name, with the subresource after a slash.
     pub resource: String,
     pub name: String,
@@ -47,6 +49,8 @@ pub struct Entry {
     pub code: u16,
     /// Whether RBAC refused the request. Admission refuses with the same status code.
     pub unauthorized: bool,
+    /// The Pod Security level that the namespace enforces, for example `restricted:latest`; only of requests about pods.
+    pub pod_security: String,
     pub message: String,
     /// The object's resource version after a write, if the log has the response.
     pub resource_version: Option<u64>,
@@ -186,6 +190,8 @@ struct User {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ObjectRef {
+    #[serde(rename = "apiGroup")]
+    group: String,
     resource: String,
     namespace: String,
     name: String,
@@ -204,6 +210,8 @@ struct ResponseStatus {
 struct Annotations {
     #[serde(rename = "authorization.k8s.io/decision")]
     decision: String,
+    #[serde(rename = "pod-security.kubernetes.io/enforce-policy")]
+    pod_security: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -235,10 +243,12 @@ impl Event {
             user: self.user.username,
             verb: self.verb,
             namespace: object.namespace,
+            group: object.group,
             resource: format!("{}{slash}{}", object.resource, object.subresource),
             name: if object.name.is_empty() { answer.metadata.name } else { object.name },
             code: self.response_status.code,
             unauthorized: self.annotations.decision == "forbid",
+            pod_security: self.annotations.pod_security,
             message: self.response_status.message,
             resource_version: answer.metadata.resource_version.parse().ok(),
             gone: answer.metadata.deletion_timestamp.is_some() && answer.metadata.finalizers.is_empty(),

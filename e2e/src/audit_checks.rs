@@ -39,6 +39,21 @@ pub fn secrets(entries: &[Entry]) -> Vec<&Entry> {
     entries.iter().filter(|entry| entry.operator().is_some()).filter(about).collect()
 }
 
+/// Namespaces of the cluster's own programs, and of the tests' object store.
+const FOUNDATION: [&str; 2] = ["kube-system", "storage"];
+
+/// Created pods whose namespace does not enforce Pod Security *restricted*, also those that controllers create.
+pub fn unrestricted_pods(entries: &[Entry]) -> Vec<&Entry> {
+    created_pods(entries).filter(|entry| !entry.pod_security.starts_with("restricted:")).collect()
+}
+
+/// Accepted creations of pods outside of the cluster's foundation.
+pub fn created_pods(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    let creates = |entry: &&Entry| entry.verb == "create" && entry.resource == "pods" && entry.is_accepted();
+    let is_foundation = |entry: &Entry| FOUNDATION.contains(&entry.namespace.as_str());
+    entries.iter().filter(creates).filter(move |entry| !is_foundation(entry))
+}
+
 /// The values in the Secrets of the pipelines of the demo and the tests.
 pub const SECRET_VALUES: [&str; 2] = ["mlop-test-secret", "mlop-test-password"];
 
@@ -153,6 +168,17 @@ mod tests {
         let log = [role, quota];
         let found: Vec<_> = unauthorized(&log).iter().map(|entry| entry.at).collect();
         assert_eq!(found, [log[0].at]);
+    }
+
+    #[test]
+    fn pod_of_a_lax_namespace_is_found_for_every_creator() {
+        let mut log = [0, 1, 2, 3].map(|at| line(at, "create", "pods", "p", version(10)));
+        log[0].pod_security = "restricted:latest".to_owned();
+        log[1].pod_security = "baseline:latest".to_owned();
+        log[2].user = "system:serviceaccount:kube-system:replicaset-controller".to_owned();
+        log[3].namespace = "kube-system".to_owned();
+        let found: Vec<_> = unrestricted_pods(&log).iter().map(|entry| entry.at).collect();
+        assert_eq!(found, [log[1].at, log[2].at]);
     }
 
     #[test]

@@ -183,10 +183,11 @@ fn input_permissions(operator: &Operator) -> Option<PolicyRule> {
         .map(|crd| &crd.spec.names)
         .filter(|names| operator.inputs.contains(&names.kind.as_str()));
     let resources: Vec<_> = inputs.map(|names| names.plural.clone()).collect();
+    let verbs = if operator.runs().is_empty() { operators::WATCH } else { operators::READ };
     (!resources.is_empty()).then(|| PolicyRule {
         api_groups: Some(vec![mlop_api::GROUP.to_owned()]),
         resources: Some(resources),
-        verbs: ["get", "list", "watch"].map(str::to_owned).to_vec(),
+        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
         ..PolicyRule::default()
     })
 }

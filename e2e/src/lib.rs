@@ -19,6 +19,7 @@ pub mod node;
 pub mod port_forward;
 pub mod predict;
 pub mod prober;
+pub mod rights;
 pub mod s3;
 pub mod scale;
 pub mod stage;

@@ -14,6 +14,9 @@ use std::{env, time::Duration};
 /// The time limit for the deletion of a namespace.
 const DELETION_LIMIT: Duration = Duration::from_secs(180);
 
+/// The label with the Pod Security level that a namespace enforces.
+pub const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+
 /// A temporary namespace, with its own prefix in both buckets.
 pub struct TestNamespace {
     pub cluster: Cluster,
@@ -134,7 +137,7 @@ impl TestNamespace {
                 bucket.delete(&key).await?;
             }
         }
-        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        let labels = json!({ENFORCE: "restricted"});
         let namespace = serde_json::from_value(json!({"metadata": {"name": self.name, "labels": labels}}))?;
         namespaces.create(&PostParams::default(), &namespace).await?;
         Ok(())

@@ -7,6 +7,14 @@ use crate::{charts, paths, process};
 
 /// Namespace of the operators.
 const NAMESPACE: &str = "mlop-system";
+/// It enforces Pod Security *restricted*: the operators need no more than the pods that they create.
+const RESTRICTED: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: mlop-system
+  labels: {pod-security.kubernetes.io/enforce: restricted}
+";
 /// What `cargo xtask images` names its images.
 const IMAGES: [&str; 2] = ["global.image.registry=mlop.local", "global.image.tag=dev"];
 
@@ -39,9 +47,10 @@ fn test(cluster: &dyn Cluster) -> Result<Outcome> {
 }
 
 fn upgrade(cluster: &dyn Cluster, chart: &str, values: &[&str]) -> Result<Outcome> {
+    Kubectl::new(cluster.kubeconfig()?).apply(RESTRICTED)?;
     let directory = paths::repository().join("charts").join(chart);
     let mut command = charts::helm("upgrade")?;
-    command.args(["--install", chart]).arg(&directory).args(["--namespace", NAMESPACE, "--create-namespace"]);
+    command.args(["--install", chart]).arg(&directory).args(["--namespace", NAMESPACE]);
     for value in values {
         command.args(["--set", value]);
     }

@@ -22,10 +22,12 @@ metadata:
     {{- include "mlop.labels" . | nindent 4 }}
 rules:
   {{- .Files.Get "files/rights.yaml" | nindent 2 }}
+  {{- /* An input is read once more before a run is created from it. */}}
+  {{- $verbs := ternary "[get, list, watch]" "[list, watch]" (not (empty (.Files.Get "files/guarded.yaml" | fromYaml).runs)) }}
   {{- range .Values.inputKinds }}
   - apiGroups: [{{ .group | quote }}]
     resources: [{{ .plural | quote }}]
-    verbs: [get, list, watch]
+    verbs: {{ $verbs }}
   {{- end }}
 {{- if $namespaces }}
 {{- range $namespaces }}

@@ -28,14 +28,19 @@ pub struct Rule {
     pub verbs: &'static [&'static str],
 }
 
-/// Verbs on objects that the operator only reads.
+/// Verbs on objects that the operator reads from its caches only.
+pub const WATCH: &[&str] = &["list", "watch"];
+/// Verbs on objects that are also read one by one: inputs right before a run is created, and children that exist already.
 pub const READ: &[&str] = &["get", "list", "watch"];
 /// Verbs on children that are created once and then only deleted.
-pub const WORK: &[&str] = &["get", "list", "watch", "create", "delete"];
+const WORK: &[&str] = &["get", "list", "watch", "create", "delete"];
 /// Verbs on children that are applied. Their owner's deletion removes them.
 const KEEP: &[&str] = &["get", "list", "watch", "create", "patch"];
 /// Verbs on children that are applied, and deleted when their owner's spec no longer asks for them.
 const OWN: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
+
+/// The pods that an operator creates.
+const PODS: Rule = Rule { group: "", resources: &["pods"], verbs: WORK };
 
 /// Keeps ObjectStores and PodProfiles checked, and Datasets up to date.
 pub const INGESTION: Operator = Operator {
@@ -44,7 +49,7 @@ pub const INGESTION: Operator = Operator {
     inputs: &[],
     worker: "mlop-dataset",
     finalized: &[],
-    rbac: &[],
+    rbac: &[PODS],
 };
 
 /// Computes FeatureViews and serves them online.
@@ -56,6 +61,7 @@ pub const FEATURE_STORE: Operator = Operator {
     // Its rows in the online store are deleted with a view.
     finalized: &["FeatureView"],
     rbac: &[
+        PODS,
         Rule { group: "apps", resources: &["deployments", "statefulsets"], verbs: OWN },
         Rule { group: "", resources: &["services"], verbs: OWN },
         Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: OWN },
@@ -70,7 +76,7 @@ pub const TRAINING: Operator = Operator {
     inputs: &["Dataset", "FeatureView", "TrainingJob"],
     worker: "mlop-launcher",
     finalized: &[],
-    rbac: &[Rule { group: "batch", resources: &["jobs"], verbs: WORK }],
+    rbac: &[PODS, Rule { group: "batch", resources: &["jobs"], verbs: WORK }],
 };
 
 /// Records models in MLflow.
@@ -81,6 +87,7 @@ pub const REGISTRY: Operator = Operator {
     worker: "mlop-registrar",
     finalized: &[],
     rbac: &[
+        PODS,
         Rule { group: "apps", resources: &["deployments"], verbs: OWN },
         Rule { group: "", resources: &["persistentvolumeclaims", "services"], verbs: OWN },
         Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: OWN },
@@ -95,6 +102,8 @@ pub const DEPLOYMENT: Operator = Operator {
     worker: "mlop-launcher",
     finalized: &[],
     rbac: &[
+        // Those of its Deployments.
+        Rule { group: "", resources: &["pods"], verbs: WATCH },
         Rule { group: "apps", resources: &["deployments"], verbs: KEEP },
         Rule { group: "", resources: &["services"], verbs: KEEP },
         Rule { group: "policy", resources: &["poddisruptionbudgets"], verbs: KEEP },

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::ResourceExt as _;
-use mlop_api::operators::{self, Operator, READ, Rule};
+use mlop_api::operators::{self, Operator, READ, Rule, WATCH};
 use serde::Serialize;
 
 use super::crds::KEEP;
@@ -51,7 +51,8 @@ fn guarded(operator: &Operator) -> Guarded {
 }
 
 fn rules(operator: &Operator) -> Vec<PolicyRule> {
-    let mut rules = vec![mlop(owned(operator), READ), mlop(statuses(operator), OWN_STATUS)];
+    let watched = [operator.policies(), operator.intents()].concat();
+    let mut rules = vec![mlop(watched, WATCH), mlop(statuses(operator), OWN_STATUS)];
     if !operator.runs().is_empty() {
         rules.push(mlop(operator.runs(), OWN_RUNS));
     }

@@ -15,7 +15,13 @@ use mlop_api::{
     operators,
     training::{TrainingJob, TrainingRun},
 };
-use mlop_e2e::{namespace::TestNamespace, node, stage::OPERATORS, state::Kind as _, wait};
+use mlop_e2e::{
+    namespace::{ENFORCE, TestNamespace},
+    node,
+    stage::OPERATORS,
+    state::Kind as _,
+    wait,
+};
 use serde_json::json;
 use std::{
     sync::{
@@ -101,6 +107,11 @@ async fn second_release_works_and_leaves_in_any_order() -> Result<()> {
             let both = ["mlop-crds.enabled=false", "global.watchNamespaces={e2e-team-b,e2e-team-a}"];
             let refused = second.install(&both).await.err().context("two releases over one namespace")?;
             ensure!(refused.to_string().contains("already works for e2e-team-a: "), "{refused}");
+            let restricted = json!({
+                "apiVersion": "v1", "kind": "Namespace",
+                "metadata": {"name": second.namespace, "labels": {ENFORCE: "restricted"}},
+            });
+            ns.cluster.kubectl_with(&["apply", "-f", "-"], &restricted.to_string()).await?;
             second.install(&["mlop-crds.enabled=false", "global.watchNamespaces={e2e-team-b}"]).await?;
             two_teams(ns, &other, &second).await
         };
