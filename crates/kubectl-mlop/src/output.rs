@@ -2,6 +2,7 @@
 
 use crate::state::State;
 use anyhow::Result;
+use mlop_api::text::{printable, single_line};
 use regex::Regex;
 use serde::Serialize;
 use std::{borrow::Cow, fmt::Write as _, sync::LazyLock};
@@ -52,10 +53,16 @@ impl Cell {
     }
 }
 
-impl<T: Into<String>> From<T> for Cell {
+impl<T: AsRef<str>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self { plain: text.into(), painted: None }
+        Self { plain: clean(text.as_ref()), painted: None }
     }
+}
+
+/// `text` in one line, without characters that a terminal acts on: text from outside neither colours nor moves what stands
+/// next to it, nor does it add lines that look like those of this program.
+pub fn clean(text: &str) -> String {
+    printable(&single_line(text)).into_owned()
 }
 
 /// Lines of a table, with whole lines of text between them.
@@ -148,7 +155,7 @@ pub fn with_short_digests(text: &str) -> Cow<'_, str> {
 
 /// `text` in one line of at most `max` characters.
 pub fn brief(text: &str, max: usize) -> String {
-    let line = mlop_api::text::single_line(text);
+    let line = single_line(text);
     if line.chars().count() <= max {
         return line.into_owned();
     }

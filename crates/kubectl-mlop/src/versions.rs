@@ -2,7 +2,7 @@
 
 use crate::{
     age,
-    output::{Cell, Style, Table},
+    output::{Cell, Style, Table, clean},
     references,
     snapshot::{Object, ObjectId, Snapshot},
     state::State,
@@ -129,7 +129,7 @@ pub fn table(versions: &Versions, style: Style) -> String {
         text = format!("{} has no runs yet\n", versions.object);
     }
     if let Some(pin) = &versions.pin {
-        text.push_str(&format!("pinned to {pin} by spec.pin\n"));
+        text.push_str(&format!("pinned to {} by spec.pin\n", clean(pin)));
     }
     text
 }

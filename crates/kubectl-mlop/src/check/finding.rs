@@ -1,6 +1,7 @@
 //! Objects of files, and their mistakes.
 
 use super::booleans::Booleans;
+use crate::output::clean;
 use mlop_api::GROUP;
 use serde::Serialize;
 use serde_json::Value;
@@ -72,6 +73,7 @@ impl fmt::Display for Finding {
         let Self { file, object, field, message, is_error } = self;
         let level = if *is_error { "error" } else { "note" };
         let field = if field.is_empty() { String::new() } else { format!(" {field}") };
-        write!(f, "{file}: {level}: {object}{field}: {message}")
+        // The file may be somebody else's.
+        f.write_str(&clean(&format!("{file}: {level}: {object}{field}: {message}")))
     }
 }

@@ -8,10 +8,12 @@ use crate::{
     actions::{self, Change},
     cluster::{Cluster, Place},
     dead_letters,
+    output::clean,
     snapshot::Snapshot,
 };
 use anyhow::{Result, bail};
 use clap::Args;
+use mlop_api::text::printable;
 use std::process::ExitCode;
 
 pub(super) const PIN_HELP: &str = "\
@@ -89,7 +91,7 @@ fn said(change: &Change, dry_run: bool) -> String {
         );
     }
     for line in &change.says {
-        text.push_str(line);
+        text.push_str(&clean(line));
         text.push('\n');
     }
     text
@@ -146,7 +148,7 @@ async fn replay(cluster: &Cluster, screen: &Screen) -> Result<ExitCode> {
             Ok(()) => screen.print(&said(change, false))?,
             Err(error) => {
                 failed += 1;
-                eprintln!("error: {error:#}");
+                eprintln!("error: {}", printable(&format!("{error:#}")));
             }
         }
     }

@@ -15,6 +15,7 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::Timestamp;
+use mlop_api::text::printable;
 use screen::Screen;
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -136,7 +137,7 @@ pub async fn main(arguments: Arguments, now: fn() -> Timestamp) -> ExitCode {
         // The reader has seen enough, as in `| head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -1,8 +1,7 @@
 //! Differences as text.
 
 use super::{Diff, Difference, Upstream};
-use crate::output::{Style, Table, with_short_digests};
-use mlop_api::text::{printable, single_line};
+use crate::output::{Style, Table, clean, with_short_digests};
 
 /// The differences for a terminal. Long texts are compared line by line.
 pub fn text(diff: &Diff, style: Style) -> String {
@@ -47,9 +46,7 @@ fn add_list(text: &mut String, title: &str, list: &[Difference]) {
     text.push_str(title);
     let mut table = Table::default();
     for difference in short {
-        let shown = |value: &Option<String>| {
-            value.as_ref().map_or_else(|| "-".to_owned(), |it| printable(it).into_owned())
-        };
+        let shown = |value: &Option<String>| value.as_ref().map_or_else(|| "-".to_owned(), |it| clean(it));
         let change = difference.change.as_ref().map(|change| format!("({change})")).unwrap_or_default();
         let values = format!("{} -> {}", shown(&difference.a), shown(&difference.b));
         let values = with_short_digests(&values);
@@ -57,7 +54,7 @@ fn add_list(text: &mut String, title: &str, list: &[Difference]) {
     }
     text.push_str(&table.render());
     for difference in long {
-        text.push_str(&format!("  {}\n", difference.name));
+        text.push_str(&format!("  {}\n", clean(&difference.name)));
         text.push_str(&lines(difference));
     }
 }
@@ -74,7 +71,7 @@ fn lines(difference: &Difference) -> String {
     let (a, b) = (of(&difference.a), of(&difference.b));
     let only = |these: &[String], others: &[String], mark: &str| {
         let lines = these.iter().filter(|line| !others.contains(line));
-        lines.map(|line| format!("    {mark} {}\n", printable(&single_line(line)))).collect::<String>()
+        lines.map(|line| format!("    {mark} {}\n", clean(line))).collect::<String>()
     };
     only(&a, &b, "-") + &only(&b, &a, "+")
 }

@@ -3,7 +3,7 @@
 use super::model::{Chain, Node};
 use crate::{
     age,
-    output::{Cell, Style, Table, brief},
+    output::{Cell, Style, Table, brief, clean},
     snapshot::ObjectId,
     state::State,
 };
@@ -95,7 +95,10 @@ impl Tree<'_> {
         }
         lines.extend(self.message(node));
         lines.extend(
-            node.url.as_ref().filter(|_| self.width == Width::Wide).map(|url| format!("serves at {url}")),
+            node.url
+                .as_ref()
+                .filter(|_| self.width == Width::Wide)
+                .map(|url| format!("serves at {}", clean(url))),
         );
         if let Some(run) = &node.run {
             let since =
@@ -111,7 +114,7 @@ impl Tree<'_> {
             lines.push("suspended by spec.suspend: nothing new starts".to_owned());
         }
         if let Some(pin) = &node.pin {
-            lines.push(format!("pinned to {pin} by spec.pin: newer inputs are not followed"));
+            lines.push(format!("pinned to {} by spec.pin: newer inputs are not followed", clean(pin)));
         }
         lines
     }

@@ -7,6 +7,7 @@ mod act;
 mod arguments;
 mod bundle;
 mod check;
+mod hostile;
 mod pods;
 mod status;
 mod trace;

@@ -62,7 +62,8 @@ pub fn dot(trace: &Trace) -> String {
     let mut text =
         "digraph trace {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n".to_owned();
     for (index, node) in trace.nodes.iter().enumerate() {
-        let label = label(node).join("\\n").replace('"', "\\\"");
+        let lines = label(node).into_iter().map(|line| line.replace('\\', "\\\\").replace('"', "\\\""));
+        let label = lines.collect::<Vec<_>>().join("\\n");
         let _ = writeln!(text, "  n{index} [label=\"{label}\"];");
     }
     for edge in &trace.edges {

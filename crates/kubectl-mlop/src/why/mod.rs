@@ -13,6 +13,7 @@ pub use summary::{Group, Summary, text as summary_text};
 
 use crate::{
     age,
+    output::clean,
     snapshot::{Object, Snapshot},
     state::{State, is_queued},
     status,
@@ -88,12 +89,13 @@ fn sentence(snapshot: &Snapshot, object: &Object, state: State, root: Option<&Ro
 fn in_use(snapshot: &Snapshot, object: &Object) -> String {
     match &object.status.artifact {
         Some(artifact) => {
-            let summary = object.status.summary.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+            let summary =
+                object.status.summary.as_ref().map(|text| format!(" ({})", clean(text))).unwrap_or_default();
             let published = age::since(snapshot.now, artifact.produced_at.get());
             format!("revision {}{summary} is in use, published {published} ago", artifact.revision)
         }
         None => match status::reason(object).1 {
-            Some(message) => message,
+            Some(message) => clean(&message),
             None => "it has been checked".to_owned(),
         },
     }
