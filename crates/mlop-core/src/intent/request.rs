@@ -6,7 +6,8 @@ use super::{
 };
 use crate::condition::truncated;
 use kube::ResourceExt;
-use mlop_api::{Digest, labels, run::REQUEST_CHARS_MAX};
+use mlop_api::{Digest, labels, run::REQUEST_CHARS_MAX, text::printable};
+use std::borrow::Cow;
 
 /// Longest request that is remembered, in bytes.
 const REQUEST_BYTES_MAX: usize = 256;
@@ -62,9 +63,11 @@ pub(super) fn nothing_to_do<I: Intent>(observed: &Observed<I>, step: &Step<I>) -
     })
 }
 
-/// A user's annotation as other objects carry it: itself, or its digest if it is longer than a field of a run may be.
+/// A user's annotation as other objects carry it: itself, or its digest if it is longer than a field of a run may be, or
+/// has characters that a status cannot have.
 pub(super) fn bounded(request: &str) -> String {
-    if request.chars().count() <= REQUEST_CHARS_MAX {
+    let is_printable = matches!(printable(request), Cow::Borrowed(_));
+    if is_printable && request.chars().count() <= REQUEST_CHARS_MAX {
         request.to_owned()
     } else {
         Digest::of_bytes(request.as_bytes()).short(REQUEST_CHARS_MAX).to_owned()

@@ -81,6 +81,9 @@ fn request_that_no_field_holds_becomes_its_digest() {
     for request in ["", "now", &longest] {
         assert_eq!(execution(request).retry_requested_at.as_deref(), Some(request));
     }
+    let unprintable = execution("now\u{9b}31m");
+    assert_ne!(unprintable.cancel_requested_at, execution("now\u{9b}32m").cancel_requested_at);
+    assert!(unprintable.cancel_requested_at.unwrap().chars().all(|c| c.is_ascii_hexdigit()));
     let (one, other) = (execution(&format!("{longest}1")), execution(&format!("{longest}2")));
     for request in [one.retry_requested_at.as_ref(), one.cancel_requested_at.as_ref()] {
         assert!(request.unwrap().chars().count() <= REQUEST_CHARS_MAX, "{request:?}");
