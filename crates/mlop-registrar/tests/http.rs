@@ -12,6 +12,7 @@ mod support;
 
 use mlop_api::{Reason, result::Failure};
 use mlop_registrar::{alias, mlflow::Mlflow, probe, transport::Http};
+use std::time::Duration;
 use support::{
     alias_work, register, register_work,
     tls::{self, CA, secret},
@@ -88,6 +89,27 @@ async fn requests_are_those_of_the_rest_api() {
             format!("POST {api}/alias HTTP/1.1"),
             format!("GET {api}/get?name=m1 HTTP/1.1"),
         ]
+    );
+}
+
+#[tokio::test]
+async fn redirection_is_reported_and_not_followed() {
+    let (elsewhere, mut reached) = serve(vec![answer("200 OK", "{}")]).await;
+    let redirection = format!("302 Found\r\nlocation: {elsewhere}/latest/meta-data");
+    let words = format!("it redirects to {elsewhere}/latest/meta-data");
+    check(&refused(answer(&redirection, "")).await, Reason::TrackingRefused, false, &words);
+    let followed = tokio::time::timeout(Duration::from_millis(50), &mut reached).await;
+    assert!(followed.is_err(), "{followed:?}");
+}
+
+#[tokio::test]
+async fn answer_without_an_end_is_given_up() {
+    let body = "x".repeat(9 << 20);
+    check(
+        &refused(answer("200 OK", &body)).await,
+        Reason::TrackingUnreachable,
+        true,
+        "more than 8388608 bytes",
     );
 }
 

@@ -13,4 +13,5 @@ mod operators;
 mod plugin;
 mod recovery;
 mod support;
+mod tenant;
 mod training;

@@ -14,13 +14,17 @@ const ELSEWHERE: [&str; 1] = ["target/"];
 /// Documents whose code spans of four words and more are names of tests.
 const RELIABILITY: &str = "docs/reliability";
 
+/// The table of attacks. The last cell of each row names the tests that try it.
+const ATTACKS: &str = "docs/operations/attacks.md";
+
 /// The index of the pages in the directories next to it.
 const INDEX: &str = "docs/README.md";
 
 /// Each link and path that leads nowhere, each test that does not exist, and each page that no index lists.
 pub fn findings(tree: &Tree) -> Result<Vec<String>> {
     let patterns = Patterns::new()?;
-    let functions = functions(tree, &patterns)?;
+    let functions = names(tree, &patterns.function)?;
+    let tests = names(tree, &patterns.test_function)?;
     let mut headings = BTreeMap::new();
     for path in tree.with_extension(&["md"]) {
         headings.insert(path, anchors(&tree.read(path)?));
@@ -39,6 +43,9 @@ pub fn findings(tree: &Tree) -> Result<Vec<String>> {
                 let lost = patterns.tests(text).filter(|name| !functions.contains(*name));
                 wrong.extend(lost.map(|name| format!("there is no test {name}")));
             }
+            if *path == Path::new(ATTACKS) {
+                wrong.extend(patterns.untried(text, &tests));
+            }
             findings.extend(wrong.into_iter().map(|what| format!("{}:{line}: {what}", path.display())));
         }
     }
@@ -51,6 +58,7 @@ struct Patterns {
     file: Regex,
     test: Regex,
     function: Regex,
+    test_function: Regex,
 }
 
 impl Patterns {
@@ -64,6 +72,9 @@ impl Patterns {
             )?,
             test: Regex::new(r"^[a-z0-9]+(_[a-z0-9]+){3,}$")?,
             function: Regex::new(r"\bfn ([a-z0-9_]+)\(")?,
+            test_function: Regex::new(
+                r"#\[(?:tokio::)?test\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:async )?fn ([a-z0-9_]+)\(",
+            )?,
         })
     }
 
@@ -86,17 +97,29 @@ impl Patterns {
         self.quoted(text).filter(|name| self.test.is_match(name))
     }
 
+    /// The problem of a row of the table of attacks, if it names no test, or something that is none.
+    fn untried(&self, line: &str, tests: &BTreeSet<String>) -> Option<String> {
+        let row = line.strip_prefix('|')?.trim_end().trim_end_matches('|');
+        let last = row.rsplit('|').next()?;
+        let is_heading = last.trim() == "tests" || last.chars().all(|c| matches!(c, '-' | ' '));
+        let mut named = self.quoted(last).peekable();
+        if named.peek().is_none() && !is_heading {
+            return Some("the attack names no test".to_owned());
+        }
+        named.find(|name| !tests.contains(*name)).map(|name| format!("there is no test {name}"))
+    }
+
     fn quoted<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
         self.code.captures_iter(text).filter_map(|found| Some(found.get(1)?.as_str()))
     }
 }
 
-/// The names of all functions of the repository.
-fn functions(tree: &Tree, patterns: &Patterns) -> Result<BTreeSet<String>> {
+/// The names of all functions of the repository that `function` finds.
+fn names(tree: &Tree, function: &Regex) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for path in tree.with_extension(&["rs"]) {
         let text = tree.read(path)?;
-        let found = patterns.function.captures_iter(&text);
+        let found = function.captures_iter(&text);
         names.extend(found.filter_map(|found| Some(found.get(1)?.as_str().to_owned())));
     }
     Ok(names)
@@ -201,6 +224,25 @@ mod tests {
         assert_eq!(patterns.paths(lines[0].1).collect::<Vec<_>>(), ["crates/x/", "step.rs"]);
         let tests = patterns.tests("`a_pin_selects_a_run`, `object_store`, a_word_without_quotes");
         assert_eq!(tests.collect::<Vec<_>>(), ["a_pin_selects_a_run"]);
+    }
+
+    #[test]
+    fn attack_without_a_test_is_found() {
+        let patterns = Patterns::new().unwrap();
+        let source = "#[tokio::test(flavor = \"multi_thread\")]\nasync fn keys_stay() {}\n#[test]\nfn a_b() {}\nfn helper() {}";
+        let found = patterns.test_function.captures_iter(source);
+        let tests: BTreeSet<_> = found.map(|found| found[1].to_owned()).collect();
+        let rows = [
+            ("| attack | tests |", None),
+            ("|---|---|", None),
+            ("| a \\| b `helper` | `keys_stay`, `a_b` |", None),
+            ("| a | none |", Some("the attack names no test")),
+            ("| a | `keys_stay`, `helper` |", Some("there is no test helper")),
+            ("no row", None),
+        ];
+        for (line, want) in rows {
+            assert_eq!(patterns.untried(line, &tests).as_deref(), want, "{line}");
+        }
     }
 
     #[test]

@@ -142,6 +142,17 @@ async fn repeated_header_is_no_row() {
     }
 }
 
+/// 64 MiB in one row, packed into some hundred kilobytes, and that packed once more.
+#[tokio::test]
+async fn small_object_that_unpacks_to_much_is_one_rejected_row() {
+    let long = [b"a,b\n1,", &vec![b'x'; 64 << 20][..], b"\n3,4\n"].concat();
+    let bomb = gzip_of(&long);
+    assert!(bomb.len() < 1 << 20);
+    let zstd = zstd::encode_all(&long[..], 1).unwrap();
+    let note = "longer than a row may be (1 MiB, 4,096 cells) (x.csv:2)";
+    read(&[("gzip", &bomb, AS_IS, &["3|4"], note), ("zstd", &zstd, AS_IS, &["3|4"], note)]).await;
+}
+
 #[tokio::test]
 async fn packed_objects_are_read_as_their_tools_read_them() {
     let text = b"a,b\n1,2\n";
