@@ -154,6 +154,8 @@ impl Forward {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))?;
         let answer = async {
+            // The connection takes a request only after the end of the previous answer has passed through its task.
+            self.requests.ready().await?;
             let (head, body) = self.requests.send_request(request).await?.into_parts();
             let body = Limited::new(body, BODY_MAX).collect().await.map_err(|error| anyhow!(error))?;
             let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
@@ -181,6 +183,34 @@ fn refused(error: kube::Error, pod: &str) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    /// Answers every request with `ok`.
+    async fn serve(mut stream: DuplexStream) {
+        let (mut request, mut part) = (Vec::new(), [0; 1024]);
+        while let Ok(length @ 1..) = stream.read(&mut part).await {
+            request.extend_from_slice(&part[..length]);
+            if request.ends_with(b"\r\n\r\n") {
+                request.clear();
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn request_waits_until_the_connection_takes_it() {
+        let (client, server) = duplex(1 << 16);
+        tokio::spawn(serve(server));
+        let (mut requests, connection) = http1::handshake(TokioIo::new(client)).await.unwrap();
+        // The connection has no time for the former request before the next one is sent.
+        let former = requests.send_request(Request::new(Full::default()));
+        tokio::spawn(connection);
+        let url = ServiceUrl::parse("http://features-fs.flights.svc:6566").unwrap();
+        let mut forward = Forward { url, pod: "features-fs-1".to_owned(), requests };
+        let (former, answer) = tokio::join!(former, forward.get("/"));
+        assert_eq!(former.unwrap().status(), StatusCode::OK);
+        assert_eq!(answer.unwrap().body, "ok");
+    }
 
     #[test]
     fn url_of_a_status_names_a_service() {

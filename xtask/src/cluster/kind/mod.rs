@@ -226,13 +226,14 @@ impl Kind {
         let directory = paths::repository().join("e2e/cluster");
         let template = fs::read_to_string(directory.join("kind/cluster.yaml"))?;
         let policy = directory.join("audit-policy.yaml").display().to_string();
-        let patches: &[&str] = if self.is_composed() { &node_image::PATCHES } else { &[] };
+        let settings: &[&str] = if self.is_composed() { &node_image::SETTINGS } else { &[] };
         let config = template
             .replace("@POLICY@", &policy)
             .replace("@STATE@", &state.display().to_string())
             .replace("@PODS@", POD_RANGE)
             .replace("@SERVICES@", SERVICE_RANGE)
-            .replace("@PATCHES@", &serde_json::to_string(patches)?);
+            .replace("@PATCHES@", &directory.join("kind/patches").display().to_string())
+            .replace("@SETTINGS@", &serde_json::to_string(settings)?);
         let workers = usize::from(self.options.nodes).saturating_sub(1);
         Ok(config + &"- role: worker\n".repeat(workers))
     }

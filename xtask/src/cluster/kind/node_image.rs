@@ -27,7 +27,7 @@ const NFT: &str = "/usr/sbin/nft";
 
 /// Settings of kubeadm for such nodes: either version of cgroups, no CAP_SYS_RESOURCE, and `nft` instead of `iptables` in
 /// the image of kube-proxy.
-pub(super) const PATCHES: [&str; 2] = [
+pub(super) const SETTINGS: [&str; 2] = [
     "{kind: KubeletConfiguration, failCgroupV1: false, oomScoreAdj: 0}",
     "{kind: KubeProxyConfiguration, mode: nftables, oomScoreAdj: 0}",
 ];
