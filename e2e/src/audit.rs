@@ -86,6 +86,11 @@ impl AuditLog {
         Ok(Some(Self { path, start }))
     }
 
+    /// The log at a path, from its start.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, start: 0 }
+    }
+
     /// Waits until the log has every request that got its response before this call.
     ///
     /// # Errors

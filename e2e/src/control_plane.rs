@@ -42,6 +42,22 @@ const LAST_LINES: usize = 10;
 /// The controllers for the objects that operators create.
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,job-controller,deployment-controller,replicaset-controller";
 
+const AUDIT_LOG: &str = "audit.log";
+/// All writes, and what each status said.
+const AUDIT_POLICY: &str = r#"
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+omitManagedFields: true
+rules:
+- level: RequestResponse
+  verbs: [create, update, patch]
+  resources: [{group: mlop.dev, resources: ["*/status"]}]
+- level: Metadata
+  verbs: [create, update, patch, delete]
+- level: None
+"#;
+
 /// mlop's kinds. Their schemas are slow to generate.
 pub static KINDS: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(kinds::all);
 
@@ -59,6 +75,19 @@ impl ControlPlane {
     /// # Errors
     /// A program is missing or does not start; with its name and the end of its log.
     pub async fn start() -> Result<Self> {
+        Self::start_with("").await
+    }
+
+    /// The same with an audit log of all writes, and of the statuses of mlop's kinds as they were written.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub async fn start_audited() -> Result<Self> {
+        Self::start_with(AUDIT_POLICY).await
+    }
+
+    /// An empty audit policy means none.
+    async fn start_with(audit_policy: &str) -> Result<Self> {
         let program = program()?;
         let directory = tempfile::tempdir()?;
         let [etcd, peers, api] = free_ports().await?;
@@ -68,13 +97,22 @@ impl ControlPlane {
         write_keys(directory.path()).await?;
         let mut store = start("etcd", &flags::etcd(&at("etcd"), etcd, peers))?;
         let client = client(api)?;
-        let mut server = start("kube-apiserver", &flags::api_server(directory.path(), etcd, api))?;
+        let mut server_flags = flags::api_server(directory.path(), etcd, api);
+        if !audit_policy.is_empty() {
+            fs::write(at("audit.yaml"), audit_policy)?;
+            server_flags.push_str(&flags::audit(&at("audit.yaml"), &at(AUDIT_LOG)));
+        }
+        let mut server = start("kube-apiserver", &server_flags)?;
         until_ready(&client, &mut [("etcd", &mut store), ("kube-apiserver", &mut server)], directory.path())
             .await?;
         create_kinds(&client).await?;
         grant_permissions(&client).await?;
         // The garbage collector checks for new kinds only every half minute, so it starts after their creation.
-        fs::write(at("admin.conf"), kubeconfig(&format!("https://127.0.0.1:{api}"), TOKEN))?;
+        let address = format!("https://127.0.0.1:{api}");
+        fs::write(at("admin.conf"), kubeconfig(&address, TOKEN))?;
+        for operator in operators::ALL {
+            fs::write(at(&format!("{}.conf", operator.name)), kubeconfig(&address, operator.name))?;
+        }
         let controllers = start("kube-controller-manager", &flags::controllers(directory.path()))?;
         Ok(Self { client, _processes: vec![store, server, controllers], directory })
     }
@@ -82,6 +120,16 @@ impl ControlPlane {
     /// The kubeconfig of a client with all permissions.
     pub fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("admin.conf")
+    }
+
+    /// The kubeconfig of an operator, with the permissions of its chart.
+    pub fn kubeconfig_of(&self, operator: &Operator) -> PathBuf {
+        self.directory.path().join(format!("{}.conf", operator.name))
+    }
+
+    /// The audit log of a server that writes one.
+    pub fn audit_log(&self) -> PathBuf {
+        self.directory.path().join(AUDIT_LOG)
     }
 
     /// The directory of its files.
@@ -115,6 +163,14 @@ mod flags {
              --service-account-key-file={directory}/accounts.key --service-account-signing-key-file={directory}/accounts.key \
              --token-auth-file={directory}/tokens.csv --authorization-mode=RBAC \
              --disable-admission-plugins=ServiceAccount --enable-priority-and-fairness=false --profiling=false"
+        )
+    }
+
+    pub fn audit(policy: &Path, log: &Path) -> String {
+        format!(
+            " --audit-policy-file={} --audit-log-path={} --audit-log-maxsize=10000",
+            policy.display(),
+            log.display()
         )
     }
 
@@ -229,9 +285,13 @@ fn log(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.log"))
 }
 
-/// Writes the token of the administrator and the key of ServiceAccount tokens.
+/// Writes the tokens of the administrator and of the operators, and the key of ServiceAccount tokens.
 async fn write_keys(directory: &Path) -> Result<()> {
-    fs::write(directory.join("tokens.csv"), format!("{TOKEN},admin,admin,\"system:masters\"\n"))?;
+    let mut tokens = format!("{TOKEN},admin,admin,\"system:masters\"\n");
+    for Operator { name, .. } in operators::ALL {
+        tokens.push_str(&format!("{name},{name},{name}\n"));
+    }
+    fs::write(directory.join("tokens.csv"), tokens)?;
     let mut openssl = Command::new("openssl");
     openssl.args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"]);
     let made = openssl.arg(directory.join("accounts.key")).status().await;

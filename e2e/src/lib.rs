@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod audit_checks;
+pub mod bench;
 pub mod chain;
 pub mod cluster;
 pub mod control_plane;
@@ -21,7 +22,6 @@ pub mod predict;
 pub mod prober;
 pub mod rights;
 pub mod s3;
-pub mod scale;
 pub mod stage;
 pub mod state;
 pub mod wait;

@@ -9,6 +9,8 @@ use crate::{paths, process, target_directory};
 
 /// The profile of everything that is not published.
 pub const PROFILE: &str = "e2e";
+/// The profile of programs whose speed is measured, or that run for long.
+pub const FAST: &str = "fast";
 
 /// `cargo <verb>` of the workspace. Choose targets by `--bin`, `--test` and the like, never by `--package`: another choice
 /// of packages gives their dependencies other features and compiles them again.

@@ -14,8 +14,8 @@ pub struct Args {
     /// the API server and its controllers start on loopback.
     #[arg(long)]
     real: bool,
-    /// Cargo profile in virtual time: `faults` runs fastest, `e2e` shares its dependencies with `cargo xtask test`.
-    #[arg(long, default_value = "faults", value_name = "NAME")]
+    /// Cargo profile in virtual time: `fast` runs fastest, `e2e` shares its dependencies with `cargo xtask test`.
+    #[arg(long, default_value = build::FAST, value_name = "NAME")]
     profile: String,
     /// Arguments of the harness. `cargo xtask faults [--real] -- --help` lists them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]

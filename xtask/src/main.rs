@@ -1,6 +1,6 @@
 //! Developer tasks: `cargo xtask <task>`. Each task has a module; the other modules are shared by tasks.
 mod archive;
-mod bench_scale;
+mod bench;
 mod build;
 mod buildah;
 mod cache;
@@ -58,8 +58,8 @@ enum Task {
     Mutants(mutants::Args),
     /// Run the chain under faults at every write and notification, in virtual time or against a real API server.
     Faults(faults::Args),
-    /// Measure the cost of the operators with many objects in one namespace, on a real API server.
-    BenchScale(bench_scale::Args),
+    /// Measure the operators on a real API server, beside a baseline on the same one.
+    Bench(bench::Args),
     /// Write the files that the code determines: custom resource definitions, RBAC, the reference.
     Generate(generate::Args),
     /// Pack the charts and check the objects that they install.
@@ -95,7 +95,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::KindE2e(args) => kind_e2e::run(args),
         Task::Mutants(args) => mutants::run(args),
         Task::Faults(args) => faults::run(args),
-        Task::BenchScale(args) => bench_scale::run(args),
+        Task::Bench(args) => bench::run(args),
         Task::Generate(args) => generate::run(args),
         Task::Charts(args) => charts::run(args),
         Task::Docs => docs::run(),

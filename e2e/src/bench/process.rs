@@ -42,7 +42,7 @@ pub struct Usage {
 }
 
 impl Process {
-    /// Starts the program of `operator` in `programs` for the namespace.
+    /// Starts the program of `operator` in `programs` for one namespace, or for all.
     ///
     /// # Errors
     /// The program does not start.
@@ -50,7 +50,7 @@ impl Process {
         operator: &Operator,
         programs: &Path,
         server: &ControlPlane,
-        namespace: &str,
+        namespace: Option<&str>,
     ) -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
         let log = server.directory().join(format!("{}.log", operator.name));
@@ -58,10 +58,10 @@ impl Process {
         let file = File::create(&log)?;
         let program = programs.join(operator.name);
         let child = Command::new(&program)
-            .args(["--namespaces", namespace, "--input-kinds", &kinds.join(",")])
+            .args(["--namespaces", namespace.unwrap_or_default(), "--input-kinds", &kinds.join(",")])
             .args(["--worker-image", "worker:test", "--health-address", &format!("127.0.0.1:{port}")])
             .args(["--leader-elect", "false", "--log-level", "warn"])
-            .env("KUBECONFIG", server.kubeconfig())
+            .env("KUBECONFIG", server.kubeconfig_of(operator))
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

@@ -1,16 +1,14 @@
 //! The cost of an operator with thousands of objects in one namespace: memory, CPU time, time to ready after a restart,
 //! and the time of one event.
-//!
-//! etcd, kube-apiserver and the operators' programs are real. There is no node: [`workers`] reports the success of each
-//! pod at once, with results that a worker could have. All processes share the machine.
 
-mod operator;
-mod workers;
-
+use super::{
+    CONCURRENCY, create_namespace, object,
+    process::{Process, Usage},
+    workers::{self, Epoch},
+};
 use crate::control_plane::ControlPlane;
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
@@ -22,15 +20,11 @@ use mlop_api::{
     kinds::Kind as _,
     operators::{self, Operator},
 };
-use operator::{Process, Usage};
-use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::{collections::BTreeSet, ops::Range, path::Path, pin::pin, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 const NAMESPACE: &str = "scale";
-/// Creations at the same time.
-const CONCURRENCY: usize = 32;
 /// Edits of one object that an operator follows without a delay.
 const BURST: u32 = 10;
 /// Time in which an operator at rest is watched.
@@ -48,9 +42,9 @@ const EVENT_LIMIT: Duration = Duration::from_secs(60);
 pub async fn run(programs: &Path, datasets: u32, edits: u32) -> Result<()> {
     let server = ControlPlane::start().await?;
     let client = server.client.clone();
-    let start = |operator: &'static Operator| Process::start(operator, programs, &server, NAMESPACE);
+    let start = |operator: &'static Operator| Process::start(operator, programs, &server, Some(NAMESPACE));
     create_connection(&client).await?;
-    let work = workers::run(client.clone(), NAMESPACE);
+    let work = workers::run(client.clone(), Epoch::default());
     let measurements = async {
         let mut ingestion = start(&operators::INGESTION).await?;
         ingestion.ready().await?;
@@ -110,18 +104,13 @@ pub async fn run(programs: &Path, datasets: u32, edits: u32) -> Result<()> {
 
 /// The namespace and the ObjectStore that all Datasets use.
 async fn create_connection(client: &Client) -> Result<()> {
-    let namespace: Namespace = object(json!({"metadata": {"name": NAMESPACE}}))?;
-    Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
+    create_namespace(client, NAMESPACE).await?;
     let store: ObjectStore = object(json!({
         "apiVersion": "mlop.dev/v1alpha1", "kind": "ObjectStore", "metadata": {"name": "files"},
         "spec": {"endpoint": "http://files.example.com", "bucket": "files"},
     }))?;
     Api::namespaced(client.clone(), NAMESPACE).create(&PostParams::default(), &store).await?;
     Ok(())
-}
-
-fn object<K: DeserializeOwned>(value: serde_json::Value) -> Result<K> {
-    Ok(serde_json::from_value(value)?)
 }
 
 fn name(number: u32) -> String {
