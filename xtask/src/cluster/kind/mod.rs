@@ -116,7 +116,10 @@ impl Cluster for Kind {
     fn down(&self) -> Result<()> {
         let state = state(Provider::Kind)?;
         if state.exists() {
-            process::run(self.kind(&["delete", "cluster"])?.arg("--kubeconfig").arg(self.kubeconfig()?))?;
+            let mut delete = self.kind(&["delete", "cluster"])?;
+            delete.arg("--kubeconfig").arg(self.kubeconfig()?);
+            // Podman fails when a node stops by itself just before it is killed; the nodes that are left can be deleted.
+            process::run(&mut delete).or_else(|_| process::run(&mut delete))?;
         }
         if self.is_composed() {
             host::restore(&self.nodes()?, &state)?;
