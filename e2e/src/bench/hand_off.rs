@@ -251,8 +251,7 @@ fn hand_off(edge: &Edge, chain: &[&Entry]) -> Option<(Option<Duration>, Duration
     };
     let begin = chain.iter().find(|entry| entry.resource == begins && entry.verb == creates)?;
     // The last status before it published what the run uses. A watch may show a write before its response is complete.
-    let ended =
-        chain.iter().filter(|entry| entry.resource == status && entry.received <= begin.received).last()?;
+    let ended = chain.iter().rfind(|entry| entry.resource == status && entry.received <= begin.received)?;
     let after =
         |entry: &Entry| Duration::try_from(entry.received.duration_since(ended.at)).unwrap_or_default();
     let child = match edge.run {
