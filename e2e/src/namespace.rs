@@ -146,7 +146,8 @@ impl TestNamespace {
     /// Checks that no object, Event or log contains the value of a Secret.
     async fn check_secrets(&self) -> Result<()> {
         let commands: [&[&str]; 2] = [
-            &["get", "mlop-all,pods,jobs,deployments,statefulsets,events", "-o", "yaml"],
+            // kubectl cannot print every text of a user as YAML.
+            &["get", "mlop-all,pods,jobs,deployments,statefulsets,events", "-o", "json"],
             &["logs", "--selector=mlop.dev/operator", "--all-containers", "--tail=-1", "--ignore-errors"],
         ];
         for args in commands {

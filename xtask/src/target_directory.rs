@@ -2,7 +2,7 @@
 //!
 //! Cargo takes the packages of two checkouts for the same ones, and compares only the times of their files: a checkout that
 //! is older than a build of another one would get the programs of that one.
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -30,8 +30,18 @@ pub fn of(cache: &Path, checkout: &Path) -> Result<PathBuf> {
     Ok(target)
 }
 
-/// A package without a fingerprint is built again.
+/// A package without a fingerprint is built again. Waits for a build that goes on there.
 fn forget_members(profile: &Path) -> Result<()> {
+    // Cargo holds this lock while it builds.
+    let lock = profile.join(".cargo-lock");
+    let _build = match File::open(&lock) {
+        Ok(file) => {
+            file.lock().with_context(|| format!("cannot lock {}", lock.display()))?;
+            Some(file)
+        }
+        // Nothing was ever built here.
+        Err(_) => None,
+    };
     for unit in directories(&profile.join(".fingerprint")) {
         let name = unit.file_name().unwrap_or_default().to_string_lossy();
         if MEMBERS.iter().any(|member| name.starts_with(member)) {
@@ -50,6 +60,34 @@ fn directories(parent: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    #[test]
+    fn a_build_of_another_checkout_ends_first() {
+        let cache = std::env::temp_dir().join(format!("mlop-target-lock-{}", std::process::id()));
+        let profile = cache.join("target/e2e");
+        fs::create_dir_all(profile.join(".fingerprint/xtask-1")).unwrap();
+        let build = File::create(profile.join(".cargo-lock")).unwrap();
+        build.lock().unwrap();
+        let has_ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                of(&cache, Path::new("b")).unwrap();
+                assert!(has_ended.load(Ordering::SeqCst), "packages were forgotten during a build");
+            });
+            // Whoever does not wait has long deleted it.
+            let is_kept = || profile.join(".fingerprint/xtask-1").is_dir();
+            assert!((0..1_000).all(|_| {
+                thread::yield_now();
+                is_kept()
+            }));
+            has_ended.store(true, Ordering::SeqCst);
+            drop(build);
+        });
+        assert!(!profile.join(".fingerprint/xtask-1").is_dir());
+        fs::remove_dir_all(&cache).unwrap();
+    }
 
     #[test]
     fn packages_of_another_checkout_are_forgotten() {
