@@ -76,7 +76,7 @@ mod tests {
                 of(&cache, Path::new("b")).unwrap();
                 assert!(has_ended.load(Ordering::SeqCst), "packages were forgotten during a build");
             });
-            // Whoever does not wait has long deleted it.
+            // A caller that does not wait has long deleted it.
             let is_kept = || profile.join(".fingerprint/xtask-1").is_dir();
             assert!((0..1_000).all(|_| {
                 thread::yield_now();
