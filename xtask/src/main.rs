@@ -68,7 +68,7 @@ enum Task {
     Docs,
     /// Make a further operator: a kind and its run, a chart, and a test of it in a chain.
     NewOperator(new_operator::Args),
-    /// Write what is linked into each image, as CycloneDX.
+    /// Write an SBOM (CycloneDX) of the crates in each image.
     Sbom,
     /// Give packages, charts and changelog a new version; prints the changes first.
     Release(release::Args),

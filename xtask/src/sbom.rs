@@ -1,4 +1,4 @@
-//! `cargo xtask sbom`: what is linked into each image, as CycloneDX.
+//! `cargo xtask sbom`: an SBOM (CycloneDX) of the crates in each image.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;

@@ -223,7 +223,7 @@ fn collect(value: &Value, texts: &mut Vec<String>) {
     }
 }
 
-/// What a training can look at and try. It fails with what it has found.
+/// User code that searches files, processes and rights for keys. It fails with a list of its findings.
 const LOOK: &str = r#"
 import json, os, pathlib
 found = []
