@@ -88,7 +88,7 @@ impl ControlPlane {
 
     /// An empty audit policy means none.
     async fn start_with(audit_policy: &str) -> Result<Self> {
-        let program = program()?;
+        let program = on_the_path(KUBE_ALL)?;
         let directory = tempfile::tempdir()?;
         let [etcd, peers, api] = free_ports().await?;
         let at = |name: &str| directory.path().join(name);
@@ -264,13 +264,11 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn program() -> Result<PathBuf> {
+pub(crate) fn on_the_path(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found =
-        std::env::split_paths(&path).map(|directory| directory.join(KUBE_ALL)).find(|file| file.is_file());
-    found.with_context(|| {
-        format!("`{KUBE_ALL}` is not on the PATH: `cargo xtask faults --real` builds it from Go modules")
-    })
+        std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file());
+    found.with_context(|| format!("`{program}` is not on the PATH: `cargo xtask` builds it from Go modules"))
 }
 
 fn part(program: &Path, directory: &Path, name: &str, flags: &str) -> Result<Child> {
@@ -300,7 +298,8 @@ async fn write_keys(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn free_ports<const N: usize>() -> Result<[u16; N]> {
+/// Ports of loopback that were free a moment ago.
+pub(crate) async fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut held = Vec::new();
     let mut ports = [0; N];
     for port in &mut ports {

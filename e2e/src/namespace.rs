@@ -122,7 +122,12 @@ impl TestNamespace {
         let namespaces = self.namespaces();
         if namespaces.get_opt(&self.name).await?.is_some() {
             println!("deleting the namespace {} of an earlier run", self.name);
-            namespaces.delete(&self.name, &DeleteParams::background()).await?;
+            match namespaces.delete(&self.name, &DeleteParams::background()).await {
+                Ok(_) => {}
+                // It ends already.
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         let name = format!("metadata.name={}", self.name);
         wait::until_gone(

@@ -12,7 +12,15 @@ use crate::{cache, paths, process};
 /// # Errors
 /// When Python or the package cannot be installed.
 pub fn program(name: &str, version: &str) -> Result<PathBuf> {
-    let directory = paths::cache()?.join("tools").join(format!("{name}-{version}"));
+    Ok(environment(&[&format!("{name}=={version}")])?.join("bin").join(name))
+}
+
+/// A virtual environment with these packages, each with its version.
+///
+/// # Errors
+/// When Python or a package cannot be installed.
+pub fn environment(packages: &[&str]) -> Result<PathBuf> {
+    let directory = paths::cache()?.join("tools").join(packages.join("_").replace("==", "-"));
     cache::entry(&directory, |part| {
         let create = || process::run(Command::new("python3").args(["-m", "venv"]).arg(part));
         if create().is_err() && local::can_install() {
@@ -20,8 +28,8 @@ pub fn program(name: &str, version: &str) -> Result<PathBuf> {
             create()?;
         }
         let mut pip = Command::new(part.join("bin/python3"));
-        pip.args(["-m", "pip", "install", "--quiet", "--no-cache-dir", &format!("{name}=={version}")]);
-        process::run(&mut pip).with_context(|| format!("{name} comes as a Python package"))
+        pip.args(["-m", "pip", "install", "--quiet", "--no-cache-dir"]).args(packages);
+        process::run(&mut pip).with_context(|| format!("{} are Python packages", packages.join(", ")))
     })?;
-    Ok(directory.join("bin").join(name))
+    Ok(directory)
 }

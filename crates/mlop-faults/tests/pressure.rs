@@ -1,15 +1,19 @@
-//! The effect of many objects, and of objects that hang, on others.
+//! What a chain costs the API server, and the effect of many objects, and of objects that hang, on others.
 
 #![allow(clippy::unwrap_used, reason = "a test bed fails as tests do")]
 
-use mlop_api::{contract::condition_type, dataset::Dataset, training::TrainingJob};
+use expect_test::expect_file;
+use mlop_api::{
+    contract::condition_type, dataset::Dataset, deployment::ModelDeployment, training::TrainingJob,
+};
 use mlop_core::condition;
 use mlop_faults::{
     cluster::{Cluster, NAMESPACE, create, refresh},
-    plan::{Fault, Injection, Point, WriteId},
+    plan::{Fault, Injection, Point, WriteId, stable},
     scenario::PIPELINE,
     timing::OUTAGE,
 };
+use mlop_sim::Write;
 use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -17,11 +21,46 @@ use tokio::time::{Instant, sleep};
 /// How long a request to a busy API server takes.
 const LATENCY: Duration = Duration::from_millis(5);
 const JOBS: usize = 100;
+/// Virtual time in which all operators write their last statuses.
+const SETTLE: Duration = Duration::from_secs(60);
 /// Number of objects of the tenant that creates too many.
 const FLOOD: usize = 10_000;
 
 fn store(cluster: &Cluster) {
     cluster.apply(PIPELINE.split("\n---\n").next().unwrap());
+}
+
+async fn serve(cluster: &Cluster, version: &str) {
+    cluster
+        .until(&format!("version {version} is served"), |cluster| {
+            let status = cluster.get::<ModelDeployment>("delay").status.unwrap_or_default();
+            let served = status.serving.into_iter().find_map(|serving| serving.version);
+            served.as_deref() == Some(version)
+                && condition::is_true(&status.conditions, condition_type::READY)
+        })
+        .await;
+    sleep(SETTLE).await;
+}
+
+/// The write as one line: the controller, if the request names it, the verb, the object.
+fn line(write: &Write) -> String {
+    let controller = write.field_manager.trim_start_matches("mlop-");
+    let kind = write.resource.split('.').next().unwrap_or_default();
+    let status = if write.subresource.is_empty() { "" } else { "/status" };
+    format!("{controller:<16}{} {kind}{status} {}\n", write.verb, stable(&write.name))
+}
+
+/// Every chain pays for a longer list.
+#[tokio::test(start_paused = true)]
+async fn new_data_costs_the_recorded_writes() {
+    let cluster = Cluster::start();
+    cluster.apply(PIPELINE);
+    serve(&cluster, "1").await;
+    let before = cluster.sim.writes().len();
+    cluster.put_data("february");
+    serve(&cluster, "2").await;
+    let lines: String = cluster.sim.writes().iter().skip(before).map(line).collect();
+    expect_file!["golden/writes.txt"].assert_eq(&lines);
 }
 
 /// Virtual seconds until each of many TrainingJobs has its result, all created at once.

@@ -1,13 +1,17 @@
-//! Measurements of the operators' programs on a real API server, each beside a baseline on the same server.
+//! Measurements of mlop's programs, each beside a baseline in the same run on the same machine.
 //!
-//! etcd, kube-apiserver and the operators are real. There is no node: [`workers`] reports the success of each pod at
+//! Operators run on a real API server: etcd, kube-apiserver and the operators are real. There is no node: [`workers`] reports the success of each pod at
 //! once, with results that a worker could have. All processes share the machine.
 
 mod bare_loop;
 pub mod hand_off;
+pub mod ingest;
+mod lab;
+pub mod launcher;
 mod process;
 pub mod scale;
 mod times;
+pub mod trees;
 mod workers;
 
 use anyhow::Result;

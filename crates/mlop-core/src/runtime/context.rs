@@ -1,6 +1,9 @@
 //! The context of a reconcile: client, caches to write through to, clock, and leadership.
 
-use super::{cache::WriteThrough, leftovers::Leftovers, metrics::Metrics, tracer::Tracer, workqueue::Key};
+use super::{
+    cache::WriteThrough, events::Recorder, leftovers::Leftovers, metrics::Metrics, tracer::Tracer,
+    workqueue::Key,
+};
 use crate::resource::ApiKind;
 use jiff::Timestamp;
 use kube::{Api, Client, core::DynamicObject};
@@ -33,6 +36,7 @@ pub struct Context {
     pub(crate) leading: watch::Receiver<bool>,
     pub(crate) stores: BTreeMap<ApiKind, Arc<dyn WriteThrough>>,
     pub(crate) leftovers: Leftovers,
+    pub(crate) events: Recorder,
     /// Takes spans; none if they are not exported.
     pub(crate) tracer: Option<Tracer>,
 }

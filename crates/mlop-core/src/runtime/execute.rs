@@ -5,11 +5,11 @@ use crate::{
     plan::{Delete, Event, Plan},
     runtime::{context::Context, error::Error},
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+use k8s_openapi::{
+    api::core::v1,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use mlop_api::Digest;
 use serde::Serialize;
 use serde_json::json;
@@ -21,7 +21,7 @@ pub(crate) use write::Subject;
 ///
 /// # Errors
 /// The first step that failed; later steps are not taken. After the refusal of a child, the other children are still
-/// written. A lost Event is only logged.
+/// written.
 pub(crate) async fn execute<S: Serialize>(
     cx: &Context,
     subject: &Subject<'_>,
@@ -44,7 +44,7 @@ pub(crate) async fn execute<S: Serialize>(
         delete(cx, subject, step).await?;
     }
     for event in &plan.events {
-        publish(cx, subject, event).await;
+        cx.events.record(object(cx, subject, event), &cx.metrics);
     }
     Ok(())
 }
@@ -124,43 +124,34 @@ pub(crate) async fn report<S: Serialize>(
     }
 }
 
-/// Publishes an Event. Its name is a digest of its content, so equal content makes no second Event.
-async fn publish(cx: &Context, subject: &Subject<'_>, event: &Event) {
+/// The Event as an object. Its name is a digest of its content, so equal content makes no second Event.
+fn object(cx: &Context, subject: &Subject<'_>, event: &Event) -> v1::Event {
     let key = subject.key();
     let identity = format!("{:?}{}{}", subject.meta.uid, event.reason, event.message);
     let name = format!("{}.{}", key.name, Digest::of_bytes(identity.as_bytes()).short(16));
-    let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(condition::whole_second(cx.now()));
-    let object = k8s_openapi::api::core::v1::Event {
+    let now = Time(condition::whole_second(cx.now()));
+    v1::Event {
         metadata: ObjectMeta {
             name: Some(name),
             namespace: Some(key.namespace.clone()),
             ..Default::default()
         },
-        involved_object: k8s_openapi::api::core::v1::ObjectReference {
+        involved_object: v1::ObjectReference {
             api_version: Some(subject.kind.api_version()),
             kind: Some(subject.kind.kind.clone()),
-            name: Some(key.name.clone()),
-            namespace: Some(key.namespace.clone()),
+            name: Some(key.name),
+            namespace: Some(key.namespace),
             uid: subject.meta.uid.clone(),
             ..Default::default()
         },
         type_: Some(if event.warning { "Warning" } else { "Normal" }.to_owned()),
         reason: Some(event.reason.as_str().to_owned()),
         message: Some(condition::truncated(&event.message, condition::MESSAGE_BYTES_MAX)),
-        source: Some(k8s_openapi::api::core::v1::EventSource {
-            component: Some(cx.settings.operator.clone()),
-            host: None,
-        }),
+        source: Some(v1::EventSource { component: Some(cx.settings.operator.clone()), host: None }),
         first_timestamp: Some(now.clone()),
         last_timestamp: Some(now),
         count: Some(1),
         ..Default::default()
-    };
-    let api: Api<k8s_openapi::api::core::v1::Event> = Api::namespaced(cx.client.clone(), &key.namespace);
-    match api.create(&PostParams::default(), &object).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-        Err(error) => tracing::warn!(%error, "cannot publish an Event"),
     }
 }
 

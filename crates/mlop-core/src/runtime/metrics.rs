@@ -127,6 +127,8 @@ pub struct Metrics {
     pub transitions: Family<ConditionLabels, Counter>,
     pub requests: Family<RequestLabels, Counter>,
     pub events: Family<ReasonLabels, Counter>,
+    /// Events that were dropped or refused.
+    pub lost_events: Counter,
     pub spans: Family<SpanLabel, Counter>,
     pub leading: Gauge,
     /// Objects in the caches.
@@ -177,6 +179,7 @@ impl Default for Metrics {
             transitions: registered(all, "mlop_condition_transitions", "Conditions that were set or changed"),
             requests: registered(all, "mlop_api_requests", "Requests to the API server, each retry counted"),
             events: registered(all, "mlop_events", "Events by reason"),
+            lost_events: registered(all, "mlop_events_lost", "Events that were dropped or refused"),
             spans: registered(all, "mlop_spans", "Spans by what became of them"),
             leading: registered(all, "mlop_leading", "1 while this process holds the lease"),
             cached: registered(all, "mlop_cache_objects", "Objects in the caches of a kind"),

@@ -6,6 +6,7 @@ pub mod client;
 pub(crate) mod context;
 pub(crate) mod controller;
 pub(crate) mod error;
+pub(crate) mod events;
 pub(crate) mod execute;
 pub(crate) mod finalizers;
 pub(crate) mod health;

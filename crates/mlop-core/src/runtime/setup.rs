@@ -4,6 +4,7 @@ use super::{
     cache::{Cache, UnavailableScopes, WriteThrough},
     context::{Clock, Context, Settings},
     controller::{Controller, Reconciler},
+    events::{self, Recorder},
     health::Readiness,
     leftovers::Leftovers,
     metrics::Metrics,
@@ -254,6 +255,7 @@ impl Setup {
     /// When a part ends or panics.
     pub async fn run(self, leading: watch::Receiver<bool>) -> anyhow::Result<()> {
         let (mut gained, mut relist) = (leading.clone(), self.relist.subscribe());
+        let (events, queued) = Recorder::new();
         let cx = Arc::new(Context {
             client: self.client,
             settings: self.settings,
@@ -262,9 +264,11 @@ impl Setup {
             leading,
             stores: self.write_through,
             leftovers: Leftovers::default(),
+            events,
             tracer: self.tracer,
         });
         let mut tasks = JoinSet::new();
+        tasks.spawn(events::write(cx.client.clone(), queued, Arc::clone(&cx.metrics)));
         for reflector in self.reflectors {
             tasks.spawn(reflector);
         }
@@ -302,7 +306,7 @@ impl Setup {
 
 fn unexpected_end(ended: Result<(), tokio::task::JoinError>) -> anyhow::Result<()> {
     match ended {
-        Ok(()) => bail!("a reflector or controller has ended"),
-        Err(error) => Err(error).context("a reflector or controller has failed"),
+        Ok(()) => bail!("a part of the operator has ended"),
+        Err(error) => Err(error).context("a part of the operator has failed"),
     }
 }

@@ -1,5 +1,6 @@
 //! Troubles of the whole cluster: a lost node, busy cores, operators that are uninstalled.
 
+use super::release::Release;
 use crate::support::{self, SAVE, STAGE, STORES, published_run, script, stores_are_ready};
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
@@ -31,12 +32,10 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::{process::Command, time::Instant};
+use tokio::time::Instant;
 
 /// The limit of an edit's way into the status while all cores are busy.
 const BUSY_EDIT_SECONDS: u64 = 60;
-/// The umbrella chart of this checkout.
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/mlop");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn training_recovers_from_the_loss_of_its_node() -> Result<()> {
@@ -100,7 +99,7 @@ impl Drop for Stopped {
 async fn second_release_works_and_leaves_in_any_order() -> Result<()> {
     TestNamespace::run("team-a", async |ns| {
         let other = TestNamespace::open("e2e-team-b").await?;
-        let first = Release { name: "mlop", namespace: OPERATORS };
+        let first = Release::FIRST;
         let second = Release { name: "team-b", namespace: "e2e-team-b-system" };
         let outcome = async {
             first.upgrade(&["global.watchNamespaces={e2e-team-a}"]).await?;
@@ -151,42 +150,6 @@ async fn delete(ns: &TestNamespace) -> Result<()> {
     namespaces.delete(&ns.name, &DeleteParams::background()).await?;
     let named = watcher::Config::default().fields(&format!("metadata.name={}", ns.name));
     wait::until_gone(&namespaces, named, "the namespace", Duration::from_secs(STAGE)).await
-}
-
-/// A release of the charts.
-struct Release {
-    name: &'static str,
-    namespace: &'static str,
-}
-
-impl Release {
-    async fn install(&self, values: &[&str]) -> Result<()> {
-        let images = ["global.image.registry=mlop.local", "global.image.tag=dev"];
-        self.helm(&["install", "--create-namespace", "--wait"], &[&images, values].concat()).await
-    }
-
-    async fn upgrade(&self, values: &[&str]) -> Result<()> {
-        self.helm(&["upgrade", "--reset-then-reuse-values", "--wait"], values).await
-    }
-
-    async fn helm(&self, verb: &[&str], values: &[&str]) -> Result<()> {
-        let set = values.iter().flat_map(|value| ["--set", value]);
-        let arguments: Vec<&str> = verb.iter().copied().chain([self.name, CHART]).chain(set).collect();
-        self.run(&arguments).await
-    }
-
-    async fn uninstall(&self) -> Result<()> {
-        self.run(&["uninstall", self.name, "--wait"]).await
-    }
-
-    async fn run(&self, arguments: &[&str]) -> Result<()> {
-        let mut helm = Command::new("helm");
-        let output = helm.args(arguments).args(["--namespace", self.namespace]).output().await;
-        let output = output.context("cannot start helm: is it on the PATH?")?;
-        let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "helm {}: {error}", arguments.join(" "));
-        Ok(())
-    }
 }
 
 /// Ten minutes in which compilers or other pods leave the operators no idle core.

@@ -4,4 +4,6 @@
 
 mod alone;
 mod backup;
+mod release;
 mod shared;
+mod upgrade;

@@ -5,6 +5,7 @@ use crate::{
     runtime::{
         cache::WriteThrough,
         context::{Clock, Context, Settings},
+        events::Recorder,
         leftovers::Leftovers,
     },
     testing::{Forecast, NOW, NS, at},
@@ -116,6 +117,7 @@ pub(super) fn context(
             leading,
             stores,
             leftovers,
+            events: Recorder::new().0,
             tracer: None,
         }),
         leads,

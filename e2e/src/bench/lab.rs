@@ -1,0 +1,213 @@
+//! Workers as processes of this machine, beside a real S3 server on loopback. Each program is measured from its start to
+//! its end, with the processes that it has started.
+
+use crate::control_plane::{free_ports, on_the_path};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use mlop_api::{
+    Digest, labels,
+    result::ResultDocument,
+    task::{Store, Subject, Task, TrainWork, Work},
+};
+use object_store::{
+    ObjectStoreExt as _,
+    aws::{AmazonS3, AmazonS3Builder},
+    path::Path as Key,
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+use wait4::Wait4 as _;
+
+const ID: &str = "mlop-bench";
+const SECRET: &str = "mlop-bench-secret";
+const REGION: &str = "us-east-1";
+/// The bucket of sources, and the one of artifacts.
+pub(super) const BUCKETS: [&str; 2] = ["raw", "mlop"];
+/// The time limit for the start of the server.
+const START_LIMIT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A directory, and an S3 server with empty buckets. Dropping it ends the server and deletes all files.
+pub(super) struct Lab {
+    server: Child,
+    endpoint: String,
+    directory: TempDir,
+    programs: PathBuf,
+}
+
+/// What a program has used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cost {
+    pub seconds: f64,
+    /// CPU time of user and system.
+    pub cpu_seconds: f64,
+    /// Largest resident memory of one process in MiB.
+    pub memory: f64,
+}
+
+impl Cost {
+    pub(super) fn to_json(self) -> Value {
+        json!({"seconds": self.seconds, "cpuSeconds": self.cpu_seconds, "memoryMiB": self.memory})
+    }
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:8.3} s {:8.3} CPU s {:6.0} MiB", self.seconds, self.cpu_seconds, self.memory)
+    }
+}
+
+impl Lab {
+    /// Starts the server. `programs` is the directory of the workers' programs.
+    ///
+    /// # Errors
+    /// `minio` is not on the PATH or does not start.
+    pub(super) async fn start(programs: &Path) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        for bucket in BUCKETS {
+            // To MinIO, a bucket is a directory.
+            fs::create_dir_all(directory.path().join("s3").join(bucket))?;
+            let keys = directory.path().join("stores").join(bucket);
+            fs::create_dir_all(&keys)?;
+            fs::write(keys.join(labels::ACCESS_KEY_ID), ID)?;
+            fs::write(keys.join(labels::SECRET_ACCESS_KEY), SECRET)?;
+        }
+        let [port] = free_ports().await?;
+        let server = Command::new(on_the_path("minio")?)
+            .args(["server", "--quiet", "--address", &format!("127.0.0.1:{port}")])
+            .arg(directory.path().join("s3"))
+            .envs([("MINIO_ROOT_USER", ID), ("MINIO_ROOT_PASSWORD", SECRET), ("MINIO_BROWSER", "off")])
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot start minio")?;
+        let endpoint = format!("http://127.0.0.1:{port}");
+        let lab = Self { server, endpoint, directory, programs: programs.to_owned() };
+        let end = Instant::now() + START_LIMIT;
+        while let Err(error) = lab.bucket(BUCKETS[0])?.put(&Key::from("started"), "".into()).await {
+            ensure!(Instant::now() < end, "minio does not answer: {error}");
+            sleep(POLL_INTERVAL).await;
+        }
+        Ok(lab)
+    }
+
+    /// A new empty directory.
+    pub(super) fn directory(&self, name: &str) -> Result<PathBuf> {
+        let directory = self.directory.path().join(name);
+        fs::create_dir_all(&directory)?;
+        Ok(directory)
+    }
+
+    pub(super) fn bucket(&self, name: &str) -> Result<AmazonS3> {
+        let builder = AmazonS3Builder::new()
+            .with_endpoint(&self.endpoint)
+            .with_allow_http(true)
+            .with_bucket_name(name)
+            .with_region(REGION);
+        Ok(builder.with_access_key_id(ID).with_secret_access_key(SECRET).build()?)
+    }
+
+    /// A bucket as tasks name it.
+    pub(super) fn store(&self, bucket: &str) -> Store {
+        Store {
+            name: bucket.to_owned(),
+            endpoint: self.endpoint.clone(),
+            region: REGION.to_owned(),
+            bucket: bucket.to_owned(),
+            credentials: true,
+            ..Store::default()
+        }
+    }
+
+    /// A worker, as its operator would start it for `work`. `name` is that of the run.
+    pub(super) fn worker(&self, program: &str, name: &str, kind: &str, work: Work) -> Result<Command> {
+        let directory = self.directory(name)?;
+        let subject = Subject {
+            kind: kind.to_owned(),
+            namespace: "bench".to_owned(),
+            name: name.to_owned(),
+            uid: name.to_owned(),
+            attempt: 1,
+        };
+        fs::write(directory.join("task.json"), serde_json::to_vec(&Task { subject, work })?)?;
+        let mut command = Command::new(self.programs.join(program));
+        command
+            .env("MLOP_TASK_DIR", &directory)
+            .env("MLOP_STORES_DIR", self.directory.path().join("stores"))
+            .env("MLOP_TERMINATION_LOG", directory.join("result.json"))
+            .env("MLOP_ROOT", &directory)
+            .env("RUST_LOG", "warn");
+        Ok(command)
+    }
+
+    /// A container of the training `name`, which has no inputs: the launcher with these arguments.
+    pub(super) fn training(&self, name: &str, role: &[&str]) -> Result<Command> {
+        let [_, store] = BUCKETS;
+        let work = TrainWork {
+            inputs: Vec::new(),
+            output: self.store(store),
+            content: serde_json::from_value(json!({"image": "none", "command": ["none"]}))?,
+            input_digest: Digest::of_bytes(name.as_bytes()),
+            ancestors: Vec::new(),
+            deadline_seconds: None,
+            grace_seconds: None,
+        };
+        let mut command = self.worker("mlop-launcher", name, "TrainingRun", Work::Train(work))?;
+        command.args(role);
+        Ok(command)
+    }
+
+    /// The result that the worker of the run `name` has reported.
+    pub(super) fn result(&self, name: &str) -> Result<ResultDocument> {
+        let file = self.directory.path().join(name).join("result.json");
+        let message = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        ResultDocument::from_message(&message).map_err(|why| anyhow!("{}: {why}", file.display()))
+    }
+
+    /// A script of a baseline, with the Python of `MLOP_BENCH_PYTHON`. boto3 finds the server and its keys.
+    pub(super) fn python(&self, script: &str) -> Result<Command> {
+        let python = std::env::var_os("MLOP_BENCH_PYTHON")
+            .context("MLOP_BENCH_PYTHON names no Python with the baselines; `cargo xtask bench` sets it")?;
+        let mut command = Command::new(python);
+        command.args(["-c", script]).envs([
+            ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
+            ("AWS_ACCESS_KEY_ID", ID),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
+            ("AWS_DEFAULT_REGION", REGION),
+        ]);
+        Ok(command)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ended = self.server.kill();
+        let _reaped = self.server.wait();
+    }
+}
+
+/// Runs a program to its end.
+///
+/// # Errors
+/// It does not start, or fails.
+pub(super) async fn measure(mut command: Command) -> Result<Cost> {
+    let name = command.get_program().display().to_string();
+    let begin = Instant::now();
+    let child = command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start {name}"))?;
+    let used = spawn_blocking(move || child.wait4()).await??;
+    ensure!(used.status.success(), "{name}: {}", used.status);
+    Ok(Cost {
+        seconds: begin.elapsed().as_secs_f64(),
+        cpu_seconds: (used.rusage.utime + used.rusage.stime).as_secs_f64(),
+        memory: used.rusage.maxrss as f64 / f64::from(1 << 20),
+    })
+}
