@@ -13,6 +13,8 @@ pub const RUN: &str = "mlop.dev/run";
 pub const RUN_KIND: &str = "mlop.dev/run-kind";
 /// Label: number of the attempt, from 1.
 pub const ATTEMPT: &str = "mlop.dev/attempt";
+/// Label that the Job controller puts on the pods of an Indexed Job: the rank of the pod, from 0.
+pub const RANK: &str = "batch.kubernetes.io/job-completion-index";
 /// Label: the task of a pod: `run`, `scan`, `probe`, `activation`, `cleanup` or `serving`.
 pub const ROLE: &str = "mlop.dev/role";
 /// Value of that label on the pods of servers.

@@ -13,6 +13,7 @@ pub mod dataset;
 mod defaults;
 pub mod deployment;
 pub mod digest;
+pub mod distributed;
 pub mod duration;
 mod exact;
 pub mod features;

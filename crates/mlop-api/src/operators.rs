@@ -76,7 +76,12 @@ pub const TRAINING: Operator = Operator {
     inputs: &["Dataset", "FeatureView", "TrainingJob"],
     worker: "mlop-launcher",
     finalized: &[],
-    rbac: &[PODS, Rule { group: "batch", resources: &["jobs"], verbs: WORK }],
+    rbac: &[
+        PODS,
+        Rule { group: "batch", resources: &["jobs"], verbs: WORK },
+        // The names of a distributed training's pods.
+        Rule { group: "", resources: &["services"], verbs: OWN },
+    ],
 };
 
 /// Records models in MLflow.

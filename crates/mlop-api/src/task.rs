@@ -5,8 +5,14 @@
 //! list or Kubernetes' `$(NAME)` expansion. It holds no secrets: keys are mounted as files.
 
 use crate::{
-    Digest, common::Metric, contract::Ancestor, dataset::DatasetContent, features::FeatureContent,
-    result::Activated, training::TrainingContent,
+    Digest,
+    common::Metric,
+    contract::Ancestor,
+    dataset::DatasetContent,
+    distributed::{FrameworkName, Size},
+    features::FeatureContent,
+    result::Activated,
+    training::TrainingContent,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -247,6 +253,9 @@ pub struct TrainWork {
     /// Seconds between SIGTERM and SIGKILL of the pod; none: 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_seconds: Option<u64>,
+    /// The size of a distributed training; none: this pod is the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
 }
 
 /// What determined a tree, written into its manifest by the agent, never by user code.
@@ -265,11 +274,16 @@ pub struct Provenance {
     /// Digest of each input by its name in the spec.
     pub inputs: BTreeMap<String, Digest>,
     pub ancestors: Vec<Ancestor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub framework: Option<FrameworkName>,
+    /// The size that the work had when it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
 }
 
 impl From<&TrainWork> for Provenance {
     fn from(work: &TrainWork) -> Self {
-        let TrainingContent { image, command, code, hyperparameters, seed } = &work.content;
+        let TrainingContent { image, command, code, hyperparameters, seed, framework } = &work.content;
         let digest = |(name, text): (&String, &String)| (name.clone(), Digest::of_bytes(text.as_bytes()));
         Self {
             input_digest: Some(work.input_digest.clone()),
@@ -280,6 +294,8 @@ impl From<&TrainWork> for Provenance {
             seed: *seed,
             inputs: work.inputs.iter().map(|input| (input.name.clone(), input.digest.clone())).collect(),
             ancestors: work.ancestors.clone(),
+            framework: *framework,
+            size: work.size.clone(),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::{
         label_value, text,
     },
     defaults::defaults,
+    distributed::{Framework, FrameworkName, Size, Workers},
     duration::Span,
     run::{Execution, Lineage, RunSpec},
     status::{IntentStatus, RunStatus},
@@ -81,7 +82,13 @@ pub struct TrainingJobSpec {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
-    /// Computing resources of the command.
+    /// Several pods that train together. Without it the command runs in one. Not part of the digest: the number of pods may change while a run lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<Workers>,
+    /// The framework that connects the pods: its variables are set. Without it, a command finds the others by $MLOP_HOSTS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framework: Option<Framework>,
+    /// Computing resources of the command, of each of its pods.
     #[serde(default = "own_resources::value", deserialize_with = "own_resources::deserialize")]
     #[schemars(schema_with = "own_resources::schema")]
     pub resources: Resources,
@@ -168,6 +175,9 @@ pub struct TrainingContent {
     /// Seed for the command's random numbers.
     #[serde(default)]
     pub seed: i64,
+    /// The framework that connects the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framework: Option<FrameworkName>,
 }
 
 impl From<&TrainingJobSpec> for TrainingContent {
@@ -178,6 +188,7 @@ impl From<&TrainingJobSpec> for TrainingContent {
             code,
             hyperparameters,
             seed,
+            framework,
             // Enter the input digest beside the content.
             inputs: _,
             store: _,
@@ -188,6 +199,7 @@ impl From<&TrainingJobSpec> for TrainingContent {
             suspend: _,
             history_limit: _,
             // How the work is carried out.
+            workers: _,
             env: _,
             resources: _,
             scratch: _,
@@ -208,6 +220,7 @@ impl From<&TrainingJobSpec> for TrainingContent {
             code: code.clone(),
             hyperparameters: hyperparameters.clone(),
             seed: *seed,
+            framework: framework.as_ref().and_then(Framework::name),
         }
     }
 }
@@ -314,6 +327,9 @@ pub struct TrainingRunSpec {
     /// Further settings of the user's container: part of the execution, and mirrored with it.
     #[serde(default)]
     pub container: TrainingContainer,
+    /// The size of a distributed training: part of the execution, and mirrored with it. Without it the command runs in one pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
 }
 
 impl RunSpec for TrainingRunSpec {
@@ -334,7 +350,8 @@ impl RunSpec for TrainingRunSpec {
         Some(&self.store)
     }
     fn drop_work(&mut self) {
-        let TrainingContent { image: _, command, code, hyperparameters, seed: _ } = &mut self.content;
+        let TrainingContent { image: _, command, code, hyperparameters, seed: _, framework: _ } =
+            &mut self.content;
         (*command, *code, *hyperparameters) = Default::default();
     }
 }

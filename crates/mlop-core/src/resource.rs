@@ -224,9 +224,17 @@ impl Cached for PodView {
 #[serde(default)]
 pub struct JobView {
     pub metadata: ObjectMeta,
+    pub spec: JobSize,
     pub status: k8s_openapi::api::batch::v1::JobStatus,
 }
 projection!(JobView, "Job", "batch", "v1", "jobs");
+
+/// How many pods a Job has.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct JobSize {
+    pub completions: Option<u32>,
+}
 impl Cached for JobView {}
 
 /// An applied child. It is whole, so that drift of any field is detected.

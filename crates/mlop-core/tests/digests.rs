@@ -125,6 +125,8 @@ fn beside(kind: &str) -> BTreeMap<&'static str, Beside> {
             ("inputs", Digest),
             ("store", Digest),
             ("consistency", Policy),
+            ("workers", Execution),
+            ("framework.pytorch.processesPerWorker", Execution),
             ("env", Execution),
             ("resources", Execution),
             ("scratch", Execution),

@@ -44,6 +44,8 @@ pub struct Agent<'a> {
     pub subject: &'a Subject,
     pub work: &'a TrainWork,
     pub store: &'a ObjectStoreHandle,
+    /// The rank of the pod among those of a distributed training. That of rank 0 publishes and saves checkpoints.
+    pub rank: u32,
     /// Becomes true when the pod must go.
     pub leaving: watch::Receiver<bool>,
 }
@@ -62,6 +64,9 @@ enum Ended {
 impl Agent<'_> {
     /// Sees the training through, unless an earlier attempt has.
     pub async fn train(self) -> ResultDocument {
+        if self.rank > 0 {
+            return self.follow().await.unwrap_or_else(ResultDocument::failed);
+        }
         let mut checkpoints = Checkpoints::new(self.store, self.subject, self.layout.checkpoint());
         let result = match self.recorded().await {
             Some(result) => result,
@@ -85,6 +90,18 @@ impl Agent<'_> {
                 None
             }
             Err(failure) => Some(Err(failure)),
+        }
+    }
+
+    /// Watches over the command of a pod that does not lead. What it leaves in the directories is of its own use.
+    async fn follow(&self) -> Result<ResultDocument, Failure> {
+        if self.layout.finished().exists() {
+            return Ok(ended(self.rank));
+        }
+        match self.watch(self.deadline()).await? {
+            Ended::Reported(Report { end: End::ExitCode(0), .. }) => Ok(ended(self.rank)),
+            // The leader knows the checkpoints.
+            other => Err(judge(other, true)),
         }
     }
 
@@ -119,8 +136,9 @@ impl Agent<'_> {
             Ended::Reported(Report { end: End::Signal(9), .. }) | Ended::Lost(_) => Complete::Settled,
             _ => Complete::All,
         };
-        let is_own_fault =
-            matches!(&ended, Ended::Reported(Report { end: End::ExitCode(_) | End::Signal(_), .. }));
+        // In a distributed training it may be another pod's, which ends this one too.
+        let is_own_fault = self.work.size.is_none()
+            && matches!(&ended, Ended::Reported(Report { end: End::ExitCode(_) | End::Signal(_), .. }));
         let saved = async {
             checkpoints.save(complete).await?;
             if is_own_fault { checkpoints.suspect().await } else { Ok(()) }
@@ -243,6 +261,11 @@ fn judge(ended: Ended, has_progressed: bool) -> Failure {
         ),
         Ended::Leaving => left("the command ended"),
     }
+}
+
+/// The result of a pod that does not lead.
+fn ended(rank: u32) -> ResultDocument {
+    ResultDocument { summary: Some(format!("worker {rank} has ended")), ..ResultDocument::default() }
 }
 
 fn left(before: &str) -> Failure {

@@ -20,6 +20,9 @@ use tokio::{
     sync::watch,
 };
 
+/// The variable with the rank of a pod.
+const RANK: &str = "JOB_COMPLETION_INDEX";
+
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -110,9 +113,15 @@ async fn agent(task: Task) -> ResultDocument {
             Err(error) => tracing::error!(%error, "SIGTERM cannot be handled"),
         }
     });
-    Agent { layout: &Layout::from_environment(), subject: &task.subject, work, store: &store, leaving }
+    let layout = Layout::from_environment();
+    Agent { layout: &layout, subject: &task.subject, work, store: &store, rank: rank(), leaving }
         .train()
         .await
+}
+
+/// The rank of this pod, which the Job controller tells each container of an Indexed Job.
+fn rank() -> u32 {
+    std::env::var(RANK).ok().and_then(|rank| rank.parse().ok()).unwrap_or_default()
 }
 
 fn foreign(work: &Work) -> Failure {

@@ -1,5 +1,6 @@
 //! Training: a TrainingJob makes a TrainingRun for each new state of its inputs.
 
+mod distributed;
 #[cfg(test)]
 mod tests;
 mod training_job;

@@ -3,10 +3,12 @@
 use crate::{training_job::TrainingJobIntent, training_run::TrainingRunRun};
 use expect_test::expect_file;
 use mlop_api::{
-    Quantity, Reason, labels,
+    Quantity, Reason,
+    distributed::{Framework, Pytorch, Size, Workers},
+    labels,
     profile::PodProfile,
     result::{Failure, ResultDocument},
-    training::{self, TrainingJobSpec},
+    training::{self, TrainingJobSpec, TrainingRunSpec},
 };
 use mlop_core::testing::{
     IntentCase, NOW, RunCase, Situation, active, check, dead, failed, golden, held_up, missing, object,
@@ -43,6 +45,18 @@ fn run_of(job: &IntentCase<TrainingJobIntent>) -> RunCase<TrainingRunRun> {
 
 fn run() -> RunCase<TrainingRunRun> {
     run_of(&job())
+}
+
+/// As [`job`], with two pods that PyTorch connects.
+fn pair() -> IntentCase<TrainingJobIntent> {
+    job().with(|spec| {
+        spec.workers = Some(Workers { replicas: 2 });
+        spec.framework = Some(pytorch(None));
+    })
+}
+
+fn pytorch(processes_per_worker: Option<u32>) -> Framework {
+    Framework { pytorch: Some(Pytorch { processes_per_worker }) }
 }
 
 fn variable(name: &str, value: &str) -> training::EnvVar {
@@ -95,13 +109,14 @@ fn edit_of_the_content_trains_again() {
     let again =
         "Ready=Unknown/Running InputsReady=True/InputsReady UpToDate=False/Running Reconciling create run";
     type Edit = fn(&mut TrainingJobSpec);
-    let edits: [(&str, Edit); 6] = [
+    let edits: [(&str, Edit); 7] = [
         ("the image", |spec| spec.image = "trainer:2".into()),
         ("the command", |spec| spec.command.push("--fast".into())),
         ("the code", |spec| spec.code.insert("train.py".into(), "pass".into()).map_or((), drop)),
         ("a hyperparameter", |spec| spec.hyperparameters.insert("depth".into(), "3".into()).map_or((), drop)),
         ("the seed", |spec| spec.seed = 7),
         ("the store", |spec| spec.store = "models".into()),
+        ("the framework", |spec| spec.framework = Some(pytorch(None))),
     ];
     check(edits.into_iter().map(|(field, edit)| (field, trained().edited(edit), again)).collect());
 }
@@ -119,6 +134,12 @@ fn edit_of_the_execution_trains_nothing_again() {
             kept,
         ),
         ("the budget of attempts", trained().edited(|spec| spec.retry.limit = 9), kept),
+        ("the number of pods", trained().edited(|spec| spec.workers = Some(Workers { replicas: 2 })), kept),
+        (
+            "the number of processes",
+            pair().its_run(succeeded).reconciled().edited(|spec| spec.framework = Some(pytorch(Some(4)))),
+            kept,
+        ),
     ]);
 }
 
@@ -131,6 +152,7 @@ fn edit_of_the_execution_is_mirrored_into_the_active_run() {
     assert!(is_mirrored(training().edited(|spec| spec.env.push(variable("A", "1")))));
     assert!(is_mirrored(training().edited(|spec| spec.shared_memory = Some("1Gi".into()))));
     assert!(is_mirrored(training().edited(|spec| spec.profile = Some("gpu".into()))));
+    assert!(is_mirrored(training().edited(|spec| spec.workers = Some(Workers { replicas: 2 }))));
     assert!(is_mirrored(training().annotated(labels::RETRY_REQUESTED_AT, "1")));
     assert!(
         !is_mirrored(trained().edited(|spec| spec.env.push(variable("A", "1")))),
@@ -225,6 +247,37 @@ fn training_reports_a_profile_that_is_missing() {
         ),
         ("it is edited", trained().profiled(object("gpu", &json!({}))), "quiet"),
     ]);
+}
+
+#[test]
+fn edit_of_the_size_gives_a_dead_run_another_budget() {
+    let ended = terminated(&ResultDocument::failed(Failure::terminal(Reason::OutOfMemory, "killed")), NOW);
+    let mut dead = run().reconciled();
+    dead.pods.push(pod_of("delay-1-1", 1, ended));
+    let size = |spec: &mut TrainingRunSpec| {
+        spec.size = Some(Size { replicas: 2, processes_per_worker: 1 });
+    };
+    let again = "Unknown/Running 1 attempts create Job delay-1-2 apply Service delay-1 delete delay-1-1 delete delay-1-1";
+    check(vec![("more pods share the work", dead.reconciled().edited(size), again)]);
+}
+
+#[test]
+fn pods_of_a_distributed_training_are_those_of_the_golden_files() {
+    let generic = job().with(|spec| spec.workers = Some(Workers { replicas: 3 }));
+    let several = pair().with(|spec| {
+        spec.resources.gpu = 4;
+        spec.env.push(variable("PET_MASTER_PORT", "23456"));
+    });
+    let cases = [
+        ("golden/pytorch.yaml", pair()),
+        ("golden/pytorch-processes.yaml", several),
+        ("golden/workers.yaml", generic),
+    ];
+    for (file, case) in cases {
+        let attempt = run_of(&case).plan();
+        let objects = [golden(&attempt.creates[0].object), golden(&attempt.applies[0].object)];
+        expect_file![file].assert_eq(&objects.join("---\n"));
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mlop_api::{
     common::{Consistency, Flow, NamedInput},
+    distributed::Size,
     run::{Execution, Lineage},
     training::{TrainingContainer, TrainingContent, TrainingJob, TrainingRun, TrainingRunSpec},
 };
@@ -71,16 +72,19 @@ impl Intent for TrainingJobIntent {
             store: observed.object.spec.store.clone(),
             execution,
             container: container(&observed.object),
+            size: size(&observed.object),
         };
         TrainingRun { metadata: meta, spec, status: None }
     }
 
     fn execution_patch(execution: &Execution, object: &TrainingJob) -> Value {
-        json!({"execution": execution, "container": container(object)})
+        json!({"execution": execution, "container": container(object), "size": size(object)})
     }
 
     fn is_mirrored(run: &TrainingRun, execution: &Execution, object: &TrainingJob) -> bool {
-        run.spec.execution == *execution && run.spec.container == container(object)
+        run.spec.execution == *execution
+            && run.spec.container == container(object)
+            && run.spec.size == size(object)
     }
 }
 
@@ -92,4 +96,9 @@ fn container(object: &TrainingJob) -> TrainingContainer {
         shared_memory: spec.shared_memory.clone(),
         grace_period: spec.grace_period,
     }
+}
+
+fn size(object: &TrainingJob) -> Option<Size> {
+    let spec = &object.spec;
+    Size::of(spec.workers.as_ref(), spec.framework.as_ref(), &spec.resources)
 }

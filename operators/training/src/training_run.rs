@@ -1,7 +1,8 @@
-//! `TrainingRun`: a pod in which the user's command runs between the fetcher and the agent of mlop.
+//! `TrainingRun`: a pod, or several that work together, in which the user's command runs between the fetcher and the agent of mlop.
 //!
 //! The command holds no keys of a store and cannot forge a result.
 
+use crate::distributed;
 use k8s_openapi::{
     api::core::v1::{Container, EnvVar, EnvVarSource, Pod, SecretKeySelector, SecurityContext, VolumeMount},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -24,7 +25,7 @@ use mlop_core::{
     },
     run::{Observed, Run},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Time of the command between SIGTERM and SIGKILL, unless the run says otherwise.
 const GRACE: Span = Span::seconds(30);
@@ -42,8 +43,16 @@ impl Run for TrainingRunRun {
     const MEDIA_TYPE: &'static str = MEDIA_TREE;
     const JOB: bool = true;
 
+    fn replicas(run: &TrainingRun) -> Option<u32> {
+        run.spec.size.as_ref().map(|size| size.replicas)
+    }
+
     fn editable(run: &TrainingRun) -> Value {
-        serde_json::to_value(&run.spec.container).unwrap_or_default()
+        let mut editable = serde_json::to_value(&run.spec.container).unwrap_or_default();
+        if let Some(fields) = editable.as_object_mut() {
+            fields.insert("size".to_owned(), json!(run.spec.size));
+        }
+        editable
     }
 
     fn attempt(observed: &Observed<Self>, meta: ObjectMeta, subject: Subject) -> Result<Pod, Blocked> {
@@ -90,7 +99,7 @@ fn deadline_margin(run: &TrainingRun) -> i64 {
 }
 
 fn work(observed: &Observed<TrainingRunRun>) -> Result<TrainWork, Blocked> {
-    let TrainingRunSpec { content, lineage, store, execution, container: _ } = &observed.object.spec;
+    let TrainingRunSpec { content, lineage, store, execution, container: _, size } = &observed.object.spec;
     Ok(TrainWork {
         inputs: observed.inputs()?,
         output: pod::store(observed.store(store)?),
@@ -99,6 +108,7 @@ fn work(observed: &Observed<TrainingRunRun>) -> Result<TrainWork, Blocked> {
         ancestors: lineage.ancestors.iter().map(Ancestor::identity).collect(),
         deadline_seconds: execution.deadline.map(|span| span.as_secs()),
         grace_seconds: Some(grace_seconds(&observed.object)),
+        size: size.clone(),
     })
 }
 
@@ -167,13 +177,13 @@ fn user(run: &TrainingRun, attempt: u32) -> Container {
 }
 
 fn environment(run: &TrainingRun, attempt: u32) -> Vec<EnvVar> {
-    let value =
-        |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
     // Users may set these three: libraries look for a name where /etc/passwd has none for this user.
-    let defaults = [("HOME", "/tmp"), ("USER", "mlop"), ("LOGNAME", "mlop")]
-        .into_iter()
-        .filter(|(name, _)| run.spec.container.env.iter().all(|variable| variable.name != *name))
-        .map(|(name, text)| value(name, text.to_owned()));
+    let defaults = [("HOME", "/tmp"), ("USER", "mlop"), ("LOGNAME", "mlop")];
+    let defaults = defaults.map(|(name, text)| value(name, text.to_owned())).into_iter();
+    let users = &run.spec.container.env;
+    let defaults = defaults
+        .chain(distributed::of_framework(run, attempt))
+        .filter(|default| users.iter().all(|variable| variable.name != default.name));
     let ours = [
         value("MLOP_INPUTS", "/mlop/inputs".to_owned()),
         value("MLOP_OUTPUT", "/mlop/output".to_owned()),
@@ -182,7 +192,13 @@ fn environment(run: &TrainingRun, attempt: u32) -> Vec<EnvVar> {
         value("MLOP_SEED", run.spec.content.seed.to_string()),
         value("MLOP_ATTEMPT", attempt.to_string()),
     ];
-    defaults.chain(run.spec.container.env.iter().map(variable)).chain(ours).collect()
+    let ours = ours.into_iter().chain(distributed::of_every_kind(run, attempt));
+    defaults.chain(users.iter().map(variable)).chain(ours).collect()
+}
+
+/// A variable with this value.
+fn value(name: &str, value: String) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value), value_from: None }
 }
 
 fn variable(variable: &training::EnvVar) -> EnvVar {

@@ -43,8 +43,8 @@ pub fn kind(training: &str, names: &Names) -> Result<String> {
     Ok(format!(
         "{text}\n/// The launcher's task for this content.\n\
          impl From<&{kind}Content> for TrainingContent {{\n    fn from(content: &{kind}Content) -> Self {{\n        \
-         let {kind}Content {{ image, command, code, hyperparameters, seed }} = content.clone();\n        \
-         Self {{ image, command, code, hyperparameters, seed }}\n    }}\n}}\n"
+         let {kind}Content {{ image, command, code, hyperparameters, seed, framework }} = content.clone();\n        \
+         Self {{ image, command, code, hyperparameters, seed, framework }}\n    }}\n}}\n"
     ))
 }
 

@@ -49,7 +49,8 @@ impl Ended {
         }
     }
 
-    fn disrupted(reason: Reason, message: impl Into<String>) -> Self {
+    /// The platform has ended it.
+    pub(crate) fn disrupted(reason: Reason, message: impl Into<String>) -> Self {
         Self { disrupted: true, ..Self::of(reason, message, true) }
     }
 }
@@ -96,11 +97,37 @@ pub fn activity(pod: &PodView) -> (&'static str, Option<Timestamp>) {
     if let Some(fetching) = fetching(pod) {
         return ("fetches its inputs", fetching.started_at.as_ref().map(|at| at.0));
     }
-    let ended = named(pod, labels::USER_CONTAINER).and_then(terminated).filter(|state| state.exit_code == 0);
-    match ended {
+    match ended_well(pod) {
         Some(ended) => ("publishes its output", ended.finished_at.as_ref().map(|at| at.0)),
         None => ("is under way", start_clock(pod)),
     }
+}
+
+/// Whether the user's command has ended well, and the worker of `pod` still works.
+pub(crate) fn publishes(pod: &PodView) -> bool {
+    ended_well(pod).is_some() && matches!(of(pod), Outcome::Running)
+}
+
+/// The end of the user's command, if it ended with 0.
+fn ended_well(pod: &PodView) -> Option<&ContainerStateTerminated> {
+    named(pod, labels::USER_CONTAINER).and_then(terminated).filter(|state| state.exit_code == 0)
+}
+
+/// The end that a pod is going to have which was asked to go. None if it has ended.
+pub(crate) fn going(pod: &PodView) -> Option<Ended> {
+    matches!(of(pod), Outcome::Starting(_) | Outcome::Running).then(|| disruption(pod))?
+}
+
+/// When the trouble of a pod that has failed or is asked to go began: at the request to go, or with its first container
+/// that failed. Such times are whole seconds.
+pub(crate) fn trouble_began(pod: &PodView) -> Option<Timestamp> {
+    let meta = &pod.metadata;
+    let grace = SignedDuration::from_secs(meta.deletion_grace_period_seconds.unwrap_or_default());
+    let deleted = meta.deletion_timestamp.as_ref().and_then(|end| end.0.checked_sub(grace).ok());
+    let disrupted = condition(pod, "DisruptionTarget").and_then(|it| it.last_transition_time.as_ref());
+    let failed = statuses(pod).filter_map(terminated).filter(|state| state.exit_code != 0);
+    let failed = failed.filter_map(|state| state.finished_at.as_ref()).map(|at| at.0);
+    failed.chain(deleted).chain(disrupted.map(|at| at.0)).min().or_else(|| ended_at(pod))
 }
 
 /// The newest checkpoint that the worker of an ended pod has saved, whatever ended it.

@@ -24,3 +24,15 @@ pub fn service(meta: ObjectMeta, ports: &[(&str, i32)]) -> Service {
         ServiceSpec { selector: Some(selector(&name)), ports: Some(ports.collect()), ..Default::default() };
     Service { metadata: meta, spec: Some(spec), status: None }
 }
+
+/// A Service without an address of its own. Each of the pods that `selector` selects has a name in it, also before it is
+/// ready.
+pub fn headless(meta: ObjectMeta, selector: BTreeMap<String, String>) -> Service {
+    let spec = ServiceSpec {
+        cluster_ip: Some("None".to_owned()),
+        publish_not_ready_addresses: Some(true),
+        selector: Some(selector),
+        ..Default::default()
+    };
+    Service { metadata: meta, spec: Some(spec), status: None }
+}

@@ -1,10 +1,10 @@
-//! The creation of an attempt: a pod, or a Job with one pod.
+//! The creation of an attempt: a pod, or a Job with one pod or several.
 
 use super::{Observed, Run, trace};
 use crate::{Blocked, children::meta, errand, plan::Create};
 use k8s_openapi::{
     api::{
-        batch::v1::{Job, JobSpec},
+        batch::v1::{Job, JobSpec, SuccessPolicy, SuccessPolicyRule},
         core::v1::{Pod, PodTemplateSpec},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -16,7 +16,11 @@ use mlop_api::{labels, task::Subject};
 pub(super) fn create<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Create, Blocked> {
     let pod = pod(observed, attempt)?;
     let why = format!("attempt {attempt}");
-    Ok(if R::JOB { Create::of(&job(pod), why) } else { Create::of(&pod, why) })
+    Ok(match R::replicas(&observed.object) {
+        Some(replicas) => Create::of(&indexed_job(pod, replicas), why),
+        None if R::JOB => Create::of(&job(pod), why),
+        None => Create::of(&pod, why),
+    })
 }
 
 /// The creation of the attempt's pod, which the API server judges but does not carry out.
@@ -42,15 +46,13 @@ fn pod<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Pod, Blocked> {
     let run = observed.object.as_ref();
     let name = run.meta().name.clone().unwrap_or_default();
     let kind = R::Resource::kind(&()).into_owned();
-    let inherited =
-        |label: &str| run.meta().labels.as_ref().and_then(|all| all.get(label)).cloned().unwrap_or_default();
     let labels = [
         (labels::OPERATOR, observed.operator.clone()),
         (labels::ROLE, "run".to_owned()),
         (labels::RUN, name.clone()),
         (labels::RUN_KIND, kind.clone()),
-        (labels::INTENT, inherited(labels::INTENT)),
-        (labels::INTENT_KIND, inherited(labels::INTENT_KIND)),
+        (labels::INTENT, observed.inherited(labels::INTENT)),
+        (labels::INTENT_KIND, observed.inherited(labels::INTENT_KIND)),
         (labels::ATTEMPT, attempt.to_string()),
     ];
     let meta = meta::child_meta(run, format!("{name}-{attempt}"), labels);
@@ -64,6 +66,9 @@ fn pod<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Pod, Blocked> {
     observed.profile.check()?;
     let mut pod = observed.profile.complete(R::attempt(observed, meta, subject)?);
     trace::join(&mut pod, run, attempt);
+    if let (Some(_), Some(spec)) = (R::replicas(run), &mut pod.spec) {
+        spec.subdomain = run.meta().name.clone();
+    }
     let template = errand::template(&pod).to_string();
     pod.metadata.annotations.get_or_insert_default().insert(labels::TEMPLATE.to_owned(), template);
     Ok(pod)
@@ -88,4 +93,21 @@ fn job(pod: Pod) -> Job {
         }),
         status: None,
     }
+}
+
+/// A Job of several pods that start together, with ranks and names. The end of one is that of all, but the operator says
+/// so: the Job controller cannot tell the last steps of a leader, which publishes, from an attempt that goes on. What is
+/// left when the leader has published is ended by it.
+fn indexed_job(pod: Pod, replicas: u32) -> Job {
+    let replicas = i32::try_from(replicas).unwrap_or(i32::MAX);
+    let mut job = job(pod);
+    if let Some(spec) = &mut job.spec {
+        let leader = SuccessPolicyRule { succeeded_indexes: Some("0".to_owned()), succeeded_count: None };
+        spec.backoff_limit = None;
+        spec.backoff_limit_per_index = Some(0);
+        spec.completion_mode = Some("Indexed".to_owned());
+        (spec.completions, spec.parallelism) = (Some(replicas), Some(replicas));
+        spec.success_policy = Some(SuccessPolicy { rules: vec![leader] });
+    }
+    job
 }

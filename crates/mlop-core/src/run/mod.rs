@@ -1,14 +1,15 @@
 //! Runs: one attempt after the other until one succeeds or the budget of attempts is used up.
 //!
-//! An attempt is a Pod, or a Job with one pod. A kind supplies the pod ([`Run::attempt`]) and nothing else. [`plan`]
-//! decides the rest without a client or a clock:
+//! An attempt is a Pod, or a Job with one pod or several. A kind supplies the pod ([`Run::attempt`]), and how many of it
+//! work together ([`Run::replicas`]). [`plan`] decides the rest without a client or a clock:
 //!
 //! 1. A run that has succeeded keeps its last pod for its logs, then prunes it (`prune`).
 //! 2. An edit of the execution, or a request to retry, renews the budget of attempts (`budget`).
 //! 3. A run whose budget is used up, or whose failure repeats with the same inputs, is stalled (`result`).
 //! 4. The next attempt starts once the connections that it needs are ready, its backoff is over and the other objects
 //!    that it needs exist (`attempt`).
-//! 5. The pod of an attempt is followed until it ends; its result becomes the output or the failure (`result`).
+//! 5. The pods of an attempt are followed until they end (`follow`). Their outcome is one (`outcome`); it becomes the output
+//!    or the failure (`result`).
 //!
 //! Attempts are numbered from 1, and numbers never restart: the name of the pod contains the number, so an attempt
 //! cannot start twice.
@@ -60,7 +61,10 @@
 mod attempt;
 mod budget;
 mod cancel;
+mod follow;
+mod network;
 mod observed;
+mod outcome;
 mod plan;
 mod prune;
 mod reconciler;
@@ -83,6 +87,7 @@ use mlop_api::{
 };
 use serde_json::Value;
 
+pub use network::host;
 pub use observed::Observed;
 pub use plan::plan;
 pub use reconciler::Runs;
@@ -130,6 +135,11 @@ pub trait Run: Send + Sync + 'static {
     const MEDIA_TYPE: &'static str;
     /// Whether an attempt is a Job around the pod.
     const JOB: bool = false;
+
+    /// Number of pods of an attempt that work together under an Indexed Job, with stable names; none for a single pod.
+    fn replicas(_run: &Self::Resource) -> Option<u32> {
+        None
+    }
 
     /// Reads the related objects of `object` from caches.
     fn observe(&self, _object: &Self::Resource) -> Self::Related {

@@ -1,9 +1,9 @@
 //! The state that a run's decision depends on.
 
-use super::{Run, RunResource};
+use super::{Run, RunResource, outcome::Pods};
 use crate::{
     Blocked,
-    children::{connection, pod, profile::Profile},
+    children::{connection, owned::Child, pod, profile::Profile},
     plan::Delete,
     resource::{JobView, PodView},
 };
@@ -19,6 +19,8 @@ pub struct Observed<R: Run> {
     pub pods: Vec<Arc<PodView>>,
     /// Jobs of all attempts, for kinds with [`Run::JOB`].
     pub jobs: Vec<Arc<JobView>>,
+    /// The Service of its pods, if there is one.
+    pub children: Vec<Child>,
     /// The ObjectStores of the namespace by name.
     pub stores: BTreeMap<String, Arc<ObjectStore>>,
     /// The profile of its pods.
@@ -32,6 +34,12 @@ pub struct Observed<R: Run> {
 }
 
 impl<R: Run> Observed<R> {
+    /// The value of a label of the run, for its children.
+    pub(super) fn inherited(&self, label: &str) -> String {
+        let labels = self.object.meta().labels.as_ref();
+        labels.and_then(|all| all.get(label)).cloned().unwrap_or_default()
+    }
+
     /// The ObjectStore of this name.
     ///
     /// # Errors
@@ -86,9 +94,18 @@ impl<R: Run> Observed<R> {
         names.into_iter().map(|name| self.store(name)).collect()
     }
 
-    /// The pod of an attempt.
+    /// The pod of an attempt that makes its result.
     pub(super) fn pod(&self, attempt: u32) -> Option<&PodView> {
-        self.pods.iter().map(AsRef::as_ref).find(|pod| attempt_of(*pod) == Some(attempt))
+        self.attempt(attempt).leader()
+    }
+
+    /// The pods of an attempt.
+    pub(super) fn attempt(&self, attempt: u32) -> Pods<'_> {
+        let pods = self.pods.iter().map(AsRef::as_ref).filter(|pod| attempt_of(*pod) == Some(attempt));
+        let job = self.job(attempt);
+        // An attempt keeps the size that it was made with.
+        let size = job.and_then(|job| job.spec.completions).or_else(|| R::replicas(&self.object));
+        Pods::new(pods.collect(), size.unwrap_or(1), job)
     }
 
     /// The deletion of what attempts before `attempt` have left. The status keeps their last lines.

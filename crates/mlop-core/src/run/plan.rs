@@ -1,27 +1,20 @@
 //! The next step of a run.
 
-use super::{Observed, Run, RunResource, refusal, state::failed_attempt};
+use super::{Observed, Run, network, refusal};
 use crate::{
     Blocked, Origin,
-    children::pod_outcome::{self, Ended, Outcome},
+    children::owned,
     condition::{self, ConditionStatus, Conditions},
     plan::{Action, Plan},
-    resource::{JobView, PodView},
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, core::object::HasStatus};
-use mlop_api::{
-    Reason, contract::condition_type, duration::Span, result::Failure, status::RunStatus, text::clause,
-};
+use mlop_api::{Reason, contract::condition_type, status::RunStatus};
 
-/// Time a pod may take to start, unless the run says otherwise.
-const START_TIMEOUT: Span = Span::minutes(10);
-/// Time after the success of a Job until a pod that no cache has seen counts as gone.
-const POD_GONE: SignedDuration = SignedDuration::from_secs(300);
-/// Time after which a Job without a pod is suspicious.
-const POD_DELAY: SignedDuration = SignedDuration::from_secs(10);
 /// What an attempt does whose containers do not run yet.
-const STARTS: &str = "starts";
+pub(super) const STARTS: &str = "starts";
+/// What an attempt does that is to go on where the one before it ends.
+const WAITS: &str = "waits until the pods of the one before it have ended";
 /// Time after which an attempt that goes on is worth a write of the status.
 const PROGRESS_DELAY: SignedDuration = SignedDuration::from_secs(10);
 
@@ -30,6 +23,11 @@ pub fn plan<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
     if observed.object.meta().deletion_timestamp.is_some() {
         return Plan::idle();
     }
+    let plan = next_step(observed, now);
+    owned::prune(network::complete(observed, plan), &observed.children)
+}
+
+fn next_step<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
     let mut draft = Draft::new(observed, now);
     if condition::is_true(&draft.status.conditions, condition_type::SUCCEEDED) {
         draft.report_verdict();
@@ -79,23 +77,8 @@ impl<'a, R: Run> Draft<'a, R> {
         self.status.attempts.saturating_add(1)
     }
 
-    /// Follows the active attempt, or starts the next one.
-    fn follow_attempt(self) -> Plan<RunStatus> {
-        let observed = self.observed;
-        let attempt = self.next_attempt();
-        let mut plan = match (observed.pod(attempt), observed.job(attempt)) {
-            (Some(pod), _) => self.follow_pod(pod),
-            (None, Some(job)) => self.follow_job(job),
-            (None, None) => return self.start_attempt(),
-        };
-        // The operator may have ended between the creation of the attempt and the deletion of those before it.
-        let left = observed.earlier_attempts(attempt);
-        plan.deletes.extend(left);
-        plan
-    }
-
     /// Starts the next attempt, or waits for its connections and for the end of its backoff.
-    fn start_attempt(mut self) -> Plan<RunStatus> {
+    pub(super) fn start_attempt(mut self) -> Plan<RunStatus> {
         let connected = match self.observed.connected() {
             Ok(since) => since,
             Err(blocked) => return self.report_blocked(&blocked),
@@ -110,10 +93,17 @@ impl<'a, R: Run> Draft<'a, R> {
                 return Plan::report(self.status).requeue_at(due);
             }
         }
+        let now = self.now;
+        let before = self.observed.attempt(self.status.attempts);
+        if before.running(now).next().is_some() {
+            // They may still save the checkpoint that this attempt is to go on from.
+            let plan = Self::end_running(Plan::idle(), &before, now);
+            let action = before.next_loss(now).map_or(plan.action, Action::RequeueAt);
+            return Plan { deletes: plan.deletes, action, ..self.report_progress(WAITS, now) };
+        }
         match super::attempt::create(self.observed, self.next_attempt()) {
             Ok(create) => {
                 let deletes = self.observed.earlier_attempts(self.next_attempt());
-                let now = self.now;
                 // The event of its creation reconciles the run again.
                 let action = Action::AwaitChange;
                 Plan { creates: vec![create], deletes, action, ..self.report_progress(STARTS, now) }
@@ -122,130 +112,11 @@ impl<'a, R: Run> Draft<'a, R> {
         }
     }
 
-    /// Follows the pod of the active attempt.
-    fn follow_pod(self, pod: &PodView) -> Plan<RunStatus> {
-        let lost_at = pod_outcome::lost_at(pod);
-        if let Some(at) = lost_at.filter(|at| *at <= self.now) {
-            return self.fail(pod_outcome::lost(), at);
-        }
-        let action = lost_at.map_or(Action::AwaitChange, Action::RequeueAt);
-        match pod_outcome::of(pod) {
-            Outcome::Running => {
-                let (doing, since) = pod_outcome::activity(pod);
-                let since = since.unwrap_or_else(|| created(pod, self.now));
-                self.report_progress(doing, since).with_action(action)
-            }
-            Outcome::Starting(Some(_)) if self.is_no_longer_wanted(pod) => {
-                self.replace_attempt().with_action(action)
-            }
-            Outcome::Starting(held_up) => self.follow_start(pod, held_up).with_action(action),
-            Outcome::Succeeded(result) => self.succeed(*result),
-            Outcome::Failed(ended) => {
-                let at = pod_outcome::ended_at(pod).unwrap_or(self.now);
-                self.fail(ended, at)
-            }
-        }
-    }
-
-    fn is_no_longer_wanted<K: Resource>(&self, child: &K) -> bool {
-        super::attempt::is_outdated(self.observed, self.next_attempt(), child)
-    }
-
-    /// Deletes an attempt that cannot start, since another pod is wanted by now. It starts again under its number.
-    fn replace_attempt(self) -> Plan<RunStatus> {
-        let why = "it cannot start, and another pod is wanted";
-        let attempt = self.next_attempt();
-        match (self.observed.job(attempt), self.observed.pod(attempt)) {
-            // A Job takes its pod along.
-            (Some(job), _) => Plan::idle().delete(job, why),
-            (None, Some(pod)) => Plan::idle().delete(pod, why),
-            (None, None) => Plan::idle(),
-        }
-    }
-
-    /// Follows a Job without a pod: the Job controller has not created the pod yet, cannot create it, or the pod of a
-    /// Job that has ended is gone.
-    fn follow_job(self, job: &JobView) -> Plan<RunStatus> {
-        let ended = job.status.conditions.iter().flatten().find(|condition| {
-            condition.status == "True" && matches!(condition.type_.as_str(), "Failed" | "Complete")
-        });
-        let Some(ended) = ended else { return self.try_pod(job) };
-        let ended_at = ended.last_transition_time.as_ref().map_or(self.now, |at| at.0);
-        let gone_at = ended_at.checked_add(POD_GONE).unwrap_or(ended_at);
-        if ended.type_ == "Complete" && self.now < gone_at {
-            // The cache may not have seen the pod yet.
-            return Plan::idle().requeue_at(gone_at);
-        }
-        let words = clause(ended.message.as_deref().unwrap_or_default());
-        // If the work was done, its result is in the store: the next attempt only reports it.
-        let message = format!("the Job has ended and its pod is gone: {words}");
-        let failure = Failure::transient(Reason::PodLost, message);
-        let now = self.now;
-        self.fail(Ended { failure, disrupted: true, checkpoint: None }, now)
-    }
-
-    /// Asks the API server whether it would admit the pod of a Job that has none. The Job controller reports a refusal
-    /// in Events only.
-    fn try_pod(self, job: &JobView) -> Plan<RunStatus> {
-        let created = created(job, self.now);
-        let due = created.checked_add(POD_DELAY).unwrap_or(created);
-        if self.now < due {
-            return self.report_progress(STARTS, created).requeue_at(due);
-        }
-        if self.is_no_longer_wanted(job) {
-            // A Job keeps its template. The deletion reconciles the run again.
-            return self.replace_attempt();
-        }
-        match super::attempt::dry_run(self.observed, self.next_attempt()) {
-            Ok(create) => {
-                let again = self.now.checked_add(POD_DELAY).unwrap_or(self.now);
-                Plan { creates: vec![create], ..self.report_progress(STARTS, created) }.requeue_at(again)
-            }
-            Err(blocked) => self.report_blocked(&blocked),
-        }
-    }
-
-    /// Follows a pod that has not started. A pod that no node has room for may wait without limit: that is a queue, not
-    /// a failure.
-    fn follow_start(mut self, pod: &PodView, held_up: Option<(Reason, String)>) -> Plan<RunStatus> {
-        let timeout = self.observed.object.execution().start_timeout.unwrap_or(START_TIMEOUT);
-        let limit = pod_outcome::start_clock(pod).and_then(|begin| {
-            let seconds = i64::try_from(timeout.as_secs()).ok()?;
-            begin.checked_add(SignedDuration::from_secs(seconds)).ok()
-        });
-        if let Some(limit) = limit.filter(|limit| *limit <= self.now) {
-            let (reason, why) = pod_outcome::delay(pod, held_up);
-            let message = format!("the pod did not start within {timeout}: {why}");
-            let failure = Failure::transient(reason, message);
-            let ended = Ended { failure, disrupted: false, checkpoint: None };
-            // A Secret that a container waits for is a part of the work, not of a connection.
-            return self.end_attempt(ended, limit).delete(pod, "it did not start in time");
-        }
-        let action = limit.map_or(Action::AwaitChange, Action::RequeueAt);
-        match held_up {
-            Some((reason, message)) => {
-                let blocked = Blocked::waiting(reason, message.as_str());
-                let before = self.status.failure.as_ref().map(failed_attempt);
-                let words = before.map_or(message, |before| format!("{}; {before}", blocked.message));
-                self.set_open(reason, &words, &blocked);
-                Plan::report(self.status).with_action(action)
-            }
-            None => {
-                let begin = created(pod, self.now);
-                let doing = match pod_outcome::awaited(pod) {
-                    Some(name) => format!("{STARTS}: its containers wait for the init container {name}"),
-                    None => STARTS.to_owned(),
-                };
-                self.report_progress(&doing, begin).with_action(action)
-            }
-        }
-    }
-
     /// Reports what the attempt does: at once if the status shows an earlier problem, otherwise when it has done so since
     /// `begin` for a while. The end of a short attempt is reported anyway.
     ///
     /// A failure that was repeated for too often stays the cause until the attempt has lasted: it may fail as well.
-    fn report_progress(mut self, doing: &str, begin: Timestamp) -> Plan<RunStatus> {
+    pub(super) fn report_progress(mut self, doing: &str, begin: Timestamp) -> Plan<RunStatus> {
         let proven = begin.checked_add(PROVEN).unwrap_or(begin);
         let repeated =
             self.status.failure.as_ref().filter(|_| self.now < proven).map(|failure| self.repeated(failure));
@@ -300,9 +171,4 @@ impl<'a, R: Run> Draft<'a, R> {
         conditions.set(condition_type::SUCCEEDED, ConditionStatus::Unknown, reason, message);
         conditions.reconciling(reason, message);
     }
-}
-
-/// When the API server created a child; now if it does not say.
-fn created<K: Resource>(child: &K, now: Timestamp) -> Timestamp {
-    child.meta().creation_timestamp.as_ref().map_or(now, |at| at.0)
 }

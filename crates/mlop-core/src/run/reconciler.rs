@@ -2,7 +2,7 @@
 
 use super::{Observed, Run, RunResource, has_succeeded, observed::store_names, plan, trace, trace_id};
 use crate::{
-    children::profiles::Profiles,
+    children::{owned::ChildCaches, profiles::Profiles},
     plan::Plan,
     resource::{JobView, PodView},
     runtime::{
@@ -19,6 +19,7 @@ use crate::{
     span::Span,
 };
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
 use kube::Resource;
 use mlop_api::{dataset::ObjectStore, status::RunStatus};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Runs<R: Run> {
     pods: Index<PodView>,
     /// By the name of the run.
     jobs: Option<Index<JobView>>,
+    /// The Services of attempts of several pods.
+    services: ChildCaches,
     stores: Arc<Cache<ObjectStore>>,
     profiles: Profiles,
 }
@@ -44,6 +47,7 @@ impl<R: Run> Reconciler for Runs<R> {
         Ok(Observed {
             pods: self.pods.get(&namespace, &name),
             jobs: self.jobs.iter().flat_map(|jobs| jobs.get(&namespace, &name)).collect(),
+            children: self.services.of(object.meta()),
             stores: self.stores.named(&namespace, store_names(object.as_ref())),
             profile: self.profiles.of(&namespace, object.execution().profile.as_deref()),
             worker_image: cx.settings.worker_image.clone(),
@@ -79,16 +83,23 @@ impl Setup {
         let profiles = Profiles::watch(self);
         let pods = self.watch_own::<PodView>();
         let jobs = R::JOB.then(|| self.watch_own::<JobView>());
+        let services = R::JOB.then(|| self.watch_children::<Service>());
+        let of_run = |cache| ChildCaches::default().with::<Service>(cache);
         let runs = Runs {
             run,
             pods: by_run::<R::Resource, _>(&pods),
             jobs: jobs.as_ref().map(by_run::<R::Resource, _>),
+            services: services.as_ref().map(of_run).unwrap_or_default(),
             stores: Arc::clone(&stores),
             profiles: profiles.clone(),
         };
         let controls = self.control(runs, &objects).owns_attempts(&pods);
         let controls = match jobs {
             Some(jobs) => controls.owns_attempts(&jobs),
+            None => controls,
+        };
+        let controls = match services {
+            Some(services) => controls.owns_attempts(&services),
             None => controls,
         };
         let controls = profiles

@@ -2,6 +2,7 @@
 //!
 //! Every row is carried out and decided again: the second plan must be quiet.
 
+mod distributed;
 mod trace;
 
 use super::{Observed, Run};
@@ -667,7 +668,7 @@ fn cancelled_run_goes_on_only_at_a_retry() {
         (
             "it runs",
             running().edited(cancel),
-            "False/Cancelled Stalled 1 attempts delete delay-1-1 event Cancelled requeue 3600",
+            "False/Cancelled Stalled 1 attempts delete delay-1-1 event Cancelled requeue 60",
         ),
         ("it has not begun", run().edited(cancel), "False/Cancelled Stalled 0 attempts event Cancelled"),
         (

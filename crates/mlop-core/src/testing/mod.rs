@@ -31,7 +31,7 @@ pub use inputs::{because, dataset, descendant, failed, input, missing, of_kind, 
 pub use intent_case::IntentCase;
 #[cfg(test)]
 pub(crate) use kinds::{Forecast, ForecastContent, ForecastRun, ForecastRunSpec, ForecastSpec, TestLineage};
-pub use pods::{held_up, pod_of, running, scheduled, terminated};
+pub use pods::{held_up, pod_of, running, scheduled, terminated, worker_of};
 pub use run_case::{RunCase, store};
 pub use runs::{active, dead, finish, refused, repeated, retrying, succeeded, without_image};
 pub use situation::{Situation, as_written, check};

@@ -2,7 +2,10 @@
 
 use super::{NOW, time};
 use crate::resource::PodView;
-use k8s_openapi::{api::core::v1::PodStatus, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::core::v1::PodStatus,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
 use mlop_api::{labels, result::ResultDocument};
 use serde_json::{Value, json};
 
@@ -16,6 +19,15 @@ pub fn pod_of(name: &str, attempt: u32, status: PodStatus) -> PodView {
         ..Default::default()
     };
     PodView { metadata, status }
+}
+
+/// The pod of this rank of an attempt of several pods, with this status.
+pub fn worker_of(name: &str, attempt: u32, rank: u32, status: PodStatus) -> PodView {
+    let mut pod = pod_of(&format!("{name}-{rank}"), attempt, status);
+    pod.metadata.labels.get_or_insert_default().insert(labels::RANK.to_owned(), rank.to_string());
+    pod.metadata.owner_references =
+        Some(vec![OwnerReference { kind: "Job".to_owned(), ..Default::default() }]);
+    pod
 }
 
 /// A pod whose worker has ended with `result` at `second`.

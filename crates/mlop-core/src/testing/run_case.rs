@@ -1,17 +1,18 @@
 //! Situations of a run.
 
 use super::{
-    NOW, at, connected, count_edit, object, profile,
+    NOW, at, connected, count_edit, created, object, profile,
     situation::{Situation, as_written, created_of, requeue},
     time,
 };
 use crate::{
+    children::owned::Child,
     condition,
     plan::Plan,
-    resource::{JobView, PodView},
+    resource::{ApiKind, ChildObject, JobView, PodView},
     run::{Observed, Run, RunResource, plan},
 };
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{PodStatus, Service};
 use kube::{
     Resource, ResourceExt,
     core::object::{HasSpec, HasStatus},
@@ -25,6 +26,8 @@ pub struct RunCase<R: Run> {
     pub object: R::Resource,
     pub pods: Vec<PodView>,
     pub jobs: Vec<JobView>,
+    /// The Service of its pods.
+    pub services: Vec<ChildObject>,
     pub stores: Vec<ObjectStore>,
     /// The PodProfiles of the namespace.
     pub profiles: Vec<PodProfile>,
@@ -39,6 +42,7 @@ impl<R: Run<Related: Clone>> Clone for RunCase<R> {
             object: self.object.clone(),
             pods: self.pods.clone(),
             jobs: self.jobs.clone(),
+            services: self.services.clone(),
             stores: self.stores.clone(),
             profiles: self.profiles.clone(),
             related: self.related.clone(),
@@ -59,6 +63,7 @@ impl<R: Run<Related: Clone>> RunCase<R> {
             object,
             pods: Vec::new(),
             jobs: Vec::new(),
+            services: Vec::new(),
             stores: vec![store("files")],
             profiles: Vec::new(),
             related: R::Related::default(),
@@ -135,6 +140,7 @@ impl<R: Run<Related: Clone>> RunCase<R> {
             object: Arc::new(self.object.clone()),
             pods: self.pods.iter().cloned().map(Arc::new).collect(),
             jobs: self.jobs.iter().cloned().map(Arc::new).collect(),
+            children: self.services.iter().cloned().map(service).collect(),
             stores: stores.collect(),
             profile: profile(&self.profiles, self.object.execution().profile.as_deref()),
             worker_image: "worker".into(),
@@ -148,7 +154,13 @@ impl<R: Run<Related: Clone>> Situation for RunCase<R> {
     type Status = RunStatus;
 
     fn plan(&self) -> Plan<RunStatus> {
-        as_written(&self.object, plan(&self.observed(), at(self.now)), at(self.now))
+        let mut plan = as_written(&self.object, plan(&self.observed(), at(self.now)), at(self.now));
+        // What would change nothing is not written.
+        plan.applies.retain(|apply| {
+            let name = apply.object["metadata"]["name"].as_str();
+            self.services.iter().all(|service| service.metadata.name.as_deref() != name)
+        });
+        plan
     }
 
     fn carried_out(&self, plan: &Plan<RunStatus>) -> Self {
@@ -158,9 +170,12 @@ impl<R: Run<Related: Clone>> Situation for RunCase<R> {
         }
         next.pods.extend(created_of(plan, Some("Pod"), at(self.now)));
         next.jobs.extend(created_of(plan, Some("Job"), at(self.now)));
+        let applied = plan.applies.iter().map(|apply| created(apply.object.clone(), at(self.now)));
+        next.services.extend(applied);
         for delete in &plan.deletes {
             next.pods.retain(|pod| pod.uid().as_ref() != Some(&delete.uid));
             next.jobs.retain(|job| job.uid().as_ref() != Some(&delete.uid));
+            next.services.retain(|service| service.metadata.uid.as_ref() != Some(&delete.uid));
         }
         next
     }
@@ -183,11 +198,19 @@ impl<R: Run<Related: Clone>> Situation for RunCase<R> {
             let name = create.object["metadata"]["name"].as_str().unwrap_or_default();
             words.push(format!("{verb} {} {name}", create.kind.kind));
         }
+        for apply in &plan.applies {
+            let name = apply.object["metadata"]["name"].as_str().unwrap_or_default();
+            words.push(format!("apply {} {name}", apply.kind.kind));
+        }
         words.extend(plan.deletes.iter().map(|delete| format!("delete {}", delete.name)));
         words.extend(plan.events.iter().map(|event| format!("event {}", event.reason)));
         words.extend(requeue(plan, self.now));
         words.join(" ")
     }
+}
+
+fn service(object: ChildObject) -> Child {
+    Child { kind: ApiKind::of::<Service>(), object: Arc::new(object) }
 }
 
 /// A ready ObjectStore of this name.

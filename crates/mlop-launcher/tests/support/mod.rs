@@ -51,6 +51,7 @@ impl Run {
             ancestors: Vec::new(),
             deadline_seconds: None,
             grace_seconds: None,
+            size: None,
         };
         let subject = Subject {
             kind: "TrainingRun".into(),
@@ -96,6 +97,8 @@ pub struct Pod<'a> {
     run: &'a Run,
     pub directory: TempDir,
     pub layout: Layout,
+    /// The pod's rank among those of a distributed training.
+    pub rank: u32,
     leaving: watch::Sender<bool>,
 }
 
@@ -103,7 +106,7 @@ impl<'a> Pod<'a> {
     pub fn new(run: &'a Run) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::below(directory.path().to_owned());
-        Self { run, directory, layout, leaving: watch::channel(false).0 }
+        Self { run, directory, layout, rank: 0, leaving: watch::channel(false).0 }
     }
 
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
@@ -137,6 +140,7 @@ impl<'a> Pod<'a> {
             subject: &self.run.subject,
             work: &self.run.work,
             store: &self.run.store,
+            rank: self.rank,
             leaving: self.leaving.subscribe(),
         };
         timeout(PATIENCE, agent.train()).await.expect("the agent ends")
