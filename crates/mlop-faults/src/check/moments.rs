@@ -139,8 +139,10 @@ impl Moment<'_> {
             let phase = pod.status.phase.as_deref();
             let is_same = pod.labels().get(labels::RUN).map(String::as_str) == Some(run)
                 && pod.labels().get(labels::RUN_KIND).map(String::as_str) == label(labels::RUN_KIND);
+            // Of several pods the first makes the result.
+            let leads = pod.labels().get(labels::RANK).is_none_or(|rank| rank == "0");
             // The pod of a training belongs to a Job of its run.
-            is_same && phase == Some("Succeeded") && pod.metadata.deletion_timestamp.is_none()
+            is_same && leads && phase == Some("Succeeded") && pod.metadata.deletion_timestamp.is_none()
         };
         let pods = self.sim.list::<PodView>();
         let finished = pods.iter().find(is_finished)?;

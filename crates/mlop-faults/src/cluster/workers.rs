@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{inject::Injector, plan::Fault};
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use mlop_api::{
     Digest, Reason,
     common::Metric,
@@ -121,6 +122,10 @@ fn carry_out(pod: &Pod, work: &Work, external: &mut ExternalSystems) -> ResultDo
     if let Err(failure) = is_reached.and_then(|()| external.object_stores.read_all(work)) {
         return ResultDocument::failed(failure);
     }
+    if pod.labels().get(labels::RANK).is_some_and(|rank| rank != "0") {
+        // The leader publishes.
+        return ResultDocument::default();
+    }
     let result = result(work, external);
     if let (Some(store), Some(digest)) = (object_stores::output(work), &result.digest) {
         external.object_stores.write(store, digest);
@@ -185,7 +190,8 @@ fn result(work: &Work, external: &mut ExternalSystems) -> ResultDocument {
             }
         }
         Work::Train(work) => ResultDocument {
-            digest: made(&Provenance::from(work)),
+            // A size that users change while the work lasts changes nothing here.
+            digest: made(&Provenance { size: None, ..Provenance::from(work) }),
             metrics: vec![Metric::new("auc", external.auc)],
             summary: Some(format!("auc={}", external.auc)),
             ..Default::default()

@@ -15,6 +15,8 @@ pub enum Scenario {
     Deletion,
     /// The pipeline is applied and becomes a served model. Then its view moves to another FeatureStore.
     Move,
+    /// As `NewData`, with a training in two pods.
+    Distributed,
     /// The pipeline is applied and users change their minds for a minute. Then they apply it again, with new data.
     Restless,
 }
@@ -158,7 +160,8 @@ pub enum Work {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 5] = [Self::NewData, Self::Pin, Self::Deletion, Self::Move, Self::Restless];
+    pub const ALL: [Self; 6] =
+        [Self::NewData, Self::Pin, Self::Deletion, Self::Move, Self::Distributed, Self::Restless];
 
     /// Whether users refer to objects of this kind by name. A fault that deletes one makes the scenario meaningless.
     pub fn needs(self, plural: &str) -> bool {

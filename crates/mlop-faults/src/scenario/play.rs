@@ -9,24 +9,26 @@ use crate::{
         end_state::{digests, is_current},
         wrong_pointers,
     },
-    cluster::{Cluster, NAMESPACE},
+    cluster::{Cluster, NAMESPACE, create, documents},
     plan::{Operation, Scenario},
 };
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
-    core::v1::{Namespace, Pod},
+    core::v1::{Namespace, Pod, Service},
 };
+use kube::ResourceExt;
 use mlop_api::{
     contract::condition_type,
     dataset::{Dataset, DatasetVersion, ObjectStore},
     deployment::ModelDeployment,
     features::{FeatureSnapshot, FeatureStore, FeatureView},
+    labels,
     registry::{Model, ModelVersion, TrackingServer},
     training::{TrainingJob, TrainingRun},
 };
 use mlop_core::condition;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// How long a goal may take. Faults lead to outages and backoff of some minutes.
@@ -50,7 +52,11 @@ pub async fn play(
     if matches!(scenario, Scenario::Move | Scenario::Restless) {
         cluster.apply(ALTERNATIVES);
     }
-    cluster.apply(PIPELINE);
+    if scenario == Scenario::Distributed {
+        apply_distributed(cluster);
+    } else {
+        cluster.apply(PIPELINE);
+    }
     if scenario == Scenario::Restless {
         operate(cluster, users).await;
         let is_wanted = |cluster: &Cluster| {
@@ -65,7 +71,7 @@ pub async fn play(
     match scenario {
         Scenario::Deletion => return delete_all(cluster).await,
         Scenario::Move => return move_view(cluster).await,
-        Scenario::NewData | Scenario::Pin | Scenario::Restless => {}
+        Scenario::NewData | Scenario::Pin | Scenario::Distributed | Scenario::Restless => {}
     }
     let put_data = |cluster: &Cluster, _| cluster.put_data("february");
     let is_second = |cluster: &Cluster| is_served(cluster, Some("2"));
@@ -82,6 +88,17 @@ pub async fn play(
     insist(cluster, "version 1 is served again", request, is_first).await?;
     let request = |cluster: &Cluster, _| pin(cluster, None);
     insist(cluster, "version 2 is served again", request, is_second).await
+}
+
+/// Creates the pipeline with a training in two pods.
+fn apply_distributed(cluster: &Cluster) {
+    for mut manifest in documents(PIPELINE) {
+        if manifest["kind"] == "TrainingJob" {
+            manifest["spec"]["workers"] = json!({"replicas": 2});
+            manifest["spec"]["framework"] = json!({"pytorch": {}});
+        }
+        create(&cluster.sim, manifest).expect("the pipeline is valid");
+    }
 }
 
 /// Moves the view to another FeatureStore. Its rows are online there, and no more in the former one.
@@ -218,6 +235,8 @@ pub fn leftovers(cluster: &Cluster) -> Vec<String> {
     let deployments = sim.list::<Deployment>();
     let is_of_model =
         |name: &&Deployment| name.metadata.name.as_deref().is_some_and(|name| name.ends_with("-mdep"));
+    let services = sim.list::<Service>();
+    let is_of_run = |service: &&Service| service.labels().contains_key(labels::RUN);
     let counts = [
         ("Dataset", sim.count::<Dataset>()),
         ("DatasetVersion", sim.count::<DatasetVersion>()),
@@ -229,6 +248,7 @@ pub fn leftovers(cluster: &Cluster) -> Vec<String> {
         ("ModelVersion", sim.count::<ModelVersion>()),
         ("ModelDeployment", sim.count::<ModelDeployment>()),
         ("Job", sim.count::<Job>()),
+        ("Service of a training", services.iter().filter(is_of_run).count()),
         ("Deployment of a model", deployments.iter().filter(is_of_model).count()),
     ];
     let mut left: Vec<_> =

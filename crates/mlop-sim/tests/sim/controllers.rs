@@ -48,6 +48,54 @@ async fn indexed_job_runs_one_pod_per_index() {
     assert_eq!(pods[0].metadata.owner_references.as_ref().unwrap()[0].kind, "Job");
 }
 
+/// A Job that repeats no pod, and is complete when its first one is.
+fn gang(completions: i32) -> Job {
+    let mut job = job(completions);
+    let spec = job.spec.as_mut().unwrap();
+    (spec.backoff_limit, spec.backoff_limit_per_index) = (None, Some(0));
+    let policy = json!({"rules": [{"succeededIndexes": "0"}]});
+    spec.pod_replacement_policy = Some("Failed".into());
+    spec.success_policy = Some(serde_json::from_value(policy).unwrap());
+    job
+}
+
+#[tokio::test(start_paused = true)]
+async fn job_is_complete_when_its_success_policy_is_met() {
+    let sim = Sim::new();
+    kubelet::spawn(&sim, |pod| match pod.metadata.name.as_deref().unwrap().starts_with("train-0") {
+        true => PodOutcome::succeed("done"),
+        false => PodOutcome::run_forever(),
+    });
+    controllers::spawn_jobs(&sim);
+    sim.create(&gang(3)).unwrap();
+    let (outcome, job) = until(|| finished(&sim)).await;
+    assert_eq!((outcome.as_str(), job.status.unwrap().completed_indexes.as_deref()), ("Complete", Some("0")));
+    assert_eq!(sim.list::<Pod>().len(), 1, "the others were stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn index_that_has_failed_ends_no_other_and_is_not_repeated() {
+    let sim = Sim::new();
+    kubelet::spawn(&sim, |pod| match pod.metadata.name.as_deref().unwrap().starts_with("train-1") {
+        true => PodOutcome::fail(1, "Error", ""),
+        false => PodOutcome::run_forever(),
+    });
+    controllers::spawn_jobs(&sim);
+    sim.create(&gang(2)).unwrap();
+    let failed = || sim.get::<Job>("default", "train").and_then(|job| job.status?.failed_indexes);
+    assert_eq!(until(failed).await, "1");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(finished(&sim).is_none());
+    let pods = sim.list::<Pod>();
+    assert_eq!(pods.len(), 2);
+    let leader =
+        pods.iter().find(|pod| pod.metadata.name.as_deref().unwrap().starts_with("train-0")).unwrap();
+    sim.delete::<Pod>("default", leader.metadata.name.as_deref().unwrap()).unwrap();
+    let (outcome, job) = until(|| finished(&sim)).await;
+    assert_eq!((outcome.as_str(), job.status.unwrap().failed_indexes.as_deref()), ("Failed", Some("0,1")));
+    assert_eq!(sim.list::<Pod>().len(), 1, "a pod that somebody has removed is not created again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn job_fails_and_stops_its_pods_when_one_fails() {
     let sim = Sim::new();

@@ -24,8 +24,9 @@ pub fn spawn_jobs(sim: &Sim) {
 }
 
 async fn run(server: WeakServer, mut subscription: Subscription) {
+    let mut known = Known::new();
     loop {
-        let Some(complete) = server.with(sync_all) else { return };
+        let Some(complete) = server.with(|server| sync_all(server, &mut known)) else { return };
         let changed = subscription.changed();
         let ended = match complete {
             true => changed.await.is_err(),
@@ -39,13 +40,17 @@ async fn run(server: WeakServer, mut subscription: Subscription) {
     }
 }
 
+/// The pods of each Job with a limit per index that were there last: the index of each, by uid. A pod that somebody has
+/// removed counts as failed.
+type Known = BTreeMap<String, BTreeMap<String, i64>>;
+
 /// Reconciles all Jobs, and returns whether every Job has its pods.
-fn sync_all(server: &mut Server) -> bool {
+fn sync_all(server: &mut Server, known: &mut Known) -> bool {
     let jobs: Vec<Arc<ObjectVersion>> =
         server.store.list("jobs.batch", None).map(|(_, job)| job.clone()).collect();
     let mut complete = true;
     for job in jobs.iter().filter(|job| !job.is_deleting() && !is_finished(job)) {
-        complete &= sync(server, job);
+        complete &= sync(server, job, known);
     }
     complete
 }
@@ -62,9 +67,12 @@ struct Pods {
     terminating: i64,
     failed: i64,
     succeeded: i64,
-    /// Indexes that have succeeded or have an active pod.
+    /// Indexes that have succeeded, or have a pod that must end before there is another.
     taken: BTreeSet<i64>,
     succeeded_indexes: BTreeSet<i64>,
+    failed_indexes: BTreeSet<i64>,
+    /// The indexes of all of them, by uid.
+    indexes: BTreeMap<String, i64>,
 }
 
 impl Pods {
@@ -74,22 +82,57 @@ impl Pods {
             |pod: &Value| pod.owner_references().iter().any(|owner| text(&owner["uid"]) == job.uid());
         for (_, pod) in server.store.list("pods", Some(job.namespace())).filter(|(_, pod)| controlled(pod)) {
             let index = index_of(pod);
+            pods.indexes.extend(index.map(|index| (pod.uid().to_string(), index)));
             match text(&pod["status"]["phase"]) {
                 "Succeeded" => {
                     pods.succeeded += 1;
                     pods.taken.extend(index);
                     pods.succeeded_indexes.extend(index);
                 }
-                "Failed" => pods.failed += 1,
-                _ if pod.is_deleting() => pods.terminating += 1,
+                "Failed" => {
+                    pods.failed += 1;
+                    pods.failed_indexes.extend(index);
+                }
+                _ if pod.is_deleting() => {
+                    pods.terminating += 1;
+                    pods.taken.extend(index.filter(|_| waits_for_terminating(&job["spec"])));
+                }
                 _ => {
                     pods.active.push(pod.clone());
                     pods.taken.extend(index);
                 }
             }
         }
+        // The status keeps indexes whose pods somebody has removed.
+        pods.succeeded_indexes.extend(indexes(&job["status"]["completedIndexes"]));
+        pods.failed_indexes.extend(indexes(&job["status"]["failedIndexes"]));
+        pods.taken.extend(&pods.succeeded_indexes);
         pods
     }
+
+    /// Whether the Job repeats no index that has failed.
+    fn all_ended(&self, completions: i64) -> bool {
+        (0..completions)
+            .all(|index| self.succeeded_indexes.contains(&index) || self.failed_indexes.contains(&index))
+    }
+}
+
+/// Whether a pod that is being deleted must have ended before it is replaced.
+fn waits_for_terminating(spec: &Value) -> bool {
+    spec["podReplacementPolicy"] == "Failed"
+}
+
+/// The indexes of a list such as `0,2`.
+fn indexes(list: &Value) -> impl Iterator<Item = i64> + '_ {
+    text(list).split(',').filter_map(|index| index.parse().ok())
+}
+
+/// Whether the indexes that the success policy of a Job names have succeeded.
+fn meets_success_policy(spec: &Value, pods: &Pods) -> bool {
+    array(&spec["successPolicy"]["rules"]).iter().any(|rule| {
+        let mut wanted = indexes(&rule["succeededIndexes"]).peekable();
+        wanted.peek().is_some() && wanted.all(|index| pods.succeeded_indexes.contains(&index))
+    })
 }
 
 fn index_of(pod: &Value) -> Option<i64> {
@@ -97,20 +140,38 @@ fn index_of(pod: &Value) -> Option<i64> {
 }
 
 /// Reconciles one Job, and returns whether it has its pods.
-fn sync(server: &mut Server, job: &Value) -> bool {
+fn sync(server: &mut Server, job: &Value, known: &mut Known) -> bool {
     let mut complete = true;
     let spec = &job["spec"];
     let parallelism = spec["parallelism"].as_i64().unwrap_or(1);
     let completions = spec["completions"].as_i64().unwrap_or(parallelism);
     let indexed = spec["completionMode"] == "Indexed";
-    let pods = Pods::of(server, job);
+    let mut pods = Pods::of(server, job);
+    // With a limit per index, no pod of a failed index is replaced: mlop sets no other limit than 0.
+    let per_index = indexed && spec["backoffLimitPerIndex"].is_number();
+    if per_index {
+        let before = known.insert(job.uid().to_string(), pods.indexes.clone()).unwrap_or_default();
+        let removed = before.into_iter().filter(|(uid, _)| !pods.indexes.contains_key(uid));
+        let removed = removed.map(|(_, index)| index).filter(|index| !pods.succeeded_indexes.contains(index));
+        let removed: Vec<_> = removed.collect();
+        pods.failed_indexes.extend(removed);
+    }
     let done = if indexed { pods.succeeded_indexes.len() as i64 } else { pods.succeeded };
     let now = server.clock.now_seconds().to_string();
     let mut conditions = Vec::new();
-    if done >= completions {
+    if meets_success_policy(spec, &pods) {
+        conditions.push(condition("SuccessCriteriaMet", "True", "SuccessPolicy", &now));
+        stop(server, &pods);
+        if pods.active.is_empty() && pods.terminating == 0 {
+            conditions.push(condition("Complete", "True", "SuccessPolicy", &now));
+        }
+    } else if done >= completions {
         conditions.push(condition("SuccessCriteriaMet", "True", "CompletionsReached", &now));
         conditions.push(condition("Complete", "True", "CompletionsReached", &now));
-    } else if pods.failed > spec["backoffLimit"].as_i64().unwrap_or(6) {
+    } else if per_index && pods.all_ended(completions) {
+        conditions.push(condition("FailureTarget", "True", "FailedIndexes", &now));
+        conditions.push(condition("Failed", "True", "FailedIndexes", &now));
+    } else if !per_index && pods.failed > spec["backoffLimit"].as_i64().unwrap_or(6) {
         conditions.push(condition("FailureTarget", "True", "BackoffLimitExceeded", &now));
         conditions.push(condition("Failed", "True", "BackoffLimitExceeded", &now));
         stop(server, &pods);
@@ -118,10 +179,12 @@ fn sync(server: &mut Server, job: &Value) -> bool {
         conditions.push(condition("Suspended", "True", "JobSuspended", &now));
         stop(server, &pods);
     } else {
-        let waits_for_terminating = spec["podReplacementPolicy"] == "Failed";
-        let busy = pods.active.len() as i64 + if waits_for_terminating { pods.terminating } else { 0 };
-        let missing = (completions - done).min(parallelism) - busy;
-        let free = (0..completions).filter(|index| !pods.taken.contains(index));
+        let busy = pods.active.len() as i64 + if waits_for_terminating(spec) { pods.terminating } else { 0 };
+        let failed = if per_index { pods.failed_indexes.len() as i64 } else { 0 };
+        let missing = (completions - done - failed).min(parallelism) - busy;
+        let has_failed = |index: &i64| per_index && pods.failed_indexes.contains(index);
+        let is_free = |index: &i64| !pods.taken.contains(index) && !has_failed(index);
+        let free = (0..completions).filter(is_free);
         let indexes: Vec<Option<i64>> = match indexed {
             true => free.take(usize::try_from(missing).unwrap_or_default()).map(Some).collect(),
             false => (0..missing).map(|_| None).collect(),
@@ -130,7 +193,8 @@ fn sync(server: &mut Server, job: &Value) -> bool {
             complete &= create_pod(server, job, index);
         }
     }
-    report(server, job, conditions, &now);
+    let failed_indexes = if per_index { pods.failed_indexes } else { BTreeSet::new() };
+    report(server, job, conditions, &failed_indexes, &now);
     complete
 }
 
@@ -177,7 +241,13 @@ fn create_pod(server: &mut Server, job: &Value, index: Option<i64>) -> bool {
     server.create(&ty, job.namespace(), pod, &WriteOptions::direct(MANAGER)).is_ok()
 }
 
-fn report(server: &mut Server, job: &Value, conditions: Vec<Value>, now: &str) {
+fn report(
+    server: &mut Server,
+    job: &Value,
+    conditions: Vec<Value>,
+    failed_indexes: &BTreeSet<i64>,
+    now: &str,
+) {
     let Some(ty) = server.types.get("jobs", "batch").cloned() else { return };
     let pods = Pods::of(server, job);
     let ready = pods.active.iter().filter(|pod| text(&pod["status"]["phase"]) == "Running").count();
@@ -194,9 +264,12 @@ fn report(server: &mut Server, job: &Value, conditions: Vec<Value>, now: &str) {
             status.insert(field, json!(count));
         }
     }
-    if !pods.succeeded_indexes.is_empty() {
-        let indexes: Vec<String> = pods.succeeded_indexes.iter().map(i64::to_string).collect();
-        status.insert("completedIndexes", json!(indexes.join(",")));
+    for (field, indexes) in [("completedIndexes", &pods.succeeded_indexes), ("failedIndexes", failed_indexes)]
+    {
+        let indexes: Vec<String> = indexes.iter().map(i64::to_string).collect();
+        if !indexes.is_empty() {
+            status.insert(field, json!(indexes.join(",")));
+        }
     }
     if conditions.iter().any(|condition| condition["type"] == "Complete") {
         status.insert("completionTime", json!(now));
