@@ -5,7 +5,9 @@
 
 mod chain;
 mod data;
+mod distributed;
 mod flights;
+mod frameworks;
 mod gpu;
 mod life;
 mod mishaps;

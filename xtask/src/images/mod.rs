@@ -17,7 +17,7 @@ use crate::progress::{Outcome, Steps, note};
                         After an edit of one operator: cargo xtask images --only mlop-training, then cargo xtask install"
 )]
 pub struct Args {
-    /// Only these images, by their short names.
+    /// Only these images, by their short names. That of PyTorch is built only when it is named.
     #[arg(long, num_args = 1.., value_name = "NAME")]
     only: Vec<String>,
     /// Build without loading into the cluster.
@@ -88,13 +88,14 @@ pub fn arguments(kind: Kind) -> Vec<&'static str> {
 
 impl Args {
     fn wanted(&self) -> Result<(Vec<&'static str>, Vec<&'static container::Container>)> {
-        let known: Vec<&str> =
-            rust::programs().into_iter().chain(container::ALL.iter().map(|c| c.name)).collect();
+        let containers = || container::ALL.iter().chain(&container::BY_NAME);
+        let known: Vec<&str> = rust::programs().into_iter().chain(containers().map(|c| c.name)).collect();
         if let Some(unknown) = self.only.iter().find(|name| !known.contains(&name.as_str())) {
             bail!("there is no image {unknown}; there are {}", known.join(", "));
         }
         let wanted = |name: &str| self.only.is_empty() || self.only.iter().any(|only| only == name);
         let crates = rust::programs().into_iter().filter(|name| wanted(name)).collect();
-        Ok((crates, container::ALL.iter().filter(|c| wanted(c.name)).collect()))
+        let named = container::BY_NAME.iter().filter(|c| self.only.iter().any(|only| only == c.name));
+        Ok((crates, container::ALL.iter().filter(|c| wanted(c.name)).chain(named).collect()))
     }
 }

@@ -12,6 +12,8 @@ pub const END_TO_END: [&str; 2] = ["--test", "it"];
 pub const AUDIT: [&str; 2] = ["--test", "audit"];
 /// Tests of troubles that last for minutes.
 const LIFE_TESTS: [&str; 3] = ["--test", "it", "life::"];
+/// Tests of frameworks, with images that nothing else needs.
+const FRAMEWORKS: [&str; 3] = ["--test", "it", "frameworks::"];
 const BUSY_CORES: &str = "life::alone::busy_cores_restart_no_operator";
 /// The tests that stop processes of a node or drop its packets.
 const ON_THE_NODE: &str = "operators_recover_in_seconds_after_kill_or_partition";
@@ -19,7 +21,8 @@ const NODE_LOSS: &str = "training_recovers_from_the_loss_of_its_node";
 
 /// The number of tests that [`run`] runs.
 pub fn count() -> Result<usize> {
-    let shared = suite::listed(&END_TO_END)?.saturating_sub(suite::listed(&LIFE_TESTS)?);
+    let by_name = suite::listed(&LIFE_TESTS)? + suite::listed(&FRAMEWORKS)?;
+    let shared = suite::listed(&END_TO_END)?.saturating_sub(by_name);
     Ok(shared + suite::listed(&AUDIT)?)
 }
 
@@ -28,13 +31,19 @@ pub fn count_life() -> Result<usize> {
     suite::listed(&LIFE_TESTS)
 }
 
-/// All tests but those of life, then the checks of the audit log.
+/// The number of tests that [`frameworks`] runs.
+pub fn count_frameworks() -> Result<usize> {
+    suite::listed(&FRAMEWORKS)
+}
+
+/// All tests but those of life and of frameworks, then the checks of the audit log.
 pub fn run(cluster: &dyn Cluster) -> Result<Report> {
     let log = cluster.audit_log()?;
     let length = |log| fs::metadata(log).map_or(0, |metadata| metadata.len());
     let begin = log.as_ref().map(length);
     // One at a time: they share the machine's cores, and some of them kill operators.
-    let tests = tests(cluster, &["--test-threads=1", "--skip", "life::"], Some(ON_THE_NODE))?;
+    let harness = ["--test-threads=1", "--skip", "life::", "--skip", "frameworks::"];
+    let tests = tests(cluster, &harness, Some(ON_THE_NODE))?;
     let Some(begin) = begin else {
         return Ok(tests.and(Report { skipped: suite::listed(&AUDIT)?, ..Report::default() }));
     };
@@ -50,6 +59,11 @@ pub fn life(cluster: &dyn Cluster) -> Result<Report> {
     let shared = tests(cluster, &["life::shared::", "--test-threads=4"], None)?;
     let alone = ["life::", "--test-threads=1", "--skip", "life::shared::", "--skip", BUSY_CORES];
     Ok(shared.and(tests(cluster, &alone, Some(NODE_LOSS))?))
+}
+
+/// The tests of frameworks.
+pub fn frameworks(cluster: &dyn Cluster) -> Result<Report> {
+    tests(cluster, &["frameworks::", "--test-threads=1"], None)
 }
 
 /// The test of life that stops a kubelet.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::build::{self, in_ci};
 use crate::cluster::{self, Choice, Cluster, local};
-use crate::images::{self, Kind};
+use crate::images::{self, Kind, container};
 use crate::lanes::{self, Lane};
 use crate::tools::{self, GATOR, MINIO};
 use crate::{paths, process, text};
@@ -26,8 +26,8 @@ const CARGO_DENY: (&str, &str) = ("cargo-deny", "0.20.2");
 #[command(
     after_help = "Steps, in order: disk space, format, text, clippy, dependencies, generated files, build, unit and simulator tests, \
                         faults; then, on a cluster: cluster, faults on a real API server, conformance, charts, installation, \
-                        end-to-end tests. Only by name: life (10 min), busy cores (10 min), checkov, policies \
-                        of Gatekeeper, site.\n\n\
+                        end-to-end tests. Only by name: life (10 min), busy cores (10 min), frameworks, checkov, \
+                        policies of Gatekeeper, site.\n\n\
                         It needs what `cargo xtask demo` needs, and 24 GiB of disk the first time."
 )]
 pub struct Args {
@@ -64,11 +64,12 @@ const INSTALLATION: &str = "installation";
 
 const LIFE: &str = "life";
 const BUSY: &str = "busy cores";
+const FRAMEWORKS: &str = "frameworks";
 const SCAN: &str = "checkov";
 const GATEKEEPER: &str = "policies of Gatekeeper";
 const SITE: &str = "site";
 
-const STEPS: [Step; 20] = [
+const STEPS: [Step; 21] = [
     Step { name: "disk space", place: Place::Here, check: |_| disk_space::check() },
     Step { name: "format", place: Place::Here, check: |_| format() },
     Step { name: "text", place: Place::Here, check: |_| text() },
@@ -118,13 +119,18 @@ const STEPS: [Step; 20] = [
         place: Place::Cluster { after: &[CLUSTER, INSTALLATION], count: || Ok(1) },
         check: |environment| end_to_end::busy_cores(environment.cluster()?),
     },
+    Step {
+        name: FRAMEWORKS,
+        place: Place::Cluster { after: &[CLUSTER, INSTALLATION], count: end_to_end::count_frameworks },
+        check: frameworks,
+    },
     Step { name: SCAN, place: Place::Here, check: |_| xtask(&["charts", "--scan"]) },
     Step { name: GATEKEEPER, place: Place::Here, check: |_| gatekeeper() },
     Step { name: SITE, place: Place::Here, check: |_| xtask(&["docs"]) },
 ];
 
 /// The steps that take long: they run by name only.
-const BY_NAME: [&str; 5] = [LIFE, BUSY, SCAN, GATEKEEPER, SITE];
+const BY_NAME: [&str; 6] = [LIFE, BUSY, FRAMEWORKS, SCAN, GATEKEEPER, SITE];
 
 /// As many fault plans as a few minutes allow on two cores; `cargo xtask faults` tries all.
 const FAULTS: [&str; 8] = ["faults", "--profile", build::PROFILE, "--", "--every", "12", "--seeds", "300"];
@@ -296,6 +302,14 @@ fn conformance(environment: &Environment) -> Result<Report> {
 fn installation(environment: &Environment) -> Result<Report> {
     on_cluster(environment, &["images"])?;
     on_cluster(environment, &["install", "--test"])
+}
+
+/// Distributed trainings with the frameworks themselves, in images that are built for it.
+fn frameworks(environment: &Environment) -> Result<Report> {
+    let cluster = environment.cluster()?;
+    let images: Vec<&str> = container::BY_NAME.iter().map(|container| container.name).collect();
+    let images = on_cluster(environment, &[&["images", "--only"], images.as_slice()].concat())?;
+    Ok(images.and(end_to_end::frameworks(cluster)?))
 }
 
 impl Environment {
