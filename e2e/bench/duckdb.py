@@ -14,7 +14,7 @@ TYPES = {
 }  # fmt: skip
 NULLABLE = {"tail", "dep_delay", "arr_delay", "air_time", "temp", "wind", "note"}
 AIRPORTS = "('EWR', 'JFK', 'LGA', 'ATL', 'ORD', 'LAX')"
-CHECKS = [f"{name} IS NOT NULL" for name in TYPES if name not in NULLABLE] + [
+CHECKS = [f'"{name}" IS NOT NULL' for name in TYPES if name not in NULLABLE] + [
     "id >= 0",
     "regexp_full_match(carrier, '[A-Z0-9]{2}')",
     "flight BETWEEN 1 AND 9999",
@@ -29,5 +29,5 @@ duckdb.sql("SET TimeZone = 'UTC'")
 table = duckdb.read_csv(files, dtype=TYPES, na_values=["NA"], header=True)
 valid = table.filter(" AND ".join(CHECKS))
 valid.write_parquet(out, compression="zstd")
-found = duckdb.sql(f"SELECT count(*) FROM read_parquet('{out}')").fetchone()[0]
+found = duckdb.sql(f"SELECT count(*) FROM read_parquet('{out}')").fetchall()[0][0]
 assert found == int(rows), f"{found} rows instead of {rows}"

@@ -15,7 +15,7 @@ use object_store::{
 };
 use serde_json::{Value, json};
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -25,7 +25,7 @@ use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep},
 };
-use wait4::Wait4 as _;
+use wait4::{ResUse, Wait4 as _};
 
 const ID: &str = "mlop-bench";
 const SECRET: &str = "mlop-bench-secret";
@@ -35,6 +35,8 @@ pub(super) const BUCKETS: [&str; 2] = ["raw", "mlop"];
 /// The time limit for the start of the server.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Time between two looks at the memory of a program.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A directory, and an S3 server with empty buckets. Dropping it ends the server and deletes all files.
 pub(super) struct Lab {
@@ -203,11 +205,28 @@ pub(super) async fn measure(mut command: Command) -> Result<Cost> {
     let name = command.get_program().display().to_string();
     let begin = Instant::now();
     let child = command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start {name}"))?;
-    let used = spawn_blocking(move || child.wait4()).await??;
+    let (used, kibibytes) = spawn_blocking(move || watch(child)).await??;
     ensure!(used.status.success(), "{name}: {}", used.status);
     Ok(Cost {
         seconds: begin.elapsed().as_secs_f64(),
         cpu_seconds: (used.rusage.utime + used.rusage.stime).as_secs_f64(),
-        memory: used.rusage.maxrss as f64 / f64::from(1 << 20),
+        memory: kibibytes as f64 / 1024.0,
     })
+}
+
+/// Waits for the end. The memory is the last that `/proc` has shown: the kernel's own figure of an ended process includes
+/// that of the program that started it.
+fn watch(mut child: Child) -> io::Result<(ResUse, u64)> {
+    let status = format!("/proc/{}/status", child.id());
+    let mut kibibytes = 0;
+    loop {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let shown = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        kibibytes = shown.unwrap_or(kibibytes);
+        if let Some(used) = child.try_wait4()? {
+            return Ok((used, kibibytes));
+        }
+        std::thread::sleep(MEMORY_INTERVAL);
+    }
 }

@@ -38,9 +38,9 @@ async fn train(lab: &Lab, name: &str) -> Result<[Cost; ROLES.len()]> {
     let copy = lab.directory(name)?.join("launcher");
     let copy = measure(lab.training(name, &["copy", &copy.display().to_string()])?).await?;
     let fetch = measure(lab.training(name, &["fetch"])?).await?;
-    let command = [&["run", "--"], COMMAND.as_slice()].concat();
-    let (agent, command) =
-        tokio::join!(measure(lab.training(name, &["agent"])?), measure(lab.training(name, &command)?));
+    let mut command = lab.training(name, &[&["run", "--"], COMMAND.as_slice()].concat())?;
+    command.env("MLOP_OUTPUT", lab.directory(name)?.join("output"));
+    let (agent, command) = tokio::join!(measure(lab.training(name, &["agent"])?), measure(command));
     Ok([alone, copy, fetch, command?, agent?])
 }
 
