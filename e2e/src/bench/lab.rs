@@ -161,6 +161,7 @@ impl Lab {
             ancestors: Vec::new(),
             deadline_seconds: None,
             grace_seconds: None,
+            size: None,
         };
         let mut command = self.worker("mlop-launcher", name, "TrainingRun", Work::Train(work))?;
         command.args(role);
