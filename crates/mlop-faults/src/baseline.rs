@@ -7,9 +7,11 @@ use crate::{
         unusual_creation, write_since, writes,
     },
     cluster::Cluster,
+    inject::{Branch, Branches},
     plan::{Fault, Injection, Plan, Point, Scenario, Work},
     scenario::{leftovers, play, play_until_namespace_ends},
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{collections::BTreeMap, future::Future, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -39,7 +41,7 @@ pub struct Baseline {
 }
 
 /// The outcome of a plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Violations, each beginning with its oracle's name. None: the plan holds.
     pub failures: Vec<String>,
@@ -47,7 +49,25 @@ pub struct Verdict {
     /// Faults whose point never came: the plan does not fit today's code.
     pub unused: usize,
     /// The state of all objects, if there are violations.
+    #[serde(skip)]
     pub end: Value,
+}
+
+impl Verdict {
+    /// That of a plan whose process died.
+    pub fn missing() -> Self {
+        let failures = vec!["process truth: the harness died with this plan".to_owned()];
+        Self { failures, trace: 0, unused: 0, end: Value::Null }
+    }
+}
+
+/// The outcome of plans with the same beginning.
+#[derive(Default)]
+pub struct Judged {
+    /// The verdicts of the plans that ended in this process, with their numbers. The others ended in forks of it.
+    pub verdicts: Vec<(usize, Verdict)>,
+    /// Whether this process is a fork of the one that began.
+    pub is_fork: bool,
 }
 
 /// Runs a future in its own virtual time.
@@ -134,13 +154,21 @@ impl Baseline {
 
     /// Carries out a plan and checks the outcome.
     pub fn judge(&self, plan: &Plan) -> Verdict {
+        let judged = self.judge_together(&[plan]);
+        judged.verdicts.into_iter().map(|(_, verdict)| verdict).next().unwrap_or_else(Verdict::missing)
+    }
+
+    /// Carries out plans with the same [beginning](Plan::beginning) and checks their outcome. Where they differ, the process
+    /// forks: it must have one thread.
+    pub fn judge_together(&self, plans: &[&Plan]) -> Judged {
+        let Some(first) = plans.first() else { return Judged::default() };
         in_virtual_time(async {
-            let cluster = Cluster::under(plan.faults.clone());
+            let cluster = Cluster::under(Branches::new(plans.iter().map(|plan| plan.faults.clone())));
             check::watch(&cluster);
-            let played = if plan.has(&[Fault::NamespaceEnds]) {
-                play_until_namespace_ends(self.scenario, &cluster, &plan.users, &self.digests).await
+            let played = if first.has(&[Fault::NamespaceEnds]) {
+                play_until_namespace_ends(self.scenario, &cluster, &first.users, &self.digests).await
             } else {
-                play(self.scenario, &cluster, &plan.users, Some(&self.digests)).await
+                play(self.scenario, &cluster, &first.users, Some(&self.digests)).await
             };
             settle(&cluster).await;
             let mut failures = Vec::from_iter(played.err());
@@ -153,18 +181,33 @@ impl Baseline {
             }
             failures.extend(late.map(|write| format!("quiet: {write} after everything had settled")));
             failures.extend(check::violations(&cluster));
-            failures.extend(self.compare(plan, &cluster));
-            let end = if failures.is_empty() { Value::Null } else { end_state::end_state(&cluster.sim) };
-            let (trace, unused) = (cluster.sim.trace_hash(), cluster.injector.pending().len());
-            Verdict { failures, trace, unused, end }
+            let branches = cluster.injector.branches();
+            let verdict = |branch: &Branch| {
+                let plan = plans[branch.plan];
+                (branch.plan, self.verdict(plan, &branch.pending, failures.clone(), &cluster))
+            };
+            let verdicts = branches.plans().iter().map(verdict).collect();
+            Judged { verdicts, is_fork: branches.is_fork() }
         })
     }
 
-    fn compare(&self, plan: &Plan, cluster: &Cluster) -> Vec<String> {
+    fn verdict(
+        &self,
+        plan: &Plan,
+        pending: &[Injection],
+        mut failures: Vec<String>,
+        cluster: &Cluster,
+    ) -> Verdict {
+        failures.extend(self.compare(plan, pending, cluster));
+        let end = if failures.is_empty() { Value::Null } else { end_state::end_state(&cluster.sim) };
+        Verdict { failures, trace: cluster.sim.trace_hash(), unused: pending.len(), end }
+    }
+
+    fn compare(&self, plan: &Plan, pending: &[Injection], cluster: &Cluster) -> Vec<String> {
         let ends = |faults: &[Injection]| {
             faults.iter().filter(|injection| injection.fault == Fault::NamespaceEnds).count()
         };
-        let namespace_ended = ends(&plan.faults) > ends(&cluster.injector.pending());
+        let namespace_ended = ends(&plan.faults) > ends(pending);
         if self.scenario.leaves_nothing() || namespace_ended {
             let left = leftovers(cluster);
             let failure = format!("nothing leaked: {} left", left.join(", "));

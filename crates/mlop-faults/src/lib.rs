@@ -40,6 +40,7 @@ pub mod baseline;
 pub mod check;
 pub mod cluster;
 pub mod inject;
+pub mod judges;
 pub mod plan;
 pub mod random;
 pub mod report;

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use mlop_faults::{
     baseline::{Baseline, Verdict},
+    judges::{Manner, judge_all},
     plan::{Plan, Scenario},
     random,
     report::Table,
@@ -19,13 +20,9 @@ use mlop_faults::{
 use std::{
     collections::BTreeMap,
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
 };
 
 /// A plan is mostly small pieces of JSON.
@@ -51,6 +48,9 @@ struct Args {
     /// Stop at the first failure.
     #[arg(long)]
     fail_fast: bool,
+    /// Run each plan from its beginning, which takes twice as long. The verdicts are the same.
+    #[arg(long)]
+    alone: bool,
     /// Run only this plan, twice, and print its outcome.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "every"])]
     plan: Option<PathBuf>,
@@ -98,10 +98,11 @@ fn run(args: &Args) -> Result<()> {
     }
     let random = plans.len() - single - actions;
     println!("{single} plans with one fault, {actions} with one action of users, {random} random plans");
-    let verdicts = judge_all(&baselines, &plans, args.fail_fast);
+    let verdicts = judge_all(&baselines, &plans, Manner { fail_fast: args.fail_fast, alone: args.alone });
     let failed = report(args, &baselines, &plans, &verdicts)?;
     let judged = verdicts.iter().map(|(index, verdict)| (&plans[*index], !verdict.failures.is_empty()));
     println!("{}", judged.collect::<Table>());
+    println!("digest of all traces and failures: {:016x}", digest(&verdicts));
     if failed > 0 {
         bail!("{failed} of {} plans failed", verdicts.len());
     }
@@ -160,35 +161,13 @@ fn baseline<'a>(baselines: &'a [Baseline], plan: &Plan) -> Option<&'a Baseline> 
     baselines.iter().find(|baseline| baseline.scenario == plan.scenario)
 }
 
-/// Judges plans on all cores. Verdicts have the index of their plan.
-fn judge_all(baselines: &[Baseline], plans: &[Plan], fail_fast: bool) -> BTreeMap<usize, Verdict> {
-    let (next, verdicts) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-    let threads = thread::available_parallelism().map_or(1, Into::into);
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(plan) = plans.get(index) else { return };
-                    let Some(baseline) = baseline(baselines, plan) else { continue };
-                    let verdict = baseline.judge(plan);
-                    if fail_fast && !verdict.failures.is_empty() {
-                        next.store(plans.len(), Ordering::Relaxed);
-                    }
-                    // The whole report comes after minutes or hours.
-                    if let Some(failure) = verdict.failures.first() {
-                        eprintln!("plan {index}: {failure}");
-                    }
-                    let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-                    verdicts.insert(index, verdict);
-                    if verdicts.len() % 1_000 == 0 {
-                        eprintln!("{} of {} plans", verdicts.len(), plans.len());
-                    }
-                }
-            });
-        }
-    });
-    verdicts.into_inner().unwrap_or_else(PoisonError::into_inner)
+/// A digest of what all plans did: equal for equal code, however the plans were judged.
+fn digest(verdicts: &BTreeMap<usize, Verdict>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for (plan, verdict) in verdicts {
+        (plan, verdict.trace, verdict.unused, &verdict.failures).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// Writes the shrunk failing plans, and prints the command that runs each again.

@@ -25,8 +25,8 @@ pub use processes::{OPERATORS, Operator};
 pub use workers::work;
 
 use crate::{
-    inject::Injector,
-    plan::{Fault, Injection},
+    inject::{Branches, Injector},
+    plan::Fault,
 };
 use futures::future::join_all;
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -92,23 +92,17 @@ impl Cluster {
         Self::under(Vec::new())
     }
 
-    /// Starts everything under faults.
-    pub fn under(faults: Vec<Injection>) -> Self {
-        let has = |wanted: &[Fault]| faults.iter().any(|injection| wanted.contains(&injection.fault));
-        let makes_backups = has(&[Fault::Restored]);
-        let uses_leases = has(&[
-            Fault::Restored,
-            Fault::Terminated,
-            Fault::LeaseTaken,
-            Fault::ClockAhead,
-            Fault::ClockBehind,
-        ]);
+    /// Starts everything under the faults of one plan, or of several with the same beginning.
+    pub fn under(plans: impl Into<Branches>) -> Self {
+        let plans = plans.into();
+        let makes_backups = plans.has(Fault::WITH_BACKUPS);
+        let uses_leases = plans.has(Fault::WITH_LEASES);
         let sim = Sim::new();
         sim.restore(&EMPTY);
         // They are half of the bytes that operators read.
         sim.hide_managed_fields();
         let (commands, received) = mpsc::unbounded_channel();
-        let injector = Injector::new(sim.clone(), faults, commands);
+        let injector = Injector::new(sim.clone(), plans, commands);
         let external = Arc::<Mutex<ExternalSystems>>::default();
         start_controllers(&sim, &external, &injector);
         let processes = Processes::start_all(sim.clone(), Arc::clone(&injector), uses_leases);

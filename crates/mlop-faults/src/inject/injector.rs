@@ -1,6 +1,6 @@
 //! The decision at each request, event and piece of work whether a fault strikes, and the record of what happened.
 
-use super::{command::Command, ledger::Ledger, request::OperatorRequest, server::Server};
+use super::{branches::Branches, command::Command, ledger::Ledger, request::OperatorRequest, server::Server};
 use crate::{
     plan::{Fault, Injection, Point, WorkId},
     timing::OUTAGE,
@@ -32,7 +32,7 @@ const NOTICED: Duration = Duration::from_secs(30);
 /// Looks at a write that the server has accepted, and returns violations.
 pub type Witness = Box<dyn Fn(&OperatorRequest) -> Vec<String> + Send + Sync>;
 
-/// Carries out one plan.
+/// Carries out one plan, or several until they differ.
 pub struct Injector {
     pub(super) server: Box<dyn Server>,
     commands: mpsc::UnboundedSender<Command>,
@@ -45,7 +45,7 @@ type Source = (String, String);
 
 #[derive(Default)]
 struct State {
-    pending: Vec<Injection>,
+    branches: Branches,
     counts: BTreeMap<Point, u32>,
     points: Vec<Point>,
     outages: Vec<Outage>,
@@ -95,12 +95,12 @@ impl Outage {
 impl Injector {
     pub fn new(
         server: impl Server + 'static,
-        faults: Vec<Injection>,
+        plans: impl Into<Branches>,
         commands: mpsc::UnboundedSender<Command>,
     ) -> Arc<Self> {
-        let (timed, pending): (Vec<_>, Vec<_>) =
-            faults.into_iter().partition(|injection| matches!(injection.at, Point::Millisecond(_)));
-        let state = State { pending, ..Default::default() };
+        let mut branches = plans.into();
+        let timed = branches.take_timed();
+        let state = State { branches, ..Default::default() };
         let injector = Arc::new(Self {
             server: Box::new(server),
             commands,
@@ -131,7 +131,12 @@ impl Injector {
 
     /// Faults whose point has not come.
     pub fn pending(&self) -> Vec<Injection> {
-        self.state().pending.clone()
+        self.state().branches.injections().cloned().collect()
+    }
+
+    /// The plans that this process carries out.
+    pub fn branches(&self) -> Branches {
+        self.state().branches.clone()
     }
 
     /// The end of the last fault.
@@ -214,9 +219,8 @@ impl Injector {
         let count = state.counts.entry(point(0)).or_default();
         *count += 1;
         let point = point(*count);
-        let index = state.pending.iter().position(|injection| injection.at == point);
+        let fault = state.branches.part(&point);
         state.points.push(point);
-        let fault = index.map(|index| state.pending.remove(index).fault);
         if let Some(fault) = fault {
             state.last_fault = Some(Instant::now());
             if fault.is_foreign() {

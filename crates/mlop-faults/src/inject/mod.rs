@@ -1,5 +1,6 @@
 //! The fault injector: it carries a plan out below an operator's client and its retries, above the API server.
 
+mod branches;
 mod command;
 mod connection;
 mod injector;
@@ -10,6 +11,7 @@ mod responses;
 mod server;
 mod watch;
 
+pub use branches::{Branch, Branches, STOP};
 pub use command::Command;
 pub use connection::Connection;
 pub use injector::{Injector, Witness};

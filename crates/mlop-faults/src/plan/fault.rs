@@ -133,6 +133,12 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
+    /// Faults that need backups of the API server.
+    pub const WITH_BACKUPS: &[Self] = &[Self::Restored];
+    /// Faults that concern elections. Without them operators lead from the start.
+    pub const WITH_LEASES: &[Self] =
+        &[Self::Restored, Self::Terminated, Self::LeaseTaken, Self::ClockAhead, Self::ClockBehind];
+
     /// Whether the fault has a meaning at a write of this verb and kind.
     pub fn fits(self, verb: &str, kind: &str) -> bool {
         match self {

@@ -29,6 +29,14 @@ pub struct Plan {
     pub faults: Vec<Injection>,
 }
 
+/// What runs must have in common to be the same until a fault strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Beginning {
+    makes_backups: bool,
+    uses_leases: bool,
+    namespace_ends: bool,
+}
+
 /// A fault and its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -91,6 +99,19 @@ impl Plan {
     /// Whether one of the faults is among `faults`.
     pub fn has(&self, faults: &[Fault]) -> bool {
         self.faults.iter().any(|injection| faults.contains(&injection.fault))
+    }
+
+    /// How the run begins. None: it differs from those of all other plans.
+    pub fn beginning(&self) -> Option<Beginning> {
+        let is_timed = |injection: &Injection| matches!(injection.at, Point::Millisecond(_));
+        if !self.users.is_empty() || self.faults.iter().any(is_timed) {
+            return None;
+        }
+        Some(Beginning {
+            makes_backups: self.has(Fault::WITH_BACKUPS),
+            uses_leases: self.has(Fault::WITH_LEASES),
+            namespace_ends: self.has(&[Fault::NamespaceEnds]),
+        })
     }
 
     /// The plan as YAML.
