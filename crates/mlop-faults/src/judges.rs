@@ -101,7 +101,9 @@ fn judge_groups(
     for group in groups {
         let members: Vec<&Plan> = group.iter().map(|index| &plans[*index]).collect();
         let scenario = members[0].scenario;
-        let Some(baseline) = baselines.iter().find(|baseline| baseline.scenario == scenario) else { continue };
+        let Some(baseline) = baselines.iter().find(|baseline| baseline.scenario == scenario) else {
+            continue;
+        };
         let judged = baseline.judge_together(&members);
         let mut has_failed = false;
         for (member, verdict) in judged.verdicts {

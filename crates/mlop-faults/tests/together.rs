@@ -7,10 +7,14 @@ use std::process::Command;
 /// The digest that the harness prints for some plans of every kind.
 fn digest(manner: &[&str]) -> String {
     let arguments = ["--scenario", "newData", "--every", "400", "--seeds", "12"];
-    let output = Command::new(env!("CARGO_BIN_EXE_mlop-faults")).args(arguments).args(manner).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_mlop-faults")).args(arguments).args(manner).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
-    text.lines().find(|line| line.starts_with("digest of all")).expect("the harness prints a digest").to_owned()
+    text.lines()
+        .find(|line| line.starts_with("digest of all"))
+        .expect("the harness prints a digest")
+        .to_owned()
 }
 
 #[test]
