@@ -76,9 +76,9 @@ fn run(args: &Args) -> Result<()> {
     if let Some(file) = &args.plan {
         return one(file);
     }
-    let known = regressions(&args.regressions)?;
     let baselines = baselines(args)?;
-    let mut plans: Vec<Plan> = known;
+    let mut plans = regressions(&args.regressions)?;
+    plans.retain(|plan| baseline(&baselines, plan).is_some());
     let wanted = |plan: &Plan| {
         args.fault.is_empty() || plan.faults.iter().all(|i| args.fault.contains(&i.fault.to_string()))
     };

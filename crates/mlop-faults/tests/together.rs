@@ -6,7 +6,8 @@ use std::process::Command;
 
 /// The digest that the harness prints for some plans of every kind.
 fn digest(manner: &[&str]) -> String {
-    let arguments = ["--scenario", "newData", "--every", "400", "--seeds", "12"];
+    let failures = env!("CARGO_TARGET_TMPDIR");
+    let arguments = ["--scenario", "newData", "--every", "400", "--seeds", "12", "--failures", failures];
     let output =
         Command::new(env!("CARGO_BIN_EXE_mlop-faults")).args(arguments).args(manner).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
