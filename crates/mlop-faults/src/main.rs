@@ -48,7 +48,7 @@ struct Args {
     /// Stop at the first failure.
     #[arg(long)]
     fail_fast: bool,
-    /// Run each plan from its beginning, which takes twice as long. The verdicts are the same.
+    /// Run each plan from its beginning, which takes longer. The verdicts are the same.
     #[arg(long)]
     alone: bool,
     /// Run only this plan, twice, and print its outcome.
