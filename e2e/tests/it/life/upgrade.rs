@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt as _,
     api::{ListParams, LogParams},
-    runtime::watcher,
 };
 use mlop_api::{
     contract::condition_type::READY,
@@ -202,7 +201,7 @@ async fn check_trace(ns: &TestNamespace, pods: &Api<Pod>) -> Result<()> {
         deployment.is_ready() && support::served_digest(deployment).is_ok_and(|digest| digest != old)
     };
     let served = ns.until("slope", "serving another model", CHAIN_SECONDS, serves_another).await?;
-    let artifact = served.artifact().context("no artifact")?;
+    let artifact = served.status.and_then(|status| status.artifact).context("no artifact")?;
     let trace = TraceId::of(&ns.name, &artifact.ancestors).context("no root")?;
 
     let follow = LogParams { follow: true, ..LogParams::default() };
