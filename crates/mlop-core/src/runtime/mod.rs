@@ -5,6 +5,7 @@ pub(crate) mod cache;
 pub mod client;
 pub(crate) mod context;
 pub(crate) mod controller;
+pub(crate) mod decoded;
 pub(crate) mod error;
 pub(crate) mod events;
 pub(crate) mod execute;

@@ -3,6 +3,7 @@
 use super::{
     backoff::WatchBackoff,
     cache::Cache,
+    decoded::{Decoded, Unreadable},
     metrics::{KindLabel, Metrics},
     workqueue::Key,
 };
@@ -10,7 +11,6 @@ use crate::resource::{ApiKind, Cached, Unavailable};
 use futures::{StreamExt, stream::SelectAll};
 use kube::{
     Api,
-    core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::{
         WatchStreamExt,
         watcher::{self, Event, watcher},
@@ -25,7 +25,7 @@ const WATCH_TIMEOUT_SECONDS: u32 = 45;
 const PAGE_SIZE: u32 = 500;
 
 /// The API of a kind in one namespace, or in all.
-pub(crate) type Scoped<K> = (Option<String>, Api<DeserializeGuard<K>>);
+pub(crate) type Scoped<K> = (Option<String>, Api<Decoded<K>>);
 
 /// The watches that feed a cache.
 pub(crate) struct Source<K> {
@@ -99,17 +99,17 @@ fn take_in<K: Cached>(
     cache: &Cache<K>,
     kind: &ApiKind,
     scope: Option<String>,
-    event: watcher::Result<Event<DeserializeGuard<K>>>,
+    event: watcher::Result<Event<Decoded<K>>>,
 ) {
     match event {
         Ok(Event::Init) => cache.begin_list(scope),
         Ok(Event::InitDone) => cache.end_list(&scope),
-        Ok(Event::InitApply(DeserializeGuard(object))) => put(cache, kind, object, Cache::put_listed),
-        Ok(Event::Apply(DeserializeGuard(object))) => put(cache, kind, object, Cache::put),
-        Ok(Event::Delete(DeserializeGuard(object))) => {
+        Ok(Event::InitApply(Decoded(object))) => put(cache, kind, object, Cache::put_listed),
+        Ok(Event::Apply(Decoded(object))) => put(cache, kind, object, Cache::put),
+        Ok(Event::Delete(Decoded(object))) => {
             let meta = match &object {
                 Ok(object) => object.meta(),
-                Err(invalid) => &invalid.metadata,
+                Err(unreadable) => &unreadable.metadata,
             };
             cache.remove(&Key::of(meta), meta.uid.as_deref());
         }
@@ -142,14 +142,14 @@ fn unavailable(error: &watcher::Error) -> Option<Unavailable> {
 fn put<K: Cached>(
     cache: &Cache<K>,
     kind: &ApiKind,
-    object: Result<K, InvalidObject>,
+    object: Result<K, Unreadable>,
     put: impl Fn(&Cache<K>, K),
 ) {
     match object {
         Ok(object) => put(cache, object),
-        Err(invalid) => {
-            let key = Key::of(&invalid.metadata);
-            tracing::warn!(kind = %kind, namespace = key.namespace, name = key.name, error = %invalid.error, "cannot read a stored object; ignoring it");
+        Err(Unreadable { metadata, error }) => {
+            let key = Key::of(&metadata);
+            tracing::warn!(kind = %kind, namespace = key.namespace, name = key.name, error, "cannot read a stored object; ignoring it");
             cache.remove(&key, None);
         }
     }

@@ -4,6 +4,7 @@ use super::{
     cache::{Cache, UnavailableScopes, WriteThrough},
     context::{Clock, Context, Settings},
     controller::{Controller, Reconciler},
+    decoded::Decoded,
     events::{self, Recorder},
     health::Readiness,
     leftovers::Leftovers,
@@ -18,7 +19,7 @@ use anyhow::{Context as _, bail};
 use futures::future::BoxFuture;
 use kube::{
     Api, Client, Resource,
-    core::{ApiResource, DeserializeGuard, DynamicResourceScope, NamespaceResourceScope},
+    core::{ApiResource, DynamicResourceScope, NamespaceResourceScope},
 };
 use mlop_api::labels;
 use std::{
@@ -201,7 +202,7 @@ impl Setup {
     fn reflect<K>(
         &mut self,
         kind: ApiKind,
-        api: impl Fn(Option<&str>) -> Api<DeserializeGuard<K>>,
+        api: impl Fn(Option<&str>) -> Api<Decoded<K>>,
         labels: Option<String>,
         project: fn(&mut K),
     ) -> Arc<Cache<K>>
