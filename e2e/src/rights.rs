@@ -55,7 +55,7 @@ const CASES: [&str; 8] = [
     "The spec was edited, a release makes the object differently, or somebody else has edited it.",
     "Resources or retries are edited while a run is open.",
     "There are more finished runs than `spec.historyLimit` keeps.",
-    "`managed` becomes `existing`: the server is no longer wanted.",
+    "`managed` becomes `existing`, or `rollout` is removed: the server is no longer wanted.",
     "The input of an object is of its own kind.",
     "A probe or a check is repeated after ten minutes, or failed before.",
 ];
@@ -68,7 +68,7 @@ const RARE: &[Rare] = &[
     rare(None, &["pods", "jobs", "deployments", "statefulsets"], &["get"], 1),
     rare(
         None,
-        &["services", "networkpolicies", "poddisruptionbudgets", "persistentvolumeclaims"],
+        &["configmaps", "services", "networkpolicies", "poddisruptionbudgets", "persistentvolumeclaims"],
         &["get"],
         1,
     ),

@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
-use mlop_api::{kinds::Class, labels};
+use mlop_api::{kinds::Class, labels, rollout::RolloutPhase};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -157,6 +157,7 @@ pub fn retry(snapshot: &Snapshot, name: &str) -> Result<Change> {
     }
     let next = match (object.class, State::of(object).is_problem()) {
         (Class::Connection, _) => "the connection is checked again",
+        _ if !object.has_runs() => "the version that was rolled back is rolled out in steps again",
         (_, true) => "the present inputs get a new budget of attempts; their numbers go on",
         (_, false) => {
             "nothing of it has failed for good, so no run starts; what it has in an external system is checked again"
@@ -243,7 +244,9 @@ pub fn run(snapshot: &Snapshot, name: &str) -> Result<Change> {
 }
 
 fn can_retry(object: &Object) -> bool {
-    object.has_runs() || object.class == Class::Connection
+    let rollout = object.status.rollout.as_ref();
+    let is_rolled_back = rollout.is_some_and(|rollout| rollout.phase == RolloutPhase::RolledBack);
+    object.has_runs() || object.class == Class::Connection || is_rolled_back
 }
 
 /// The intents with versions that `name` may mean.

@@ -11,6 +11,7 @@
 //! | [`trace`] | what an artifact was made from |
 //! | [`versions`], [`diff`] | which runs there are, and what differs |
 //! | [`actions`] | pin, roll back, retry, cancel, refresh, run, suspend |
+//! | [`rollout`] | how far a rollout in steps is, and what was measured |
 //! | [`dead_letters`], [`pods`], [`events`] | what failed, and where to look |
 //! | [`check`] | the mistakes in a file that is not applied yet |
 //! | [`init`] | a pipeline for a CSV file |
@@ -68,6 +69,7 @@ pub mod output;
 pub mod pods;
 pub mod predict;
 pub mod references;
+pub mod rollout;
 pub mod snapshot;
 pub mod state;
 pub mod status;

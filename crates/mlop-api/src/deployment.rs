@@ -5,6 +5,7 @@ use crate::{
     common::{ObjectRef, Resources, Toleration, label_value},
     defaults::defaults,
     duration::Span,
+    rollout::RolloutSpec,
     status::DeploymentStatus,
 };
 use kube::{CustomResource, KubeSchema};
@@ -41,7 +42,10 @@ use std::collections::BTreeMap;
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url", priority = 1),
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.serving[*].digest", priority = 1)
 )]
-#[x_kube(validation = ("!has(self.nodeSelector) || self.nodeSelector.all(k, k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$'))", "nodeSelector: keys must be names of labels, for example kubernetes.io/arch"))]
+#[x_kube(
+    validation = ("!has(self.rollout) || !has(self.target.deployment) || self.target.deployment.strategy != 'Recreate'", "rollout: a rollout in steps needs target.deployment.strategy RollingUpdate"),
+    validation = ("!has(self.nodeSelector) || self.nodeSelector.all(k, k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$'))", "nodeSelector: keys must be names of labels, for example kubernetes.io/arch")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelDeploymentSpec {
     /// The resource whose artifact is served.
@@ -50,6 +54,9 @@ pub struct ModelDeploymentSpec {
     pub runtime: Runtime,
     /// What serves it.
     pub target: Target,
+    /// Roll new versions out in steps, behind mlop's router, and roll them back when their answers are bad. Without it pods are replaced one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutSpec>,
     /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = label_value()))]

@@ -15,10 +15,12 @@ pub const RUN_KIND: &str = "mlop.dev/run-kind";
 pub const ATTEMPT: &str = "mlop.dev/attempt";
 /// Label that the Job controller puts on the pods of an Indexed Job: the rank of the pod, from 0.
 pub const RANK: &str = "batch.kubernetes.io/job-completion-index";
-/// Label: the task of a pod: `run`, `scan`, `probe`, `activation`, `cleanup` or `serving`.
+/// Label: the task of a pod: `run`, `scan`, `probe`, `activation`, `cleanup`, `analysis`, `routing` or `serving`.
 pub const ROLE: &str = "mlop.dev/role";
 /// Value of that label on the pods of servers.
 pub const SERVING: &str = "serving";
+/// Value of that label on the pods of routers.
+pub const ROUTING: &str = "routing";
 /// Label of a run or an activation pod: the number under which it may activate its output.
 pub const REVISION: &str = "mlop.dev/revision";
 /// Label: which operator made the object; operators watch only their own.
@@ -57,6 +59,10 @@ pub const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 pub const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
 /// Optional key of a connection's Secret: certificates (PEM) of the authority that signed the server's.
 pub const CA_CERTIFICATE: &str = "ca.crt";
+/// Directory with the file [`ROUTES_FILE`] of a router.
+pub const ROUTES_DIR: &str = "/run/mlop/routes";
+/// The [routes](crate::routes::Routes) of a router as JSON. Key of its ConfigMap.
+pub const ROUTES_FILE: &str = "routes.json";
 /// Directory with the online store's `password` file.
 pub const REDIS_DIR: &str = "/run/mlop/redis";
 /// Directory with the keys of the Secret that a TrackingServer names.

@@ -26,6 +26,8 @@ pub mod quantity;
 pub mod reason;
 pub mod registry;
 pub mod result;
+pub mod rollout;
+pub mod routes;
 pub mod run;
 pub mod status;
 pub mod task;

@@ -107,11 +107,12 @@ pub const DEPLOYMENT: Operator = Operator {
     worker: "mlop-launcher",
     finalized: &[],
     rbac: &[
-        // Those of its Deployments.
-        Rule { group: "", resources: &["pods"], verbs: WATCH },
-        Rule { group: "apps", resources: &["deployments"], verbs: KEEP },
-        Rule { group: "", resources: &["services"], verbs: KEEP },
-        Rule { group: "policy", resources: &["poddisruptionbudgets"], verbs: KEEP },
+        // Those of its Deployments, and the ones that measure a rollout.
+        PODS,
+        Rule { group: "apps", resources: &["deployments"], verbs: OWN },
+        // The routes of its routers.
+        Rule { group: "", resources: &["configmaps", "services"], verbs: OWN },
+        Rule { group: "policy", resources: &["poddisruptionbudgets"], verbs: OWN },
     ],
 };
 

@@ -163,6 +163,9 @@ reasons! {
     ActivationSuperseded,
     /// The new version did not become ready; the earlier one keeps serving.
     RolloutFailed,
+    /// The new version did not keep the bounds of `spec.rollout.analysis`, or could not be measured; the earlier one keeps
+    /// serving.
+    RolledBack,
     /// Cleaning up outside was given up after its attempts.
     CleanupAbandoned,
 

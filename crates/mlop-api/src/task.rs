@@ -95,7 +95,29 @@ pub enum Work {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         path: Option<String>,
     },
+    /// `mlop-launcher`: count the requests that the routers of a ModelDeployment answer in an interval.
+    Analyze(AnalyzeWork),
 }
+
+/// The versions whose requests are counted. The result's metrics are named by [`MEASURED`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalyzeWork {
+    /// `host:port` of the metrics of all routers: the host has one address for each.
+    pub routers: String,
+    /// Digest of the new model.
+    pub model: Digest,
+    /// Identity of the pods of the new version.
+    pub canary: String,
+    /// Identity of the pods of the stable version.
+    pub stable: String,
+    /// Length of the interval.
+    pub seconds: u64,
+}
+
+/// Metrics of a measurement: requests, failed ones, the 99th percentile of the seconds to an answer, and the requests to
+/// the stable version. The percentile is NaN without requests, and no metric is there if no router could be asked.
+pub const MEASURED: [&str; 4] = ["requests", "errors", "p99", "stableRequests"];
 
 /// Metric of a probe of an online store: how many probes its data have seen.
 pub const PROBES: &str = "probes";

@@ -22,6 +22,8 @@ pub mod directory;
 pub mod distinct;
 pub mod environment;
 mod error;
+mod impatient;
+pub mod listener;
 pub mod manifest;
 pub mod path;
 pub mod patience;

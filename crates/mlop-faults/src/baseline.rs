@@ -274,11 +274,11 @@ impl Baseline {
     }
 }
 
-/// The pods by work, without probes and checks: their number depends on the time that a plan takes.
+/// The pods by work, without probes, checks and measurements: their number depends on the time that a plan takes.
 pub fn counted(started: &BTreeMap<&'static str, u32>) -> BTreeMap<&'static str, u32> {
     started
         .iter()
-        .filter(|(work, _)| !matches!(**work, "probe" | "check"))
+        .filter(|(work, _)| !matches!(**work, "probe" | "check" | "analyze"))
         .map(|(work, pods)| (*work, *pods))
         .collect()
 }

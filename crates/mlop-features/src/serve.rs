@@ -7,9 +7,7 @@ mod answer;
 mod budget;
 mod error;
 mod features;
-mod listener;
 mod metrics;
-mod patience;
 mod request;
 
 use crate::online::{
@@ -27,8 +25,10 @@ use axum::{
 };
 use budget::Budget;
 use error::ApiError;
+use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
 use metrics::Metrics;
+use mlop_artifact::listener::{self, Bounds};
 use std::{
     io,
     sync::{
@@ -43,6 +43,9 @@ use tokio::{net::TcpListener, time::Instant};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for Redis.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The buffer is that of hyper.
+const BOUNDS: Bounds = Bounds { connections: 1_024, buffer: 400 << 10 };
 
 /// The flags of the server.
 #[derive(Clone, Debug, clap::Args)]
@@ -110,7 +113,7 @@ pub async fn run(options: Options, clock: Clock, stop: impl Future<Output = ()> 
         stopping.store(true, Ordering::Relaxed);
         tokio::time::sleep(drain).await;
     };
-    listener::serve(listener, router, drained).await;
+    listener::serve(listener, TowerToHyperService::new(router), BOUNDS, drained).await;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use mlop_api::{
 };
 use mlop_artifact::{store, worker};
 use mlop_launcher::{Layout, agent::Agent, fetch, run};
+use mlop_router::serve;
 use std::{
     ffi::OsString,
     io,
@@ -19,6 +20,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
+use tracing_subscriber::EnvFilter;
 
 /// The variable with the rank of a pod.
 const RANK: &str = "JOB_COMPLETION_INDEX";
@@ -43,6 +45,10 @@ enum Role {
     },
     /// Watch over the command, upload its output, write the result.
     Agent,
+    /// Share requests out among the versions of a model.
+    Route(serve::Options),
+    /// Count the requests that routers answer in an interval.
+    Analyze,
 }
 
 fn main() -> ExitCode {
@@ -51,6 +57,8 @@ fn main() -> ExitCode {
         Role::Fetch => worker::run("mlop-fetch", fetch),
         Role::Run { command } => launched(&command),
         Role::Agent => worker::run_until_told("mlop-agent", agent),
+        Role::Route(options) => routed(options),
+        Role::Analyze => worker::run("mlop-analyze", analyze),
     }
 }
 
@@ -79,6 +87,41 @@ fn launched(command: &[OsString]) -> ExitCode {
             eprintln!("mlop: no runtime: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn routed(options: serve::Options) -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(io::stderr)
+        .with_env_filter(filter)
+        .init();
+    match route(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "cannot route");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+// One thread: the work for a request is small, and so stays the memory.
+#[tokio::main(flavor = "current_thread")]
+async fn route(options: serve::Options) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = async move {
+        terminate.recv().await;
+        tracing::info!("stopping");
+    };
+    serve::run(options, stop).await
+}
+
+async fn analyze(task: Task) -> Result<ResultDocument, Failure> {
+    match &task.work {
+        Work::Analyze(work) => Ok(mlop_router::analyze::analyze(work).await),
+        other => Err(foreign(other)),
     }
 }
 

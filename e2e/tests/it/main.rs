@@ -14,6 +14,7 @@ mod mishaps;
 mod operators;
 mod plugin;
 mod recovery;
+mod rollout;
 mod support;
 mod tenant;
 mod training;

@@ -1,16 +1,29 @@
 //! Deployment: a ModelDeployment serves the newest version of its model that may be used.
 
+mod judge;
 mod model_deployment;
+mod rollout;
+mod router;
 mod server;
 mod serving;
 mod status;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod trace;
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service, policy::v1::PodDisruptionBudget};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Service},
+    policy::v1::PodDisruptionBudget,
+};
 use mlop_api::{dataset::ObjectStore, deployment::ModelDeployment};
-use mlop_core::{Setup, by_intent, children::profiles::Profiles, inputs::Inputs, resource::PodView};
+use mlop_core::{
+    Setup, by_intent,
+    children::{owned::ChildCaches, profiles::Profiles},
+    inputs::Inputs,
+    resource::PodView,
+};
 use model_deployment::ModelDeploymentReconciler;
 use std::sync::Arc;
 
@@ -25,6 +38,7 @@ pub fn install(setup: &mut Setup) {
     let deployments = setup.watch_children::<Deployment>();
     let services = setup.watch_children::<Service>();
     let budgets = setup.watch_children::<PodDisruptionBudget>();
+    let maps = setup.watch_children::<ConfigMap>();
     let inputs = Inputs::watch(setup);
     let profiles = Profiles::watch(setup);
 
@@ -33,6 +47,11 @@ pub fn install(setup: &mut Setup) {
         stores: Arc::clone(&stores),
         pods: by_intent::<ModelDeployment, _>(&pods),
         deployments: Arc::clone(&deployments),
+        children: ChildCaches::default()
+            .with::<Deployment>(&deployments)
+            .with::<Service>(&services)
+            .with::<PodDisruptionBudget>(&budgets)
+            .with::<ConfigMap>(&maps),
         profiles: profiles.clone(),
     };
     let controls = setup
@@ -41,6 +60,7 @@ pub fn install(setup: &mut Setup) {
         .owns(&deployments)
         .owns(&services)
         .owns(&budgets)
+        .owns(&maps)
         .enqueue_on(&stores, served_from);
     let controls = profiles.enqueue_users(controls, |object| Some(object.spec.profile.as_deref()));
     let dependents = inputs.enqueue_dependents(&controls, |object| vec![object.spec.from.clone()]);

@@ -3,9 +3,10 @@
 //! A blocked input, or a new version that does not become ready, changes only the status: the served version stays.
 
 use crate::{
+    router,
     server::{self, Server},
     status::Draft,
-    trace,
+    steps, trace,
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -21,6 +22,7 @@ use mlop_core::{
     Blocked, Cache, Context, Error, Index, Key, Plan, Reconciler,
     children::{
         connection,
+        owned::{Child, ChildCaches},
         profile::Profile,
         profiles::Profiles,
         rollout::{self, Rollout},
@@ -37,6 +39,7 @@ pub struct ModelDeploymentReconciler {
     /// By the name of the ModelDeployment.
     pub pods: Index<PodView>,
     pub deployments: Arc<Cache<ChildObject>>,
+    pub children: ChildCaches,
     pub profiles: Profiles,
 }
 
@@ -48,8 +51,12 @@ impl Reconciler for ModelDeploymentReconciler {
     async fn observe(&self, cx: &Context, object: Arc<ModelDeployment>) -> Result<Observed, Error> {
         let key = Key::of(&object.metadata);
         let input = NamedInput { name: "model".to_owned(), from: object.spec.from.clone() };
-        let serves =
-            |pod: &Arc<PodView>| pod.labels().get(labels::ROLE).is_some_and(|role| role == labels::SERVING);
+        let all = self.pods.get(&key.namespace, &key.name);
+        let pods = |role: &str| {
+            let has_role = |pod: &&Arc<PodView>| pod.labels().get(labels::ROLE).is_some_and(|it| it == role);
+            all.iter().filter(has_role).cloned().collect::<Vec<_>>()
+        };
+        let deployment = |name| self.deployments.get(&Key::new(&key.namespace, name));
         let input = self.inputs.state(&key.namespace, &input);
         let published = input.object.as_ref().and_then(|object| object.status.artifact.as_ref());
         let served = object.status.as_ref().and_then(|status| status.artifact.as_ref());
@@ -57,8 +64,13 @@ impl Reconciler for ModelDeploymentReconciler {
         Ok(Observed {
             stores: self.stores.named(&key.namespace, stores).into_values().collect(),
             input,
-            pods: self.pods.get(&key.namespace, &key.name).into_iter().filter(serves).collect(),
-            deployment: self.deployments.get(&Key::new(&key.namespace, server::name(&key.name))),
+            pods: pods(labels::SERVING),
+            routing: pods(labels::ROUTING),
+            analyses: pods(steps::ANALYSIS),
+            deployment: deployment(server::name(&key.name)),
+            canary: deployment(server::canary_name(&key.name)),
+            routers: deployment(router::name(&key.name)),
+            children: self.children.of(&object.metadata),
             profile: self.profiles.of(&key.namespace, object.spec.profile.as_deref()),
             operator: cx.settings.operator.clone(),
             launcher_image: cx.settings.worker_image.clone(),
@@ -82,7 +94,15 @@ pub struct Observed {
     pub stores: Vec<Arc<ObjectStore>>,
     /// Pods that serve.
     pub pods: Vec<Arc<PodView>>,
+    /// Pods of routers.
+    pub routing: Vec<Arc<PodView>>,
+    /// Pods that measure.
+    pub analyses: Vec<Arc<PodView>>,
     pub deployment: Option<Arc<ChildObject>>,
+    /// The Deployment of the new version in a rollout in steps.
+    pub canary: Option<Arc<ChildObject>>,
+    pub routers: Option<Arc<ChildObject>>,
+    pub children: Vec<Child>,
     /// The profile of its pods.
     pub profile: Profile,
     pub operator: String,
@@ -90,7 +110,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    fn server(&self) -> Server<'_> {
+    pub(crate) fn server(&self) -> Server<'_> {
         Server {
             object: &self.object,
             observed: self.deployment.as_deref(),
@@ -102,10 +122,10 @@ impl Observed {
 }
 
 /// The artifact to serve now.
-struct Wanted<'a> {
-    artifact: Artifact,
-    store: &'a ObjectStore,
-    target: &'a DeploymentTarget,
+pub(crate) struct Wanted<'a> {
+    pub artifact: Artifact,
+    pub store: &'a ObjectStore,
+    pub target: &'a DeploymentTarget,
 }
 
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
@@ -114,6 +134,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
         return Plan::idle();
     }
     let mut draft = Draft::new(object, observed.deployment.as_deref(), &observed.pods, now);
+    draft.canary = observed.canary.as_deref();
     if is_kept(observed) {
         draft.keep_artifact();
     }
@@ -123,7 +144,10 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus> {
     match (wanted(observed, input.as_ref().ok()), observed.profile.check()) {
         (Some(_), Err(blocked)) => draft.wait(&blocked),
         (Some(Ok(wanted)), _) if !object.spec.suspend => {
-            plan = serve(observed, &mut draft, &wanted, &input);
+            plan = match &object.spec.rollout {
+                Some(spec) => steps::serve(observed, spec, &mut draft, &wanted, &input, now),
+                None => serve(observed, &mut draft, &wanted, &input),
+            };
         }
         (Some(Err(missing)), _) => draft.wait(&missing),
         _ => draft.idle(&input),
@@ -163,7 +187,7 @@ fn wanted<'a>(observed: &'a Observed, input: Option<&ReadyInput>) -> Option<Resu
     find(observed, artifact)
 }
 
-fn find(observed: &Observed, artifact: Artifact) -> Option<Result<Wanted<'_>, Blocked>> {
+pub(crate) fn find(observed: &Observed, artifact: Artifact) -> Option<Result<Wanted<'_>, Blocked>> {
     let store = observed.stores.iter().find(|store| store.name_any() == artifact.store);
     let target = observed.object.spec.target.deployment.as_ref()?;
     Some(match store {
@@ -181,6 +205,21 @@ fn serve(
 ) -> Plan<DeploymentStatus> {
     let why = format!("{} is to be served", wanted.artifact.run);
     let server = observed.server();
+    draft.status.rollout = None;
+    report(observed, &server, draft, wanted, input);
+    let deployment = server.deployment(wanted.target, &wanted.artifact, wanted.store);
+    let plan = Plan::idle().apply(&server.service(), why.clone()).apply(&deployment, why.clone());
+    steps::remove(observed, plan.apply(&server.budget(), why))
+}
+
+/// Reports the rollout of `wanted` to the Deployment that has the name of the ModelDeployment.
+pub(crate) fn report(
+    observed: &Observed,
+    server: &Server<'_>,
+    draft: &mut Draft<'_>,
+    wanted: &Wanted<'_>,
+    input: &Result<ReadyInput, BlockedInput>,
+) {
     let deployment = server.deployment(wanted.target, &wanted.artifact, wanted.store);
     let is_applied = |child: &&ChildObject| server::has_template(child, &deployment);
     let applied = observed.deployment.as_deref().filter(is_applied);
@@ -199,6 +238,4 @@ fn serve(
     if let Some(replicas) = wanted.target.replicas.filter(|_| draft.is_published(&wanted.artifact)) {
         applied.into_iter().for_each(|child| draft.size_put_back(child, replicas));
     }
-    let plan = Plan::idle().apply(&server.service(), why.clone()).apply(&deployment, why.clone());
-    plan.apply(&server.budget(), why)
 }

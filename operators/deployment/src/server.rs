@@ -30,7 +30,7 @@ use mlop_core::{
 };
 
 /// Port of the Open Inference Protocol over HTTP.
-const PORT: i32 = 8080;
+pub const PORT: i32 = 8080;
 const MODELS: &str = "/mnt/models";
 /// An empty directory to start MLServer in: it would take over every `model-settings.json` that it finds there.
 const EMPTY: &str = "/mnt/empty";
@@ -46,6 +46,11 @@ const STARTUP_PERIOD_SECONDS: i32 = 2;
 /// Name of the Deployment and the Service.
 pub fn name(object: &str) -> String {
     format!("{object}-mdep")
+}
+
+/// The Deployment and the Service of the new version in a rollout in steps.
+pub fn canary_name(object: &str) -> String {
+    format!("{object}-mdep-canary")
 }
 
 /// URL of the predictions of `object`.
@@ -76,12 +81,13 @@ pub struct Server<'a> {
 }
 
 impl Server<'_> {
+    /// The Service of users.
     pub fn service(&self) -> Service {
-        service::service(self.meta(), &[("http", PORT)])
+        service::service(self.meta(name(&self.object.name_any())), &[("http", PORT)])
     }
 
     pub fn budget(&self) -> PodDisruptionBudget {
-        budget::budget(self.meta())
+        budget::budget(self.meta(name(&self.object.name_any())))
     }
 
     /// The Deployment that serves `artifact`.
@@ -91,13 +97,38 @@ impl Server<'_> {
         artifact: &Artifact,
         store: &ObjectStore,
     ) -> Deployment {
+        // Without a number, the size is the one that others give the Deployment. A copy of it might undo their next one.
+        let meta = self.meta(name(&self.object.name_any()));
+        self.deployment_of(meta, self.observed, target.replicas, (target, artifact, store))
+    }
+
+    /// The Deployment that serves `artifact` as the new version in a rollout in steps. `live` is the one that exists.
+    pub fn canary(
+        &self,
+        live: Option<&ChildObject>,
+        replicas: i32,
+        target: &DeploymentTarget,
+        artifact: &Artifact,
+        store: &ObjectStore,
+    ) -> Deployment {
+        let meta = self.meta(canary_name(&self.object.name_any()));
+        self.deployment_of(meta, live, Some(replicas), (target, artifact, store))
+    }
+
+    fn deployment_of(
+        &self,
+        meta: ObjectMeta,
+        live: Option<&ChildObject>,
+        replicas: Option<i32>,
+        (target, artifact, store): (&DeploymentTarget, &Artifact, &ObjectStore),
+    ) -> Deployment {
         let own = OwnContainer { name: labels::FETCH_CONTAINER, image: self.launcher_image };
         let build = |edition, image: &str| self.pod(target, artifact, store, edition, image);
-        let template = template::template(&name(&self.object.name_any()), self.observed, Some(own), build);
+        let name = meta.name.clone().unwrap_or_default();
+        let template = template::template(&name, live, Some(own), build);
         let deadline = i32::try_from(target.progress_deadline.as_secs()).unwrap_or(i32::MAX);
         let recreate = target.strategy == Strategy::Recreate;
-        // Without a number, the size is the one that others give the Deployment. A copy of it might undo their next one.
-        deployment::deployment(self.meta(), target.replicas, template, deadline, recreate)
+        deployment::deployment(meta, replicas, template, deadline, recreate)
     }
 
     fn pod(
@@ -133,11 +164,12 @@ impl Server<'_> {
         self.profile.complete(pod)
     }
 
-    fn meta(&self) -> ObjectMeta {
+    /// Metadata of the child `name`.
+    pub fn meta(&self, name: String) -> ObjectMeta {
         let object = self.object.name_any();
         meta::child_meta(
             self.object,
-            name(&object),
+            name,
             [
                 (labels::OPERATOR, self.operator.to_owned()),
                 (labels::INTENT, object),
@@ -221,6 +253,11 @@ fn served_part(runtime: &Runtime) -> Option<&str> {
 /// Whether the observed Deployment has the template of `wanted`.
 pub fn has_template(child: &ChildObject, wanted: &Deployment) -> bool {
     template::mark(child) == wanted.spec.as_ref().and_then(|spec| template::mark_of_spec(&spec.template))
+}
+
+/// Identity of the pods of a template with this mark: the release that made them counts for nothing.
+pub fn identity(mark: Option<&str>) -> Option<&str> {
+    mark?.split('-').next()
 }
 
 /// The label selector of the pods of `object`, as text.

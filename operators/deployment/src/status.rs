@@ -26,6 +26,8 @@ const PROGRESS_AFTER: SignedDuration = SignedDuration::from_secs(10);
 pub struct Draft<'a> {
     object: &'a ModelDeployment,
     deployment: Option<&'a ChildObject>,
+    /// The Deployment of the new version in a rollout in steps.
+    pub canary: Option<&'a ChildObject>,
     /// Pods that serve.
     pods: &'a [Arc<PodView>],
     pub status: DeploymentStatus,
@@ -41,7 +43,7 @@ impl<'a> Draft<'a> {
         now: Timestamp,
     ) -> Self {
         let status = object.status.clone().unwrap_or_default();
-        let mut draft = Self { object, deployment, pods, status, events: Vec::new(), now };
+        let mut draft = Self { object, deployment, canary: None, pods, status, events: Vec::new(), now };
         draft.status.observed_generation = Some(draft.generation());
         draft.status.replicas = deployment.and_then(rollout::replicas_of_all);
         draft.status.selector = Some(server::selector(&object.name_any()));
@@ -265,7 +267,8 @@ impl<'a> Draft<'a> {
         });
         let known = std::mem::take(&mut self.status.serving);
         let published = self.status.artifact.as_ref().map(|artifact| &artifact.digest);
-        self.status.serving = serving(known, newest, published, self.ready_replicas(), self.pods);
+        let ready = self.ready_replicas() + self.canary.map_or(0, rollout::ready_replicas);
+        self.status.serving = serving(known, newest, published, ready, self.pods);
     }
 
     /// Reports whether the served version is the newest.
@@ -323,9 +326,13 @@ impl<'a> Draft<'a> {
 
     /// `wanted` is being rolled out; `trouble` keeps a pod of it from serving.
     pub fn rolling(&mut self, wanted: &Artifact, trouble: Option<(Reason, String)>) {
+        self.under_way(format!("{} is being rolled out", wanted.run), trouble);
+    }
+
+    /// A rollout whose state is `words`; `trouble` holds it up.
+    pub fn under_way(&mut self, words: String, trouble: Option<(Reason, String)>) {
         let is_down = trouble.is_some() && self.ready_replicas() == 0;
-        let (reason, message) =
-            trouble.unwrap_or_else(|| (Reason::RollingOut, format!("{} is being rolled out", wanted.run)));
+        let (reason, message) = trouble.unwrap_or((Reason::RollingOut, words));
         self.status.cause = None;
         self.ready(if is_down { ConditionStatus::False } else { ConditionStatus::Unknown }, reason, &message);
         let is =
@@ -345,22 +352,20 @@ impl<'a> Draft<'a> {
             |(reason, message)| format!("{reason}: {message}"),
         );
         let message = format!("{} did not become ready: {message}; {words}", artifact.run);
-        let cause =
-            cause(&ModelDeployment::kind(&()), &self.object.name_any(), Reason::RolloutFailed, &message);
+        self.gave_up(Reason::RolloutFailed, &message);
+    }
+
+    /// The newest version is not served, for a `reason` that stays until the version or the spec changes.
+    pub fn gave_up(&mut self, reason: Reason, message: &str) {
+        let cause = cause(&ModelDeployment::kind(&()), &self.object.name_any(), reason, message);
         let text = inputs::path(&self.label(), &cause, None);
         if self.status.cause.as_ref() != Some(&cause) {
-            let note = Event { warning: true, reason: Reason::RolloutFailed, message: text.clone() };
-            self.events.push(note);
+            self.events.push(Event { warning: true, reason, message: text.clone() });
         }
         self.status.cause = Some(cause);
-        self.ready(ConditionStatus::False, Reason::RolloutFailed, &text);
-        self.conditions().set(
-            condition_type::UP_TO_DATE,
-            ConditionStatus::False,
-            Reason::RolloutFailed,
-            &text,
-        );
-        self.conditions().stalled(Reason::RolloutFailed, &text);
+        self.ready(ConditionStatus::False, reason, &text);
+        self.conditions().set(condition_type::UP_TO_DATE, ConditionStatus::False, reason, &text);
+        self.conditions().stalled(reason, &text);
     }
 
     pub fn hold(&mut self, is: ConditionStatus, reason: Reason, message: &str, cause: Option<Cause>) {

@@ -1,5 +1,7 @@
 //! Decisions on what serves. One row is a situation, and the summary of its plan.
 
+mod steps;
+
 use crate::model_deployment::{Observed, plan};
 use expect_test::expect_file;
 use jiff::Timestamp;
@@ -29,6 +31,11 @@ struct Case {
     object: ModelDeployment,
     model: Value,
     deployment: Option<Value>,
+    /// The Deployments of the new version and of the routers in a rollout in steps.
+    canary: Option<Value>,
+    routers: Option<Value>,
+    /// Pods that measure.
+    analyses: Vec<Value>,
     pods: Vec<Value>,
     launcher: String,
     profile: Profile,
@@ -49,6 +56,9 @@ fn delay() -> Case {
         object: serde_json::from_value(object).unwrap(),
         model: model(1),
         deployment: None,
+        canary: None,
+        routers: None,
+        analyses: Vec::new(),
         pods: Vec::new(),
         launcher: "launcher:1".to_owned(),
         profile: Profile::default(),
@@ -240,6 +250,11 @@ impl Case {
         let store = json!({"apiVersion": "mlop.dev/v1alpha1", "kind": "ObjectStore",
             "metadata": {"name": "models", "namespace": NS},
             "spec": {"endpoint": "http://s3", "bucket": "b", "secretName": self.keys}});
+        let child =
+            |object: &Option<Value>| object.clone().map(|it| Arc::new(serde_json::from_value(it).unwrap()));
+        let views = |pods: &[Value]| {
+            pods.iter().map(|pod| Arc::new(serde_json::from_value(pod.clone()).unwrap())).collect()
+        };
         let from = ObjectRef { api_group: "mlop.dev".into(), kind: "Model".into(), name: "delay".into() };
         let observed = Observed {
             object: Arc::new(self.object.clone()),
@@ -252,12 +267,13 @@ impl Case {
                 holds: Vec::new(),
             },
             stores: vec![Arc::new(serde_json::from_value(store).unwrap())],
-            pods: self
-                .pods
-                .iter()
-                .map(|pod| Arc::new(serde_json::from_value(pod.clone()).unwrap()))
-                .collect(),
-            deployment: self.deployment.clone().map(|child| Arc::new(serde_json::from_value(child).unwrap())),
+            pods: views(&self.pods),
+            routing: Vec::new(),
+            analyses: views(&self.analyses),
+            deployment: child(&self.deployment),
+            canary: child(&self.canary),
+            routers: child(&self.routers),
+            children: Vec::new(),
             profile: self.profile.clone(),
             operator: "mlop-deployment".into(),
             launcher_image: self.launcher.clone(),
@@ -273,7 +289,12 @@ impl Case {
             next.object.status = Some(status);
         }
         for apply in plan.applies.iter().filter(|apply| apply.kind.kind == "Deployment") {
-            let before = next.deployment.clone().unwrap_or_default();
+            let slot = match apply.object["metadata"]["name"].as_str() {
+                Some("delay-mdep-canary") => &mut next.canary,
+                Some("delay-mdep-router") => &mut next.routers,
+                _ => &mut next.deployment,
+            };
+            let before = slot.clone().unwrap_or_default();
             let mut object = apply.object.clone();
             object["status"] = before["status"].clone();
             if object["spec"]["replicas"].is_null() {
@@ -288,7 +309,7 @@ impl Case {
                 object["status"]["conditions"] = json!([]);
             }
             object["metadata"]["generation"] = json!(generation + changed);
-            next.deployment = Some(object);
+            *slot = Some(object);
         }
         next
     }

@@ -20,8 +20,11 @@ const TESTS: &str = "charts/mlop-monitoring/tests/rules.yaml";
 const RUNBOOKS: &str = "docs/operations/runbooks.md";
 const METRICS: &str = "docs/operations/metrics.md";
 /// Where metrics are registered.
-const SOURCES: [&str; 2] =
-    ["crates/mlop-core/src/runtime/metrics.rs", "crates/mlop-features/src/serve/metrics.rs"];
+const SOURCES: [&str; 3] = [
+    "crates/mlop-core/src/runtime/metrics.rs",
+    "crates/mlop-features/src/serve/metrics.rs",
+    "crates/mlop-router/src/metrics.rs",
+];
 
 pub fn check() -> Result<Outcome> {
     local::provide("promtool", "prometheus", "it tests the alerts")?;

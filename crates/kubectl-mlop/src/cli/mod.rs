@@ -71,6 +71,11 @@ enum Command {
         after_help = "Examples:\n  kubectl mlop versions model/delay\n  kubectl mlop pin model/delay 2"
     )]
     Versions(read::Versions),
+    /// The rollout in steps of a ModelDeployment: its step, what was measured, and how the ones before it ended.
+    #[command(
+        after_help = "Examples:\n  kubectl mlop rollout delay\n  kubectl mlop rollout delay -o json\n  kubectl mlop retry mdep/delay      try a version again that was rolled back"
+    )]
+    Rollout(read::Rollout),
     /// The differences between two runs: content, inputs, metrics.
     #[command(after_help = read::DIFF_HELP)]
     Diff(read::Diff),
@@ -156,6 +161,7 @@ async fn run(arguments: Arguments, screen: &Screen) -> Result<ExitCode> {
         Command::Why(command) => command.run(&place, screen).await,
         Command::Trace(command) => command.run(&place, screen).await,
         Command::Versions(command) => command.run(&place, screen).await,
+        Command::Rollout(command) => command.run(&place, screen).await,
         Command::Diff(command) => command.run(&place, screen).await,
         Command::Pin(command) => command.run(&place, screen).await,
         Command::Unpin(target) => target.run(&place, screen, crate::actions::unpin).await,

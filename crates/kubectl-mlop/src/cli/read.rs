@@ -8,6 +8,7 @@ use crate::{
     cluster::{Cluster, Objects, Place},
     diff, kinds, names,
     output::{json, yaml},
+    rollout,
     snapshot::{ObjectId, Snapshot},
     status::{self, Chain, Width},
     trace, versions,
@@ -267,6 +268,27 @@ impl Versions {
             }
             Plain::Json => json(&all)?,
             Plain::Yaml => yaml(&all)?,
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rollout {
+    /// The ModelDeployment: NAME or KIND/NAME.
+    name: String,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Plain,
+}
+
+impl Rollout {
+    pub(super) async fn run(self, place: &Place, screen: &Screen) -> Result<ExitCode> {
+        let snapshot = Cluster::connect(place).await?.snapshot(screen.now()).await?;
+        let rollout = rollout::of(&snapshot, &self.name)?;
+        screen.print(&match self.output {
+            Plain::Text => rollout::text(&rollout, snapshot.now),
+            other => document(other, &rollout)?,
         })?;
         Ok(ExitCode::SUCCESS)
     }

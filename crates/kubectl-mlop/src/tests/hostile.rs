@@ -1,9 +1,10 @@
 //! Texts from outside that act on a terminal, or imitate lines of this program, in every view.
 
-use super::{Case, flights};
+use super::Case;
 use crate::{
     actions, check, dead_letters, diff,
     output::Style,
+    rollout,
     status::{Chain, Width, tree},
     trace::{self, Trace},
     versions::{self, Versions},
@@ -44,7 +45,7 @@ fn hostile() -> Case {
         "run": "delay-0123456789ab", "inputDigest": format!("sha256:{}", "ab".repeat(32)), "reason": "UserError",
         "message": "m", "attempts": 3, "at": "2026-11-29T12:29:00.000000Z",
     });
-    let mut case = flights()
+    let mut case = super::rollout::in_first_step()
         .another_run(
             "TrainingRun/delay-541303624bf0",
             "delay-0123456789ab",
@@ -82,6 +83,7 @@ fn no_view_passes_on_what_a_terminal_acts_on() {
     let chain = Chain::of(&snapshot, None);
     views.extend([Width::Normal, Width::Wide].map(|width| tree(&chain, width, Style::PLAIN)));
     views.push(why::summary_text(&Summary::of(&snapshot), &snapshot, Style::PLAIN));
+    views.extend(rollout::of(&snapshot, "mdep/delay").map(|rollout| rollout::text(&rollout, now)));
     views.push(dead_letters::table(&dead_letters::of(&snapshot), now));
     for object in &snapshot.objects {
         views.push(why::text(&Explanation::of(&snapshot, object), now, Style::PLAIN));

@@ -9,6 +9,7 @@ mod bundle;
 mod check;
 mod hostile;
 mod pods;
+mod rollout;
 mod status;
 mod trace;
 mod why;

@@ -34,7 +34,7 @@ enum Do {
 /// Reasons, the field that is looked at when the message names none, what to do, and the commands for it.
 type Advice = (&'static [Reason], Option<&'static str>, &'static str, &'static [Do]);
 
-const ADVICE: [Advice; 48] = {
+const ADVICE: [Advice; 49] = {
     use Do::{Edit, Events, Follow, Logs, Operator, Refresh, Resume, Retry, Run, Unpin, Versions, Watch};
     use Reason::*;
     [
@@ -148,6 +148,12 @@ const ADVICE: [Advice; 48] = {
             None,
             "see what the new pods print; the version before goes on serving",
             &[Logs, Events],
+        ),
+        (
+            &[RolledBack],
+            Some("spec.rollout.analysis"),
+            "see the numbers in the message; the version before goes on serving, and a newer one is tried again",
+            &[Edit, Retry],
         ),
         (&[CleanupAbandoned], None, "delete what is left outside by hand", &[Events]),
         (&[ApiError, Panicked], None, "see the log of the operator", &[Operator]),

@@ -156,10 +156,11 @@ pub fn unusual_creation(
     Some(format!("creations: {object:?} {times} times instead of {usual}"))
 }
 
-/// Whether the object is a pod that checks an activation or probes a connection. Their number depends on the time that a
-/// plan takes.
+/// Whether the object is a pod that checks an activation, probes a connection or measures a rollout. Their number depends
+/// on the time that a plan takes.
 fn is_check(resource: &str, name: &str) -> bool {
-    resource.starts_with("pods") && (name.contains("-check-") || name.contains("-probe-"))
+    let roles = ["-check-", "-probe-", "-analysis-"];
+    resource.starts_with("pods") && roles.iter().any(|role| name.contains(role))
 }
 
 /// Whether the object is a pod that only activates, which is created when an external system is away while the run's pod

@@ -7,6 +7,7 @@ use crate::{
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use mlop_api::{
+    Digest,
     contract::condition_type,
     deployment::{ModelDeployment, ModelDeploymentSpec},
     features::{FeatureStore, FeatureView},
@@ -42,7 +43,7 @@ struct Moment<'a> {
 impl Moment<'_> {
     fn violations(&self) -> [Option<String>; 3] {
         match (self.request.verb, self.request.kind.as_str(), self.request.subresource.as_str()) {
-            ("apply", "modeldeployments", "status") => [self.early_deployment(), None, None],
+            ("apply", "modeldeployments", "status") => [self.early_deployment(), self.bad_version(), None],
             ("apply", "featureviews", "status") => [self.early_generation(), self.early_view(), None],
             ("apply", "datasets" | "trainingjobs" | "models", "status") => {
                 [self.early_generation(), None, None]
@@ -127,6 +128,16 @@ impl Moment<'_> {
             None => "there is no Deployment".to_owned(),
         };
         Some(format!("ready too early: {} for generation {generation}: {flaw}", self.object()))
+    }
+
+    /// A bad version that has passed the steps of its rollout.
+    fn bad_version(&self) -> Option<String> {
+        let object = self.sim.get::<ModelDeployment>(self.request.namespace()?, &self.request.name)?;
+        object.spec.rollout?;
+        let digest = self.body()["status"]["artifact"]["digest"].as_str()?.to_owned();
+        let digest = Digest::try_from(digest).ok()?;
+        let external = self.external.lock().unwrap_or_else(PoisonError::into_inner);
+        external.faulty.contains(&digest).then(|| format!("bad version: {} serves {digest}", self.object()))
     }
 
     /// A pod or Job for a run whose work is finished.

@@ -12,10 +12,13 @@ use mlop_api::{
     Digest, Reason,
     common::Metric,
     result::{Activated, Failure, ResultDocument},
-    task::{AliasWork, Departure, PROBES, ViewKey, Work},
+    task::{AliasWork, AnalyzeWork, Departure, MEASURED, PROBES, ViewKey, Work},
 };
 use mlop_sim::kubelet::PodOutcome;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// Changes the course of a pod, for example so that it waits in a queue.
@@ -53,6 +56,8 @@ pub struct ExternalSystems {
     pub away: BTreeMap<System, Instant>,
     /// The Deployments of models never become ready.
     pub broken_rollout: bool,
+    /// Digests of what was made from the data [`FAULTY`]. The servers of such models fail all requests.
+    pub faulty: BTreeSet<Digest>,
 }
 
 impl Default for ExternalSystems {
@@ -73,9 +78,15 @@ impl Default for ExternalSystems {
             flapped: false,
             away: BTreeMap::new(),
             broken_rollout: false,
+            faulty: BTreeSet::new(),
         }
     }
 }
+
+/// Data that make a bad model.
+pub const FAULTY: &str = "faulty";
+/// Requests that a version gets in an interval.
+const REQUESTS: f64 = 100.0;
 
 /// The name of the pointer of a view in a Redis.
 pub fn view_pointer(address: &str, view: &ViewKey) -> String {
@@ -83,6 +94,30 @@ pub fn view_pointer(address: &str, view: &ViewKey) -> String {
 }
 
 impl ExternalSystems {
+    /// Notes that `made` is the result of bad data, if one of the inputs of `work` is.
+    pub fn note_faulty(&mut self, work: &Work, made: Option<&Digest>) {
+        let inputs: Vec<&Digest> = match work {
+            Work::Version(work) => vec![&work.listing],
+            Work::Snapshot(work) => work.inputs.iter().map(|input| &input.digest).collect(),
+            Work::Train(work) => work.inputs.iter().map(|input| &input.digest).collect(),
+            _ => Vec::new(),
+        };
+        let is_source = matches!(work, Work::Scan(_)) && self.bucket == FAULTY;
+        if is_source || inputs.into_iter().any(|input| self.faulty.contains(input)) {
+            self.faulty.extend(made.cloned());
+        }
+    }
+
+    /// The requests of an interval, in which those to a bad model fail.
+    pub fn measure(&self, work: &AnalyzeWork) -> ResultDocument {
+        let errors = if self.faulty.contains(&work.model) { REQUESTS } else { 0.0 };
+        let values = [REQUESTS, errors, 0.01, REQUESTS];
+        ResultDocument {
+            metrics: MEASURED.into_iter().zip(values).map(|(name, value)| Metric::new(name, value)).collect(),
+            ..ResultDocument::default()
+        }
+    }
+
     /// Moves a pointer, but never back.
     pub fn activate(&mut self, name: String, target: &Activated, content: String) -> ResultDocument {
         let now = self.pointers.entry(name.clone()).or_default();

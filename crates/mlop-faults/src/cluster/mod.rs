@@ -15,7 +15,7 @@ mod workers;
 
 pub use courses::change as course;
 pub use credentials::Credentials;
-pub use external::{ExternalSystems, view_pointer};
+pub use external::{ExternalSystems, FAULTY, view_pointer};
 pub use mlflow::RegisteredModel;
 pub use objects::{
     NAMESPACE, annotate, apply, change, create, create_in, documents, list_kind, refresh, retry,

@@ -35,6 +35,7 @@ pub fn work(pod: &Pod, external: &mut ExternalSystems, injector: &Injector) -> P
         Work::Register(_) => ("register", 1),
         Work::Alias(work) if work.check => ("check", 1),
         Work::Alias(_) => ("alias", 1),
+        Work::Analyze(work) => ("analyze", work.seconds),
         Work::Serve { .. } => return PodOutcome::run_forever(),
     };
     let courses = external.courses.entry(name).or_default();
@@ -127,6 +128,7 @@ fn carry_out(pod: &Pod, work: &Work, external: &mut ExternalSystems) -> ResultDo
         return ResultDocument::default();
     }
     let result = result(work, external);
+    external.note_faulty(work, result.digest.as_ref());
     if let (Some(store), Some(digest)) = (object_stores::output(work), &result.digest) {
         external.object_stores.write(store, digest);
     }
@@ -222,6 +224,7 @@ fn result(work: &Work, external: &mut ExternalSystems) -> ResultDocument {
             }
             ResultDocument::default()
         }
+        Work::Analyze(work) => external.measure(work),
         _ => ResultDocument::default(),
     }
 }

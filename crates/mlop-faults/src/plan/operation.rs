@@ -17,6 +17,8 @@ pub enum Scenario {
     Move,
     /// As `NewData`, with a training in two pods.
     Distributed,
+    /// The pipeline is applied, with a rollout in steps. A good version is promoted, and a bad one rolled back.
+    Steps,
     /// The pipeline is applied and users change their minds for a minute. Then they apply it again, with new data.
     Restless,
 }
@@ -157,15 +159,29 @@ pub enum Work {
     Probe,
     Check,
     Deactivate,
+    Analyze,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 6] =
-        [Self::NewData, Self::Pin, Self::Deletion, Self::Move, Self::Distributed, Self::Restless];
+    pub const ALL: [Self; 7] = [
+        Self::NewData,
+        Self::Pin,
+        Self::Deletion,
+        Self::Move,
+        Self::Distributed,
+        Self::Steps,
+        Self::Restless,
+    ];
 
-    /// Whether users refer to objects of this kind by name. A fault that deletes one makes the scenario meaningless.
+    /// Whether users refer to objects of this kind by name, or to what they remember. A fault that deletes one makes the
+    /// scenario meaningless.
     pub fn needs(self, plural: &str) -> bool {
-        self == Self::Pin && matches!(plural, "models" | "modelversions")
+        match self {
+            Self::Pin => matches!(plural, "models" | "modelversions"),
+            // Without a version that serves, the newest one is rolled out at once.
+            Self::Steps => plural == "modeldeployments",
+            _ => false,
+        }
     }
 
     /// Whether no object remains at the end.
@@ -309,7 +325,7 @@ impl Work {
     /// The work for each state of the data.
     pub const ALL: [Self; 7] =
         [Self::Scan, Self::Version, Self::Snapshot, Self::Activate, Self::Train, Self::Register, Self::Alias];
-    const ALL_PODS: [Self; 10] = [
+    const ALL_PODS: [Self; 11] = [
         Self::Scan,
         Self::Version,
         Self::Snapshot,
@@ -320,6 +336,7 @@ impl Work {
         Self::Probe,
         Self::Check,
         Self::Deactivate,
+        Self::Analyze,
     ];
 
     pub fn name(self) -> &'static str {
@@ -334,6 +351,7 @@ impl Work {
             Self::Probe => "probe",
             Self::Check => "check",
             Self::Deactivate => "deactivate",
+            Self::Analyze => "analyze",
         }
     }
 }

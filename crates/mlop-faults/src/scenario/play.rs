@@ -9,7 +9,7 @@ use crate::{
         end_state::{digests, is_current},
         wrong_pointers,
     },
-    cluster::{Cluster, NAMESPACE, create, documents},
+    cluster::{Cluster, FAULTY, NAMESPACE, create, documents},
     plan::{Operation, Scenario},
 };
 use k8s_openapi::api::{
@@ -25,6 +25,7 @@ use mlop_api::{
     features::{FeatureSnapshot, FeatureStore, FeatureView},
     labels,
     registry::{Model, ModelVersion, TrackingServer},
+    rollout::RolloutPhase,
     training::{TrainingJob, TrainingRun},
 };
 use mlop_core::condition;
@@ -52,10 +53,14 @@ pub async fn play(
     if matches!(scenario, Scenario::Move | Scenario::Restless) {
         cluster.apply(ALTERNATIVES);
     }
-    if scenario == Scenario::Distributed {
-        apply_distributed(cluster);
-    } else {
-        cluster.apply(PIPELINE);
+    match scenario {
+        Scenario::Distributed => apply_with(
+            cluster,
+            "TrainingJob",
+            &json!({"workers": {"replicas": 2}, "framework": {"pytorch": {}}}),
+        ),
+        Scenario::Steps => apply_with(cluster, "ModelDeployment", &json!({"rollout": rollout()})),
+        _ => cluster.apply(PIPELINE),
     }
     if scenario == Scenario::Restless {
         operate(cluster, users).await;
@@ -71,13 +76,15 @@ pub async fn play(
     match scenario {
         Scenario::Deletion => return delete_all(cluster).await,
         Scenario::Move => return move_view(cluster).await,
-        Scenario::NewData | Scenario::Pin | Scenario::Distributed | Scenario::Restless => {}
+        Scenario::NewData | Scenario::Pin | Scenario::Distributed | Scenario::Steps | Scenario::Restless => {}
     }
     let put_data = |cluster: &Cluster, _| cluster.put_data("february");
     let is_second = |cluster: &Cluster| is_served(cluster, Some("2"));
     insist(cluster, "version 2 is served", put_data, is_second).await?;
-    if scenario != Scenario::Pin {
-        return Ok(());
+    match scenario {
+        Scenario::Pin => {}
+        Scenario::Steps => return roll_back(cluster).await,
+        _ => return Ok(()),
     }
     let Some(first) = first_version(cluster) else {
         // A backup may be older than the version.
@@ -90,15 +97,39 @@ pub async fn play(
     insist(cluster, "version 2 is served again", request, is_second).await
 }
 
-/// Creates the pipeline with a training in two pods.
-fn apply_distributed(cluster: &Cluster) {
+/// Creates the pipeline with more fields in the spec of its object of a kind.
+fn apply_with(cluster: &Cluster, kind: &str, fields: &Value) {
     for mut manifest in documents(PIPELINE) {
-        if manifest["kind"] == "TrainingJob" {
-            manifest["spec"]["workers"] = json!({"replicas": 2});
-            manifest["spec"]["framework"] = json!({"pytorch": {}});
+        if manifest["kind"] == kind {
+            let more = fields.as_object().expect("fields").clone();
+            manifest["spec"].as_object_mut().expect("a spec").extend(more);
         }
         create(&cluster.sim, manifest).expect("the pipeline is valid");
     }
+}
+
+/// A rollout in two steps. A fault may keep measurements away for longer than users would wait.
+fn rollout() -> Value {
+    json!({
+        "steps": [{"weight": 10, "hold": "20s"}, {"weight": 50, "hold": "20s"}],
+        "analysis": {"interval": "10s", "minRequests": 10, "timeout": "6h"},
+    })
+}
+
+/// A bad version is rolled back, and the one before it serves.
+async fn roll_back(cluster: &Cluster) -> Result<(), String> {
+    let put_data = |cluster: &Cluster, _| cluster.put_data(FAULTY);
+    let is_rolled_back = |cluster: &Cluster| {
+        let Some(object) = cluster.sim.get::<ModelDeployment>(NAMESPACE, "delay") else { return false };
+        let status = object.status.unwrap_or_default();
+        let Some(rollout) = status.rollout else { return false };
+        let served = status.artifact.map(|artifact| artifact.digest);
+        rollout.phase == RolloutPhase::RolledBack
+            && cluster.external().faulty.contains(&rollout.canary.digest)
+            && served.is_some_and(|served| !cluster.external().faulty.contains(&served))
+            && condition::is_true(&status.conditions, condition_type::READY)
+    };
+    insist(cluster, "version 3 is rolled back", put_data, is_rolled_back).await
 }
 
 /// Moves the view to another FeatureStore. Its rows are online there, and no more in the former one.
@@ -234,7 +265,7 @@ pub fn leftovers(cluster: &Cluster) -> Vec<String> {
     let sim = &cluster.sim;
     let deployments = sim.list::<Deployment>();
     let is_of_model =
-        |name: &&Deployment| name.metadata.name.as_deref().is_some_and(|name| name.ends_with("-mdep"));
+        |name: &&Deployment| name.metadata.name.as_deref().is_some_and(|name| name.contains("-mdep"));
     let services = sim.list::<Service>();
     let is_of_run = |service: &&Service| service.labels().contains_key(labels::RUN);
     let counts = [

@@ -1,20 +1,20 @@
-//! Connections: bounded in number, ended when their client is silent, and drained at the end.
+//! Connections of an HTTP server: bounded in number, ended when their client is silent, and drained at the end.
 
-use super::patience::Impatient;
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
+use crate::impatient::Impatient;
+use bytes::Buf;
+use hyper::{
+    Request, Response,
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::Service,
 };
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{error::Error, io, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
 
-/// Connections at a time; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 1_024;
 /// Longest time from the opening of a connection, or the end of a request on it, to the end of the next request's
 /// headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,10 +23,25 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a connection could not be accepted, usually for lack of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Serves `router` on `listener` until `stop`. Then no connection is accepted any more, and requests under way are
+/// The bounds of a server's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections at a time; more wait in the kernel's queue.
+    pub connections: usize,
+    /// Bytes that are buffered of a connection, at least 8 KiB. A request's headers fit in.
+    pub buffer: usize,
+}
+
+/// Serves `service` on `listener` until `stop`. Then no connection is accepted any more, and requests under way are
 /// finished.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub async fn serve<S, B>(listener: TcpListener, service: S, bounds: Bounds, stop: impl Future<Output = ()>)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body<Data: Buf + Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(bounds.connections));
     let (stopping, stopped) = watch::channel(false);
     let mut stop = pin!(stop);
     loop {
@@ -36,9 +51,9 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
         };
         match accepted {
             Ok((stream, slot)) => {
-                let (router, stopped) = (router.clone(), stopped.clone());
+                let (service, stopped) = (service.clone(), stopped.clone());
                 tokio::spawn(async move {
-                    connection(stream, router, stopped).await;
+                    connection(stream, service, bounds, stopped).await;
                     drop(slot);
                 });
             }
@@ -64,12 +79,17 @@ async fn accept(
     Ok((stream, slot))
 }
 
-async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
-    let connection =
-        http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).serve_connection(
-            TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT)),
-            TowerToHyperService::new(router),
-        );
+async fn connection<S, B>(stream: TcpStream, service: S, bounds: Bounds, mut stopped: watch::Receiver<bool>)
+where
+    S: Service<Request<Incoming>, Response = Response<B>>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body<Data: Buf, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(bounds.buffer)
+        .serve_connection(TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT)), service);
     let mut connection = pin!(connection);
     let stop = async {
         let _sender_is_gone = stopped.wait_for(|stopped| *stopped).await;
