@@ -66,6 +66,7 @@ pub mod kinds;
 pub mod names;
 pub mod online;
 pub mod output;
+pub mod plot;
 pub mod pods;
 pub mod predict;
 pub mod references;

@@ -22,6 +22,7 @@ pub mod kinds;
 pub mod labels;
 pub mod operators;
 pub mod profile;
+pub mod progress;
 pub mod quantity;
 pub mod reason;
 pub mod registry;

@@ -78,6 +78,8 @@ pub const TRAINING: Operator = Operator {
     finalized: &[],
     rbac: &[
         PODS,
+        // The progress that the agents of trainings print.
+        Rule { group: "", resources: &["pods/log"], verbs: &["get"] },
         Rule { group: "batch", resources: &["jobs"], verbs: WORK },
         // The names of a distributed training's pods.
         Rule { group: "", resources: &["services"], verbs: OWN },

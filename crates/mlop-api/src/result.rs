@@ -3,7 +3,12 @@
 //! It is the termination message of the worker's container: at most [`LIMIT`] bytes, since the kubelet shares
 //! 12 KiB among all containers of a pod. What does not fit is in the object store.
 
-use crate::{Digest, Reason, common::Metric, text::make_printable};
+use crate::{
+    Digest, Reason,
+    common::Metric,
+    progress::{Checkpoint, Report},
+    text::make_printable,
+};
 use serde::{Deserialize, Serialize};
 
 /// Largest result in bytes.
@@ -42,9 +47,13 @@ pub struct ResultDocument {
     /// Name of the model version in the tracking server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registered: Option<Registered>,
-    /// Sequence number of the newest complete checkpoint.
+    /// The newest complete checkpoint.
+    // Agents of earlier releases report its number.
+    #[serde(rename = "lastCheckpoint", alias = "checkpoint", skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Checkpoint>,
+    /// The last progress that the code of a training has reported.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint: Option<u64>,
+    pub progress: Option<Report>,
     /// The pod's activation of its output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activated: Option<Activated>,
@@ -119,8 +128,8 @@ impl ResultDocument {
         Self { error: Some(failure), ..Self::default() }
     }
 
-    /// The document as JSON of at most [`LIMIT`] bytes: drops notes but the first from the end, then metrics, then
-    /// shortens the message.
+    /// The document as JSON of at most [`LIMIT`] bytes: drops notes but the first from the end, then metrics, those of the
+    /// progress first, then shortens the message.
     pub fn to_message(&self) -> String {
         let mut document = self.clone().fitted();
         loop {
@@ -132,7 +141,11 @@ impl ResultDocument {
                 document.notes.pop();
                 continue;
             }
-            if document.metrics.pop().is_some() || document.notes.pop().is_some() {
+            let mut progress = document.progress.iter_mut();
+            if progress.any(|progress| progress.metrics.pop().is_some())
+                || document.metrics.pop().is_some()
+                || document.notes.pop().is_some()
+            {
                 continue;
             }
             let excess = json.len() - LIMIT;
@@ -183,6 +196,7 @@ impl ResultDocument {
         let cut = |text: String| text.chars().take(SUMMARY_CHARS_MAX).collect();
         self.summary = self.summary.map(cut);
         self.repaired = self.repaired.map(cut);
+        self.progress = self.progress.map(Report::fitted);
         self
     }
 }

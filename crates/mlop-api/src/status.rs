@@ -5,6 +5,7 @@ use crate::{
     common::Metric,
     contract::{Artifact, Cause},
     headline::Headline,
+    progress::{Checkpoint, Progress, Series},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
@@ -197,9 +198,19 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub cancel_requested_at: Option<String>,
+    /// Progress that the code of a training reports: of the attempt that is under way, or of the last one when the run has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// The course of the first metrics of a training, `loss` before others, through all of its attempts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub series: Vec<Series>,
     /// Sequence number of the newest complete checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<u64>,
+    /// The newest complete checkpoint of a training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_checkpoint: Option<Checkpoint>,
     /// When the run ended (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,

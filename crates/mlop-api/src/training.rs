@@ -304,6 +304,13 @@ impl Flow for TrainingJobSpec {
         json_path = ".status.conditions[?(@.type=='Succeeded')].status"
     ),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.headline.reason"),
+    printcolumn(name = "Step", type_ = "string", json_path = ".status.progress.steps"),
+    printcolumn(
+        name = "Loss",
+        type_ = "string",
+        json_path = ".status.progress.metrics[?(@.name=='loss')].value"
+    ),
+    printcolumn(name = "ETA", type_ = "string", json_path = ".status.progress.eta"),
     printcolumn(name = "Summary", type_ = "string", json_path = ".status.output.summary"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.headline.message"),

@@ -27,7 +27,7 @@ use mlop_api::{
 };
 use mlop_core::{condition, span::Span};
 use mlop_faults::{
-    check::wrong_pointers,
+    check::{watch, wrong_pointers},
     cluster::{Cluster, NAMESPACE, RegisteredModel, create_in, documents},
     scenario::PIPELINE,
 };
@@ -238,6 +238,30 @@ async fn training_succeeds_when_a_retry_succeeds() {
     let runs = cluster.sim.list::<TrainingRun>();
     assert_eq!(runs.len(), 1);
     assert_eq!(runs[0].status.as_ref().unwrap().attempts, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn training_shows_its_progress_in_few_writes() {
+    let cluster = Cluster::start();
+    watch(&cluster);
+    cluster.apply(PIPELINE);
+    let status = |cluster: &Cluster| {
+        let run = cluster.sim.list::<TrainingRun>().into_iter().next();
+        run.and_then(|run| run.status).unwrap_or_default()
+    };
+    cluster.until("the status shows a step", |cluster| status(cluster).progress.is_some()).await;
+    let first = status(&cluster).progress.unwrap();
+    assert!(first.step < first.of, "only at the end: {first:?}");
+    wait_for_version(&cluster, "1").await;
+    let last = status(&cluster).progress.unwrap();
+    assert_eq!((last.attempt, last.steps.as_deref()), (1, Some("7/7")));
+    assert!(status(&cluster).series[0].parsed().len() >= 2, "{:?}", status(&cluster).series);
+    let writes = cluster.sim.writes();
+    let written =
+        writes.iter().filter(|it| it.resource.starts_with("trainingruns") && it.subresource == "status");
+    // The attempt lasts for ten seconds, further progress, the end.
+    assert!(written.count() <= 4, "{writes:?}");
+    assert_eq!(cluster.injector.ledger().failures(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use crate::{
     Layout,
     checkpoint::{Checkpoints, Complete},
     local,
+    progress::Progress,
     protocol::{self, End, Report, Stop},
     publish::Output,
     words::{cut, quote},
@@ -68,15 +69,17 @@ impl Agent<'_> {
             return self.follow().await.unwrap_or_else(ResultDocument::failed);
         }
         let mut checkpoints = Checkpoints::new(self.store, self.subject, self.layout.checkpoint());
+        let mut progress = Progress::new(self.layout, self.subject.attempt);
         let result = match self.recorded().await {
             Some(result) => result,
-            None => self.attempt(&mut checkpoints).await,
+            None => self.attempt(&mut checkpoints, &mut progress).await,
         };
         if result.is_ok() {
             remove(&checkpoints).await;
         }
         let document = result.unwrap_or_else(ResultDocument::failed);
-        ResultDocument { checkpoint: document.checkpoint.or(checkpoints.saved()), ..document }
+        let checkpoint = document.checkpoint.or(checkpoints.saved());
+        ResultDocument { checkpoint, progress: document.progress.or_else(|| progress.end()), ..document }
     }
 
     /// The result of an earlier attempt, or that it cannot be read. A store that does not answer has time until there
@@ -105,17 +108,23 @@ impl Agent<'_> {
         }
     }
 
-    async fn attempt(&self, checkpoints: &mut Checkpoints) -> Result<ResultDocument, Failure> {
+    async fn attempt(
+        &self,
+        checkpoints: &mut Checkpoints,
+        progress: &mut Progress,
+    ) -> Result<ResultDocument, Failure> {
         if let Err(failure) = checkpoints.begin().await {
             tracing::warn!("checkpoints of earlier attempts are not known: {}", failure.message);
         }
         let deadline = self.deadline();
+        let saved = checkpoints.follow();
         let ended = tokio::select! {
             ended = self.watch(deadline) => ended?,
             never = save_as_they_appear(checkpoints) => match never {},
+            never = progress.follow(saved) => match never {},
         };
         if !matches!(ended, Ended::Reported(Report { end: End::ExitCode(0), .. })) {
-            return Err(self.failed(ended, checkpoints).await);
+            return Err(self.failed(ended, checkpoints, progress).await);
         }
         let left = deadline.saturating_duration_since(Instant::now()) + PUBLISHING;
         let store = self.store.with_patience(Patience { total: left, ..self.store.patience() });
@@ -123,14 +132,15 @@ impl Agent<'_> {
         let output = Output { path: &self.layout.output(), provenance: &provenance, store: &store };
         let recorded = async {
             let published = output.publish().await?;
-            let result = ResultDocument { checkpoint: checkpoints.saved(), ..published };
+            let (checkpoint, progress) = (checkpoints.saved(), self.last_progress(progress, &store).await);
+            let result = ResultDocument { checkpoint, progress, ..published };
             worker::record(&store, &self.subject.uid, result).await
         };
         self.unless_left("its output was uploaded", recorded).await
     }
 
     /// The failure of an attempt. Its newest checkpoint is saved: the next attempt begins there.
-    async fn failed(&self, ended: Ended, checkpoints: &mut Checkpoints) -> Failure {
+    async fn failed(&self, ended: Ended, checkpoints: &mut Checkpoints, progress: &mut Progress) -> Failure {
         let complete = match &ended {
             // Killed in the middle of its work, or left to itself: a checkpoint may be half written.
             Ended::Reported(Report { end: End::Signal(9), .. }) | Ended::Lost(_) => Complete::Settled,
@@ -141,12 +151,29 @@ impl Agent<'_> {
             && matches!(&ended, Ended::Reported(Report { end: End::ExitCode(_) | End::Signal(_), .. }));
         let saved = async {
             checkpoints.save(complete).await?;
-            if is_own_fault { checkpoints.suspect().await } else { Ok(()) }
+            if is_own_fault {
+                checkpoints.suspect().await?;
+            }
+            self.last_progress(progress, self.store).await;
+            Ok(())
         };
         if let Err(unsaved) = self.unless_left("its checkpoint was saved", saved).await {
             tracing::warn!("the newest checkpoint is not saved: {}", unsaved.message);
         }
         judge(ended, checkpoints.saved().is_some())
+    }
+
+    /// The last progress. Its series is stored too; that it cannot be loses no result.
+    async fn last_progress(
+        &self,
+        progress: &mut Progress,
+        store: &ObjectStoreHandle,
+    ) -> Option<mlop_api::progress::Report> {
+        let last = progress.end();
+        if let Err(failure) = progress.store(store, self.subject).await {
+            tracing::warn!("the series of the metrics is not stored: {}", failure.message);
+        }
+        last
     }
 
     /// When the command must end. The time counts from the attempt's first container, so that this comes before the

@@ -7,7 +7,7 @@
 
 use crate::local;
 use futures::{StreamExt, TryStreamExt};
-use mlop_api::{Digest, Reason, result::Failure, task::Subject};
+use mlop_api::{Digest, Reason, progress::Checkpoint, result::Failure, task::Subject};
 use mlop_artifact::{
     directory::Directory,
     store::ObjectStoreHandle,
@@ -18,7 +18,7 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
-use tokio::fs;
+use tokio::{fs, sync::watch};
 
 mod local_look;
 
@@ -51,7 +51,7 @@ pub struct Checkpoints {
     restored: Option<u64>,
     /// The newest one that this object has saved or found on the disk at first.
     newest: Option<Snapshot>,
-    saved: Option<u64>,
+    saved: watch::Sender<Option<Checkpoint>>,
     next: u64,
     /// How often each checkpoint on the disk was seen without a change.
     looks: BTreeMap<Option<u64>, (Snapshot, u32)>,
@@ -66,16 +66,21 @@ impl Checkpoints {
             directory,
             restored: None,
             newest: None,
-            saved: None,
+            saved: watch::Sender::new(None),
             next: 1,
             looks: BTreeMap::new(),
             told: BTreeSet::new(),
         }
     }
 
-    /// The newest one that this object has saved: its step, or its sequence number when it names none.
-    pub fn saved(&self) -> Option<u64> {
-        self.saved
+    /// The newest one that this object has saved.
+    pub fn saved(&self) -> Option<Checkpoint> {
+        self.saved.borrow().clone()
+    }
+
+    /// The newest one that this object has saved, now and later.
+    pub fn follow(&self) -> watch::Receiver<Option<Checkpoint>> {
+        self.saved.subscribe()
     }
 
     /// Takes the present files for stored ones: called before the command starts, when they are those of the fetch.
@@ -122,7 +127,7 @@ impl Checkpoints {
     /// # Errors
     /// As the store says.
     pub async fn suspect(&self) -> Result<(), Failure> {
-        let Some(restored) = self.restored.filter(|_| self.saved.is_none()) else { return Ok(()) };
+        let Some(restored) = self.restored.filter(|_| self.saved.borrow().is_none()) else { return Ok(()) };
         tracing::warn!(
             sequence = restored,
             "no progress since this checkpoint; the next attempt starts from another"
@@ -192,10 +197,17 @@ impl Checkpoints {
         let directory = Directory::open(&self.directory)?;
         let sequence = self.next;
         let place = self.store.within(&sequence.to_string());
-        tree::publish(&place, &directory, &snapshot.contents, Facts::default()).await?;
+        let tree = tree::publish(&place, &directory, &snapshot.contents, Facts::default()).await?;
         tracing::info!(checkpoint = snapshot.name, sequence, "checkpoint saved");
         self.next += 1;
-        self.saved = Some(snapshot.step.unwrap_or(sequence));
+        self.saved.send_replace(Some(Checkpoint {
+            sequence: Some(sequence),
+            step: snapshot.step,
+            uri: None,
+            digest: Some(tree.digest),
+            size: Some(tree.manifest.files.iter().map(|file| file.bytes).sum()),
+            at: Some(crate::now().into()),
+        }));
         self.newest = Some(snapshot);
         self.prune().await
     }

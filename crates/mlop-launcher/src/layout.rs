@@ -31,6 +31,11 @@ impl Layout {
         self.root.join("checkpoint")
     }
 
+    /// Where the command reports its progress.
+    pub fn progress(&self) -> PathBuf {
+        self.root.join("progress.jsonl")
+    }
+
     /// The code files; the command's working directory. Without code it does not exist.
     pub fn work(&self) -> PathBuf {
         self.root.join("work")

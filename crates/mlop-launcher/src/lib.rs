@@ -23,6 +23,7 @@
 //!   without one. The newest is saved once it no longer changes for ten seconds, has a newer one, or the command has ended
 //!   by itself; the newest saved one is there again in the next attempt. Names that begin with a dot or contain `tmp` or
 //!   `partial` are not looked at. When an attempt fails without progress, the next one gets the checkpoint before.
+//! - `$MLOP_PROGRESS`: lines that are appended to this file, each a flat JSON object of numbers, are the progress ([`progress`]).
 //! - Its image's own working directory, or one with the files of `code`.
 //! - SIGTERM when the pod must go, with time to save. It goes to the command's main process.
 
@@ -31,6 +32,7 @@ pub mod checkpoint;
 pub mod fetch;
 mod layout;
 pub mod metrics;
+pub mod progress;
 pub mod protocol;
 mod publish;
 pub mod run;
@@ -39,8 +41,15 @@ mod words;
 
 pub use layout::Layout;
 
+use jiff::Timestamp;
 use mlop_api::{Reason, result::Failure};
 use std::{io, path::Path};
+
+/// The present time, for what people read: nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "no decision depends on it")]
+pub(crate) fn now() -> Timestamp {
+    Timestamp::now()
+}
 
 /// The failure behind an error of a local file, met while `doing` (`writing`) something to `path`.
 pub(crate) fn local(doing: &str, path: &Path, error: &io::Error) -> Failure {

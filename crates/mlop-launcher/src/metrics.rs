@@ -107,7 +107,7 @@ fn told(object: &Map<String, Value>, ignored: &[(&String, String)]) -> Option<St
 }
 
 /// The metric, or why there is none.
-fn metric(name: &str, value: &Value) -> Result<Metric, String> {
+pub(crate) fn metric(name: &str, value: &Value) -> Result<Metric, String> {
     if name.is_empty() {
         return Err("empty name".to_owned());
     }
@@ -138,7 +138,7 @@ fn is_out_of_range(text: &str) -> bool {
     text.parse::<f64>().is_ok_and(|number| !number.is_finite())
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -151,7 +151,7 @@ fn kind(value: &Value) -> &'static str {
 
 /// `json` with numbers that JSON or a double cannot hold as strings: bare `NaN`, `Infinity` and `-Infinity`, as Python
 /// writes them, and `1e400`. One of them must not make the rest unreadable.
-fn quote_odd_numbers(json: &str) -> String {
+pub(crate) fn quote_odd_numbers(json: &str) -> String {
     let (mut quoted, mut rest, mut inside) = (String::with_capacity(json.len()), json, false);
     while let Some(next) = rest.chars().next() {
         let (token, is_odd) = match next {

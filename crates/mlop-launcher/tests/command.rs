@@ -227,7 +227,7 @@ async fn sigterm_goes_to_the_main_process_only() {
         pod.leave();
         signal(&launcher, Signal::TERM);
     });
-    assert_eq!(document.checkpoint, Some(5));
+    assert_eq!(document.checkpoint.and_then(|saved| saved.step), Some(5));
     ended(launcher).await;
 }
 
@@ -243,7 +243,7 @@ async fn program_below_a_shell_may_save_too() {
         pod.leave();
         signal(&launcher, Signal::TERM);
     });
-    assert_eq!(document.checkpoint, Some(6));
+    assert_eq!(document.checkpoint.and_then(|saved| saved.step), Some(6));
     ended(launcher).await;
 }
 
@@ -267,7 +267,7 @@ async fn command_may_save_when_its_deadline_is_over() {
     let failure = failure(&document);
     assert_eq!((failure.reason, failure.retryable), (Reason::DeadlineExceeded, true));
     assert!(failure.message.ends_with("saved"), "{}", failure.message);
-    assert_eq!(document.checkpoint, Some(4));
+    assert_eq!(document.checkpoint.and_then(|saved| saved.step), Some(4));
 }
 
 #[tokio::test]
@@ -284,7 +284,7 @@ async fn checkpoint_is_saved_when_the_pod_must_go() {
     });
     let failure = failure(&document);
     assert_eq!((failure.reason, failure.retryable), (Reason::PodLost, true), "{}", failure.message);
-    assert_eq!(document.checkpoint, Some(7));
+    assert_eq!(document.checkpoint.and_then(|saved| saved.step), Some(7));
     assert_eq!(ended(launcher).await.status.code(), Some(0));
 }
 

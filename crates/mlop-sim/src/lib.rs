@@ -55,7 +55,8 @@
 //! - Built-in kinds have only the defaults in `schema::built_in` and the validation in `schema::validate`. Their unknown
 //!   fields are dropped by decoding into the Rust type, even in server-side apply, where the real server refuses them. The
 //!   table in `schema::shape` lists which of their lists behave as maps. Services get no addresses.
-//! - Strategic merge patches, YAML bodies, `deletecollection`, and subresources other than `status` are not supported.
+//! - Strategic merge patches, YAML bodies, `deletecollection`, and subresources other than `status` and `log` are not supported.
+//!   A log is what the script of its pod prints, the same for all containers.
 //! - Custom types are served in their storage version alone. Formats, `oneOf`, `anyOf`, `allOf` and `not` are not
 //!   validated. CEL rules are evaluated as far as the `kube-cel` crate supports them.
 //! - CustomResourceDefinitions are not served as objects: tests register types.

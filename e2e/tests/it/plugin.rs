@@ -8,6 +8,7 @@ use kubectl_mlop::{
     columns::Column,
     online,
     output::Style,
+    plot::{self, Plot},
     predict::Body,
     snapshot::{Object, ObjectId, Snapshot},
     status::{self, Chain, Width},
@@ -98,5 +99,14 @@ async fn check_bundle(cluster: &Cluster) -> Result<()> {
             .any(|(path, text)| path.starts_with(directory) && path.ends_with(".log") && !text.is_empty())
     };
     ensure!(has_log("logs/fit-") && has_log("operators/"), "{:?}", files.keys());
+    Ok(())
+}
+
+/// Checks that the course of a training can be plotted.
+pub(crate) async fn check_plot(ns: &TestNamespace, name: &str) -> Result<()> {
+    let cluster = Cluster::new(ns.cluster.client.clone(), &ns.name);
+    let plot = Plot::of(&cluster.snapshot(Timestamp::UNIX_EPOCH).await?, name, Some("loss"))?;
+    let text = plot::text(&plot);
+    ensure!(text.contains("step 40/40") && text.contains('•'), "{text}");
     Ok(())
 }

@@ -133,3 +133,44 @@ async fn only_run(ns: &TestNamespace) -> Result<TrainingRun> {
 fn dead_letters(job: &TrainingJob) -> &[DeadLetter] {
     job.status.as_ref().map_or(&[], |status| &status.dead_letters)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn training_shows_its_progress_while_it_runs() -> Result<()> {
+    TestNamespace::run("progress", async |ns| {
+        // The metric `clock` says how old what the status shows is.
+        let code = format!(
+            "import json, os, time\nfor step in range(1, 41):\n    with open(os.environ['MLOP_PROGRESS'], 'a') as file:\n        \
+             print(json.dumps({{'step': step, 'of': 40, 'loss': 1 / step, 'clock': time.time()}}), file=file)\n    \
+             time.sleep(1)\n{SAVE}"
+        );
+        ns.apply(&[STORES, &script(&code)]).await?;
+        let step = |run: &TrainingRun| run.status.as_ref()?.progress.as_ref()?.step;
+        let (runs, limit) = (ns.api::<TrainingRun>(), Duration::from_secs(STAGE));
+        let any = watcher::Config::default();
+        let seen = wait::until_any(&runs, any.clone(), "first step", limit, |run| step(run).is_some()).await?;
+        let first = step(&seen).unwrap_or_default();
+        ensure!(first < 40, "the status shows nothing before the end: {}", seen.describe());
+        let progress = seen.status.as_ref().and_then(|status| status.progress.as_ref()).context("progress")?;
+        let clock = progress.metrics.iter().find(|metric| metric.name == "clock").context("no clock")?;
+        #[expect(clippy::cast_precision_loss, reason = "seconds")]
+        let age = progress.at.get().as_millisecond() as f64 / 1_000.0 - clock.number();
+        ensure!((-1.0..20.0).contains(&age), "the progress was {age} s old: {progress:?}");
+        let next = |run: &TrainingRun| step(run).is_some_and(|step| step > first);
+        let seen = wait::until_any(&runs, any, "another step", limit, next).await?;
+        let second = seen.status.and_then(|status| status.progress).context("progress")?;
+        let passed = second.at.get().duration_since(progress.at.get());
+        ensure!(passed.as_secs() >= 15 || second.step == Some(40), "written again after {passed}: {second:?}");
+
+        ns.until("script", "ready", STAGE, TrainingJob::is_ready).await?;
+        let status = only_run(ns).await?.status.context("no status")?;
+        let last = status.progress.context("the progress is gone")?;
+        ensure!((last.attempt, last.steps.as_deref(), last.eta) == (1, Some("40/40"), None), "{last:?}");
+        let loss = last.metrics.iter().find(|metric| metric.name == "loss").context("no loss")?;
+        ensure!(loss.value == "0.025", "{last:?}");
+        let loss = status.series.iter().find(|series| series.name == "loss").context("no curve")?;
+        let points = loss.parsed();
+        ensure!(points.len() >= 3 && points.last() == Some(&(40, 0.025)), "{loss:?}");
+        crate::plugin::check_plot(ns, "tjob/script").await
+    })
+    .await
+}

@@ -42,6 +42,7 @@ impl Run for TrainingRunRun {
     type Related = ();
     const MEDIA_TYPE: &'static str = MEDIA_TREE;
     const JOB: bool = true;
+    const SPEAKS: bool = true;
 
     fn replicas(run: &TrainingRun) -> Option<u32> {
         run.spec.size.as_ref().map(|size| size.replicas)
@@ -189,6 +190,7 @@ fn environment(run: &TrainingRun, attempt: u32) -> Vec<EnvVar> {
         value("MLOP_OUTPUT", "/mlop/output".to_owned()),
         value("MLOP_HYPERPARAMETERS", "/mlop/hyperparameters.json".to_owned()),
         value("MLOP_CHECKPOINT", "/mlop/checkpoint".to_owned()),
+        value("MLOP_PROGRESS", "/mlop/progress.jsonl".to_owned()),
         value("MLOP_SEED", run.spec.content.seed.to_string()),
         value("MLOP_ATTEMPT", attempt.to_string()),
     ];

@@ -5,6 +5,7 @@ mod bundle;
 mod check;
 mod format;
 mod init;
+mod plot;
 mod pods;
 mod read;
 mod screen;
@@ -29,6 +30,7 @@ Examples:
   kubectl mlop status --watch delay        the chain of delay, live
   kubectl mlop why delay                   where the problem began, and the next command
   kubectl mlop trace delay                 from what is served back to source objects, image, code and seed
+  kubectl mlop plot delay                  the loss of the training
   kubectl mlop rollback delay              serve the version before
   kubectl mlop predict delay -f rows.csv   predictions of what is served
   kubectl mlop init rows.csv               a commented pipeline for a file of your own
@@ -79,6 +81,9 @@ enum Command {
     /// The differences between two runs: content, inputs, metrics.
     #[command(after_help = read::DIFF_HELP)]
     Diff(read::Diff),
+    /// The course of a training's metrics.
+    #[command(after_help = plot::HELP)]
+    Plot(plot::Curves),
     /// Publish an earlier run again; everything downstream follows.
     #[command(after_help = act::PIN_HELP)]
     Pin(act::Pin),
@@ -163,6 +168,7 @@ async fn run(arguments: Arguments, screen: &Screen) -> Result<ExitCode> {
         Command::Versions(command) => command.run(&place, screen).await,
         Command::Rollout(command) => command.run(&place, screen).await,
         Command::Diff(command) => command.run(&place, screen).await,
+        Command::Plot(command) => command.run(&place, screen).await,
         Command::Pin(command) => command.run(&place, screen).await,
         Command::Unpin(target) => target.run(&place, screen, crate::actions::unpin).await,
         Command::Rollback(target) => target.run(&place, screen, crate::actions::rollback).await,

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use mlop_api::{
     Digest,
     contract::{Cause, condition_type},
+    progress::{Checkpoint, Progress},
 };
 use serde::Serialize;
 
@@ -88,6 +89,9 @@ pub struct RunInProgress {
     /// Number of the newest checkpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<u64>,
+    /// What its code has reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
 }
 
 impl Chain {
@@ -166,7 +170,8 @@ impl RunInProgress {
             since: run.created_at(),
             attempt: run.status.attempts.saturating_add(1),
             message: run.message(),
-            checkpoint: run.status.checkpoint,
+            checkpoint: run.status.last_checkpoint.as_ref().and_then(Checkpoint::number),
+            progress: run.status.progress.clone(),
         }
     }
 }

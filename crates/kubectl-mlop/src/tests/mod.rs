@@ -8,6 +8,7 @@ mod arguments;
 mod bundle;
 mod check;
 mod hostile;
+mod plot;
 mod pods;
 mod rollout;
 mod status;

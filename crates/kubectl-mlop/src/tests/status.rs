@@ -51,7 +51,9 @@ fn training() -> Case {
     let old = flights().run_of("TrainingJob/delay");
     let message = "delay-0123456789ab is running";
     let run = json!({"status": {
-        "output": null, "attempts": 1, "checkpoint": 3,
+        "output": null, "attempts": 1, "lastCheckpoint": {"sequence": 2, "step": 3},
+        "progress": {"attempt": 2, "step": 4, "of": 10, "steps": "4/10", "epoch": 1, "eta": "12m",
+            "metrics": [{"name": "loss", "value": "0.41"}], "at": "2026-11-29T12:29:00.000000Z"},
         "headline": {"reason": "Running", "message": "attempt 2 of 3 is running"},
         "conditions": [{"type": "Succeeded", "status": "Unknown", "reason": "Running", "message": "attempt 2 of 3 is running",
             "lastTransitionTime": super::TROUBLE}],

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStateRunning, ContainerStateTerminated, ContainerStatus};
 use mlop_api::{
     Reason, labels,
+    progress::{Checkpoint, Report},
     result::{Failure, ResultDocument},
     text::clause,
 };
@@ -37,16 +38,19 @@ pub struct Ended {
     pub failure: Failure,
     /// The platform removed the pod. It does not count against the budget of attempts.
     pub disrupted: bool,
-    pub checkpoint: Option<u64>,
+    pub checkpoint: Option<Box<Checkpoint>>,
+    /// The last progress of the work.
+    pub progress: Option<Box<Report>>,
 }
 
 impl Ended {
     fn of(reason: Reason, message: impl Into<String>, retryable: bool) -> Self {
-        Self {
-            failure: Failure { retryable, ..Failure::terminal(reason, message) },
-            disrupted: false,
-            checkpoint: None,
-        }
+        Self::new(Failure { retryable, ..Failure::terminal(reason, message) })
+    }
+
+    /// The work has failed.
+    pub(crate) fn new(failure: Failure) -> Self {
+        Self { failure, disrupted: false, checkpoint: None, progress: None }
     }
 
     /// The platform has ended it.
@@ -131,8 +135,13 @@ pub(crate) fn trouble_began(pod: &PodView) -> Option<Timestamp> {
 }
 
 /// The newest checkpoint that the worker of an ended pod has saved, whatever ended it.
-pub fn checkpoint(pod: &PodView) -> Option<u64> {
+pub fn checkpoint(pod: &PodView) -> Option<Checkpoint> {
     reported(pod)?.ok()?.checkpoint
+}
+
+/// The last progress that the worker of an ended pod has reported, whatever ended it.
+pub fn progress(pod: &PodView) -> Option<Report> {
+    reported(pod)?.ok()?.progress
 }
 
 /// The init container that the containers of mlop wait for, if something else has added it, such as a sidecar.
@@ -188,12 +197,17 @@ fn ended(pod: &PodView) -> Outcome {
         || out_of_disk(pod).or_else(|| disruption(pod)).or_else(|| rejection(pod)).or_else(|| deadline(pod));
     let known = out_of_memory(pod).or_else(|| if has_succeeded { None } else { other_end() });
     if let Some(ended) = known {
-        return Outcome::Failed(Ended { checkpoint: checkpoint(pod), ..ended });
+        return Outcome::Failed(Ended {
+            checkpoint: checkpoint(pod).map(Box::new),
+            progress: progress(pod).map(Box::new),
+            ..ended
+        });
     }
     match report {
         Some(Ok(result)) => match result.error {
             Some(failure) => {
-                Outcome::Failed(Ended { failure, disrupted: false, checkpoint: result.checkpoint })
+                let (checkpoint, progress) = (result.checkpoint.map(Box::new), result.progress.map(Box::new));
+                Outcome::Failed(Ended { failure, disrupted: false, checkpoint, progress })
             }
             None => Outcome::Succeeded(Box::new(result)),
         },

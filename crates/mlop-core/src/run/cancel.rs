@@ -8,6 +8,7 @@ use crate::{
 use kube::ResourceExt;
 use mlop_api::{
     Reason, labels,
+    progress::Checkpoint,
     status::{AttemptFailure, RunStatus},
 };
 
@@ -32,6 +33,7 @@ impl<R: Run> Draft<'_, R> {
             self.status.attempts = attempt;
         }
         self.answer_cancellation();
+        self.conclude(None, None);
         let failure = AttemptFailure {
             attempt: self.status.attempts,
             reason: Reason::Cancelled.to_string(),
@@ -49,8 +51,10 @@ impl<R: Run> Draft<'_, R> {
     /// Ends the run, or confirms its end. The pod of a cancelled run may have saved a checkpoint meanwhile.
     pub(super) fn end_cancelled(mut self, mut failure: AttemptFailure) -> Plan<RunStatus> {
         if failure.reason == Reason::Cancelled.as_str() {
-            let saved = self.observed.pod(failure.attempt).and_then(pod_outcome::checkpoint);
-            self.status.checkpoint = saved.or(self.status.checkpoint);
+            let pod = self.observed.pod(failure.attempt);
+            let (progress, saved) =
+                (pod.and_then(pod_outcome::progress), pod.and_then(pod_outcome::checkpoint));
+            self.conclude(progress.as_ref(), saved.as_ref());
             failure.message = self.cancelled();
             self.status.failure = Some(failure.clone());
         }
@@ -60,7 +64,7 @@ impl<R: Run> Draft<'_, R> {
     /// The message of a cancelled run: what a retry goes on from.
     fn cancelled(&self) -> String {
         let (cancel, retry) = (labels::CANCEL_REQUESTED_AT, labels::RETRY_REQUESTED_AT);
-        let rest = match self.status.checkpoint {
+        let rest = match self.status.last_checkpoint.as_ref().and_then(Checkpoint::number) {
             _ if self.status.attempts == 0 => format!(" before its first attempt; set {retry} to start it"),
             Some(number) => format!("; checkpoint {number} is kept: set {retry} to go on from it"),
             None => format!("; set {retry} to go on, from the newest checkpoint if it saved one"),

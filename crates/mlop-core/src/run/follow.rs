@@ -26,7 +26,8 @@ const POD_DELAY: SignedDuration = SignedDuration::from_secs(10);
 
 impl<R: Run> Draft<'_, R> {
     /// Follows the active attempt, or starts the next one.
-    pub(super) fn follow_attempt(self) -> Plan<RunStatus> {
+    pub(super) fn follow_attempt(mut self) -> Plan<RunStatus> {
+        self.drop_earlier_progress();
         let observed = self.observed;
         let attempt = self.next_attempt();
         let (pods, job) = (observed.attempt(attempt), observed.job(attempt));
@@ -43,7 +44,7 @@ impl<R: Run> Draft<'_, R> {
     }
 
     /// Follows the pods of the active attempt.
-    fn follow_pods(self, pods: &Pods<'_>) -> Plan<RunStatus> {
+    fn follow_pods(mut self, pods: &Pods<'_>) -> Plan<RunStatus> {
         let now = self.now;
         let action = pods.next_loss(now).map_or(Action::AwaitChange, Action::RequeueAt);
         match pods.outcome(self.start_timeout(), now) {
@@ -54,7 +55,10 @@ impl<R: Run> Draft<'_, R> {
                     2.. if !pod_outcome::publishes(leader) => format!("{doing} on {} pods", pods.size()),
                     _ => doing.to_owned(),
                 };
-                self.report_progress(&doing, since).with_action(action)
+                let news = self.hear(since);
+                let status = news.is_due.then(|| self.status.clone());
+                let plan = self.report_progress(&doing, since).with_action(action).with_action(news.action);
+                Plan { status: plan.status.or(status), ..plan }
             }
             Outcome::Starting { waits: Some(pod), held_up: Some(_), .. } if self.is_no_longer_wanted(pod) => {
                 self.replace_attempt().with_action(action)
@@ -109,7 +113,7 @@ impl<R: Run> Draft<'_, R> {
         let message = format!("the Job has ended and its pod is gone: {words}");
         let failure = Failure::transient(Reason::PodLost, message);
         let now = self.now;
-        self.fail(Ended { failure, disrupted: true, checkpoint: None }, now)
+        self.fail(Ended { disrupted: true, ..Ended::new(failure) }, now)
     }
 
     /// Asks the API server whether it would admit the pod of a Job that has none. The Job controller reports a refusal
@@ -151,7 +155,7 @@ impl<R: Run> Draft<'_, R> {
             let (reason, why) = pod_outcome::delay(pod, held_up);
             let message = format!("the pod did not start within {timeout}: {why}");
             let failure = Failure::transient(reason, message);
-            let ended = Ended { failure, disrupted: false, checkpoint: None };
+            let ended = Ended::new(failure);
             return self.give_up_start(pods, ended, limit);
         }
         let action = limit.map_or(Action::AwaitChange, Action::RequeueAt);

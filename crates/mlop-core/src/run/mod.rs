@@ -11,6 +11,9 @@
 //! 5. The pods of an attempt are followed until they end (`follow`). Their outcome is one (`outcome`); it becomes the output
 //!    or the failure (`result`).
 //!
+//! While a worker runs, the end of its log may be read in the background (`listen`); what it says enters the status
+//! (`progress`).
+//!
 //! Attempts are numbered from 1, and numbers never restart: the name of the pod contains the number, so an attempt
 //! cannot start twice.
 //!
@@ -62,10 +65,12 @@ mod attempt;
 mod budget;
 mod cancel;
 mod follow;
+mod listen;
 mod network;
 mod observed;
 mod outcome;
 mod plan;
+mod progress;
 mod prune;
 mod reconciler;
 mod refusal;
@@ -87,6 +92,7 @@ use mlop_api::{
 };
 use serde_json::Value;
 
+pub use listen::Heard;
 pub use network::host;
 pub use observed::Observed;
 pub use plan::plan;
@@ -135,6 +141,9 @@ pub trait Run: Send + Sync + 'static {
     const MEDIA_TYPE: &'static str;
     /// Whether an attempt is a Job around the pod.
     const JOB: bool = false;
+
+    /// Whether the worker of an attempt prints its progress into its log, which is then read while it runs.
+    const SPEAKS: bool = false;
 
     /// Number of pods of an attempt that work together under an Indexed Job, with stable names; none for a single pod.
     fn replicas(_run: &Self::Resource) -> Option<u32> {

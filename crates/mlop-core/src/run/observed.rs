@@ -1,6 +1,6 @@
 //! The state that a run's decision depends on.
 
-use super::{Run, RunResource, outcome::Pods};
+use super::{Run, RunResource, listen::Heard, outcome::Pods};
 use crate::{
     Blocked,
     children::{connection, owned::Child, pod, profile::Profile},
@@ -29,6 +29,8 @@ pub struct Observed<R: Run> {
     pub worker_image: String,
     /// Name of the operator.
     pub operator: String,
+    /// What the worker of the running attempt has said, for kinds with [`Run::SPEAKS`].
+    pub heard: Option<Heard>,
     /// Related objects of this kind of run.
     pub related: R::Related,
 }

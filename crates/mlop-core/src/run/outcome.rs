@@ -3,6 +3,7 @@
 //! The pods of a distributed attempt start together. The first to fail is the cause, whatever the others say when they
 //! fall with it. The attempt has succeeded when its leader, the pod of rank 0, has published.
 
+use super::RunResource;
 use crate::{
     children::pod_outcome::{self, Ended, Outcome as PodOutcome},
     resource::{JobView, PodView},
@@ -119,7 +120,8 @@ impl<'a> Pods<'a> {
         if self.size > 1 {
             ended.failure.message = format!("{}: {}", self.name(rank(pod)), ended.failure.message);
             // The others have no checkpoints of their own.
-            ended.checkpoint = self.leader().and_then(pod_outcome::checkpoint);
+            ended.checkpoint = self.leader().and_then(pod_outcome::checkpoint).map(Box::new);
+            ended.progress = self.leader().and_then(pod_outcome::progress).map(Box::new);
         }
         Some((ended, at))
     }
@@ -180,6 +182,18 @@ fn contains(list: &str, index: u32) -> bool {
         let parsed = first.parse().ok().zip(last.parse().ok());
         parsed.is_some_and(|(first, last): (u32, u32)| (first..=last).contains(&index))
     })
+}
+
+/// Whether `pod` leads the attempt of `run` that is under way, and its containers run.
+pub(super) fn speaks<R: RunResource>(pod: &PodView, run: &R) -> bool {
+    let attempts = run.status().map_or(0, |status| status.attempts);
+    let is_of_attempt = pod.labels().get(labels::ATTEMPT).and_then(|number| number.parse().ok())
+        == Some(attempts.saturating_add(1));
+    is_of_attempt
+        && rank(pod) == 0
+        && pod.metadata.deletion_timestamp.is_none()
+        && !super::has_succeeded(run)
+        && pod_outcome::of(pod) == PodOutcome::Running
 }
 
 /// Whether the containers of `pod` may still run at `now`.

@@ -16,7 +16,7 @@ pub(super) const STARTS: &str = "starts";
 /// What an attempt does that is to go on where the one before it ends.
 const WAITS: &str = "waits until the pods of the one before it have ended";
 /// Time after which an attempt that goes on is worth a write of the status.
-const PROGRESS_DELAY: SignedDuration = SignedDuration::from_secs(10);
+pub(super) const PROGRESS_DELAY: SignedDuration = SignedDuration::from_secs(10);
 
 /// Decides the next step of a run.
 pub fn plan<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {

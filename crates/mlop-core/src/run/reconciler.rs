@@ -1,6 +1,9 @@
 //! The reconciler of every kind of run.
 
-use super::{Observed, Run, RunResource, has_succeeded, observed::store_names, plan, trace, trace_id};
+use super::{
+    Observed, Run, RunResource, has_succeeded, listen::Listener, observed::store_names, outcome, plan, trace,
+    trace_id,
+};
 use crate::{
     children::{owned::ChildCaches, profiles::Profiles},
     plan::Plan,
@@ -20,7 +23,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 use mlop_api::{dataset::ObjectStore, status::RunStatus};
 use std::sync::Arc;
 
@@ -35,6 +38,8 @@ pub struct Runs<R: Run> {
     services: ChildCaches,
     stores: Arc<Cache<ObjectStore>>,
     profiles: Profiles,
+    /// Listens to the workers, for kinds with [`Run::SPEAKS`].
+    listener: Option<Arc<Listener>>,
 }
 
 impl<R: Run> Reconciler for Runs<R> {
@@ -43,13 +48,20 @@ impl<R: Run> Reconciler for Runs<R> {
     type Observed = Observed<R>;
 
     async fn observe(&self, cx: &Context, object: Arc<R::Resource>) -> Result<Observed<R>, Error> {
-        let Key { namespace, name } = Key::of(object.meta());
+        let key = Key::of(object.meta());
+        let Key { namespace, name } = &key;
+        let pods = self.pods.get(namespace, name);
+        let mut speakers = pods.iter().filter(|pod| outcome::speaks(pod, object.as_ref()));
+        let heard = self.listener.as_ref().zip(speakers.next_back()).map(|(listener, pod)| {
+            listener.listen(cx, &key, &pod.name_any(), pod.metadata.uid.as_deref().unwrap_or_default())
+        });
         Ok(Observed {
-            pods: self.pods.get(&namespace, &name),
-            jobs: self.jobs.iter().flat_map(|jobs| jobs.get(&namespace, &name)).collect(),
+            pods,
+            heard,
+            jobs: self.jobs.iter().flat_map(|jobs| jobs.get(namespace, name)).collect(),
             children: self.services.of(object.meta()),
-            stores: self.stores.named(&namespace, store_names(object.as_ref())),
-            profile: self.profiles.of(&namespace, object.execution().profile.as_deref()),
+            stores: self.stores.named(namespace, store_names(object.as_ref())),
+            profile: self.profiles.of(namespace, object.execution().profile.as_deref()),
             worker_image: cx.settings.worker_image.clone(),
             operator: cx.settings.operator.clone(),
             related: self.run.observe(&object),
@@ -84,6 +96,7 @@ impl Setup {
         let pods = self.watch_own::<PodView>();
         let jobs = R::JOB.then(|| self.watch_own::<JobView>());
         let services = R::JOB.then(|| self.watch_children::<Service>());
+        let listener = R::SPEAKS.then(|| Arc::new(Listener::new()));
         let of_run = |cache| ChildCaches::default().with::<Service>(cache);
         let runs = Runs {
             run,
@@ -92,8 +105,12 @@ impl Setup {
             services: services.as_ref().map(of_run).unwrap_or_default(),
             stores: Arc::clone(&stores),
             profiles: profiles.clone(),
+            listener: listener.clone(),
         };
         let controls = self.control(runs, &objects).owns_attempts(&pods);
+        if let Some(listener) = listener {
+            listener.on_news(controls.enqueuer());
+        }
         let controls = match jobs {
             Some(jobs) => controls.owns_attempts(&jobs),
             None => controls,

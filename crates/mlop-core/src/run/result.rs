@@ -23,7 +23,7 @@ impl<R: Run> Draft<'_, R> {
             let message = "the worker reported success without a digest";
             let failure = Failure::transient(Reason::ResultMissing, message);
             let now = self.now;
-            return self.fail(Ended { failure, disrupted: false, checkpoint: None }, now);
+            return self.fail(Ended::new(failure), now);
         };
         let store = match self.observed.store(run.store()) {
             Ok(store) => store,
@@ -53,7 +53,11 @@ impl<R: Run> Draft<'_, R> {
         self.status.cause = None;
         self.status.disruptions = 0;
         self.status.finished_at = Some(self.now.into());
-        self.status.checkpoint = result.checkpoint.or(self.status.checkpoint);
+        self.conclude(result.progress.as_ref(), result.checkpoint.as_ref());
+        if let Some(checkpoint) = &mut self.status.last_checkpoint {
+            // The worker removes the checkpoints of a run that has succeeded.
+            checkpoint.uri = None;
+        }
         let mut conditions = self.conditions();
         conditions.set(condition_type::SUCCEEDED, ConditionStatus::True, Reason::Succeeded, &message);
         conditions.settled();
@@ -81,7 +85,7 @@ impl<R: Run> Draft<'_, R> {
         } else {
             self.status.disruptions = 0;
         }
-        self.status.checkpoint = ended.checkpoint.or(self.status.checkpoint);
+        self.conclude(ended.progress.as_deref(), ended.checkpoint.as_deref());
         let reason = ended.failure.reason.to_string();
         let before = self.status.failure.take().filter(|before| before.reason == reason);
         let failure = AttemptFailure {
@@ -96,6 +100,7 @@ impl<R: Run> Draft<'_, R> {
         if self.is_exhausted(&failure) {
             return self.give_up(&failure);
         }
+        self.drop_earlier_progress();
         let due = self.retry_due(&failure, None);
         let message = self.report_retry(&failure, due);
         Plan::report(self.status).event(true, ended.failure.reason, message).requeue_at(due)

@@ -3,6 +3,7 @@
 //! Every row is carried out and decided again: the second plan must be quiet.
 
 mod distributed;
+mod progress;
 mod trace;
 
 use super::{Observed, Run};
@@ -695,9 +696,10 @@ fn cancelled_run_goes_on_only_at_a_retry() {
 #[test]
 fn cancelled_run_says_which_checkpoint_is_kept() {
     let cancel = |spec: &mut ForecastRunSpec| spec.execution.cancel_requested_at = Some("1".into());
-    let saved = |checkpoint| {
+    let saved = |checkpoint: u64| {
         let failure = Failure::transient(Reason::UserError, "ended by SIGTERM");
-        let result = ResultDocument { checkpoint: Some(checkpoint), ..ResultDocument::failed(failure) };
+        let result =
+            ResultDocument { checkpoint: Some(checkpoint.into()), ..ResultDocument::failed(failure) };
         testing::terminated(&result, NOW + 5)
     };
     let running = || run().reconciled().pod(testing::running());

@@ -52,6 +52,11 @@ pub(crate) fn outage_delay(failures: u32, seed: &str) -> Duration {
     spread(nth(OUTAGE_DELAY_MIN, 2.0, OUTAGE_DELAY_MAX, failures), seed, failures)
 }
 
+/// A part of `longest` by `seed`.
+pub(crate) fn jitter(longest: Duration, seed: &str) -> Duration {
+    longest.mul_f64(unit(seed, 0))
+}
+
 fn spread(base: Duration, seed: &str, n: u32) -> Duration {
     base.mul_f64(0.5 + unit(seed, n) / 2.0)
 }

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn object_without_metadata_is_an_error_of_the_list() {
-        assert!(serde_json::from_str::<Decoded<PodView>>("[]").is_err());
+    fn what_is_no_object_is_an_error_of_the_list() {
+        assert!(serde_json::from_str::<Decoded<PodView>>("7").is_err());
     }
 }

@@ -97,6 +97,12 @@ impl SpanLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LogReadLabels {
+    /// `success` or `error`.
+    pub result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ConditionLabels {
     pub kind: String,
     pub condition: String,
@@ -130,6 +136,8 @@ pub struct Metrics {
     /// Events that were dropped or refused.
     pub lost_events: Counter,
     pub spans: Family<SpanLabel, Counter>,
+    /// Reads of the logs of workers.
+    pub log_reads: Family<LogReadLabels, Counter>,
     pub leading: Gauge,
     /// Objects in the caches.
     pub cached: Family<KindLabel, Gauge>,
@@ -181,6 +189,7 @@ impl Default for Metrics {
             events: registered(all, "mlop_events", "Events by reason"),
             lost_events: registered(all, "mlop_events_lost", "Events that were dropped or refused"),
             spans: registered(all, "mlop_spans", "Spans by what became of them"),
+            log_reads: registered(all, "mlop_log_reads", "Reads of the logs of pods for their progress"),
             leading: registered(all, "mlop_leading", "1 while this process holds the lease"),
             cached: registered(all, "mlop_cache_objects", "Objects in the caches of a kind"),
             unavailable: registered(
@@ -260,6 +269,12 @@ impl Metrics {
     pub(super) fn waited(&self, controller: &str, wait: Duration) {
         let label = ControllerLabel { controller: controller.to_owned() };
         self.wait_seconds.get_or_create(&label).observe(wait.as_secs_f64());
+    }
+
+    /// The end of a worker's log was read.
+    pub(crate) fn count_log_read(&self, has_succeeded: bool) {
+        let labels = LogReadLabels { result: if has_succeeded { "success" } else { "error" } };
+        self.log_reads.get_or_create(&labels).inc();
     }
 
     /// A controller has created an object of a kind.

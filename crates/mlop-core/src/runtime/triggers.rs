@@ -64,6 +64,12 @@ impl<K: Cached> Controls<K> {
         self.enqueue(self.objects.keys());
     }
 
+    /// Enqueues a key.
+    pub(crate) fn enqueuer(&self) -> impl Fn(Key) + Send + Sync + 'static {
+        let queue = Arc::clone(&self.queue);
+        move |key| queue.enqueue(key)
+    }
+
     pub(crate) fn enqueue(&self, keys: impl IntoIterator<Item = Key>) {
         keys.into_iter().for_each(|key| self.queue.enqueue(key));
     }

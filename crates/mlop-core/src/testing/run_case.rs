@@ -10,14 +10,16 @@ use crate::{
     condition,
     plan::Plan,
     resource::{ApiKind, ChildObject, JobView, PodView},
-    run::{Observed, Run, RunResource, plan},
+    run::{Heard, Observed, Run, RunResource, plan},
 };
 use k8s_openapi::api::core::v1::{PodStatus, Service};
 use kube::{
     Resource, ResourceExt,
     core::object::{HasSpec, HasStatus},
 };
-use mlop_api::{contract::condition_type, dataset::ObjectStore, profile::PodProfile, status::RunStatus};
+use mlop_api::{
+    contract::condition_type, dataset::ObjectStore, profile::PodProfile, progress::Report, status::RunStatus,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -32,6 +34,8 @@ pub struct RunCase<R: Run> {
     /// The PodProfiles of the namespace.
     pub profiles: Vec<PodProfile>,
     pub related: R::Related,
+    /// What the worker of the running attempt has said.
+    pub heard: Option<Heard>,
     /// Time of the decision in seconds since the epoch.
     pub now: i64,
 }
@@ -46,6 +50,7 @@ impl<R: Run<Related: Clone>> Clone for RunCase<R> {
             stores: self.stores.clone(),
             profiles: self.profiles.clone(),
             related: self.related.clone(),
+            heard: self.heard.clone(),
             now: self.now,
         }
     }
@@ -67,6 +72,7 @@ impl<R: Run<Related: Clone>> RunCase<R> {
             stores: vec![store("files")],
             profiles: Vec::new(),
             related: R::Related::default(),
+            heard: None,
             now: NOW,
         }
     }
@@ -103,6 +109,13 @@ impl<R: Run<Related: Clone>> RunCase<R> {
     #[must_use]
     pub fn at(mut self, seconds: i64) -> Self {
         self.now = NOW + seconds;
+        self
+    }
+
+    /// The log of its worker ends with `report`, and is read next `next` seconds after [`NOW`].
+    #[must_use]
+    pub fn hearing(mut self, report: Report, next: i64) -> Self {
+        self.heard = Some(Heard { report: Some(Arc::new(report)), next: at(NOW + next) });
         self
     }
 
@@ -145,6 +158,7 @@ impl<R: Run<Related: Clone>> RunCase<R> {
             profile: profile(&self.profiles, self.object.execution().profile.as_deref()),
             worker_image: "worker".into(),
             operator: "mlop-test".into(),
+            heard: self.heard.clone(),
             related: self.related.clone(),
         }
     }

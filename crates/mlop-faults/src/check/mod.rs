@@ -4,6 +4,7 @@ pub mod end_state;
 mod held_up;
 mod invariants;
 mod moments;
+mod progress;
 
 pub use invariants::{
     idle_write, is_probing, pod_of_ended_run, unusual_creation, violations, write_since, writes,

@@ -1,5 +1,6 @@
 //! Oracles that look at every write of an operator, at the moment when the server has accepted it.
 
+use super::progress::ProgressOracle;
 use crate::{
     cluster::{Cluster, ExternalSystems, Pointer, view_pointer},
     inject::OperatorRequest,
@@ -25,8 +26,9 @@ use std::{
 /// Looks at each write from now on. Violations are among those of the ledger.
 pub fn watch(cluster: &Cluster) {
     let (sim, external, ready) = (cluster.sim.clone(), cluster.shared_external(), Mutex::default());
+    let progress = ProgressOracle::default();
     cluster.injector.set_witness(Box::new(move |request| {
-        let moment = Moment { sim: &sim, external: &external, ready: &ready, request };
+        let moment = Moment { sim: &sim, external: &external, ready: &ready, progress: &progress, request };
         moment.violations().into_iter().flatten().collect()
     }));
 }
@@ -37,6 +39,7 @@ struct Moment<'a> {
     external: &'a Arc<Mutex<ExternalSystems>>,
     /// The specs of the pods for which ModelDeployments were Ready last, by uid.
     ready: &'a Mutex<BTreeMap<String, Value>>,
+    progress: &'a ProgressOracle,
     request: &'a OperatorRequest,
 }
 
@@ -47,6 +50,9 @@ impl Moment<'_> {
             ("apply", "featureviews", "status") => [self.early_generation(), self.early_view(), None],
             ("apply", "datasets" | "trainingjobs" | "models", "status") => {
                 [self.early_generation(), None, None]
+            }
+            ("apply", "trainingruns", "status") => {
+                [self.progress.violation(&self.object(), &self.body()), None, None]
             }
             ("create", "pods" | "jobs", "") => [None, None, self.repeated_work()],
             _ => [None, None, None],

@@ -10,6 +10,7 @@ mod object_stores;
 mod objects;
 mod pointer;
 mod processes;
+mod progress;
 mod supervisor;
 mod workers;
 

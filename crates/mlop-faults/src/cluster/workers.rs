@@ -3,7 +3,7 @@
 use super::{
     courses,
     external::{CourseChange, ExternalSystems, view_pointer},
-    mlflow, object_stores,
+    mlflow, object_stores, progress,
 };
 use crate::{inject::Injector, plan::Fault};
 use k8s_openapi::api::core::v1::Pod;
@@ -68,8 +68,10 @@ pub fn work(pod: &Pod, external: &mut ExternalSystems, injector: &Injector) -> P
             None => PodOutcome::succeed(document.to_message()).in_container("worker"),
         },
     };
-    let outcome =
-        outcome.starting_after(Duration::from_millis(500)).running_for(Duration::from_secs(seconds));
+    let outcome = outcome
+        .starting_after(Duration::from_millis(500))
+        .running_for(Duration::from_secs(seconds))
+        .printing(progress::log(&task));
     match change {
         Some(change) => change(outcome),
         None => outcome,
@@ -127,7 +129,11 @@ fn carry_out(pod: &Pod, work: &Work, external: &mut ExternalSystems) -> ResultDo
         // The leader publishes.
         return ResultDocument::default();
     }
-    let result = result(work, external);
+    let mut result = result(work, external);
+    if let Work::Train(_) = work {
+        let attempt = pod.labels().get(labels::ATTEMPT).and_then(|attempt| attempt.parse().ok());
+        result.progress = attempt.map(progress::last);
+    }
     external.note_faulty(work, result.digest.as_ref());
     if let (Some(store), Some(digest)) = (object_stores::output(work), &result.digest) {
         external.object_stores.write(store, digest);

@@ -125,6 +125,7 @@ impl<'a> Pod<'a> {
             .env("MLOP_ROOT", self.directory.path())
             .env("MLOP_OUTPUT", self.layout.output())
             .env("MLOP_CHECKPOINT", self.layout.checkpoint())
+            .env("MLOP_PROGRESS", self.layout.progress())
             .env("MLOP_HYPERPARAMETERS", self.layout.hyperparameters())
             .env("MLOP_ATTEMPT", self.run.subject.attempt.to_string())
             .stdout(Stdio::piped())

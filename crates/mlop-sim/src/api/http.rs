@@ -21,6 +21,7 @@ use super::{
     server::Server,
     shared::SharedServer,
     status::{self, Result},
+    url::Target,
     write::{Body, Written},
 };
 
@@ -88,6 +89,12 @@ fn document(request: &ApiRequest, server: &mut Server) -> Result<(u16, Bytes)> {
     if let Some(target) = request.target().filter(|target| target.plural.is_empty()) {
         let document = server.types.discovery(&target.group, &target.version);
         return document.map(|d| (200, d.to_string().into())).ok_or_else(status::no_such_resource);
+    }
+    if let Some((namespace, name)) =
+        request.target().as_ref().and_then(Target::log).filter(|_| request.method == Method::GET)
+    {
+        let tail = request.param("tailLines").and_then(|lines| lines.parse().ok()).unwrap_or(usize::MAX);
+        return Ok((200, server.read_log(namespace, name, tail)?.into()));
     }
     let routed = ResourceRequest::route(request, server)?;
     if request.method == Method::GET {

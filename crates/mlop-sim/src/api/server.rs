@@ -1,6 +1,12 @@
 //! The state of the server.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
 
 use super::{
     identity::Identities,
@@ -8,6 +14,7 @@ use super::{
     status::{self, Result},
 };
 use crate::{
+    object::Object,
     schema::{resource::ResourceType, types::Types},
     storage::{
         clock::Clock,
@@ -29,6 +36,8 @@ pub(crate) struct Server {
     pub(crate) shows_managers: bool,
     /// Objects whose status is a default that no write has stored. The next write changes them in any case.
     pub(crate) unstored_status: BTreeSet<Key>,
+    /// The logs of pods, by uid: lines, and when they are printed.
+    logs: BTreeMap<String, Vec<(Timestamp, String)>>,
 }
 
 impl Server {
@@ -43,7 +52,26 @@ impl Server {
             writes: Vec::new(),
             shows_managers: true,
             unstored_status: BTreeSet::new(),
+            logs: BTreeMap::new(),
         }
+    }
+
+    /// The containers of a pod begin to print.
+    pub(crate) fn start_log(&mut self, uid: &str, lines: &[(Duration, String)]) {
+        let begin = self.clock.now();
+        let at = |after: &Duration| begin.checked_add(*after).unwrap_or(begin);
+        self.logs.insert(uid.into(), lines.iter().map(|(after, line)| (at(after), line.clone())).collect());
+    }
+
+    /// The last `tail` lines that the containers of a pod have printed.
+    pub(crate) fn read_log(&self, namespace: &str, name: &str, tail: usize) -> Result<String> {
+        let pods = self.types.get("pods", "").ok_or_else(status::no_such_resource)?;
+        let pod = self.find(pods, namespace, name)?;
+        let now = self.clock.now();
+        let lines = self.logs.get(pod.uid()).map(Vec::as_slice).unwrap_or_default();
+        let printed: Vec<_> = lines.iter().filter(|(at, _)| *at <= now).collect();
+        let last = printed.iter().skip(printed.len().saturating_sub(tail));
+        Ok(last.map(|(_, line)| format!("{line}\n")).collect())
     }
 
     pub(crate) fn find(&self, ty: &ResourceType, namespace: &str, name: &str) -> Result<Arc<ObjectVersion>> {

@@ -41,6 +41,15 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Namespace and name of the pod whose log is the target.
+    pub(crate) fn log(&self) -> Option<(&str, &str)> {
+        let is_log =
+            self.group.is_empty() && self.plural == "pods" && self.subresource.as_deref() == Some("log");
+        self.namespace.as_deref().zip(self.name.as_deref()).filter(|_| is_log)
+    }
+}
+
 /// The decoded parameters of a query string, in their order.
 pub(crate) fn query(query: &str) -> Vec<(String, String)> {
     let decoded = |text: &str| percent_decoded(&text.replace('+', " "));

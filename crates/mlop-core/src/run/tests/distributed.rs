@@ -349,7 +349,7 @@ fn cause_is_what_began_first() {
 #[test]
 fn checkpoint_of_a_failed_attempt_is_the_leaders() {
     let saved = ResultDocument {
-        checkpoint: Some(4),
+        checkpoint: Some(4.into()),
         ..ResultDocument::failed(Failure::transient(Reason::UserError, "lost a peer"))
     };
     let case = started().pods([testing::terminated(&saved, NOW + 7), failed_at(user_error(), 5)]);

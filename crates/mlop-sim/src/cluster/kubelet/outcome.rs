@@ -23,7 +23,11 @@ pub struct PodOutcome {
     queue: Option<Duration>,
     fetch: Option<Duration>,
     runtime: Duration,
+    log: Log,
 }
+
+/// The lines that a container prints, each with the time since the pod's start.
+pub(crate) type Log = Vec<(Duration, String)>;
 
 /// The last state of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +127,15 @@ impl PodOutcome {
     }
 
     fn new(end: End) -> Self {
-        Self { end, container: None, startup: STARTUP, queue: None, fetch: None, runtime: RUNTIME }
+        Self {
+            end,
+            container: None,
+            startup: STARTUP,
+            queue: None,
+            fetch: None,
+            runtime: RUNTIME,
+            log: Log::new(),
+        }
     }
 
     /// Sets the container of the message, the failure or the hold-up.
@@ -159,6 +171,18 @@ impl PodOutcome {
     pub fn running_for(mut self, runtime: Duration) -> Self {
         self.runtime = runtime;
         self
+    }
+
+    /// Sets what the containers print, each line with the time since the pod's start. All have the same log.
+    #[must_use]
+    pub fn printing(mut self, log: Vec<(Duration, String)>) -> Self {
+        self.log = log;
+        self
+    }
+
+    /// What the containers print.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
     }
 
     /// Sets the status that a kubelet reports for a pod started at `now` (RFC 3339).

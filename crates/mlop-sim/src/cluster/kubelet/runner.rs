@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    outcome::{Aftermath, PodOutcome},
+    outcome::{Aftermath, PodOutcome, Stage},
     pod_status::set_exited,
 };
 use crate::{
@@ -112,6 +112,9 @@ impl RunningPod {
                 return self.shut_down().await;
             }
             self.report(|pod, now| outcome.report(stage, pod, now));
+            if stage == Stage::Started && !outcome.log().is_empty() {
+                self.server.with(|server| server.start_log(&self.uid, outcome.log()));
+            }
         }
         match outcome.aftermath() {
             Aftermath::Wait => self.deleted().await,
