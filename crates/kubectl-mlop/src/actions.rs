@@ -1,7 +1,9 @@
 //! What users do to a chain: each action is one merge patch of one object, decided without a client.
 
 use crate::{
-    names, references,
+    names,
+    output::clean,
+    references,
     snapshot::{Object, ObjectId, Snapshot},
     state::State,
     versions::{self, Version, Versions},
@@ -170,12 +172,27 @@ pub fn retry(snapshot: &Snapshot, name: &str) -> Result<Change> {
     ))
 }
 
-/// Ends the active run.
+/// Ends the active run, or takes the version back that is rolled out in steps.
 ///
 /// # Errors
-/// No run is active.
+/// No run is active, and nothing is rolled out in steps.
 pub fn cancel(snapshot: &Snapshot, name: &str) -> Result<Change> {
-    let object = names::single(snapshot, name, "cancel", |object| snapshot.active_run(&object.id).is_some())?;
+    let is_active = |object: &Object| snapshot.active_run(&object.id).is_some() || stepping(object).is_some();
+    let object = names::single(snapshot, name, "cancel", is_active)?;
+    if let Some(version) = stepping(object) {
+        return Ok(Change::of(
+            object,
+            annotation(labels::CANCEL_REQUESTED_AT, snapshot.now),
+            [
+                format!("{}: the end of the rollout of {version} is requested", object.id),
+                format!(
+                    "its share goes back to the stable version; {} rolls it out again",
+                    typed(snapshot, "retry", &object.id)
+                ),
+                follow(snapshot, &object.id),
+            ],
+        ));
+    }
     let intent = object.intent().and_then(|intent| snapshot.get(&intent)).unwrap_or(object);
     let Some(run) = snapshot.active_run(&intent.id) else {
         bail!("{} has no active run: there is nothing to cancel", intent.id);
@@ -189,6 +206,32 @@ pub fn cancel(snapshot: &Snapshot, name: &str) -> Result<Change> {
             format!("{} goes on from there", typed(snapshot, "retry", &intent.id)),
         ],
     ))
+}
+
+/// Takes the version for good that is rolled out in steps, without the rest of its steps.
+///
+/// # Errors
+/// Nothing is rolled out in steps.
+pub fn promote(snapshot: &Snapshot, name: &str) -> Result<Change> {
+    let object = names::single(snapshot, name, "promote", |object| stepping(object).is_some())?;
+    let Some(version) = stepping(object) else {
+        bail!("{} rolls no version out in steps: there is nothing to promote", object.id);
+    };
+    Ok(Change::of(
+        object,
+        annotation(labels::PROMOTE_REQUESTED_AT, snapshot.now),
+        [
+            format!("{}: the promotion of {version} is requested", object.id),
+            "the stable pods are replaced by its own, without the rest of its steps".to_owned(),
+            follow(snapshot, &object.id),
+        ],
+    ))
+}
+
+/// The version that an object rolls out in steps.
+fn stepping(object: &Object) -> Option<String> {
+    let rollout = object.status.rollout.as_ref()?;
+    (rollout.phase == RolloutPhase::Progressing).then(|| clean(&rollout.canary.words()))
 }
 
 /// Looks at the source of a Dataset now.

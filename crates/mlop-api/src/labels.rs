@@ -40,8 +40,11 @@ pub const TRACKING_CLIENT: &str = "mlop.dev/tracking-client";
 pub const LAST_FAILURE: &str = "mlop.dev/last-failure";
 /// Annotation of a user: try again what failed (any new value; RFC 3339 by convention).
 pub const RETRY_REQUESTED_AT: &str = "mlop.dev/retry-requested-at";
-/// Annotation of a user: end the active run (any new value; RFC 3339 by convention). On a run: the request before it.
+/// Annotation of a user: end the active run, or take the version back that is rolled out in steps (any new value; RFC 3339 by
+/// convention). On a run: the request before it.
 pub const CANCEL_REQUESTED_AT: &str = "mlop.dev/cancel-requested-at";
+/// Annotation of a user: take the version for good that is rolled out in steps (any new value; RFC 3339 by convention).
+pub const PROMOTE_REQUESTED_AT: &str = "mlop.dev/promote-requested-at";
 /// Annotation of a user: look at the source again now.
 pub const REFRESH_REQUESTED_AT: &str = "mlop.dev/refresh-requested-at";
 /// Set by users on an intent, to any new value (RFC 3339 by convention): start a run on the present inputs, also with

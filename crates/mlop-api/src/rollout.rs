@@ -1,6 +1,6 @@
 //! Rollouts in steps: `ModelDeployment.spec.rollout` and `status.rollout`.
 
-use crate::{Digest, duration::Span, time::Time};
+use crate::{Digest, duration::Span, run::REQUEST_CHARS_MAX, time::Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -96,8 +96,16 @@ pub struct RolloutStatus {
     pub attempt: String,
     /// The request for a retry that was answered before the attempt ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = REQUEST_CHARS_MAX))]
     pub retry_requested_at: Option<String>,
+    /// The request for an end that was there before the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = REQUEST_CHARS_MAX))]
+    pub cancel_requested_at: Option<String>,
+    /// The request for a promotion that was there before the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = REQUEST_CHARS_MAX))]
+    pub promote_requested_at: Option<String>,
     /// When the weight of the step took effect, or the phase began (RFC 3339). Absent while the pods of the step start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
@@ -125,7 +133,7 @@ pub enum RolloutPhase {
     Promoting,
     /// The new version is the stable one.
     Promoted,
-    /// The new version did not keep the bounds, or could not be measured. It is not tried again until it or the spec changes, or a retry is requested.
+    /// The new version did not keep the bounds, or could not be measured, or a user has ended its rollout. It is not tried again until it or the spec changes, or a retry is requested.
     RolledBack,
     /// The version that serves is the wanted one again.
     Withdrawn,
@@ -205,6 +213,13 @@ pub struct PastRollout {
     pub message: String,
     /// When (RFC 3339).
     pub at: Time,
+}
+
+impl RolloutPhase {
+    /// Whether the new version has pods.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Progressing | Self::Promoting)
+    }
 }
 
 impl RolloutVersion {

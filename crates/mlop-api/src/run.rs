@@ -5,10 +5,11 @@ use crate::{
     common::{Resources, Retry, Toleration, label_value},
     contract::{Ancestor, InputRecord},
     duration::Span,
+    text::printable,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// An input as it was when the run was decided: enough to read and to verify it without asking anyone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -124,3 +125,14 @@ impl Execution {
 
 /// Longest request of a user in an [`Execution`], in characters.
 pub const REQUEST_CHARS_MAX: usize = 64;
+
+/// A user's annotation as a field carries it: itself, or its digest if it is too long, or has characters that a status
+/// cannot have.
+pub fn bounded_request(request: &str) -> String {
+    let is_printable = matches!(printable(request), Cow::Borrowed(_));
+    if is_printable && request.chars().count() <= REQUEST_CHARS_MAX {
+        request.to_owned()
+    } else {
+        Digest::of_bytes(request.as_bytes()).short(REQUEST_CHARS_MAX).to_owned()
+    }
+}

@@ -68,7 +68,13 @@ impl Generator {
             "spec": spec,
         });
         if draw.rng.u8(..100) < 10 {
-            let names = [labels::RETRY_REQUESTED_AT, labels::RUN_REQUESTED_AT, labels::REFRESH_REQUESTED_AT];
+            let names = [
+                labels::RETRY_REQUESTED_AT,
+                labels::RUN_REQUESTED_AT,
+                labels::REFRESH_REQUESTED_AT,
+                labels::CANCEL_REQUESTED_AT,
+                labels::PROMOTE_REQUESTED_AT,
+            ];
             let name = names[draw.rng.usize(..names.len())];
             object["metadata"]["annotations"] = json!({name: text::any(draw.rng, 100)});
         }

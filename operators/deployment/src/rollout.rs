@@ -8,18 +8,18 @@ use jiff::{SignedDuration, Timestamp};
 use mlop_api::{
     Digest,
     duration::Span,
+    labels,
     result::ResultDocument,
     rollout::{
         HISTORY_MAX, PastRollout, RolloutPhase, RolloutSpec, RolloutStatus, RolloutVersion, Step, Verdict,
     },
+    run::bounded_request,
 };
 use mlop_core::condition;
 use serde_json::json;
 
 /// Longest message in the history, in bytes.
 const PAST_MESSAGE_MAX: usize = 256;
-/// Longest request of a user that is recorded as it is.
-const REQUEST_MAX: usize = 64;
 
 /// The observed state.
 pub struct Seen<'a> {
@@ -36,9 +36,19 @@ pub struct Seen<'a> {
     pub is_routed: bool,
     /// The answer of the recorded measurement.
     pub answer: Option<&'a ResultDocument>,
-    /// The user's request for a retry.
-    pub retry: Option<&'a str>,
+    pub requests: Requests<'a>,
     pub now: Timestamp,
+}
+
+/// What users ask for by annotations.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Requests<'a> {
+    /// To try the version again that was rolled back.
+    pub retry: Option<&'a str>,
+    /// To roll back the version that is rolled out.
+    pub cancel: Option<&'a str>,
+    /// To promote it.
+    pub promote: Option<&'a str>,
 }
 
 /// The state of the pods of a new version.
@@ -80,12 +90,13 @@ pub fn due(status: &RolloutStatus, spec: &RolloutSpec, now: Timestamp) -> Option
     times.into_iter().find(|at| is_open && *at > now)
 }
 
-/// `request` as it is recorded.
-pub fn recorded(request: Option<&str>) -> Option<String> {
-    request.map(|request| match request.len() {
-        0..=REQUEST_MAX => request.to_owned(),
-        _ => Digest::of_bytes(request.as_bytes()).short(REQUEST_MAX).to_owned(),
-    })
+fn recorded(request: Option<&str>) -> Option<String> {
+    request.map(bounded_request)
+}
+
+/// Whether `request` is another one than that of before. One that was taken away asks for nothing.
+fn is_new(request: Option<&str>, before: Option<&String>) -> bool {
+    request.is_some_and(|request| Some(&bounded_request(request)) != before)
 }
 
 /// What a status says about itself.
@@ -104,7 +115,7 @@ impl Recorded for RolloutStatus {
     fn counts(&self, seen: &Seen<'_>) -> bool {
         match self.phase {
             RolloutPhase::Progressing | RolloutPhase::Promoting => true,
-            RolloutPhase::RolledBack => self.retry_requested_at == recorded(seen.retry),
+            RolloutPhase::RolledBack => !is_new(seen.requests.retry, self.retry_requested_at.as_ref()),
             RolloutPhase::Promoted | RolloutPhase::Withdrawn => false,
         }
     }
@@ -122,7 +133,7 @@ impl Seen<'_> {
         wanted: &RolloutVersion,
         attempt: String,
     ) -> RolloutStatus {
-        let replaced = before.filter(|before| is_open(before.phase)).map(|before| {
+        let replaced = before.filter(|before| before.phase.is_open()).map(|before| {
             let message = format!("{} came before it was stable", wanted.words());
             ended(before.clone(), RolloutPhase::Withdrawn, &message, self.now)
         });
@@ -135,6 +146,8 @@ impl Seen<'_> {
             canary: wanted.clone(),
             attempt,
             retry_requested_at: None,
+            cancel_requested_at: recorded(self.requests.cancel),
+            promote_requested_at: recorded(self.requests.promote),
             since: None,
             measurements: 0,
             last_measurement: None,
@@ -180,7 +193,7 @@ fn settle(before: &RolloutStatus, seen: &Seen<'_>) -> RolloutStatus {
             false => before.clone(),
         };
     }
-    if is_open(before.phase) {
+    if before.phase.is_open() {
         let wanted = seen.stable.words();
         let message = format!("{wanted} is wanted again, and serves");
         return ended(before.clone(), RolloutPhase::Withdrawn, &message, seen.now);
@@ -191,9 +204,23 @@ fn settle(before: &RolloutStatus, seen: &Seen<'_>) -> RolloutStatus {
 /// The next state of a rollout in one of its steps.
 fn advance(before: &RolloutStatus, seen: &Seen<'_>) -> RolloutStatus {
     let mut status = before.clone();
+    if is_new(seen.requests.cancel, before.cancel_requested_at.as_ref()) {
+        let message =
+            format!("{}: cancelled by the annotation {}", before.canary.words(), labels::CANCEL_REQUESTED_AT);
+        return roll_back(status, &message, seen);
+    }
     if let Pods::Failed(why) = &seen.canary {
         let message = format!("{} did not become ready: {why}", before.canary.words());
         return roll_back(status, &message, seen);
+    }
+    if is_new(seen.requests.promote, before.promote_requested_at.as_ref()) {
+        promote(&mut status, seen);
+        status.message = format!(
+            "{} is promoted by the annotation {}; the stable pods are replaced by its own",
+            before.canary.words(),
+            labels::PROMOTE_REQUESTED_AT
+        );
+        return status;
     }
     let Some(step) = seen.spec.step(before.step) else { return status };
     let Some(since) = before.since else {
@@ -235,9 +262,13 @@ fn take_next_step(status: &mut RolloutStatus, seen: &Seen<'_>) {
     if seen.spec.step(number).is_some() {
         (status.step, status.since) = (number, None);
     } else {
-        (status.phase, status.since) = (RolloutPhase::Promoting, Some(seen.now.into()));
+        promote(status, seen);
     }
     status.message = seen.words(status);
+}
+
+fn promote(status: &mut RolloutStatus, seen: &Seen<'_>) {
+    (status.phase, status.since) = (RolloutPhase::Promoting, Some(seen.now.into()));
 }
 
 /// Whether the newest measurement of the step proves the version good. Without users there is nothing to prove.
@@ -248,7 +279,7 @@ fn has_passed(status: &RolloutStatus, step: &Step) -> bool {
 }
 
 fn roll_back(status: RolloutStatus, message: &str, seen: &Seen<'_>) -> RolloutStatus {
-    let retry_requested_at = recorded(seen.retry);
+    let retry_requested_at = recorded(seen.requests.retry);
     RolloutStatus { retry_requested_at, ..ended(status, RolloutPhase::RolledBack, message, seen.now) }
 }
 
@@ -260,11 +291,6 @@ fn ended(mut status: RolloutStatus, phase: RolloutPhase, message: &str, now: Tim
     status.history.truncate(HISTORY_MAX);
     let message = condition::truncated(message, condition::MESSAGE_BYTES_MAX);
     RolloutStatus { phase, weight: 0, since: Some(now.into()), message, ..status }
-}
-
-/// Whether the new version has pods.
-pub fn is_open(phase: RolloutPhase) -> bool {
-    matches!(phase, RolloutPhase::Progressing | RolloutPhase::Promoting)
 }
 
 fn later(at: Timestamp, spans: &[Span]) -> Timestamp {

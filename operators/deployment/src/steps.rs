@@ -5,7 +5,7 @@ mod pods;
 
 use crate::{
     model_deployment::{Observed, Wanted, report},
-    rollout::{self as engine, Seen},
+    rollout::{self as engine, Requests, Seen},
     router::{self, Router},
     server::{self, Server},
     status::Draft,
@@ -72,7 +72,7 @@ pub fn serve(
         Err(_) => status.and_then(|status| status.serving.first()?.version.clone()),
     };
     // A rollout under way goes on without its input. An edit is rolled out with the version that serves.
-    let is_known = input.is_ok() || !recorded.is_some_and(|recorded| engine::is_open(recorded.phase));
+    let is_known = input.is_ok() || !recorded.is_some_and(|recorded| recorded.phase.is_open());
     let version =
         server::identity(mark_of(&deployment)).filter(|_| is_known).map(|template| RolloutVersion {
             digest: wanted.artifact.digest.clone(),
@@ -161,6 +161,7 @@ impl Steps<'_> {
         // Without a version that serves, there is nothing to compare a new one with.
         let served = status.artifact.as_ref()?;
         let annotations = self.observed.object.annotations();
+        let request = |name: &str| annotations.get(name).map(String::as_str);
         let seen = Seen {
             spec: self.spec,
             wanted: self.version.clone(),
@@ -174,7 +175,11 @@ impl Steps<'_> {
             canary: self.canary_pods(),
             is_routed: self.is_routed(),
             answer: measured.and_then(|decision| decision.answer.as_ref()).map(|answer| &answer.result),
-            retry: annotations.get(labels::RETRY_REQUESTED_AT).map(String::as_str),
+            requests: Requests {
+                retry: request(labels::RETRY_REQUESTED_AT),
+                cancel: request(labels::CANCEL_REQUESTED_AT),
+                promote: request(labels::PROMOTE_REQUESTED_AT),
+            },
             now: self.now,
         };
         engine::next(self.recorded, &seen)
@@ -182,7 +187,7 @@ impl Steps<'_> {
 
     /// The recorded rollout, while its version has pods.
     fn open(&self) -> Option<&RolloutStatus> {
-        self.recorded.filter(|status| engine::is_open(status.phase))
+        self.recorded.filter(|status| status.phase.is_open())
     }
 
     fn routes(&self, stable: &Stable) -> Routes {

@@ -9,9 +9,10 @@ use std::{collections::BTreeSet, sync::LazyLock};
 pub(super) const REMOVED: &str = "<removed>";
 
 /// Annotations whose values are requests of users, or digests. Others hold copies of whole objects, or anything.
-const ANNOTATIONS: [&str; 6] = [
+const ANNOTATIONS: [&str; 7] = [
     labels::RETRY_REQUESTED_AT,
     labels::CANCEL_REQUESTED_AT,
+    labels::PROMOTE_REQUESTED_AT,
     labels::REFRESH_REQUESTED_AT,
     labels::RUN_REQUESTED_AT,
     labels::MADE_FOR,

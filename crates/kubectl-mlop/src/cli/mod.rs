@@ -96,8 +96,11 @@ enum Command {
     Rollback(act::Target),
     /// Try again what has failed, or check a connection again.
     Retry(act::Target),
-    /// End the active run; its checkpoint is kept.
+    /// End the active run; its checkpoint is kept. Of a ModelDeployment: take the version back that is rolled out in steps.
+    #[command(visible_alias = "abort")]
     Cancel(act::Target),
+    /// Take the version for good that is rolled out in steps, without the rest of its steps.
+    Promote(act::Target),
     /// Look at the source of a Dataset now.
     Refresh(act::Target),
     /// Start a run on the present inputs, also with `trigger.mode: manual`.
@@ -174,6 +177,7 @@ async fn run(arguments: Arguments, screen: &Screen) -> Result<ExitCode> {
         Command::Rollback(target) => target.run(&place, screen, crate::actions::rollback).await,
         Command::Retry(target) => target.run(&place, screen, crate::actions::retry).await,
         Command::Cancel(target) => target.run(&place, screen, crate::actions::cancel).await,
+        Command::Promote(target) => target.run(&place, screen, crate::actions::promote).await,
         Command::Refresh(target) => target.run(&place, screen, crate::actions::refresh).await,
         Command::Run(target) => target.run(&place, screen, crate::actions::run).await,
         Command::Suspend(target) => {

@@ -65,3 +65,16 @@ fn version_that_was_rolled_back_can_be_tried_again() {
     assert!(change.says.iter().any(|line| line.contains("rolled out in steps again")), "{:?}", change.says);
     assert!(actions::retry(&in_first_step().snapshot(), "mdep/delay").is_err(), "it is under way");
 }
+
+#[test]
+fn rollout_under_way_is_ended_either_way() {
+    let patch = |change: anyhow::Result<actions::Change>| {
+        change.unwrap().patch.unwrap()["metadata"]["annotations"].clone()
+    };
+    let at = "2026-11-29T12:40:00Z";
+    let snapshot = in_first_step().snapshot();
+    assert_eq!(patch(actions::promote(&snapshot, "delay")), json!({"mlop.dev/promote-requested-at": at}));
+    assert_eq!(patch(actions::cancel(&snapshot, "delay")), json!({"mlop.dev/cancel-requested-at": at}));
+    let refused = actions::promote(&rolled_back().snapshot(), "mdep/delay").unwrap_err().to_string();
+    assert_eq!(refused, "ModelDeployment/delay rolls no version out in steps: there is nothing to promote");
+}

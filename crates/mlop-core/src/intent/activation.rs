@@ -3,7 +3,6 @@
 use super::{
     BuildActivation, Intent, Observed,
     gates::is_accepted,
-    request::bounded,
     revision::Revision,
     step::{Activating, Publication, Step},
 };
@@ -22,6 +21,7 @@ use kube::{Resource, ResourceExt};
 use mlop_api::{
     Digest, Reason, labels,
     result::{Failure, Registered},
+    run::bounded_request,
     status::{ActivationRecord, Output, Verdict},
     task::Subject,
 };
@@ -327,7 +327,7 @@ impl<'a, I: Intent> Activator<'a, I> {
 
 /// The value that must change for a terminally failed activation to be retried.
 fn made_for<I: Intent>(observed: &Observed<I>) -> String {
-    let request = observed.annotation(labels::RETRY_REQUESTED_AT).map(bounded).unwrap_or_default();
+    let request = observed.annotation(labels::RETRY_REQUESTED_AT).map(bounded_request).unwrap_or_default();
     format!("{} {request}", observed.generation())
 }
 

@@ -23,7 +23,7 @@ use mlop_api::{
     Digest, Reason,
     common::TriggerMode,
     labels,
-    run::{Execution, Lineage},
+    run::{Execution, Lineage, bounded_request},
 };
 use std::sync::Arc;
 
@@ -282,7 +282,7 @@ fn handover<I: Intent>(observed: &Observed<I>, inputs: &[ReadyInput]) -> Option<
 pub(super) fn execution<I: Intent>(observed: &Observed<I>) -> Execution {
     let mut execution = I::execution(&observed.object);
     execution.profile = I::flow(&observed.object).profile().map(str::to_owned);
-    execution.retry_requested_at = observed.annotation(labels::RETRY_REQUESTED_AT).map(request::bounded);
-    execution.cancel_requested_at = observed.annotation(labels::CANCEL_REQUESTED_AT).map(request::bounded);
+    execution.retry_requested_at = observed.annotation(labels::RETRY_REQUESTED_AT).map(bounded_request);
+    execution.cancel_requested_at = observed.annotation(labels::CANCEL_REQUESTED_AT).map(bounded_request);
     execution
 }

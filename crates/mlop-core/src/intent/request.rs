@@ -6,8 +6,7 @@ use super::{
 };
 use crate::condition::truncated;
 use kube::ResourceExt;
-use mlop_api::{Digest, labels, run::REQUEST_CHARS_MAX, text::printable};
-use std::borrow::Cow;
+use mlop_api::labels;
 
 /// Longest request that is remembered, in bytes.
 const REQUEST_BYTES_MAX: usize = 256;
@@ -61,15 +60,4 @@ pub(super) fn nothing_to_do<I: Intent>(observed: &Observed<I>, step: &Step<I>) -
              `seed` of a TrainingJob"
         ),
     })
-}
-
-/// A user's annotation as other objects carry it: itself, or its digest if it is longer than a field of a run may be, or
-/// has characters that a status cannot have.
-pub(super) fn bounded(request: &str) -> String {
-    let is_printable = matches!(printable(request), Cow::Borrowed(_));
-    if is_printable && request.chars().count() <= REQUEST_CHARS_MAX {
-        request.to_owned()
-    } else {
-        Digest::of_bytes(request.as_bytes()).short(REQUEST_CHARS_MAX).to_owned()
-    }
 }

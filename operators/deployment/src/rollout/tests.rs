@@ -32,7 +32,7 @@ struct Case {
     canary: Pods,
     is_routed: bool,
     answer: Option<ResultDocument>,
-    retry: Option<&'static str>,
+    requests: Requests<'static>,
     age: i64,
 }
 
@@ -47,7 +47,7 @@ fn delay() -> Case {
         canary: Pods::Starting,
         is_routed: true,
         answer: None,
-        retry: None,
+        requests: Requests::default(),
         age: 0,
     }
 }
@@ -62,7 +62,7 @@ impl Case {
             canary: self.canary.clone(),
             is_routed: self.is_routed,
             answer: self.answer.as_ref(),
-            retry: self.retry,
+            requests: self.requests,
             now: Timestamp::from_second(START + self.age).unwrap(),
         };
         next(self.status.as_ref(), &seen)
@@ -99,7 +99,17 @@ impl Case {
     }
 
     fn retry(mut self, request: &'static str) -> Self {
-        self.retry = Some(request);
+        self.requests.retry = Some(request);
+        self
+    }
+
+    fn cancel(mut self, request: &'static str) -> Self {
+        self.requests.cancel = Some(request);
+        self
+    }
+
+    fn promote(mut self, request: &'static str) -> Self {
+        self.requests.promote = Some(request);
         self
     }
 
@@ -265,6 +275,15 @@ fn bad_version_is_rolled_back_and_not_tried_again() {
         ),
         ("the request was there before", delay().retry("then").rolled_back(), back),
         (
+            "and is taken away",
+            {
+                let mut case = delay().retry("then").rolled_back();
+                case.requests = Requests::default();
+                case
+            },
+            back,
+        ),
+        (
             "other bounds",
             {
                 let mut case = delay().rolled_back();
@@ -343,6 +362,54 @@ fn rollout_follows_what_is_wanted() {
     let replaced = at_second().wanted(Some(version(3))).next().unwrap();
     let past: Vec<_> = replaced.history.iter().map(|past| (past.run.as_str(), past.phase)).collect();
     assert_eq!(past, [("delay-2", RolloutPhase::Withdrawn)]);
+}
+
+#[test]
+fn user_ends_a_rollout_either_way() {
+    let back = "RolledBack step 1 weight 0 of delay-2";
+    let going = "Progressing step 1 weight 10 of delay-2";
+    let failed = Pods::Failed("timed out".to_owned());
+    check(vec![
+        ("cancelled in a step", delay().at_first_step().cancel("now"), back),
+        ("cancelled while its pods start", delay().reconciled().cancel("now"), back),
+        ("an hour after that", delay().at_first_step().cancel("now").reconciled().later(3_600), back),
+        (
+            "tried again after that",
+            delay().at_first_step().cancel("now").reconciled().retry("now").reconciled(),
+            "Progressing step 1 weight 10 of delay-2",
+        ),
+        ("the request is older than the rollout", delay().cancel("then").at_first_step(), going),
+        ("another request", delay().cancel("then").at_first_step().cancel("now"), back),
+        (
+            "too late: the stable pods are being replaced",
+            Case { stable: version(2), stable_runs: false, ..delay().promoting().cancel("now") },
+            "Promoting step 2 weight 50 of delay-2",
+        ),
+        (
+            "promoted in a step",
+            delay().at_first_step().promote("now"),
+            "Promoting step 1 weight 10 of delay-2",
+        ),
+        (
+            "promoted while its pods start",
+            delay().reconciled().promote("now"),
+            "Promoting step 1 weight 0 of delay-2",
+        ),
+        ("promoted though its pods have failed", delay().at_first_step().promote("now").pods(failed), back),
+        ("that request is older, too", delay().promote("then").at_first_step(), going),
+        ("both at once", delay().at_first_step().promote("now").cancel("now"), back),
+    ]);
+    let message = |case: Case| case.next().unwrap().message;
+    assert_eq!(
+        message(delay().at_first_step().cancel("now")),
+        "version 2: cancelled by the annotation mlop.dev/cancel-requested-at"
+    );
+    assert_eq!(
+        message(delay().at_first_step().promote("now")),
+        "version 2 is promoted by the annotation mlop.dev/promote-requested-at; the stable pods are replaced by its own"
+    );
+    let unprintable = delay().cancel("now\u{9b}31m").at_first_step().status.unwrap();
+    assert!(unprintable.cancel_requested_at.unwrap().chars().all(|c| c.is_ascii_hexdigit()));
 }
 
 #[test]
