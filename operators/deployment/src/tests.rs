@@ -351,8 +351,9 @@ fn summary(case: &Case) -> String {
     format!("Ready={} UpToDate={}{stalled} applies {served}", word(READY), word(UP_TO_DATE))
 }
 
+/// Compares the summary of each situation with the wanted one, and tells all that differ.
 #[track_caller]
-fn check(rows: Vec<(&str, Case, &str)>) {
+pub(crate) fn check_table<C>(rows: Vec<(&str, C, &str)>, summary: impl Fn(&C) -> String) {
     let wrong: Vec<_> = rows
         .into_iter()
         .filter_map(|(situation, case, want)| {
@@ -361,6 +362,11 @@ fn check(rows: Vec<(&str, Case, &str)>) {
         })
         .collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[track_caller]
+fn check(rows: Vec<(&str, Case, &str)>) {
+    check_table(rows, summary);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Decisions on rollouts in steps. One row is a situation, and the next state in one line.
 
 use super::*;
+use crate::tests::check_table;
 use mlop_api::{common::Metric, rollout::Analysis};
 
 /// Seconds after the beginning.
@@ -151,14 +152,7 @@ fn summary(case: &Case) -> String {
 
 #[track_caller]
 fn check(rows: Vec<(&str, Case, &str)>) {
-    let wrong: Vec<_> = rows
-        .into_iter()
-        .filter_map(|(situation, case, want)| {
-            let got = summary(&case);
-            (got != want).then(|| format!("{situation}\n  want {want}\n  got  {got}"))
-        })
-        .collect();
-    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    check_table(rows, summary);
 }
 
 #[test]

@@ -109,9 +109,7 @@ fn children(case: &Case) -> String {
 
 #[track_caller]
 fn check(rows: Vec<(&str, Case, &str)>) {
-    for (situation, case, want) in rows {
-        assert_eq!(children(&case), want, "{situation}");
-    }
+    check_table(rows, children);
 }
 
 #[test]
