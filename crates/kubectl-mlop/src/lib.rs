@@ -11,7 +11,7 @@
 //! | [`trace`] | what an artifact was made from |
 //! | [`versions`], [`diff`] | which runs there are, and what differs |
 //! | [`actions`] | pin, roll back, retry, cancel, refresh, run, suspend |
-//! | [`rollout`] | how far a rollout in steps is, and what was measured |
+//! | [`rollout`] | the step and the last measurement of a rollout in steps |
 //! | [`dead_letters`], [`pods`], [`events`] | what failed, and where to look |
 //! | [`check`] | the mistakes in a file that is not applied yet |
 //! | [`init`] | a pipeline for a CSV file |

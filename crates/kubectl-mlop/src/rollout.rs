@@ -1,4 +1,4 @@
-//! The rollout in steps of a ModelDeployment: how far it is, what was measured, and how the ones before it ended.
+//! The rollout in steps of a ModelDeployment: its step, its last measurement, and the ends of earlier rollouts.
 
 use crate::{
     age,

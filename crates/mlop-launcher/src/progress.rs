@@ -1,7 +1,7 @@
 //! The progress that a command reports: lines of JSON in the file `$MLOP_PROGRESS`.
 //!
 //! The command may write anything, as fast as it likes, and replace or cut off the file. What the agent keeps of it is
-//! bounded, and what it ignores is logged once.
+//! bounded, and an ignored line is logged once.
 
 mod eta;
 mod line;
@@ -68,7 +68,7 @@ impl Progress {
         }
     }
 
-    /// Prints what is new, for as long as the command runs.
+    /// Prints each new report while the command runs.
     pub async fn follow(&mut self, saved: watch::Receiver<Option<Checkpoint>>) -> std::convert::Infallible {
         let mut printed = Report { attempt: self.attempt, ..Report::default() };
         loop {

@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 use futures::{StreamExt, channel::mpsc, future::join_all};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyDataStream, BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     Request, Response, StatusCode,
     body::{Frame, Incoming},
@@ -46,10 +46,6 @@ async fn answer(name: &'static str, request: Request<Incoming>) -> Result<Respon
             let mut response = Response::new(text(name));
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             Ok(response)
-        }
-        "/slow" => {
-            sleep(Duration::from_millis(600)).await;
-            Ok(Response::new(text(name)))
         }
         "/break" => Err(std::io::Error::other("the server dies")),
         // Each chunk is sent back before the next one comes.
@@ -177,6 +173,43 @@ impl TestRouter {
     }
 }
 
+type Chunk = Result<Frame<Bytes>, Infallible>;
+
+/// A request whose chunks the server sends back while it lasts.
+struct Echo {
+    sender: mpsc::UnboundedSender<Chunk>,
+    body: BodyDataStream<Incoming>,
+}
+
+impl Echo {
+    /// Sends a first chunk, and waits until it has come back: the request is under way.
+    async fn open(router: &TestRouter) -> Self {
+        let (sender, chunks) = mpsc::unbounded::<Chunk>();
+        sender.unbounded_send(Ok(Frame::data(Bytes::from("first")))).unwrap();
+        let request = Request::post(format!("http://{}/echo", router.users))
+            .body(BodyExt::boxed(StreamBody::new(chunks)))
+            .unwrap();
+        let response = timeout(Duration::from_secs(10), router.client.request(request)).await;
+        let mut echo = Self { sender, body: response.unwrap().unwrap().into_body().into_data_stream() };
+        assert_eq!(echo.next().await.unwrap(), "first", "before the request has ended");
+        echo
+    }
+
+    async fn say(&mut self, words: &'static str) {
+        self.sender.unbounded_send(Ok(Frame::data(Bytes::from(words)))).unwrap();
+        assert_eq!(self.next().await.unwrap(), words);
+    }
+
+    async fn end(mut self) {
+        self.sender.close_channel();
+        assert_eq!(self.next().await, None);
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        timeout(Duration::from_secs(10), self.body.next()).await.unwrap().map(Result::unwrap)
+    }
+}
+
 #[tokio::test]
 async fn requests_are_shared_out_exactly() {
     let ((old, _a), (new, _b)) = (server("old").await, server("new").await);
@@ -198,20 +231,10 @@ async fn requests_are_shared_out_exactly() {
 async fn bodies_are_streamed_both_ways() {
     let (old, _a) = server("old").await;
     let router = TestRouter::start(&routes(old, None)).await;
-    let (sender, chunks) = mpsc::unbounded::<Result<Frame<Bytes>, Infallible>>();
-    let request = Request::post(format!("http://{}/echo", router.users))
-        .body(BodyExt::boxed(StreamBody::new(chunks)))
-        .unwrap();
-    let send = |words: &'static str| sender.unbounded_send(Ok(Frame::data(Bytes::from(words)))).unwrap();
-    send("one");
-    let response = timeout(Duration::from_secs(10), router.client.request(request)).await.unwrap().unwrap();
-    let mut body = response.into_body().into_data_stream();
-    let mut next = async || timeout(Duration::from_secs(10), body.next()).await.unwrap().map(Result::unwrap);
-    assert_eq!(next().await.unwrap(), "one", "before the request has ended");
-    send("two");
-    assert_eq!(next().await.unwrap(), "two");
-    sender.close_channel();
-    assert_eq!(next().await, None);
+    let mut echo = Echo::open(&router).await;
+    echo.say("one").await;
+    echo.say("two").await;
+    echo.end().await;
 }
 
 #[tokio::test]
@@ -263,15 +286,12 @@ async fn routes_are_followed_and_kept_when_unreadable() {
 async fn router_answers_while_it_drains() {
     let (old, _a) = server("old").await;
     let router = TestRouter::start(&routes(old, None)).await;
-    let slow = router.user("/slow");
-    let stop = async {
-        sleep(Duration::from_millis(100)).await;
-        router.stop.notify_one();
-        router.until("it is not ready", async || router.watch("/health").await.0 == 503).await;
-        router.user("/").await
-    };
-    let (slow, during) = tokio::join!(slow, stop);
-    assert_eq!((slow.0, during.0), (200, 200), "requests under way and in the drain are answered");
+    let mut under_way = Echo::open(&router).await;
+    router.stop.notify_one();
+    router.until("it is not ready", async || router.watch("/health").await.0 == 503).await;
+    assert_eq!(router.user("/").await.0, 200, "a request in the drain is answered");
+    under_way.say("more").await;
+    under_way.end().await;
     timeout(Duration::from_secs(10), router.task).await.expect("it ends").unwrap();
 }
 

@@ -73,7 +73,7 @@ enum Command {
         after_help = "Examples:\n  kubectl mlop versions model/delay\n  kubectl mlop pin model/delay 2"
     )]
     Versions(read::Versions),
-    /// The rollout in steps of a ModelDeployment: its step, what was measured, and how the ones before it ended.
+    /// The rollout in steps of a ModelDeployment: its step, its last measurement, and the ends of earlier rollouts.
     #[command(
         after_help = "Examples:\n  kubectl mlop rollout delay\n  kubectl mlop rollout delay -o json\n  kubectl mlop retry mdep/delay      try a version again that was rolled back"
     )]

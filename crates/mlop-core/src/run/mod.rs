@@ -11,7 +11,7 @@
 //! 5. The pods of an attempt are followed until they end (`follow`). Their outcome is one (`outcome`); it becomes the output
 //!    or the failure (`result`).
 //!
-//! While a worker runs, the end of its log may be read in the background (`listen`); what it says enters the status
+//! While a worker runs, the end of its log may be read in the background (`listen`); its report enters the status
 //! (`progress`).
 //!
 //! Attempts are numbered from 1, and numbers never restart: the name of the pod contains the number, so an attempt

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// Least time between two reports of the progress of one attempt.
 const INTERVAL: Duration = Duration::from_secs(15);
 
-/// Remembers what was written last of each run, by uid.
+/// Remembers the last written progress of each run, by uid.
 #[derive(Default)]
 pub struct ProgressOracle {
     written: Mutex<BTreeMap<String, Written>>,

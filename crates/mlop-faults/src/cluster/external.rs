@@ -56,7 +56,7 @@ pub struct ExternalSystems {
     pub away: BTreeMap<System, Instant>,
     /// The Deployments of models never become ready.
     pub broken_rollout: bool,
-    /// Digests of what was made from the data [`FAULTY`]. The servers of such models fail all requests.
+    /// Digests of the models made from the data [`FAULTY`]. The servers of such models fail all requests.
     pub faulty: BTreeSet<Digest>,
 }
 
