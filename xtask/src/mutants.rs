@@ -1,12 +1,13 @@
 //! `cargo xtask mutants`: shows that tests and fault plans notice mistakes.
 //!
 //! Each mutant of `crates/mlop-faults/mutants` puts one mistake that real controllers make into a function, and names
-//! the check that must fail because of it. It is tried in a copy of the checkout, after the check has passed without
-//! the mistake.
+//! the check that must fail because of it. A copy of the checkout is built once with all mistakes in it, each behind a
+//! switch. A check must pass without a mistake, and fail with it.
 mod copy;
 mod kill;
 mod mutant;
 mod source;
+mod switch;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +19,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::cache::{self, Inputs};
 use crate::paths;
 use copy::Copy;
-use kill::Verdict;
+use kill::{Programs, Verdict};
 use mutant::{Kill, Mutant};
 
 /// The directory of the mutants.
@@ -43,27 +44,30 @@ struct Row<'a> {
 
 impl Row<'_> {
     fn is_killed(&self) -> bool {
-        matches!(self.verdict, Verdict::Killed(_))
+        self.verdict != Verdict::Holds
     }
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let mut mutants = mutant::all(&paths::repository().join(MUTANTS))?;
-    mutants.retain(|mutant| args.only.as_ref().is_none_or(|text| mutant.name.contains(text)));
+    let all = mutant::all(&paths::repository().join(MUTANTS))?;
+    let is_wanted = |mutant: &&Mutant| args.only.as_ref().is_none_or(|text| mutant.name.contains(text));
+    let mutants: Vec<&Mutant> = all.iter().filter(is_wanted).collect();
     if mutants.is_empty() {
         bail!("no mutant has such a name");
     }
-    mutant::check(&mutants, paths::repository())?;
+    mutant::check(&all, paths::repository())?;
     if args.check {
         println!("{} mutants fit the sources", mutants.len());
         return Ok(());
     }
     let record = record()?;
-    let copy = Copy::of_checkout()?;
-    holds_without(&copy, &mutants)?;
+    // All mistakes, so that another choice of mutants needs no other build.
+    let copy = Copy::of_checkout(&switch::sources(&all, paths::repository())?)?;
+    let programs = Programs::build(&copy, all.iter().map(|mutant| &mutant.killed_by))?;
+    holds_without(&programs, &mutants)?;
     let mut rows = Vec::new();
-    for mutant in &mutants {
-        let (verdict, seconds) = timed(|| try_out(&copy, mutant))?;
+    for mutant in mutants {
+        let (verdict, seconds) = timed(|| programs.run(&mutant.killed_by, Some(&mutant.name)))?;
         eprintln!("{}: {verdict} in {seconds:.1} s", mutant.name);
         rows.push(Row { mutant, verdict, seconds });
     }
@@ -82,25 +86,16 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// A failure with a mistake proves something only if the same check passes without it.
-fn holds_without(copy: &Copy, mutants: &[Mutant]) -> Result<()> {
+fn holds_without(programs: &Programs<'_>, mutants: &[&Mutant]) -> Result<()> {
     let kills: BTreeSet<&Kill> = mutants.iter().map(|mutant| &mutant.killed_by).collect();
     for kill in kills {
-        let (verdict, seconds) = timed(|| kill::run(copy, kill))?;
+        let (verdict, seconds) = timed(|| programs.run(kill, None))?;
         if let Verdict::Killed(by) = verdict {
             bail!("`{kill}` fails without any mutant ({by}): fix that first");
         }
         eprintln!("`{kill}` holds without mutants in {seconds:.1} s");
     }
     Ok(())
-}
-
-fn try_out(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
-    let change = mutant.change(copy.tree())?;
-    copy.write(&change.path, &change.after)?;
-    let verdict = kill::run(copy, &mutant.killed_by);
-    copy.write(&change.path, &change.before)?;
-    // A whole run takes long, so the others are tried too.
-    Ok(verdict.unwrap_or_else(|error| Verdict::Unknown(format!("{error:#}"))))
 }
 
 /// The file that keeps the outcome for the code as it is now.
@@ -131,7 +126,6 @@ fn print(rows: &[Row<'_>]) {
         let by = match &row.verdict {
             Verdict::Holds => "nothing: it survives",
             Verdict::Killed(by) => by,
-            Verdict::Unknown(_) => "unknown: its check did not run",
         };
         println!("{:width$}  {:>7.1}  {by}", row.mutant.name, row.seconds);
     }

@@ -1,5 +1,5 @@
-//! A copy of the checkout that mutants may change, and its own target directory.
-use std::collections::BTreeSet;
+//! A copy of the checkout whose sources hold the mistakes, and its own target directory.
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,8 +16,8 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// A copy of the present checkout. Mistakes that an interrupted task left in it are undone.
-    pub fn of_checkout() -> Result<Self> {
+    /// A copy of the present checkout. The files in `changed` have their text from there.
+    pub fn of_checkout(changed: &BTreeMap<String, String>) -> Result<Self> {
         let directory = paths::cache()?.join("mutants");
         fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let lock = directory.join("lock");
@@ -26,7 +26,7 @@ impl Copy {
             bail!("another `cargo xtask mutants` uses {}", directory.display());
         }
         let copy = Self { tree: directory.join("tree"), target: directory.join("target"), _lock: lock };
-        copy.copy_from(paths::repository())?;
+        copy.copy_from(paths::repository(), changed)?;
         Ok(copy)
     }
 
@@ -41,7 +41,7 @@ impl Copy {
     }
 
     /// Copies the tracked files with their uncommitted changes. Equal files keep their times, which cargo compares.
-    fn copy_from(&self, checkout: &Path) -> Result<()> {
+    fn copy_from(&self, checkout: &Path, changed: &BTreeMap<String, String>) -> Result<()> {
         let list = process::output(Command::new("git").args(["ls-files", "-z"]).current_dir(checkout))?;
         let tracked: BTreeSet<&Path> =
             list.split('\0').map(Path::new).filter(|path| checkout.join(path).is_file()).collect();
@@ -51,25 +51,28 @@ impl Copy {
                 fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
-        tracked.into_iter().try_for_each(|path| update(&checkout.join(path), &self.tree.join(path)))
-    }
-
-    /// Replaces a file of the tree.
-    pub fn write(&self, path: &str, text: &str) -> Result<()> {
-        let path = self.tree.join(path);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        for path in tracked {
+            let content = match path.to_str().and_then(|path| changed.get(path)) {
+                Some(text) => text.clone().into_bytes(),
+                None => {
+                    let path = checkout.join(path);
+                    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?
+                }
+            };
+            update(&self.tree.join(path), &content)?;
+        }
+        Ok(())
     }
 }
 
-fn update(from: &Path, to: &Path) -> Result<()> {
-    let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
-    if fs::read(to).is_ok_and(|present| present == content) {
+fn update(path: &Path, content: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|present| present == content) {
         return Ok(());
     }
-    if let Some(directory) = to.parent() {
+    if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     }
-    fs::write(to, content).with_context(|| format!("cannot write {}", to.display()))
+    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -79,17 +82,14 @@ mod tests {
     #[test]
     fn update_keeps_the_time_of_an_equal_file() {
         let directory = std::env::temp_dir().join(format!("xtask-copy-{}", std::process::id()));
-        let (from, to) = (directory.join("from"), directory.join("deep/to"));
-        fs::create_dir_all(&directory).unwrap();
-        fs::write(&from, "1").unwrap();
-        update(&from, &to).unwrap();
+        let path = directory.join("deep/file");
+        update(&path, b"1").unwrap();
         let past = std::time::SystemTime::UNIX_EPOCH;
-        File::open(&to).unwrap().set_modified(past).unwrap();
-        update(&from, &to).unwrap();
-        assert_eq!(fs::metadata(&to).unwrap().modified().unwrap(), past);
-        fs::write(&from, "2").unwrap();
-        update(&from, &to).unwrap();
-        assert_eq!(fs::read_to_string(&to).unwrap(), "2");
+        File::open(&path).unwrap().set_modified(past).unwrap();
+        update(&path, b"1").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), past);
+        update(&path, b"2").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "2");
         fs::remove_dir_all(directory).unwrap();
     }
 }

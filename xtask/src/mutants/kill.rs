@@ -1,7 +1,8 @@
-//! Builds the copy and runs the check that must fail.
+//! Builds the copy and runs the checks that must fail.
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -12,7 +13,8 @@ use serde_json::Value;
 
 use super::copy::Copy;
 use super::mutant::{Kill, Target};
-use crate::process;
+use super::{source, switch};
+use crate::{build, process};
 
 /// A check that takes longer hangs: virtual time does not advance, or does not end.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
@@ -23,8 +25,6 @@ pub enum Verdict {
     Holds,
     /// The oracle, the test or the time limit that noticed the mistake.
     Killed(String),
-    /// The check did not run, such as for a mistake that does not compile any more: it shows nothing.
-    Unknown(String),
 }
 
 impl fmt::Display for Verdict {
@@ -32,82 +32,106 @@ impl fmt::Display for Verdict {
         match self {
             Self::Holds => f.write_str("survives"),
             Self::Killed(by) => write!(f, "killed by {by}"),
-            Self::Unknown(why) => write!(f, "unknown: {why}"),
         }
     }
 }
 
-/// Builds the copy as it is now, and runs `kill` on it.
-///
-/// # Errors
-/// When the copy does not compile, or the check runs no test: that proves nothing.
-pub fn run(copy: &Copy, kill: &Kill) -> Result<Verdict> {
-    let mut command = Command::new(build(copy, kill)?);
-    // Backtraces of planned panics would only take time.
-    command.current_dir(copy.tree()).env("RUST_BACKTRACE", "0");
-    match kill {
-        Kill::Plans(args) => {
-            // Regressions are not part of the check.
-            command.arg("--regressions").arg(copy.target().join("no-regressions"));
-            command.arg("--failures").arg(copy.target().join("failures")).args(args);
-        }
-        Kill::Tests { filters, .. } => {
-            command.args(filters);
-        }
-    }
-    let Some((status, said)) = within(TIME_LIMIT, &mut command)? else {
-        return Ok(Verdict::Killed(format!("hang: it did not end within {} s", TIME_LIMIT.as_secs())));
-    };
-    if said.contains("\nrunning 0 tests\n") {
-        bail!("`{kill}` runs no test");
-    }
-    Ok(match (status.success(), kill) {
-        (true, _) => Verdict::Holds,
-        (false, Kill::Plans(_)) => Verdict::Killed(oracle(&said)),
-        (false, Kill::Tests { .. }) => Verdict::Killed(test(&said)),
-    })
+/// The programs of the checks.
+pub struct Programs<'a> {
+    copy: &'a Copy,
+    plans: PathBuf,
+    /// All programs, by the directory of their package and the name of their target.
+    all: BTreeMap<(PathBuf, String), PathBuf>,
 }
 
-/// Builds the program that `kill` runs.
-fn build(copy: &Copy, kill: &Kill) -> Result<PathBuf> {
-    let mut cargo = process::cargo();
-    let program = match kill {
-        Kill::Plans(_) => {
-            cargo.args(["build", "--package", "mlop-faults", "--bin", "mlop-faults"]);
-            "mlop-faults".to_owned()
-        }
-        Kill::Tests { package, target, .. } => {
-            cargo.args(["test", "--no-run", "--package", package]);
-            match target {
-                Target::Library => {
-                    cargo.arg("--lib");
-                    package.replace('-', "_")
-                }
-                Target::Test(name) => {
-                    cargo.args(["--test", name]);
-                    name.clone()
-                }
+impl<'a> Programs<'a> {
+    /// Builds those of `kills`.
+    ///
+    /// # Errors
+    /// When the copy does not compile: a mistake that does not shows nothing.
+    pub fn build(copy: &'a Copy, kills: impl Iterator<Item = &'a Kill>) -> Result<Self> {
+        let mut cargo = build::cargo("test")?;
+        cargo.args(["--no-run", "--quiet", "--locked", "--message-format", "json-render-diagnostics"]);
+        // The program of the plans is built for the tests of its package.
+        cargo.args(["--lib", "--test", "chain"]);
+        for kill in kills {
+            if let Kill::Tests { target: Target::Test(name), .. } = kill {
+                cargo.args(["--test", name]);
             }
         }
-    };
-    cargo.args([
-        "--quiet",
-        "--locked",
-        "--profile",
-        "mutants",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    cargo.current_dir(copy.tree()).env("CARGO_TARGET_DIR", copy.target());
-    let messages = process::output(&mut cargo)?;
-    executable(&messages, &program).with_context(|| format!("cargo did not report the path of {program}"))
+        cargo.current_dir(copy.tree()).env("CARGO_TARGET_DIR", copy.target());
+        let messages = process::output(&mut cargo)?;
+        let programs =
+            executables(&messages).map(|program| ((program.package, program.name), program.executable));
+        let all: BTreeMap<_, _> = programs.collect();
+        let plans = all.get(&(copy.tree().join("crates/mlop-faults"), "mlop-faults".to_owned()));
+        let plans = plans.context("cargo did not report the path of mlop-faults")?.clone();
+        Ok(Self { copy, plans, all })
+    }
+
+    /// Runs the check of `kill`, with a mistake by the name of its mutant or without one.
+    ///
+    /// # Errors
+    /// When the check runs no test: that proves nothing.
+    pub fn run(&self, kill: &Kill, mistake: Option<&str>) -> Result<Verdict> {
+        let mut command = match kill {
+            Kill::Plans(args) => {
+                let mut command = Command::new(&self.plans);
+                // Regressions are not part of the check.
+                command.arg("--regressions").arg(self.copy.target().join("no-regressions"));
+                command.arg("--failures").arg(self.copy.target().join("failures")).args(args);
+                command.current_dir(self.copy.tree());
+                command
+            }
+            Kill::Tests { package, target, filters } => {
+                let directory = self.copy.tree().join(source::directory(self.copy.tree(), package)?);
+                let name = match target {
+                    Target::Library => package.replace('-', "_"),
+                    Target::Test(name) => name.clone(),
+                };
+                let program = self.all.get(&(directory.clone(), name));
+                let mut command = Command::new(program.with_context(|| format!("`{kill}` has no program"))?);
+                // As cargo does.
+                command.args(filters).current_dir(&directory).env("CARGO_MANIFEST_DIR", &directory);
+                command
+            }
+        };
+        // Backtraces of planned panics would only take time.
+        command.env("RUST_BACKTRACE", "0").env_remove(switch::VARIABLE);
+        command.envs(mistake.map(|name| (switch::VARIABLE, name)));
+        let Some((status, said)) = within(TIME_LIMIT, &mut command)? else {
+            return Ok(Verdict::Killed(format!("hang: it did not end within {} s", TIME_LIMIT.as_secs())));
+        };
+        if said.contains("\nrunning 0 tests\n") {
+            bail!("`{kill}` runs no test");
+        }
+        Ok(match (status.success(), kill) {
+            (true, _) => Verdict::Holds,
+            (false, Kill::Plans(_)) => Verdict::Killed(oracle(&said)),
+            (false, Kill::Tests { .. }) => Verdict::Killed(test(&said)),
+        })
+    }
 }
 
-fn executable(messages: &str, program: &str) -> Option<PathBuf> {
-    messages.lines().find_map(|line| {
+/// A program that cargo has built.
+#[derive(Debug, PartialEq, Eq)]
+struct Program {
+    /// The directory of its package.
+    package: PathBuf,
+    /// The name of its target.
+    name: String,
+    executable: PathBuf,
+}
+
+fn executables(messages: &str) -> impl Iterator<Item = Program> {
+    messages.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
-        let is_it = message.pointer("/target/name")?.as_str()? == program;
-        message.get("executable")?.as_str().filter(|_| is_it).map(PathBuf::from)
+        let text = |pointer: &str| message.pointer(pointer)?.as_str().map(str::to_owned);
+        Some(Program {
+            package: Path::new(&text("/manifest_path")?).parent()?.to_owned(),
+            name: text("/target/name")?,
+            executable: text("/executable")?.into(),
+        })
     })
 }
 
@@ -200,10 +224,10 @@ mod tests {
     }
 
     #[test]
-    fn executable_is_read_from_cargos_messages() {
-        let messages = "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"x\"},\"executable\":null}\n\
-            {\"target\":{\"name\":\"x\"},\"executable\":\"/t/x\"}\n{\"success\":true}";
-        assert_eq!(executable(messages, "x"), Some(PathBuf::from("/t/x")));
-        assert_eq!(executable(messages, "y"), None);
+    fn executables_are_read_from_cargos_messages() {
+        let messages = "{\"reason\":\"compiler-artifact\",\"manifest_path\":\"/w/x/Cargo.toml\",\"target\":{\"name\":\"x\"},\"executable\":null}\n\
+            {\"manifest_path\":\"/w/x/Cargo.toml\",\"target\":{\"name\":\"x\"},\"executable\":\"/t/x\"}\n{\"success\":true}";
+        let program = Program { package: "/w/x".into(), name: "x".to_owned(), executable: "/t/x".into() };
+        assert_eq!(executables(messages).collect::<Vec<_>>(), [program]);
     }
 }

@@ -12,12 +12,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::source;
+use super::{source, switch};
 
 /// A mistake that can be put into the code.
 #[derive(Debug, Deserialize)]
@@ -29,12 +30,12 @@ pub struct Mutant {
     pub mistake: String,
     pub killed_by: Kill,
     /// The directory of the package whose `src` is searched, from the root of the repository.
-    package: String,
-    /// A function or constant by its bare name, as in `fn plan` or `const RENEW`. Its file may change.
+    pub package: String,
+    /// A function by its bare name, as in `fn plan`. Its file may change.
     item: String,
     /// Text that occurs once in items of that name. White space does not count.
     replace: String,
-    with: String,
+    pub with: String,
 }
 
 /// The check that must fail.
@@ -55,12 +56,15 @@ pub enum Target {
     Test(String),
 }
 
-/// A changed file, with its path from the root of the repository.
+/// Where a mistake belongs.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct Place {
+    /// The file, from the root of the repository.
     pub path: String,
-    pub before: String,
-    pub after: String,
+    /// The body of the function, with its braces.
+    pub body: Range<usize>,
+    /// The text that the mistake replaces.
+    pub text: Range<usize>,
 }
 
 /// All mutants of a directory: those that a near test kills first, then by name.
@@ -85,44 +89,48 @@ pub fn all(directory: &Path) -> Result<Vec<Mutant>> {
 /// # Errors
 /// With all mutants that do not: a renamed function breaks several.
 pub fn check(mutants: &[Mutant], root: &Path) -> Result<()> {
-    let problems =
-        mutants.iter().flat_map(|mutant| [mutant.change(root).err(), mutant.check_tests(root).err()]);
-    let problems: Vec<String> = problems.flatten().map(|error| format!("{error:#}")).collect();
+    let problems = mutants
+        .iter()
+        .flat_map(|mutant| mutant.check_tests(root).err())
+        .chain(switch::sources(mutants, root).err());
+    let problems: Vec<String> = problems.map(|error| format!("{error:#}")).collect();
     ensure!(problems.is_empty(), "{}", problems.join("\n"));
     Ok(())
 }
 
-fn parse(text: &str) -> Result<Vec<Mutant>> {
+pub fn parse(text: &str) -> Result<Vec<Mutant>> {
     Ok(serde_saphyr::from_str(text)?)
 }
 
 impl Mutant {
-    /// The file below `root` with the mistake in it.
+    /// Where the mistake belongs in `sources`, the files of its package.
     ///
     /// # Errors
-    /// When the text does not occur exactly once in items of the name.
-    pub fn change(&self, root: &Path) -> Result<Change> {
-        let sources = source::files(root, &self.package)?;
-        let mut changes = Vec::new();
-        for (path, text) in &sources {
-            for range in source::items(text, &self.item) {
-                for found in source::occurrences(text, range, &self.replace) {
-                    let mut after = text.clone();
-                    after.replace_range(found, self.with.trim_end());
-                    changes.push(Change { path: path.clone(), before: text.clone(), after });
+    /// When the text does not occur exactly once in functions of the name, or not in a body that has alternatives.
+    pub fn place(&self, sources: &[(String, String)]) -> Result<Place> {
+        let mut places = Vec::new();
+        for (path, text) in sources {
+            for item in source::items(text, &self.item) {
+                for found in source::occurrences(text, item.clone(), &self.replace) {
+                    places.push((path, text, item.clone(), found));
                 }
             }
         }
-        match changes.pop() {
-            Some(change) if changes.is_empty() => Ok(change),
+        match places.pop() {
+            Some((path, text, item, found)) if places.is_empty() => {
+                let context = || format!("mutant {}: `{}`", self.name, self.item);
+                let body = source::body(text, item).with_context(context)?;
+                ensure!(body.start < found.start, "mutant {}: its text is not in the body", self.name);
+                Ok(Place { path: path.clone(), body, text: found })
+            }
             Some(_) => bail!(
                 "mutant {}: `{}` of {} holds its text {} times: lengthen `replace`",
                 self.name,
                 self.item,
                 self.package,
-                changes.len() + 1
+                places.len() + 1
             ),
-            None => bail!("mutant {}: {}", self.name, self.loss(&sources)),
+            None => bail!("mutant {}: {}", self.name, self.loss(sources)),
         }
     }
 

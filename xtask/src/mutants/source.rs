@@ -1,4 +1,4 @@
-//! Functions and constants in Rust sources, found by name. The sources are those that rustfmt leaves behind.
+//! Functions in Rust sources, found by name. The sources are those that rustfmt leaves behind.
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub fn directory(root: &Path, package: &str) -> Result<String> {
     }
 }
 
-/// The ranges of all items that are declared as `item`: `fn <name>` with a body, or `const <name>`.
+/// The ranges of all functions with a body that are declared as `item`, which is `fn <name>`.
 pub fn items(text: &str, item: &str) -> Vec<Range<usize>> {
     if !text.contains(item) {
         return Vec::new();
@@ -41,6 +41,32 @@ pub fn items(text: &str, item: &str) -> Vec<Range<usize>> {
     let starts = positions(&code, item.as_bytes());
     let whole = starts.filter(|start| !is_word(start.wrapping_sub(1)) && !is_word(start + item.len()));
     whole.filter_map(|start| Some(start..end(&code, start)?)).collect()
+}
+
+/// The body of the function at `item`, with its braces.
+///
+/// # Errors
+/// When its body cannot be one of several alternatives, which are chosen when it is called.
+pub fn body(text: &str, item: Range<usize>) -> Result<Range<usize>> {
+    let code = blanked(text);
+    let head = code.get(item.clone()).unwrap_or_default();
+    let Some(start) = head.iter().position(|byte| *byte == b'{') else { bail!("it has no body") };
+    let line = text.get(..item.start).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
+    if line.contains("const ") {
+        bail!("a `const fn` cannot choose between bodies");
+    }
+    // Parameters may be closures of any type.
+    let mut depth = 0_i32;
+    let signature = head.iter().take(start).filter(|byte| {
+        depth += i32::from(**byte == b'(') - i32::from(**byte == b')');
+        depth == 0
+    });
+    let signature: Vec<u8> = signature.copied().collect();
+    let result = positions(&signature, b"->").next().unwrap_or(signature.len());
+    if positions(signature.get(result..).unwrap_or_default(), b"impl ").next().is_some() {
+        bail!("the bodies of a function that returns `impl` have different types");
+    }
+    Ok(item.start + start..item.end)
 }
 
 /// The innermost function around a position, as `fn <name>`.
@@ -70,9 +96,8 @@ fn positions(code: &[u8], wanted: &[u8]) -> impl Iterator<Item = usize> {
     code.windows(wanted.len().max(1)).enumerate().filter(move |(_, part)| *part == wanted).map(|(at, _)| at)
 }
 
-/// Where the item that begins at `start` ends. None for a function without a body.
+/// Where the function that begins at `start` ends. None without a body.
 fn end(code: &[u8], start: usize) -> Option<usize> {
-    let is_function = code.get(start..)?.starts_with(b"fn");
     let (mut depth, mut braces) = (0_usize, 0_usize);
     for (at, byte) in code.iter().enumerate().skip(start) {
         match byte {
@@ -81,11 +106,11 @@ fn end(code: &[u8], start: usize) -> Option<usize> {
             b'{' => braces += 1,
             b'}' => {
                 braces = braces.saturating_sub(1);
-                if is_function && braces == 0 {
+                if braces == 0 {
                     return Some(at + 1);
                 }
             }
-            b';' if depth == 0 && braces == 0 => return (!is_function).then_some(at + 1),
+            b';' if depth == 0 && braces == 0 => return None,
             _ => {}
         }
     }
@@ -157,6 +182,9 @@ fn plan_all() {
         second,
     )
 }
+const fn two() -> u8 { 2 }
+fn many(of: impl Fn() -> u8) -> impl Iterator { all() }
+fn each(of: impl Fn() -> u8, to: impl Copy) -> u8 { of() }
 "#;
 
     fn texts(item: &str) -> Vec<&'static str> {
@@ -165,11 +193,21 @@ fn plan_all() {
 
     #[test]
     fn items_are_found_by_their_whole_names() {
-        assert_eq!(texts("const LIMIT"), ["const LIMIT: [u8; 2] = [1; 2];"]);
         let plan = texts("fn plan");
         assert!(plan.len() == 1 && plan[0].ends_with("else { 2 }\n    }"), "{plan:?}");
         assert!(texts("fn plan_all")[0].ends_with(")\n}"));
         assert!(texts("fn first").is_empty());
+    }
+
+    #[test]
+    fn body_is_found_where_it_can_be_one_of_several() {
+        let body =
+            |item: &str| body(SOURCE, items(SOURCE, item).remove(0)).map_err(|error| error.to_string());
+        let text = &SOURCE[body("fn plan_all").unwrap()];
+        assert!(text.starts_with("{\n    first(") && text.ends_with('}'), "{text}");
+        assert_eq!(&SOURCE[body("fn each").unwrap()], "{ of() }");
+        assert!(body("fn two").unwrap_err().contains("const fn"));
+        assert!(body("fn many").unwrap_err().contains("impl"));
     }
 
     #[test]
