@@ -144,7 +144,7 @@ impl Baseline {
                 .chain(Fault::OF_THE_CLUSTER)
                 .copied()
                 .filter(|fault| fault.fits(&write.verb, &write.kind))
-                .filter(|fault| !(self.scenario.needs(&write.kind) && fault.deletes_object()))
+                .filter(|fault| !self.scenario.excludes(*fault, &write.kind))
                 .collect(),
             Point::Notification(_) => Fault::AT_NOTIFICATIONS.to_vec(),
             Point::Work(_) => [Fault::AT_WORK, Fault::AT_PODS].concat(),

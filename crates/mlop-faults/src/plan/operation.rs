@@ -1,5 +1,6 @@
 //! What users do: the scenarios, and the operations of restless users.
 
+use super::Fault;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -173,13 +174,15 @@ impl Scenario {
         Self::Restless,
     ];
 
-    /// Whether users refer to objects of this kind by name, or to what they remember. A fault that deletes one makes the
-    /// scenario meaningless.
-    pub fn needs(self, plural: &str) -> bool {
+    /// Whether the scenario means nothing under a fault that deletes objects of a kind: users refer to them by name, or to
+    /// what they remember.
+    pub fn excludes(self, fault: Fault, plural: &str) -> bool {
         match self {
-            Self::Pin => matches!(plural, "models" | "modelversions"),
+            Self::Pin => fault.deletes_object() && matches!(plural, "models" | "modelversions"),
             // Without a version that serves, the newest one is rolled out at once.
-            Self::Steps => plural == "modeldeployments",
+            Self::Steps => fault.deletes_object() && plural == "modeldeployments",
+            // Objects go with their kind whatever their finalizers, and with them the record of where a view was online.
+            Self::Move => fault == Fault::TypeRemoved && plural == "featureviews",
             _ => false,
         }
     }
