@@ -90,11 +90,11 @@ pub enum Consistency {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Resources {
-    /// CPU cores, for example `500m` or `2`. Requested; not limited, so that idle cores are used.
-    #[schemars(length(max = 16), regex(pattern = r"^([1-9][0-9]*m|[0-9]+(\.[0-9]+)?)$"))]
+    /// CPU cores, for example `500m`, `2` or `"0.5"`. Requested; not limited, so that idle cores are used.
+    #[schemars(extend("maxLength" = 16, "pattern" = r"^([1-9][0-9]*m|[0-9]+(\.[0-9]+)?)$"))]
     pub cpu: Quantity,
     /// Memory in bytes with a unit, for example `512Mi` or `2Gi`. Requested and limited.
-    #[schemars(length(max = 16), regex(pattern = r"^[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
+    #[schemars(extend("maxLength" = 16, "pattern" = r"^[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
     pub memory: Quantity,
     /// Number of GPUs (resource nvidia.com/gpu).
     #[schemars(range(min = 0, max = 64))]

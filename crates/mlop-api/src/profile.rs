@@ -3,10 +3,10 @@
 //! The fields have the names and shapes of a pod. Those that nest deeply are taken as they are: Kubernetes checks them when
 //! a pod is created.
 
-use crate::{common::label_value, is_default, status::PolicyStatus};
+use crate::{common::label_value, is_default, quantity::Written, status::PolicyStatus};
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -293,12 +293,12 @@ pub struct Mount {
     validation = ("!has(self.requests) || !('memory' in self.requests || 'cpu' in self.requests)", "requests.cpu and requests.memory: every object sets them itself (spec.resources)")
 )]
 pub struct ContainerResources {
-    /// Limits by resource, for example `cpu: "2"` or `ephemeral-storage: 10Gi`. A limit below the request of the object is raised to it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    /// Limits by resource, for example `cpu: 2` or `ephemeral-storage: 10Gi`. A limit below the request of the object is raised to it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "quantities")]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = quantity()))]
     pub limits: BTreeMap<String, String>,
     /// Requests by resource, for example `ephemeral-storage: 1Gi`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "quantities")]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = quantity()))]
     pub requests: BTreeMap<String, String>,
     /// Devices that each container gets: `kubectl explain pod.spec.containers.resources.claims`.
@@ -310,7 +310,17 @@ pub struct ContainerResources {
 
 /// Schema of an amount of a resource.
 fn quantity() -> Value {
-    json!({"type": "string", "maxLength": 32, "pattern": "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"})
+    json!({
+        "x-kubernetes-int-or-string": true,
+        "minimum": 0,
+        "maxLength": 32,
+        "pattern": "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$",
+    })
+}
+
+fn quantities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let written = BTreeMap::<String, Written>::deserialize(deserializer)?;
+    Ok(written.into_iter().map(|(resource, amount)| (resource, amount.into_text())).collect())
 }
 
 /// A part of a pod whose fields Kubernetes checks when a pod is created.

@@ -6,9 +6,10 @@ use std::{borrow::Cow, cmp::Ordering, fmt, str::FromStr};
 
 const BILLION: i128 = 1_000_000_000;
 
-/// An amount such as `500m`, `2` or `1.5Gi`. It compares by value and is written as it was read.
+/// An amount such as `500m`, `2` or `1.5Gi`. It compares by value and is written as the text that was read; a whole number
+/// may also be a number in JSON.
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "Written", into = "String")]
 pub struct Quantity {
     text: String,
     /// The amount in billionths, which is the finest that the API server stores.
@@ -88,6 +89,31 @@ impl FromStr for Quantity {
     }
 }
 
+/// A quantity as objects have it: people write `cpu: 2` as often as `cpu: "2"`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Written {
+    Number(u64),
+    Text(String),
+}
+
+impl Written {
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => text,
+        }
+    }
+}
+
+impl TryFrom<Written> for Quantity {
+    type Error = InvalidQuantity;
+
+    fn try_from(written: Written) -> Result<Self, InvalidQuantity> {
+        written.into_text().try_into()
+    }
+}
+
 impl TryFrom<String> for Quantity {
     type Error = InvalidQuantity;
 
@@ -146,7 +172,7 @@ impl JsonSchema for Quantity {
         true
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"type": "string"})
+        schemars::json_schema!({"x-kubernetes-int-or-string": true, "minimum": 1})
     }
 }
 
@@ -169,6 +195,7 @@ mod tests {
         for text in ["1024Mi", "0.5", "1.5e3"] {
             assert_eq!(json!(from_value::<Quantity>(json!(text)).unwrap()), json!(text));
         }
+        assert_eq!(json!(from_value::<Quantity>(json!(2)).unwrap()), json!("2"));
         for made in [Quantity::units(2), Quantity::milli(50), Quantity::mebi(64), Quantity::gibi(2)] {
             assert_eq!(quantity(&made.to_string()), made);
         }
@@ -183,6 +210,9 @@ mod tests {
 
     #[test]
     fn text_is_refused_when_it_is_not_an_amount() {
+        for bad in [json!(1.5), json!(-1), json!(null)] {
+            assert!(from_value::<Quantity>(bad.clone()).is_err(), "{bad}");
+        }
         for bad in ["", "x", "Gi", "1 Gi", "1Gib", "1e999", "1.2.3", "ä"] {
             assert!(bad.parse::<Quantity>().is_err(), "{bad}");
         }

@@ -95,12 +95,13 @@ fn everything_is_bounded() {
             Some("object") if values.is_some() => field.max_properties.is_some(),
             Some("object") => field.properties.is_some(),
             Some("integer" | "boolean") => true,
+            None if field.x_kubernetes_int_or_string == Some(true) => {
+                field.max_length.is_some() && field.minimum.is_some()
+            }
             // No fractions: they are decimal texts.
             _ => false,
         };
-        let open = field.x_kubernetes_preserve_unknown_fields.is_some()
-            || field.x_kubernetes_int_or_string.is_some();
-        if !bounded || open {
+        if !bounded || field.x_kubernetes_preserve_unknown_fields.is_some() {
             unbounded.push(path.to_owned());
         }
     });

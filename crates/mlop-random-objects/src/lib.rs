@@ -107,7 +107,11 @@ impl Draw<'_> {
         if let Some(allowed) = schema["enum"].as_array() {
             return allowed[self.rng.usize(..allowed.len())].clone();
         }
-        match schema["type"].as_str().unwrap_or_default() {
+        let kind = match schema["x-kubernetes-int-or-string"].as_bool() {
+            Some(true) => self.pick(&["integer", "string"]),
+            _ => schema["type"].as_str().unwrap_or_default(),
+        };
+        match kind {
             "string" => self.text(schema, field).into(),
             "integer" => self.integer(schema).into(),
             "number" => json!(self.rng.f64()),

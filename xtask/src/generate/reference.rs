@@ -170,7 +170,10 @@ fn values(field: &JSONSchemaProps) -> Option<&JSONSchemaProps> {
 }
 
 fn type_of(field: &JSONSchemaProps) -> String {
-    let kind = field.type_.clone().unwrap_or_default();
+    let kind = match field.x_kubernetes_int_or_string {
+        Some(true) => "integer or string".to_owned(),
+        _ => field.type_.clone().unwrap_or_default(),
+    };
     match (items(field), values(field)) {
         (Some(items), _) => format!("list of {}", type_of(items)),
         (_, Some(values)) => format!("map of {}", type_of(values)),

@@ -52,9 +52,14 @@ impl Check<'_> {
             return self.say(path, format!("{value} is not one of {}", allowed.join(", ")));
         }
         let is_open = schema.x_kubernetes_preserve_unknown_fields == Some(true) && schema.type_.is_none();
-        let is_either = schema.x_kubernetes_int_or_string == Some(true);
-        match (schema.type_.as_deref(), value) {
-            _ if is_open || (is_either && (value.is_string() || value.is_i64())) => {}
+        let wanted = match schema.x_kubernetes_int_or_string {
+            Some(true) if value.is_i64() || value.is_u64() => Some("integer"),
+            // A fraction needs quotes.
+            Some(true) => Some("string"),
+            _ => schema.type_.as_deref(),
+        };
+        match (wanted, value) {
+            _ if is_open => {}
             (Some("object"), Value::Object(fields)) => self.object(schema, fields, path),
             (Some("array"), Value::Array(items)) => self.array(schema, items, path),
             (Some("string"), Value::String(text)) => self.string(schema, text, path),
