@@ -17,7 +17,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::cache::{self, Inputs};
-use crate::paths;
+use crate::{paths, test};
 use copy::Copy;
 use kill::{Programs, Verdict};
 use mutant::{Kill, Mutant};
@@ -61,6 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let record = record()?;
+    test::redis()?;
     // All mistakes, so that another choice of mutants needs no other build.
     let copy = Copy::of_checkout(&switch::sources(&all, paths::repository())?)?;
     let programs = Programs::build(&copy, all.iter().map(|mutant| &mutant.killed_by))?;

@@ -282,7 +282,7 @@ fn gatekeeper() -> Result<Report> {
 }
 
 /// The online features are tested against a real Redis.
-fn redis() -> Result<()> {
+pub fn redis() -> Result<()> {
     local::provide("redis-server", "redis-server", "the tests of mlop-features start one")
 }
 
