@@ -17,6 +17,7 @@ pub mod latency;
 pub mod lineage;
 pub mod namespace;
 pub mod node;
+pub mod observe;
 pub mod port_forward;
 pub mod predict;
 pub mod prober;

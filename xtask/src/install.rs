@@ -25,13 +25,16 @@ pub struct Args {
     /// Then run the charts' own test.
     #[arg(long)]
     test: bool,
+    /// Values of the chart `mlop`, as helm takes them. Without this they are as the chart has them.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let cluster = args.choice.cluster()?;
     let mut steps = Steps::new(if args.test { 4 } else { 3 });
     steps.run("charts", charts::pack)?;
-    steps.run("operators", || upgrade(cluster.as_ref(), "mlop", &IMAGES))?;
+    steps.run("operators", || upgrade(cluster.as_ref(), "mlop", &args.set))?;
     steps.run("ready", || restart(cluster.as_ref()))?;
     if args.test {
         steps.run("helm test", || test(cluster.as_ref()))?;
@@ -46,12 +49,12 @@ fn test(cluster: &dyn Cluster) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn upgrade(cluster: &dyn Cluster, chart: &str, values: &[&str]) -> Result<Outcome> {
+fn upgrade(cluster: &dyn Cluster, chart: &str, values: &[String]) -> Result<Outcome> {
     Kubectl::new(cluster.kubeconfig()?).apply(RESTRICTED)?;
     let directory = paths::repository().join("charts").join(chart);
     let mut command = charts::helm("upgrade")?;
     command.args(["--install", chart]).arg(&directory).args(["--namespace", NAMESPACE]);
-    for value in values {
+    for value in IMAGES.into_iter().chain(values.iter().map(String::as_str)) {
         command.args(["--set", value]);
     }
     process::run(command.env("KUBECONFIG", cluster.kubeconfig()?))?;

@@ -17,6 +17,7 @@ mod kind_e2e;
 mod lanes;
 mod mutants;
 mod new_operator;
+mod observe;
 mod paths;
 mod process;
 mod progress;
@@ -60,6 +61,8 @@ enum Task {
     Faults(faults::Args),
     /// Measure the operators on a real API server, beside a baseline on the same one.
     Bench(bench::Args),
+    /// Ask every query of the dashboards, and make the fault of every alert, with real servers on a real cluster.
+    Observe(observe::Args),
     /// Write the files that the code determines: custom resource definitions, RBAC, the reference.
     Generate(generate::Args),
     /// Pack the charts and check the objects that they install.
@@ -96,6 +99,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Mutants(args) => mutants::run(args),
         Task::Faults(args) => faults::run(args),
         Task::Bench(args) => bench::run(args),
+        Task::Observe(args) => observe::run(args),
         Task::Generate(args) => generate::run(args),
         Task::Charts(args) => charts::run(args),
         Task::Docs => docs::run(),

@@ -1,10 +1,10 @@
 //! The programs of the cluster, built from pinned sources. Each is built again only when its own sources change.
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::cache::{self, Inputs};
@@ -70,6 +70,28 @@ pub const GATOR: GoTool = GoTool {
 };
 /// Judges objects as Flux and Argo CD do.
 pub const HEALTH: GoTool = GoTool { name: "health", module: "health", package: ".", version: None };
+
+/// Metrics of objects.
+pub const KUBE_STATE_METRICS: GoTool = GoTool {
+    name: "kube-state-metrics",
+    module: "kube-state-metrics",
+    package: "k8s.io/kube-state-metrics/v2",
+    version: None,
+};
+/// Takes and shows spans. Its module has no pages for browsers: they are built with another tool.
+pub const JAEGER: GoTool = GoTool {
+    name: "jaeger",
+    module: "jaeger",
+    package: "github.com/jaegertracing/jaeger/cmd/all-in-one",
+    version: None,
+};
+/// Keeps logs; it takes them through Loki's push API.
+pub const VICTORIA_LOGS: GoTool = GoTool {
+    name: "victoria-logs",
+    module: "victorialogs",
+    package: "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs",
+    version: None,
+};
 
 /// A built program.
 pub struct Program {
@@ -170,6 +192,56 @@ pub fn cargo_tool((name, version): (&str, &str)) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// Starts a program of an unpacked package, whose files in `/usr/share` only it sees.
+const UNPACKED: &str = r#"#!/bin/sh
+exec unshare --mount sh -c 'mount --bind "$0/usr/share" /usr/share && exec "$0/usr/bin/@PROGRAM@" "$@"' "@ROOT@" "$@"
+"#;
+
+/// Makes `program` of a Debian package available under `paths::bin`, without installing the package, and says whether it was
+/// unpacked now. The program finds its files in `/usr/share` as if the package were installed, which takes root. On other
+/// systems it has to be on the `PATH`.
+pub fn debian(package: &str, program: &str) -> Result<bool> {
+    if !process::found("apt-get") {
+        ensure!(process::found(program), "`{program}` is not on the PATH: install {package}");
+        return Ok(false);
+    }
+    // The name of the file, with the version, and its digest.
+    let file = || process::output(Command::new("apt-get").args(["download", "--print-uris", package]));
+    let file = match file() {
+        Ok(file) if !file.trim().is_empty() => file,
+        // The lists of packages are missing or old.
+        _ => {
+            process::run(Command::new("apt-get").args(["update", "-q"]))?;
+            file()?
+        }
+    };
+    let mut inputs = Inputs::new(UNPACKED);
+    inputs.text(&file);
+    let path = paths::built()?.join("tools").join(format!("{program}-{}", inputs.key()));
+    let unpacked = cache::entry(&path, |part| {
+        fs::create_dir_all(part).with_context(|| format!("cannot create {}", part.display()))?;
+        let mut download = Command::new("apt-get");
+        process::run(
+            download.args(["download", "-q", "-o", "APT::Sandbox::User=root", package]).current_dir(part),
+        )?;
+        for archive in cache::files(part)? {
+            process::run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(part))?;
+            fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))?;
+        }
+        let start = part.join("start");
+        fs::write(&start, start_script(&path, program))
+            .and_then(|()| fs::set_permissions(&start, fs::Permissions::from_mode(0o755)))
+            .with_context(|| format!("cannot write {}", start.display()))
+    })?;
+    link(program, &path.join("start"))?;
+    Ok(unpacked)
+}
+
+/// The script that starts `program` of the package in `root`.
+fn start_script(root: &Path, program: &str) -> String {
+    UNPACKED.replace("@ROOT@", &root.display().to_string()).replace("@PROGRAM@", program)
+}
+
 /// The process that holds a pod's namespaces, from its C source.
 pub fn pause() -> Result<Program> {
     let source = paths::repository().join("e2e/cluster/local/pause.c");
@@ -196,4 +268,15 @@ fn link(name: &str, target: &Path) -> Result<()> {
     symlink(target, &new)
         .and_then(|()| fs::rename(&new, &link))
         .with_context(|| format!("cannot link {}", link.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_script_names_the_program_of_the_package() {
+        let script = start_script(Path::new("/cache/a b"), "prometheus");
+        assert!(script.contains(r#"exec "$0/usr/bin/prometheus" "$@"' "/cache/a b" "$@""#), "{script}");
+    }
 }
