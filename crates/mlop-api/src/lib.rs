@@ -21,6 +21,7 @@ pub mod headline;
 pub mod kinds;
 pub mod labels;
 pub mod operators;
+pub mod preflight;
 pub mod profile;
 pub mod progress;
 pub mod quantity;

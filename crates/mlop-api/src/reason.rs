@@ -118,6 +118,8 @@ reasons! {
     PodLost,
     /// An image cannot be pulled.
     ImagePull,
+    /// The pod is not fit for the work where it is: no working GPU, too little disk, or a store that it does not reach.
+    PreflightFailed,
     /// The user's command ended with an error.
     UserError,
     /// The attempt took longer than `deadline`.

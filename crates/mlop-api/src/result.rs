@@ -6,6 +6,7 @@
 use crate::{
     Digest, Reason,
     common::Metric,
+    preflight::Check,
     progress::{Checkpoint, Report},
     text::make_printable,
 };
@@ -104,12 +105,20 @@ pub struct Failure {
     /// The revision that is in use outside the cluster, or wanted there, where an activation came too late for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<i64>,
+    /// The check of the preflight that has failed, for [`Reason::PreflightFailed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preflight: Option<Check>,
 }
 
 impl Failure {
     /// A failure that the same inputs will show again.
     pub fn terminal(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), retryable: false, superseded_by: None }
+        Self { reason, message: message.into(), retryable: false, superseded_by: None, preflight: None }
+    }
+
+    /// A check of the preflight has failed.
+    pub fn preflight(check: Check, message: impl Into<String>) -> Self {
+        Self { preflight: Some(check), ..Self::transient(Reason::PreflightFailed, message) }
     }
 
     /// An activation that came too late for `revision`, which is in use or wanted.

@@ -5,6 +5,7 @@ use crate::{
     common::Metric,
     contract::{Artifact, Cause},
     headline::Headline,
+    preflight::AvoidedNode,
     progress::{Checkpoint, Progress, Series},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -185,6 +186,13 @@ pub struct RunStatus {
     /// They cost nothing of the budget; the delays between them grow to five minutes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub disruptions: u32,
+    /// Attempts in a row that a preflight has ended because of the node: its GPU or its disk. The first three cost nothing of the budget.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub preflight_failures: u32,
+    /// Nodes that the next attempts avoid, because a preflight failed there, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub avoided_nodes: Vec<AvoidedNode>,
     /// Digest of the `spec.execution` that the current budget belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_digest: Option<Digest>,

@@ -11,6 +11,7 @@ use crate::{
     dataset::DatasetContent,
     distributed::{FrameworkName, Size},
     features::FeatureContent,
+    preflight::Needs,
     result::Activated,
     training::TrainingContent,
 };
@@ -278,6 +279,9 @@ pub struct TrainWork {
     /// The size of a distributed training; none: this pod is the only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
+    /// What the pod must find where it runs.
+    #[serde(default)]
+    pub needs: Needs,
 }
 
 /// What determined a tree, written into its manifest by the agent, never by user code.

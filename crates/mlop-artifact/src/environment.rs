@@ -1,4 +1,5 @@
-//! Where a worker finds the operator's mounts. The variables exist for tests and for running a worker by hand.
+//! Where a worker finds the operator's mounts. The variables exist for keys that do
+//! not come from Secrets, for tests and for running a worker by hand.
 
 use mlop_api::labels;
 use std::{env, path::PathBuf};

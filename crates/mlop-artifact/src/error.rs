@@ -17,11 +17,9 @@ const CHANGED: &str = "the object changed since it was listed; a new scan sees i
 /// The failure behind `error`, met while `doing` something (`reading s3://bucket/key`) with the ObjectStore `store`.
 pub fn store_failure(store: &str, doing: &str, error: &Error) -> Failure {
     let text = chain(error);
-    let failure = |retryable, reason, advice: &str| Failure {
-        superseded_by: None,
-        reason,
-        message: format!("ObjectStore {store}: {doing}: {advice} ({})", quote(&text)),
-        retryable,
+    let failure = |retryable, reason, advice: &str| {
+        let message = format!("ObjectStore {store}: {doing}: {advice} ({})", quote(&text));
+        Failure { retryable, ..Failure::terminal(reason, message) }
     };
     let (terminal, transient) = (|r, a: &str| failure(false, r, a), |r, a: &str| failure(true, r, a));
     // The keys are read for each request. A Secret that is being replaced is whole again in a moment.

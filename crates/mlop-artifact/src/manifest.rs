@@ -233,6 +233,24 @@ pub async fn read<M: Manifest>(store: &ObjectStoreHandle, digest: &Digest) -> Re
     }
 }
 
+/// Bytes of the parts of the table `digest`.
+///
+/// # Errors
+/// As [`read`].
+pub async fn table_bytes(store: &ObjectStoreHandle, digest: &Digest) -> Result<u64, Failure> {
+    let manifest: TableManifest = read(store, digest).await?;
+    Ok(manifest.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes)))
+}
+
+/// Bytes of the files of the tree `digest`.
+///
+/// # Errors
+/// As [`read`].
+pub async fn tree_bytes(store: &ObjectStoreHandle, digest: &Digest) -> Result<u64, Failure> {
+    let manifest: TreeManifest = read(store, digest).await?;
+    Ok(manifest.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes)))
+}
+
 /// A SHA-256 as its bare 64 hexadecimal digits, for fields that are called `sha256`.
 mod hex_digest {
     use mlop_api::Digest;

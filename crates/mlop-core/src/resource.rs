@@ -184,12 +184,21 @@ macro_rules! dynamic {
     };
 }
 
-/// A Pod without its spec: the part that decisions depend on.
+/// A Pod without most of its spec: the part that decisions depend on.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct PodView {
     pub metadata: ObjectMeta,
+    pub spec: PodPlace,
     pub status: PodStatus,
+}
+
+/// Where a pod is.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodPlace {
+    /// None until the scheduler has found one.
+    pub node_name: Option<String>,
 }
 projection!(PodView, "Pod", "", "v1", "pods");
 impl Cached for PodView {

@@ -7,11 +7,14 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod};
+use kube::ResourceExt;
 use mlop_api::{
     dataset::ObjectStore,
     deployment::ModelDeployment,
+    preflight::Check,
     profile::PodProfile,
+    result::Failure,
     training::{TrainingJob, TrainingRun},
 };
 use mlop_faults::{
@@ -112,6 +115,26 @@ async fn disruptions_cost_no_attempt_of_the_budget() {
     ]);
     until_served(&cluster, HOUR).await;
     assert_eq!(cluster.started("train"), 6, "five disruptions, and a budget of three attempts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn training_leaves_an_unfit_node_and_costs_no_attempt() {
+    let cluster = start(&[]);
+    let unfit = || Failure::preflight(Check::Gpu, "no working GPU");
+    cluster.external().failures.insert("train", (0..3).map(|_| unfit()).collect());
+    cluster.until("the node is named", |cluster| names(cluster, "node node-0: no working GPU")).await;
+    let second = |cluster: &Cluster| {
+        let jobs = cluster.sim.list::<Job>().into_iter();
+        jobs.filter(|job| job.name_any().ends_with("-2")).find_map(|job| job.spec?.template.spec?.affinity)
+    };
+    cluster.until("the second attempt", |cluster| second(cluster).is_some()).await;
+    let affinity = serde_json::to_string(&second(&cluster).unwrap()).unwrap();
+    assert!(affinity.contains(r#""operator":"NotIn","values":["node-0"]"#), "{affinity}");
+    until_served(&cluster, HOUR).await;
+    assert_eq!(cluster.started("train"), 4, "three nodes that are not fit");
+    let status = cluster.sim.list::<TrainingRun>()[0].status.clone().unwrap();
+    assert_eq!((status.attempts, status.budget_start), (4, 3));
+    assert!(status.avoided_nodes.is_empty(), "{:?}", status.avoided_nodes);
 }
 
 #[tokio::test(start_paused = true)]

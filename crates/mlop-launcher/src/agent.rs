@@ -12,6 +12,7 @@ use crate::{
 };
 use mlop_api::{
     Reason,
+    preflight::Check,
     result::{Failure, ResultDocument},
     task::{Provenance, Subject, TrainWork},
 };
@@ -268,6 +269,7 @@ fn judge(ended: Ended, has_progressed: bool) -> Failure {
         Ended::Reported(Report { end: End::NotStarted(why), .. }) => {
             Failure::terminal(Reason::UserError, format!("{}; correct spec.command or spec.image", cut(&why)))
         }
+        Ended::Reported(Report { end: End::Unfit(why), .. }) => Failure::preflight(Check::Gpu, cut(&why)),
         Ended::Lost(why) => Failure::transient(
             Reason::PodLost,
             format!("the user's container ended before it could report ({why}): it was killed"),

@@ -1,12 +1,12 @@
 //! Everything that a container needs, from the stores onto its disk, verified.
 
-use crate::{Layout, checkpoint::Checkpoints, local};
+use crate::{Layout, checkpoint::Checkpoints, local, preflight};
 use mlop_api::{
     MEDIA_TABLE, MEDIA_TREE, Reason,
     result::{Failure, ResultDocument},
     task::{Input, Store, Subject, TrainWork},
 };
-use mlop_artifact::{path, store::ObjectStoreHandle, table, tree};
+use mlop_artifact::{manifest, path, store::ObjectStoreHandle, table, tree};
 use std::path::Path;
 use tokio::fs;
 
@@ -16,7 +16,8 @@ pub type Open<'a> = &'a dyn Fn(&Store) -> Result<ObjectStoreHandle, Failure>;
 /// Prepares the disk for a training. When its result is recorded already, only the marker for that is left.
 ///
 /// # Errors
-/// [`Reason::InputCorrupt`] when an input is not what its digest says; otherwise as stores and disk say.
+/// [`Reason::PreflightFailed`] when the pod is not fit for the work; [`Reason::InputCorrupt`] when an input is not what its
+/// digest says; otherwise as stores and disk say.
 pub async fn training(
     layout: &Layout,
     subject: &Subject,
@@ -24,16 +25,23 @@ pub async fn training(
     open: Open<'_>,
 ) -> Result<ResultDocument, Failure> {
     directory(&layout.private()).await?;
-    if !layout.started().exists() {
+    let is_first = !layout.started().exists();
+    if is_first {
         file(&layout.started(), b"").await?;
     }
     let store = open(&work.output)?;
-    if store.size(&format!("results/{}.json", subject.uid)).await?.is_some() {
+    let (key, asked) = (format!("results/{}.json", subject.uid), preflight::impatient(&store));
+    if preflight::answered(&store, asked.size(&key)).await?.is_some() {
         file(&layout.finished(), b"").await?;
         return Ok(summary("an earlier attempt has finished".to_owned()));
     }
     for made in [layout.inputs(), layout.output(), layout.checkpoint()] {
         directory(&made).await?;
+    }
+    let bytes = input_bytes(&work.inputs, open).await?;
+    // The disk has what an init container that runs twice has written.
+    if is_first {
+        preflight::disk(&layout.private(), work.needs, bytes)?;
     }
     for input in &work.inputs {
         path::safe(&input.name)?;
@@ -68,14 +76,34 @@ pub async fn serving(
     Ok(summary(format!("{} files", fetched.files.len())))
 }
 
+/// Bytes of all inputs. Each store is asked for a manifest.
+async fn input_bytes(inputs: &[Input], open: Open<'_>) -> Result<u64, Failure> {
+    let mut all = 0_u64;
+    for input in inputs {
+        let store = open(&input.store)?;
+        let asked = preflight::impatient(&store);
+        let bytes = async {
+            match input.media_type.as_str() {
+                MEDIA_TABLE => manifest::table_bytes(&asked, &input.digest).await,
+                MEDIA_TREE => manifest::tree_bytes(&asked, &input.digest).await,
+                other => Err(unknown(input, other)),
+            }
+        };
+        all = all.saturating_add(preflight::answered(&store, bytes).await?);
+    }
+    Ok(all)
+}
+
+fn unknown(input: &Input, media_type: &str) -> Failure {
+    let message = format!("input {}: media type {media_type:?} is neither a table nor a tree", input.name);
+    Failure::terminal(Reason::InvalidSpec, message)
+}
+
 async fn download(store: &ObjectStoreHandle, input: &Input, into: &Path) -> Result<(), Failure> {
     match input.media_type.as_str() {
         MEDIA_TABLE => table::download(store, &input.digest, into).await.map(drop),
         MEDIA_TREE => tree::download(store, &input.digest, into).await.map(drop),
-        other => {
-            let message = format!("input {}: media type {other:?} is neither a table nor a tree", input.name);
-            Err(Failure::terminal(Reason::InvalidSpec, message))
-        }
+        other => Err(unknown(input, other)),
     }
 }
 

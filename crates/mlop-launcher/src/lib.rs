@@ -10,6 +10,8 @@
 //! | `run -- CMD ARGS...` | the user's, without keys | starts the command and says how it ended ([`run`]) |
 //! | `agent` | `worker`, with keys | uploads checkpoints and the output, writes the result ([`agent`]) |
 //!
+//! `fetch` and `run` begin with the [`preflight`].
+//!
 //! The two sides share the volume [`Layout`] and speak over one connection of a socket in it ([`protocol`]). It is made
 //! before the command starts, so the command can never be the one that the agent listens to.
 //!
@@ -32,6 +34,7 @@ pub mod checkpoint;
 pub mod fetch;
 mod layout;
 pub mod metrics;
+pub mod preflight;
 pub mod progress;
 pub mod protocol;
 mod publish;

@@ -40,6 +40,9 @@ enum Role {
     Fetch,
     /// Run a command and report how it ended.
     Run {
+        /// GPUs that the container asks for.
+        #[arg(long, default_value_t)]
+        gpus: u32,
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
@@ -55,7 +58,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Role::Copy { dest } => copied(&dest),
         Role::Fetch => worker::run("mlop-fetch", fetch),
-        Role::Run { command } => launched(&command),
+        Role::Run { gpus, command } => launched(&command, gpus),
         Role::Agent => worker::run_until_told("mlop-agent", agent),
         Role::Route(options) => routed(options),
         Role::Analyze => worker::run("mlop-analyze", analyze),
@@ -76,10 +79,10 @@ fn copied(dest: &Path) -> ExitCode {
     }
 }
 
-fn launched(command: &[OsString]) -> ExitCode {
+fn launched(command: &[OsString], gpus: u32) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
-            let code = runtime.block_on(run::run(&Layout::from_environment(), command));
+            let code = runtime.block_on(run::run(&Layout::from_environment(), command, gpus));
             runtime.shutdown_background();
             code.into()
         }

@@ -34,6 +34,8 @@ pub enum End {
     Signal(i32),
     /// It could not be started, and why.
     NotStarted(String),
+    /// It was not started, because the container has no working GPU, and why.
+    Unfit(String),
 }
 
 /// Sends one document.

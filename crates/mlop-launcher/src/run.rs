@@ -1,7 +1,7 @@
 //! The launcher: starts the user's command, passes signals on, reaps its orphans, and reports how it ended.
 
 use crate::{
-    Layout,
+    Layout, preflight,
     protocol::{self, End, Report, Stop},
     tail::{Cutter, Tail},
 };
@@ -38,11 +38,14 @@ const DRAIN: Duration = Duration::from_secs(2);
 const NOT_FOUND: u8 = 127;
 /// Exit code of a command that cannot be started.
 const NOT_EXECUTABLE: u8 = 126;
+/// Exit code when the command was not started, because the preflight has failed.
+const UNFIT: u8 = 124;
 /// Exit code when nothing could be started, because the agent is missing.
 const NO_AGENT: u8 = 125;
 
-/// Runs `command`, its program first, and returns the exit code for this process.
-pub async fn run(layout: &Layout, command: &[OsString]) -> u8 {
+/// Runs `command`, its program first, if the container has the `gpus` that it asks for, and returns the exit code for this
+/// process.
+pub async fn run(layout: &Layout, command: &[OsString], gpus: u32) -> u8 {
     if layout.finished().exists() {
         println!("mlop: an earlier attempt has finished this run; nothing to do");
         return 0;
@@ -63,7 +66,7 @@ pub async fn run(layout: &Layout, command: &[OsString]) -> u8 {
     };
     let (from_agent, mut to_agent) = agent.into_split();
     let tail = Arc::new(Mutex::new(Tail::default()));
-    let (end, code) = match Running::start(layout, command, &tail) {
+    let (end, code) = match started(layout, command, gpus, &tail).await {
         Ok(running) => {
             let end = running.until_ended(BufReader::new(from_agent)).await;
             let code = exit_code(&end);
@@ -71,7 +74,7 @@ pub async fn run(layout: &Layout, command: &[OsString]) -> u8 {
         }
         Err(NotStarted { why, code }) => {
             eprintln!("mlop: {why}");
-            (End::NotStarted(why), code)
+            (if code == UNFIT { End::Unfit(why) } else { End::NotStarted(why) }, code)
         }
     };
     let last_lines = tail.lock().unwrap_or_else(PoisonError::into_inner).lines();
@@ -90,6 +93,19 @@ async fn connect(layout: &Layout) -> io::Result<UnixStream> {
             Err(_) => sleep(AGENT_LOOK).await,
         }
     }
+}
+
+/// The command, started once the preflight has succeeded.
+async fn started(
+    layout: &Layout,
+    command: &[OsString],
+    gpus: u32,
+    tail: &Arc<Mutex<Tail>>,
+) -> Result<Running, NotStarted> {
+    if gpus > 0 {
+        preflight::gpus().await.map_err(|why| NotStarted { why, code: UNFIT })?;
+    }
+    Running::start(layout, command, tail)
 }
 
 struct NotStarted {
@@ -282,6 +298,7 @@ fn exit_code(end: &End) -> u8 {
         End::ExitCode(code) => *code,
         End::Signal(signal) => 128 + signal,
         End::NotStarted(_) => i32::from(NOT_EXECUTABLE),
+        End::Unfit(_) => i32::from(UNFIT),
     };
     u8::try_from(code).unwrap_or(u8::MAX)
 }

@@ -10,7 +10,7 @@
 
 mod support;
 
-use mlop_api::{Reason, task::Provenance};
+use mlop_api::{Reason, preflight::Check, task::Provenance};
 use mlop_artifact::manifest::{self, TreeManifest};
 use rustix::process::Signal;
 use std::{os::unix::fs::PermissionsExt, time::Duration};
@@ -104,6 +104,38 @@ async fn missing_command_is_named() {
     let (document, launcher) = pod.attempt(&["./train.py"]).await;
     assert!(support::failure(&document).message.contains("Permission denied"));
     assert_eq!(launcher.status.code(), Some(126));
+}
+
+#[tokio::test]
+async fn command_starts_only_on_working_gpus() {
+    // It is the first on the path, whatever this machine has.
+    let programs = tempfile::tempdir().unwrap();
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+    let rows = [
+        ("echo 'GPU 0: A100 (UUID: GPU-1)'", &["--gpus=2"][..], None, Some(0)),
+        ("echo 'no driver'; exit 9", &["--gpus=2"], Some(Check::Gpu), Some(124)),
+        ("echo 'no driver'; exit 9", &[], None, Some(0)),
+    ];
+    for (program, options, check, code) in rows {
+        let file = programs.path().join("nvidia-smi");
+        std::fs::write(&file, format!("#!/bin/sh\n{program}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let run = Run::new();
+        let pod = run.pod().await;
+        let mut launcher = pod.launcher(options, &["sh", "-c", "echo 1 > $MLOP_OUTPUT/model"]);
+        let launcher = launcher.env("PATH", &path).spawn().unwrap();
+        let document = pod.agent().await;
+        assert_eq!(ended(launcher).await.status.code(), code, "{program} {options:?}");
+        assert_eq!(pod.layout.output().join("model").exists(), check.is_none(), "{program} {options:?}");
+        let failure = document.error.clone();
+        assert_eq!(failure.as_ref().and_then(|failure| failure.preflight), check, "{document:?}");
+        let words = failure.map(|failure| failure.message).unwrap_or_default();
+        assert_eq!(
+            words.contains("nvidia-smi -L ended with exit status: 9: no driver"),
+            check.is_some(),
+            "{words}"
+        );
+    }
 }
 
 #[tokio::test]

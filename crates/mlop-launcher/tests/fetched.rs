@@ -12,10 +12,11 @@ mod support;
 
 use mlop_api::{
     Digest, MEDIA_TREE, Reason,
+    preflight::Check,
     task::{Input, Provenance},
 };
-use mlop_artifact::{manifest::tree_key, tree};
-use std::fs;
+use mlop_artifact::{manifest::tree_key, patience::Patience, tree};
+use std::{fs, time::Duration};
 use support::{Pod, Run};
 
 /// A run with a tree as its input.
@@ -65,4 +66,31 @@ async fn names_cannot_lead_out_of_their_directory() {
     let pod = Pod::new(&run);
     assert_eq!(pod.fetch().await.unwrap_err().reason, Reason::InputCorrupt);
     assert!(!pod.path("evil").exists());
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_to_a_pod_that_is_not_fit() {
+    let (mut run, _) = run_with_input().await;
+    run.work.needs.scratch_bytes = u64::MAX;
+    let pod = Pod::new(&run);
+    let failure = pod.fetch().await.unwrap_err();
+    assert_eq!((failure.reason, failure.preflight), (Reason::PreflightFailed, Some(Check::Disk)));
+    assert!(!pod.path("inputs/features").exists());
+
+    run.work.needs.scratch_bytes = 3;
+    let failure = Pod::new(&run).fetch().await.unwrap_err();
+    assert_eq!((failure.reason, failure.retryable), (Reason::OutOfDisk, false), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn store_that_does_not_answer_in_time_fails_the_preflight() {
+    let (run, outage) = Run::with_outage();
+    let short = Patience { total: Duration::from_millis(20), ..run.store.patience() };
+    let run = Run { store: run.store.with_patience(short), ..run };
+    outage.leave_unanswered(usize::MAX);
+    let failure = Pod::new(&run).fetch().await.unwrap_err();
+    assert_eq!((failure.reason, failure.preflight), (Reason::PreflightFailed, Some(Check::Store)));
+    assert!(failure.message.contains("ObjectStore models does not answer this pod: "), "{}", failure.message);
+    outage.leave_unanswered(0);
+    Pod::new(&run).fetch().await.unwrap();
 }

@@ -5,6 +5,7 @@ use crate::control_plane::{free_ports, on_the_path};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use mlop_api::{
     Digest, labels,
+    preflight::Needs,
     result::ResultDocument,
     task::{Store, Subject, Task, TrainWork, Work},
 };
@@ -162,6 +163,7 @@ impl Lab {
             deadline_seconds: None,
             grace_seconds: None,
             size: None,
+            needs: Needs::default(),
         };
         let mut command = self.worker("mlop-launcher", name, "TrainingRun", Work::Train(work))?;
         command.args(role);

@@ -126,7 +126,11 @@ impl Case {
             object["metadata"]["creationTimestamp"] = json!(Time(at(self.now)));
             if create.kind.kind == "Pod" {
                 let metadata = serde_json::from_value::<Pod>(object).unwrap().metadata;
-                self.pods.push(Arc::new(PodView { metadata, status: PodStatus::default() }));
+                self.pods.push(Arc::new(PodView {
+                    metadata,
+                    status: PodStatus::default(),
+                    ..PodView::default()
+                }));
             } else {
                 object["status"] = json!({
                     "output": {"digest": Digest::of_bytes(b"t"), "store": "files", "uri": "s3://files/t", "mediaType": "m"},

@@ -6,12 +6,13 @@ use mlop_api::{
     Quantity, Reason,
     distributed::{Framework, Pytorch, Size, Workers},
     labels,
+    preflight::{AvoidedNode, Check},
     profile::PodProfile,
     result::{Failure, ResultDocument},
     training::{self, TrainingJobSpec, TrainingRunSpec},
 };
 use mlop_core::testing::{
-    IntentCase, NOW, RunCase, Situation, active, check, dead, failed, golden, held_up, missing, object,
+    IntentCase, NOW, RunCase, Situation, active, at, check, dead, failed, golden, held_up, missing, object,
     pod_of, ready, running, succeeded, terminated, version,
 };
 use serde_json::{Value, json};
@@ -291,7 +292,16 @@ fn pods_are_those_of_the_golden_files() {
         spec.pull_secrets.push("registry".into());
         spec.resources.gpu = 1;
     });
-    for (file, case) in [("golden/command.yaml", run()), ("golden/code.yaml", run_of(&code))] {
+    let node = |name: &str, check| AvoidedNode { name: name.to_owned(), check, at: at(NOW).into() };
+    let nodes = vec![node("gpu-3", Check::Gpu), node("gpu-4", Check::Store)];
+    let mut avoiding = run_of(&code);
+    avoiding.object.status.get_or_insert_default().avoided_nodes = nodes;
+    let cases = [
+        ("golden/command.yaml", run()),
+        ("golden/code.yaml", run_of(&code)),
+        ("golden/avoiding-nodes.yaml", avoiding),
+    ];
+    for (file, case) in cases {
         expect_file![file].assert_eq(&golden(&case.plan().creates[0].object));
     }
 }

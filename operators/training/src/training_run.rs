@@ -8,12 +8,13 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use mlop_api::{
-    MEDIA_TREE,
+    MEDIA_TREE, Quantity,
     common::Resources,
     contract::Ancestor,
     dataset::ObjectStore,
     duration::Span,
     labels,
+    preflight::Needs,
     task::{Subject, Task, TrainWork, Work},
     training::{self, TrainingRun, TrainingRunSpec},
 };
@@ -110,7 +111,14 @@ fn work(observed: &Observed<TrainingRunRun>) -> Result<TrainWork, Blocked> {
         deadline_seconds: execution.deadline.map(|span| span.as_secs()),
         grace_seconds: Some(grace_seconds(&observed.object)),
         size: size.clone(),
+        needs: Needs { scratch_bytes: scratch_bytes(&observed.object) },
     })
+}
+
+/// The disk that the work may need. A run of an earlier release may have no limit.
+fn scratch_bytes(run: &TrainingRun) -> u64 {
+    let size = run.spec.container.scratch.as_deref().and_then(|size| size.parse::<Quantity>().ok());
+    size.map_or(0, |size| size.percent(100))
 }
 
 fn ours(
@@ -152,7 +160,9 @@ fn agent(observed: &Observed<TrainingRunRun>, stores: &[&ObjectStore]) -> Contai
 
 fn user(run: &TrainingRun, attempt: u32) -> Container {
     let content = &run.spec.content;
-    let launcher = ["/mlop/bin/mlop-launcher", "run", "--"].map(str::to_owned);
+    let gpus = run.spec.execution.resources.gpu;
+    let launcher = ["/mlop/bin/mlop-launcher", "run"].map(str::to_owned).into_iter();
+    let launcher = launcher.chain((gpus > 0).then(|| format!("--gpus={gpus}"))).chain(["--".to_owned()]);
     let mut mounts = vec![
         mount("bin", "/mlop/bin"),
         mount("inputs", "/mlop/inputs"),
@@ -165,7 +175,7 @@ fn user(run: &TrainingRun, attempt: u32) -> Container {
     Container {
         name: labels::USER_CONTAINER.to_owned(),
         image: Some(content.image.clone()),
-        command: Some(launcher.into_iter().chain(content.command.iter().map(|arg| literal(arg))).collect()),
+        command: Some(launcher.chain(content.command.iter().map(|arg| literal(arg))).collect()),
         env: Some(environment(run, attempt)),
         volume_mounts: Some(mounts),
         resources: Some(container::requirements(&run.spec.execution.resources)),

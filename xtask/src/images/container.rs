@@ -35,13 +35,22 @@ static PYTHON: Container = Container {
 };
 
 /// Images that are large, and needed by one suite of tests: they are built when they are named.
-pub static BY_NAME: [Container; 1] = [Container {
-    name: "pytorch",
-    base: Base::System {
-        registry: "docker.io/library/debian:bookworm-slim",
-        packages: "python3-torch,python3-venv,ca-certificates",
+pub static BY_NAME: [Container; 2] = [
+    Container {
+        name: "pytorch",
+        base: Base::System {
+            registry: "docker.io/library/debian:bookworm-slim",
+            packages: "python3-torch,python3-venv,ca-certificates",
+        },
     },
-}];
+    Container {
+        name: "openbao",
+        base: Base::System {
+            registry: "docker.io/library/python:3.11-slim-bookworm",
+            packages: "python3,python3-venv,ca-certificates",
+        },
+    },
+];
 
 /// The other images from Containerfiles, bases aside.
 pub static ALL: [Container; 4] = [

@@ -17,7 +17,7 @@ use crate::progress::{Outcome, Steps, note};
                         After an edit of one operator: cargo xtask images --only mlop-training, then cargo xtask install"
 )]
 pub struct Args {
-    /// Only these images, by their short names. That of PyTorch is built only when it is named.
+    /// Only these images, by their short names. Those of PyTorch and of OpenBao are built only when they are named.
     #[arg(long, num_args = 1.., value_name = "NAME")]
     only: Vec<String>,
     /// Build without loading into the cluster.

@@ -14,6 +14,8 @@ pub const AUDIT: [&str; 2] = ["--test", "audit"];
 const LIFE_TESTS: [&str; 3] = ["--test", "it", "life::"];
 /// Tests of frameworks, with images that nothing else needs.
 const FRAMEWORKS: [&str; 3] = ["--test", "it", "frameworks::"];
+/// The test of keys from Vault, with an image that nothing else needs.
+const VAULT: [&str; 3] = ["--test", "it", "vault::"];
 const BUSY_CORES: &str = "life::alone::busy_cores_restart_no_operator";
 /// The tests that stop processes of a node or drop its packets.
 const ON_THE_NODE: &str = "operators_recover_in_seconds_after_kill_or_partition";
@@ -21,7 +23,7 @@ const NODE_LOSS: &str = "training_recovers_from_the_loss_of_its_node";
 
 /// The number of tests that [`run`] runs.
 pub fn count() -> Result<usize> {
-    let by_name = suite::listed(&LIFE_TESTS)? + suite::listed(&FRAMEWORKS)?;
+    let by_name = suite::listed(&LIFE_TESTS)? + suite::listed(&FRAMEWORKS)? + count_vault()?;
     let shared = suite::listed(&END_TO_END)?.saturating_sub(by_name);
     Ok(shared + suite::listed(&AUDIT)?)
 }
@@ -36,13 +38,18 @@ pub fn count_frameworks() -> Result<usize> {
     suite::listed(&FRAMEWORKS)
 }
 
-/// All tests but those of life and of frameworks, then the checks of the audit log.
+/// The number of tests that [`vault`] runs.
+pub fn count_vault() -> Result<usize> {
+    suite::listed(&VAULT)
+}
+
+/// All tests but those of life, of frameworks and of Vault, then the checks of the audit log.
 pub fn run(cluster: &dyn Cluster) -> Result<Report> {
     let log = cluster.audit_log()?;
     let length = |log| fs::metadata(log).map_or(0, |metadata| metadata.len());
     let begin = log.as_ref().map(length);
     // One at a time: they share the machine's cores, and some of them kill operators.
-    let harness = ["--test-threads=1", "--skip", "life::", "--skip", "frameworks::"];
+    let harness = ["--test-threads=1", "--skip", "life::", "--skip", "frameworks::", "--skip", "vault::"];
     let tests = tests(cluster, &harness, Some(ON_THE_NODE))?;
     let Some(begin) = begin else {
         return Ok(tests.and(Report { skipped: suite::listed(&AUDIT)?, ..Report::default() }));
@@ -64,6 +71,11 @@ pub fn life(cluster: &dyn Cluster) -> Result<Report> {
 /// The tests of frameworks.
 pub fn frameworks(cluster: &dyn Cluster) -> Result<Report> {
     tests(cluster, &["frameworks::", "--test-threads=1"], None)
+}
+
+/// The test of keys from Vault.
+pub fn vault(cluster: &dyn Cluster) -> Result<Report> {
+    tests(cluster, &["vault::", "--test-threads=1"], None)
 }
 
 /// The test of life that stops a kubelet.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::build::{self, in_ci};
 use crate::cluster::{self, Choice, Cluster, local};
-use crate::images::{self, Kind, container};
+use crate::images::{self, Kind};
 use crate::lanes::{self, Lane};
 use crate::tools::{self, GATOR, MINIO};
 use crate::{paths, process, text};
@@ -26,7 +26,7 @@ const CARGO_DENY: (&str, &str) = ("cargo-deny", "0.20.2");
 #[command(
     after_help = "Steps, in order: disk space, format, text, clippy, dependencies, generated files, build, unit and simulator tests, \
                         faults; then, on a cluster: cluster, faults on a real API server, conformance, charts, installation, \
-                        end-to-end tests. Only by name: life (10 min), busy cores (10 min), frameworks, checkov, \
+                        end-to-end tests. Only by name: life (10 min), busy cores (10 min), frameworks, vault, checkov, \
                         policies of Gatekeeper, site.\n\n\
                         It needs what `cargo xtask demo` needs, and 24 GiB of disk the first time."
 )]
@@ -65,11 +65,12 @@ const INSTALLATION: &str = "installation";
 const LIFE: &str = "life";
 const BUSY: &str = "busy cores";
 const FRAMEWORKS: &str = "frameworks";
+const VAULT: &str = "vault";
 const SCAN: &str = "checkov";
 const GATEKEEPER: &str = "policies of Gatekeeper";
 const SITE: &str = "site";
 
-const STEPS: [Step; 21] = [
+const STEPS: [Step; 22] = [
     Step { name: "disk space", place: Place::Here, check: |_| disk_space::check() },
     Step { name: "format", place: Place::Here, check: |_| format() },
     Step { name: "text", place: Place::Here, check: |_| text() },
@@ -122,7 +123,12 @@ const STEPS: [Step; 21] = [
     Step {
         name: FRAMEWORKS,
         place: Place::Cluster { after: &[CLUSTER, INSTALLATION], count: end_to_end::count_frameworks },
-        check: frameworks,
+        check: |environment| with_image(environment, "pytorch", end_to_end::frameworks),
+    },
+    Step {
+        name: VAULT,
+        place: Place::Cluster { after: &[CLUSTER, INSTALLATION], count: end_to_end::count_vault },
+        check: |environment| with_image(environment, "openbao", end_to_end::vault),
     },
     Step { name: SCAN, place: Place::Here, check: |_| xtask(&["charts", "--scan"]) },
     Step { name: GATEKEEPER, place: Place::Here, check: |_| gatekeeper() },
@@ -130,7 +136,7 @@ const STEPS: [Step; 21] = [
 ];
 
 /// The steps that take long: they run by name only.
-const BY_NAME: [&str; 6] = [LIFE, BUSY, FRAMEWORKS, SCAN, GATEKEEPER, SITE];
+const BY_NAME: [&str; 7] = [LIFE, BUSY, FRAMEWORKS, VAULT, SCAN, GATEKEEPER, SITE];
 
 /// As many fault plans as a few minutes allow on two cores; `cargo xtask faults` tries all.
 const FAULTS: [&str; 8] = ["faults", "--profile", build::PROFILE, "--", "--every", "12", "--seeds", "300"];
@@ -310,11 +316,15 @@ fn installation(environment: &Environment) -> Result<Report> {
 }
 
 /// Distributed trainings with the frameworks themselves, in images that are built for it.
-fn frameworks(environment: &Environment) -> Result<Report> {
+/// Tests that need an image which is built by name only.
+fn with_image(
+    environment: &Environment,
+    image: &str,
+    tests: fn(&dyn Cluster) -> Result<Report>,
+) -> Result<Report> {
     let cluster = environment.cluster()?;
-    let images: Vec<&str> = container::BY_NAME.iter().map(|container| container.name).collect();
-    let images = on_cluster(environment, &[&["images", "--only"], images.as_slice()].concat())?;
-    Ok(images.and(end_to_end::frameworks(cluster)?))
+    let images = on_cluster(environment, &["images", "--only", image])?;
+    Ok(images.and(tests(cluster)?))
 }
 
 impl Environment {

@@ -34,7 +34,7 @@ enum Do {
 /// Reasons, the field that is looked at when the message names none, what to do, and the commands for it.
 type Advice = (&'static [Reason], Option<&'static str>, &'static str, &'static [Do]);
 
-const ADVICE: [Advice; 49] = {
+const ADVICE: [Advice; 50] = {
     use Do::{Edit, Events, Follow, Logs, Operator, Refresh, Resume, Retry, Run, Unpin, Versions, Watch};
     use Reason::*;
     [
@@ -103,6 +103,12 @@ const ADVICE: [Advice; 49] = {
         (&[InputCorrupt], None, "restore the objects in the bucket, then retry", &[Retry]),
         (&[OutOfMemory], Some("spec.resources.memory"), "raise the memory", &[Edit, Logs]),
         (&[OutOfDisk], Some("spec.scratch"), "raise the disk space", &[Edit, Logs]),
+        (
+            &[PreflightFailed],
+            None,
+            "repair or cordon the node that the message names, or correct what the work asks for, then retry",
+            &[Events, Retry],
+        ),
         (&[Evicted, PodLost], None, "wait: it is tried again, and costs no attempt", &[Watch, Events]),
         (&[ImagePull], None, "correct the image, its registry or pullSecrets", &[Edit, Events]),
         (

@@ -206,6 +206,7 @@ fn ended(pod: &PodView) -> Outcome {
     match report {
         Some(Ok(result)) => match result.error {
             Some(failure) => {
+                let failure = placed(pod, failure);
                 let (checkpoint, progress) = (result.checkpoint.map(Box::new), result.progress.map(Box::new));
                 Outcome::Failed(Ended { failure, disrupted: false, checkpoint, progress })
             }
@@ -219,6 +220,16 @@ fn ended(pod: &PodView) -> Outcome {
             format!("the pod ended without a result{}", last_state(pod)),
             true,
         )),
+    }
+}
+
+/// A failure of the pod where it is, with the name of its node.
+fn placed(pod: &PodView, failure: Failure) -> Failure {
+    match &pod.spec.node_name {
+        Some(node) if failure.reason == Reason::PreflightFailed => {
+            Failure { message: format!("node {node}: {}", failure.message), ..failure }
+        }
+        _ => failure,
     }
 }
 

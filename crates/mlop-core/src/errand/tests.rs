@@ -109,7 +109,7 @@ impl Case {
         let mut metadata = pod.metadata;
         metadata.uid = metadata.name.clone();
         metadata.creation_timestamp = Some(time(second));
-        self.pods.push(Arc::new(PodView { metadata, status }));
+        self.pods.push(Arc::new(PodView { metadata, status, ..PodView::default() }));
         self
     }
 

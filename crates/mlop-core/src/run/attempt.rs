@@ -1,6 +1,6 @@
 //! The creation of an attempt: a pod, or a Job with one pod or several.
 
-use super::{Observed, Run, trace};
+use super::{Observed, Run, preflight::Avoiding, trace};
 use crate::{Blocked, children::meta, errand, plan::Create};
 use k8s_openapi::{
     api::{
@@ -13,8 +13,12 @@ use kube::Resource;
 use mlop_api::{labels, task::Subject};
 
 /// The creation of attempt number `attempt`.
-pub(super) fn create<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Create, Blocked> {
-    let pod = pod(observed, attempt)?;
+pub(super) fn create<R: Run>(
+    observed: &Observed<R>,
+    attempt: u32,
+    avoiding: Avoiding<'_>,
+) -> Result<Create, Blocked> {
+    let pod = pod(observed, attempt, avoiding)?;
     let why = format!("attempt {attempt}");
     Ok(match R::replicas(&observed.object) {
         Some(replicas) => Create::of(&indexed_job(pod, replicas), why),
@@ -24,15 +28,24 @@ pub(super) fn create<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Cre
 }
 
 /// The creation of the attempt's pod, which the API server judges but does not carry out.
-pub(super) fn dry_run<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Create, Blocked> {
-    let pod = pod(observed, attempt)?;
+pub(super) fn dry_run<R: Run>(
+    observed: &Observed<R>,
+    attempt: u32,
+    avoiding: Avoiding<'_>,
+) -> Result<Create, Blocked> {
+    let pod = pod(observed, attempt, avoiding)?;
     Ok(Create { dry_run: true, ..Create::of(&pod, format!("the Job of attempt {attempt} has no pod")) })
 }
 
 /// Whether `child`, the pod or Job of attempt number `attempt`, was made for another pod than the one that is wanted now:
-/// the execution, a connection or the profile was edited, or the operator upgraded.
-pub(super) fn is_outdated<R: Run, K: Resource>(observed: &Observed<R>, attempt: u32, child: &K) -> bool {
-    let Ok(pod) = pod(observed, attempt) else { return false };
+/// the execution, a connection or the profile was edited, a node is not avoided any more, or the operator upgraded.
+pub(super) fn is_outdated<R: Run, K: Resource>(
+    observed: &Observed<R>,
+    attempt: u32,
+    avoiding: Avoiding<'_>,
+    child: &K,
+) -> bool {
+    let Ok(pod) = pod(observed, attempt, avoiding) else { return false };
     let wanted = template(&pod.metadata).cloned();
     // A child of an earlier release has no template.
     template(child.meta()).is_some_and(|made_for| wanted.is_some_and(|wanted| wanted != *made_for))
@@ -42,7 +55,7 @@ fn template(meta: &ObjectMeta) -> Option<&String> {
     meta.annotations.as_ref()?.get(labels::TEMPLATE)
 }
 
-fn pod<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Pod, Blocked> {
+fn pod<R: Run>(observed: &Observed<R>, attempt: u32, avoiding: Avoiding<'_>) -> Result<Pod, Blocked> {
     let run = observed.object.as_ref();
     let name = run.meta().name.clone().unwrap_or_default();
     let kind = R::Resource::kind(&()).into_owned();
@@ -66,8 +79,11 @@ fn pod<R: Run>(observed: &Observed<R>, attempt: u32) -> Result<Pod, Blocked> {
     observed.profile.check()?;
     let mut pod = observed.profile.complete(R::attempt(observed, meta, subject)?);
     trace::join(&mut pod, run, attempt);
-    if let (Some(_), Some(spec)) = (R::replicas(run), &mut pod.spec) {
-        spec.subdomain = run.meta().name.clone();
+    if let Some(spec) = &mut pod.spec {
+        avoiding.apply(spec);
+        if R::replicas(run).is_some() {
+            spec.subdomain = run.meta().name.clone();
+        }
     }
     let template = errand::template(&pod).to_string();
     pod.metadata.annotations.get_or_insert_default().insert(labels::TEMPLATE.to_owned(), template);

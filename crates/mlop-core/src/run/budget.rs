@@ -17,6 +17,7 @@ impl<R: Run> Draft<'_, R> {
         if self.status.execution_digest.as_ref().is_some_and(|known| *known != self.budget_digest()) {
             self.status.budget_start = self.status.attempts;
             self.status.disruptions = 0;
+            self.forget_preflights();
             self.status.failure = None;
             self.status.finished_at = None;
         }
@@ -51,7 +52,9 @@ impl<R: Run> Draft<'_, R> {
         let object = self.observed.object.as_ref();
         let ended = failure.at.get();
         let is_mended = connected.is_some_and(|since| since > ended);
-        if is_mended && failure.reason.parse().is_ok_and(connection::has_failed) {
+        let is_of_a_connection =
+            |reason: Reason| connection::has_failed(reason) || reason == Reason::PreflightFailed;
+        if is_mended && failure.reason.parse().is_ok_and(is_of_a_connection) {
             return ended;
         }
         let seed = object.meta().uid.as_deref().unwrap_or_default();

@@ -73,7 +73,10 @@ impl<R: Run> Draft<'_, R> {
             }
             Outcome::Late { ended, at } => self.give_up_start(pods, ended, at),
             Outcome::Succeeded(result) => self.succeed(*result),
-            Outcome::Failed { ended, at } => Self::end_running(self.fail(ended, at), pods, now),
+            Outcome::Failed { ended, at } => {
+                self.avoid_nodes(pods);
+                Self::end_running(self.fail(ended, at), pods, now)
+            }
         }
     }
 
@@ -83,7 +86,7 @@ impl<R: Run> Draft<'_, R> {
     }
 
     fn is_no_longer_wanted<K: Resource>(&self, child: &K) -> bool {
-        super::attempt::is_outdated(self.observed, self.next_attempt(), child)
+        super::attempt::is_outdated(self.observed, self.next_attempt(), self.avoiding(), child)
     }
 
     /// Deletes an attempt that cannot start, since another pod is wanted by now. It starts again under its number.
@@ -128,7 +131,7 @@ impl<R: Run> Draft<'_, R> {
             // A Job keeps its template. The deletion reconciles the run again.
             return self.replace_attempt();
         }
-        match super::attempt::dry_run(self.observed, self.next_attempt()) {
+        match super::attempt::dry_run(self.observed, self.next_attempt(), self.avoiding()) {
             Ok(create) => {
                 let again = self.now.checked_add(POD_DELAY).unwrap_or(self.now);
                 Plan { creates: vec![create], ..self.report_progress(STARTS, created) }.requeue_at(again)
@@ -168,8 +171,12 @@ impl<R: Run> Draft<'_, R> {
                 let blocked = Blocked::waiting(reason, message.as_str());
                 let before = self.status.failure.as_ref().map(failed_attempt);
                 let words = before.map_or(message, |before| format!("{}; {before}", blocked.message));
-                self.set_open(reason, &format!("{words}{of_all}"), &blocked);
-                Plan::report(self.status).with_action(action)
+                // The pod is made again once a node counts again.
+                let counts_again = self.avoiding().next_end().filter(|_| reason == Reason::Unschedulable);
+                let avoided = counts_again.map(|end| self.avoided_until(end)).unwrap_or_default();
+                self.set_open(reason, &format!("{words}{avoided}{of_all}"), &blocked);
+                let again = counts_again.map_or(Action::AwaitChange, Action::RequeueAt);
+                Plan::report(self.status).with_action(action).with_action(again)
             }
             None => {
                 let begin = created(pod, self.now);

@@ -9,7 +9,8 @@
 //! 4. The next attempt starts once the connections that it needs are ready, its backoff is over and the other objects
 //!    that it needs exist (`attempt`).
 //! 5. The pods of an attempt are followed until they end (`follow`). Their outcome is one (`outcome`); it becomes the output
-//!    or the failure (`result`).
+//!    or the failure (`result`). A pod that is not fit for the work where it is makes the next attempts avoid its node
+//!    (`preflight`).
 //!
 //! While a worker runs, the end of its log may be read in the background (`listen`); its report enters the status
 //! (`progress`).
@@ -70,6 +71,7 @@ mod network;
 mod observed;
 mod outcome;
 mod plan;
+mod preflight;
 mod progress;
 mod prune;
 mod reconciler;

@@ -101,7 +101,7 @@ impl<'a, R: Run> Draft<'a, R> {
             let action = before.next_loss(now).map_or(plan.action, Action::RequeueAt);
             return Plan { deletes: plan.deletes, action, ..self.report_progress(WAITS, now) };
         }
-        match super::attempt::create(self.observed, self.next_attempt()) {
+        match super::attempt::create(self.observed, self.next_attempt(), self.avoiding()) {
             Ok(create) => {
                 let deletes = self.observed.earlier_attempts(self.next_attempt());
                 // The event of its creation reconciles the run again.

@@ -52,6 +52,7 @@ impl<R: Run> Draft<'_, R> {
         self.status.failure = None;
         self.status.cause = None;
         self.status.disruptions = 0;
+        self.forget_preflights();
         self.status.finished_at = Some(self.now.into());
         self.conclude(result.progress.as_ref(), result.checkpoint.as_ref());
         if let Some(checkpoint) = &mut self.status.last_checkpoint {
@@ -77,8 +78,9 @@ impl<R: Run> Draft<'_, R> {
 
     /// Only failures of the work itself count against the budget. After a disruption attempts are repeated without limit,
     /// with delays that grow.
-    pub(super) fn end_attempt(mut self, ended: Ended, at: Timestamp) -> Plan<RunStatus> {
+    pub(super) fn end_attempt(mut self, mut ended: Ended, at: Timestamp) -> Plan<RunStatus> {
         self.status.attempts += 1;
+        self.weigh_preflight(&mut ended);
         if ended.disrupted {
             self.status.budget_start += 1;
             self.status.disruptions += 1;

@@ -3,6 +3,7 @@
 //! Every row is carried out and decided again: the second plan must be quiet.
 
 mod distributed;
+mod preflight;
 mod progress;
 mod trace;
 

@@ -18,7 +18,7 @@ pub fn pod_of(name: &str, attempt: u32, status: PodStatus) -> PodView {
         labels: Some(labels.into()),
         ..Default::default()
     };
-    PodView { metadata, status }
+    PodView { metadata, status, ..PodView::default() }
 }
 
 /// The pod of this rank of an attempt of several pods, with this status.

@@ -12,6 +12,7 @@ use mlop_api::{
     Digest, Reason,
     common::Metric,
     labels,
+    preflight::Check,
     result::{Activated, Failure, ResultDocument},
     task::{ActivateWork, AliasWork, Input, Provenance, Task, Work},
 };
@@ -109,6 +110,7 @@ fn end(
         Some(Fault::StoreUnreachable) => {
             return failed(Failure::transient(Reason::StoreUnreachable, "the store does not answer"));
         }
+        Some(Fault::Unfit) => return failed(Failure::preflight(Check::Gpu, "no working GPU")),
         _ => {}
     }
     let failures = external.failures.entry(name).or_default();

@@ -88,7 +88,9 @@ faults! {
         /// The pod is killed after its work, before it reports the result.
         KilledAfter,
         /// An external system that the work needs is unreachable.
-        StoreUnreachable;
+        StoreUnreachable,
+        /// The pod is not fit for the work where it is.
+        Unfit;
     AT_PODS:
         /// The image of the pod cannot be pulled.
         ImagePull,
@@ -223,6 +225,7 @@ impl Fault {
                 | KilledBefore
                 | KilledAfter
                 | StoreUnreachable
+                | Unfit
                 | ImagePull
                 | Queued
                 | Slow

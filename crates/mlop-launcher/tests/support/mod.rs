@@ -4,6 +4,7 @@
 
 use mlop_api::{
     Digest,
+    preflight::Needs,
     result::{Failure, ResultDocument},
     task::{Store, Subject, TrainWork},
     training::TrainingContent,
@@ -52,6 +53,7 @@ impl Run {
             deadline_seconds: None,
             grace_seconds: None,
             size: None,
+            needs: Needs::default(),
         };
         let subject = Subject {
             kind: "TrainingRun".into(),
@@ -119,8 +121,16 @@ impl<'a> Pod<'a> {
     }
 
     pub fn launch(&self, command: &[&str]) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_mlop-launcher"))
-            .args(["run", "--"])
+        self.launcher(&[], command).spawn().unwrap()
+    }
+
+    /// The launcher with these options.
+    pub fn launcher(&self, options: &[&str], command: &[&str]) -> Command {
+        let mut launcher = Command::new(env!("CARGO_BIN_EXE_mlop-launcher"));
+        launcher
+            .arg("run")
+            .args(options)
+            .arg("--")
             .args(command)
             .env("MLOP_ROOT", self.directory.path())
             .env("MLOP_OUTPUT", self.layout.output())
@@ -130,9 +140,8 @@ impl<'a> Pod<'a> {
             .env("MLOP_ATTEMPT", self.run.subject.attempt.to_string())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
+            .kill_on_drop(true);
+        launcher
     }
 
     pub async fn agent(&self) -> ResultDocument {

@@ -124,7 +124,7 @@ impl Case {
         let worker = json!({"name": "worker", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": ended});
         let status: PodStatus =
             serde_json::from_value(json!({"phase": "Succeeded", "containerStatuses": [worker]})).unwrap();
-        self.pods.push(Arc::new(PodView { metadata, status }));
+        self.pods.push(Arc::new(PodView { metadata, status, ..PodView::default() }));
         self
     }
 

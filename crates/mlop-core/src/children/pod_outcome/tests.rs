@@ -1,7 +1,8 @@
 //! Tables of pod statuses as the kubelet reports them.
 
 use super::*;
-use mlop_api::Digest;
+use crate::resource::PodPlace;
+use mlop_api::{Digest, preflight::Check};
 use serde_json::{Value, json};
 
 fn pod(status: Value) -> PodView {
@@ -143,6 +144,24 @@ fn ended_pod_reports_its_result() {
             "failed SchemaMismatch",
         ),
     ]);
+}
+
+#[test]
+fn failed_preflight_names_the_node() {
+    let unfit = failure(Failure::preflight(Check::Gpu, "no working GPU"));
+    let worked = failure(Failure::transient(Reason::UserError, "exit code 1"));
+    let on = |text: &str| PodView {
+        spec: PodPlace { node_name: Some("a".to_owned()) },
+        ..pod(worker("Failed", ended(1, "Error", text)))
+    };
+    for (pod, want) in [
+        (on(&unfit), "node a: no working GPU"),
+        (pod(worker("Failed", ended(1, "Error", &unfit))), "no working GPU"),
+        (on(&worked), "exit code 1"),
+    ] {
+        let Outcome::Failed(Ended { failure, .. }) = of(&pod) else { panic!("{pod:?}") };
+        assert_eq!(failure.message, want);
+    }
 }
 
 #[test]
