@@ -48,10 +48,16 @@ impl Cluster {
             .kill_on_drop(true)
             .spawn()
             .context("cannot start kubectl: is it on the PATH? (`eval \"$(cargo xtask cluster env)\"`)")?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes()).await?;
-        }
-        let output = child.wait_with_output().await?;
+        let stdin = child.stdin.take();
+        let write = async {
+            if let Some(mut stdin) = stdin {
+                // kubectl says why it reads no further.
+                stdin.write_all(input.as_bytes()).await.ok();
+            }
+        };
+        // A long input has a long output, and kubectl writes one while it reads the other.
+        let ((), output) = tokio::join!(write, child.wait_with_output());
+        let output = output?;
         if !output.status.success() {
             bail!("kubectl {} failed:\n{}", args.join(" "), String::from_utf8_lossy(&output.stderr));
         }

@@ -2,6 +2,7 @@
 
 use crate::{Blocked, condition, runtime::client::ANSWER_TIMEOUT};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::watcher;
 use mlop_api::{Reason, contract::condition_type};
 use tower::timeout::error::Elapsed;
 
@@ -101,8 +102,19 @@ fn is_timeout(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Service(source) if source.is::<Elapsed>())
 }
 
+/// Why a watch or its list has failed.
+pub(super) fn watch_words(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => words(error),
+        watcher::Error::WatchError(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// The words of the API server, or of the problem that is at the root. The client adds the names of its own types.
-fn words(error: &kube::Error) -> String {
+pub(super) fn words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         silent if is_timeout(silent) => {
@@ -124,6 +136,19 @@ mod tests {
     use kube::{ResourceExt, core::Status};
     use mlop_api::labels;
     use serde_json::json;
+
+    #[test]
+    fn failed_watch_is_told_without_names_of_types() {
+        let status =
+            || Box::new(Status { code: 403, message: "pods is forbidden".into(), ..Status::default() });
+        let errors = [
+            watcher::Error::InitialListFailed(kube::Error::Api(status())),
+            watcher::Error::WatchError(status()),
+        ];
+        for error in errors {
+            assert_eq!(watch_words(&error), "pods is forbidden");
+        }
+    }
 
     #[test]
     fn failed_request_is_reported_without_names_of_types() {

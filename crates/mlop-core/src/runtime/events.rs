@@ -1,6 +1,6 @@
 //! The way of Events out of a reconcile: a bounded queue and its writer. No reconcile waits for an Event.
 
-use super::metrics::Metrics;
+use super::{error::words, metrics::Metrics};
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Event;
 use kube::{Api, Client, api::PostParams};
@@ -48,7 +48,7 @@ async fn create(client: &Client, event: Event, metrics: &Metrics) {
             metrics.lost_events.inc();
             let object = &event.involved_object;
             tracing::warn!(
-                %error,
+                error = words(&error),
                 namespace,
                 kind = object.kind,
                 name = object.name,

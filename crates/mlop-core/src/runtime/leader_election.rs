@@ -7,7 +7,7 @@
 //! invalidated. Its resource versions only grow, unless the API server was restored from a backup: cached objects may then
 //! never have existed. After an outage of the API server, watch connections may wait for lost packets.
 
-use crate::runtime::context::Clock;
+use super::{context::Clock, error::words};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -95,7 +95,7 @@ pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop:
             failed => {
                 away.get_or_insert(asked);
                 let why = match failed {
-                    Ok(Err(error)) => error.to_string(),
+                    Ok(Err(error)) => words(&error),
                     _ => "no answer in time".to_owned(),
                 };
                 tracing::warn!(lease = name, why, "cannot reach the lease");
@@ -205,7 +205,7 @@ async fn release(api: &Api<Lease>, name: &str, me: &str) {
     };
     spec.holder_identity = None;
     if let Err(error) = api.replace(name, &PostParams::default(), &lease).await {
-        tracing::warn!(%error, lease = name, "cannot release the lease; it expires by itself");
+        tracing::warn!(error = words(&error), lease = name, "cannot release the lease; it expires by itself");
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     backoff::WatchBackoff,
     cache::Cache,
     decoded::{Decoded, Unreadable},
+    error::watch_words,
     metrics::{KindLabel, Metrics},
     workqueue::Key,
 };
@@ -114,7 +115,7 @@ fn take_in<K: Cached>(
             cache.remove(&Key::of(meta), meta.uid.as_deref());
         }
         Err(error) => {
-            tracing::warn!(kind = %kind, %error, "watch failed; restarting it");
+            tracing::warn!(kind = %kind, error = watch_words(&error), "watch failed; restarting it");
             // The objects of a kind that is not served are gone with it, and no event reports that. Those that may not be
             // listed may exist.
             if unavailable(&error) == Some(Unavailable::NotServed) {
