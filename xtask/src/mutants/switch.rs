@@ -84,7 +84,7 @@ fn alternatives(text: &str, function: &Function<'_>) -> Result<String> {
         let mut wrong = right.to_owned();
         let (start, end) = (range.start - function.body.start, range.end - function.body.start);
         wrong.replace_range(start..end, mutant.with.trim_end());
-        write!(chosen, "        Some({:?}) => {wrong}\n", mutant.name)?;
+        writeln!(chosen, "        Some({:?}) => {wrong}", mutant.name)?;
     }
     write!(chosen, "        _ => {right}\n    }}\n}}")?;
     Ok(chosen)
