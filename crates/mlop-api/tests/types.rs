@@ -47,6 +47,8 @@ fn lost(path: &str, part: &Value, whole: &Value, found: &mut Vec<String>) {
             }
         }
         (part, whole) if part == whole => {}
+        // An amount without quotes becomes the text that it stands for.
+        (Value::Number(part), Value::String(whole)) if part.to_string() == *whole => {}
         // A field at its default is left out.
         (Value::Array(part), Value::Null) if part.is_empty() => {}
         (Value::Bool(false), Value::Null) => {}
