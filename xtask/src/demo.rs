@@ -17,7 +17,7 @@ pub struct Args {
     #[command(flatten)]
     choice: Choice,
     /// Also start Prometheus with the chart's alerts, Alertmanager, kube-state-metrics, Jaeger and a log store. At the end the
-    /// screen says what is where, and Enter or Ctrl-C ends them. Needs the local cluster.
+    /// screen lists their addresses. Enter or Ctrl-C ends them. Needs the local cluster.
     #[arg(long)]
     observe: bool,
 }

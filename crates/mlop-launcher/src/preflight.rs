@@ -32,7 +32,7 @@ const STORE_PATIENCE: Duration = Duration::from_secs(20);
 const SPARE: u64 = 64 << 20;
 /// Longest run of `nvidia-smi`. The first one after a start of the node may initialise the driver.
 const GPU_LIMIT: Duration = Duration::from_secs(30);
-/// Delay between two looks whether `nvidia-smi` has ended.
+/// Delay between two looks whether `nvidia-smi` has ended. The launcher reaps its children itself, so the runtime watches none.
 const GPU_LOOK: Duration = Duration::from_millis(20);
 /// Longest output of `nvidia-smi` that is read, in bytes.
 const GPU_OUTPUT_MAX: u64 = 64 << 10;

@@ -62,8 +62,8 @@ pub fn sources(mutants: &[Mutant], root: &Path) -> Result<BTreeMap<String, Strin
 /// The text of a file whose functions choose among their bodies.
 fn switched(text: &str, mut functions: Vec<Function<'_>>) -> Result<String> {
     functions.sort_by_key(|function| function.body.start);
-    let bounds = functions.iter().zip(functions.iter().skip(1));
-    if bounds.into_iter().any(|(outer, inner)| inner.body.start < outer.body.end) {
+    let mut pairs = functions.iter().zip(functions.iter().skip(1));
+    if pairs.any(|(outer, inner)| inner.body.start < outer.body.end) {
         bail!("a function with a mistake lies within another one that has one");
     }
     let mut after = text.to_owned();

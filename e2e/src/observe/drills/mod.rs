@@ -1,5 +1,5 @@
 //! The fault of each alert, made once on a real cluster: whether the alert fires, after how long, and what the statuses
-//! say meanwhile. The runbooks are written from what is seen here.
+//! say meanwhile. The lines "Seen" of the runbooks have these results.
 
 mod lab;
 mod operators;

@@ -1,4 +1,4 @@
-//! Faults of what users write, and of what it depends on.
+//! Faults of the objects of users, and of their connections.
 
 use super::{Drill, Lab, Look, nothing};
 use crate::state::Kind as _;
