@@ -13,7 +13,10 @@ use anyhow::Context as _;
 use clap::Parser;
 use mlop_api::operators;
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 /// Longest time for the export of the last spans at the end of the process.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -108,7 +111,7 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
     let relist = setup.relist();
     let (_, health) = health::serve(&args.health_address, metrics, setup.readiness())?;
 
-    let (leading, is_leading) = watch::channel(!args.leader_elect);
+    let (leading, is_leading) = watch::channel((!args.leader_elect).then(Instant::now));
     let (stop, stopping) = watch::channel(false);
     let election = args.leader_elect.then(|| {
         let candidate = leader_election::Candidate {

@@ -1,15 +1,19 @@
 //! The context of a reconcile: client, caches to write through to, clock, and leadership.
 
 use super::{
-    cache::WriteThrough, events::Recorder, leftovers::Leftovers, metrics::Metrics, tracer::Tracer,
-    workqueue::Key,
+    cache::WriteThrough, events::Recorder, execute::Guard, leader_election::Leading, leftovers::Leftovers,
+    metrics::Metrics, tracer::Tracer, workqueue::Key,
 };
 use crate::resource::ApiKind;
 use jiff::Timestamp;
 use kube::{Api, Client, core::DynamicObject};
 use serde_json::Value;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
+
+/// The caches of a new leader may lack its predecessor's last writes for this long, and have older states than its own
+/// writes while everything is listed again.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// Reads the time; tests give one that follows tokio's paused time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -33,7 +37,7 @@ pub struct Context {
     pub settings: Settings,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
-    pub(crate) leading: watch::Receiver<bool>,
+    pub(crate) leading: watch::Receiver<Leading>,
     pub(crate) stores: BTreeMap<ApiKind, Arc<dyn WriteThrough>>,
     pub(crate) leftovers: Leftovers,
     pub(crate) events: Recorder,
@@ -47,13 +51,19 @@ impl Context {
     }
 
     pub fn is_leading(&self) -> bool {
-        *self.leading.borrow()
+        self.leading.borrow().is_some()
+    }
+
+    /// The precondition of writes that are derived from an object's state.
+    pub(crate) fn guard(&self) -> Guard {
+        let is_new = self.leading.borrow().is_none_or(|since| since.elapsed() < SETTLING);
+        if is_new { Guard::ResourceVersion } else { Guard::Uid }
     }
 
     /// The instant of tokio's clock at which [`now`](Self::now) will be `at`.
     pub fn instant(&self, at: Timestamp) -> Instant {
         let ahead = at.duration_since(self.now());
-        Instant::now() + std::time::Duration::try_from(ahead).unwrap_or_default()
+        Instant::now() + Duration::try_from(ahead).unwrap_or_default()
     }
 
     /// The untyped API of a kind in `namespace`.

@@ -37,7 +37,7 @@ pub(crate) async fn execute<S: Serialize>(
     }
     admitted?;
     if let Some(status) = &plan.status {
-        report(cx, subject, status, Guard::Uid).await?;
+        report(cx, subject, status, cx.guard()).await?;
     }
     // Delete only after the status is written: the object may be the only record of a fact that the status reports.
     for step in &plan.deletes {
@@ -82,12 +82,12 @@ async fn delete(cx: &Context, subject: &Subject<'_>, step: &Delete) -> Result<()
     }
 }
 
-/// The precondition of a status write.
+/// The precondition of a write.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guard {
-    /// The same object: a derived status is right after any other write.
+    /// The same object: a derived state is right after any other write.
     Uid,
-    /// The same version: the status was made from the one that was read.
+    /// The same version: the state was made from the one that was read.
     ResourceVersion,
 }
 

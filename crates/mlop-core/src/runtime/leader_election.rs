@@ -53,6 +53,9 @@ pub fn step(lease: Option<&LeaseSpec>, me: &str, unchanged_for: Duration) -> Ste
     }
 }
 
+/// Since when this process leads; none if it does not.
+pub type Leading = Option<Instant>;
+
 /// A process that wants to lead.
 pub struct Candidate {
     pub client: Client,
@@ -69,7 +72,7 @@ pub struct Candidate {
 
 /// Holds the lease as long as possible and reports it through `leading`. Ends when `stop` turns true, and releases the
 /// lease.
-pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop: watch::Receiver<bool>) {
+pub async fn elect(candidate: Candidate, leading: watch::Sender<Leading>, mut stop: watch::Receiver<bool>) {
     let Candidate { client, namespace, name, me, clock, relist } = candidate;
     let api: Api<Lease> = Api::namespaced(client, &namespace);
     let mut seen = Seen::default();
@@ -77,7 +80,7 @@ pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop:
     let mut away: Option<Instant> = None;
     loop {
         let (asked, deadline) = (Instant::now(), renewed + RENEW_DEADLINE);
-        let patience = if *leading.borrow() { deadline - asked } else { REQUEST_TIMEOUT };
+        let patience = if leading.borrow().is_some() { deadline - asked } else { REQUEST_TIMEOUT };
         let request = hold(&api, &name, &me, &clock, &mut seen);
         let (held, next) = match tokio::time::timeout(patience.min(REQUEST_TIMEOUT), request).await {
             Ok(Ok(held)) => {
@@ -100,11 +103,18 @@ pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop:
                 };
                 tracing::warn!(lease = name, why, "cannot reach the lease");
                 let again = Instant::now() + POLL;
-                let held = *leading.borrow() && Instant::now() < deadline;
+                let held = leading.borrow().is_some() && Instant::now() < deadline;
                 (held, if held { again.min(deadline) } else { again })
             }
         };
-        if leading.send_if_modified(|value| std::mem::replace(value, held) != held) {
+        let is_new = leading.send_if_modified(|since| {
+            let is_new = since.is_some() != held;
+            if is_new {
+                *since = held.then(Instant::now);
+            }
+            is_new
+        });
+        if is_new {
             tracing::info!(lease = name, leading = held, "leadership changed");
         }
         tokio::select! {
@@ -113,8 +123,8 @@ pub async fn elect(candidate: Candidate, leading: watch::Sender<bool>, mut stop:
             _ = stop.wait_for(|stop| *stop) => break,
         }
     }
-    if *leading.borrow() {
-        leading.send_replace(false);
+    if leading.borrow().is_some() {
+        leading.send_replace(None);
         release(&api, &name, &me).await;
     }
 }
@@ -252,13 +262,13 @@ mod tests {
         let missing = json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404});
         let answers = Arc::new(Mutex::new(vec![(201, lease), (404, missing)]));
         let service = tower::service_fn(move |_: http::Request<Body>| answer(Arc::clone(&answers)));
-        let (leading, mut is_leading) = watch::channel(false);
+        let (leading, mut is_leading) = watch::channel(None);
         let (_stop, stopping) = watch::channel(false);
         let candidate = candidate(Client::new(service, "ns"), watch::channel(0).0);
         let begin = Instant::now();
         let election = tokio::spawn(elect(candidate, leading, stopping));
-        is_leading.wait_for(|leads| *leads).await.unwrap();
-        is_leading.wait_for(|leads| !leads).await.unwrap();
+        is_leading.wait_for(Leading::is_some).await.unwrap();
+        is_leading.wait_for(Leading::is_none).await.unwrap();
         assert!(
             begin.elapsed() < DURATION - REQUEST_TIMEOUT,
             "{:?} leaves no time for requests on their way",
@@ -283,7 +293,7 @@ mod tests {
         let (relist, relisted) = watch::channel(0);
         let (stop, stopping) = watch::channel(false);
         let candidate = candidate(Client::new(service, "ns"), relist);
-        let election = tokio::spawn(elect(candidate, watch::channel(false).0, stopping));
+        let election = tokio::spawn(elect(candidate, watch::channel(None).0, stopping));
         while !answers.lock().unwrap().is_empty() {
             tokio::time::sleep(RENEW).await;
         }

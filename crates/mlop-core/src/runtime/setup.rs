@@ -7,6 +7,7 @@ use super::{
     decoded::Decoded,
     events::{self, Recorder},
     health::Readiness,
+    leader_election::Leading,
     leftovers::Leftovers,
     metrics::Metrics,
     reflector::{Source, reflect},
@@ -254,7 +255,7 @@ impl Setup {
     ///
     /// # Errors
     /// When a part ends or panics.
-    pub async fn run(self, leading: watch::Receiver<bool>) -> anyhow::Result<()> {
+    pub async fn run(self, leading: watch::Receiver<Leading>) -> anyhow::Result<()> {
         let (mut gained, mut relist) = (leading.clone(), self.relist.subscribe());
         let (events, queued) = Recorder::new();
         let cx = Arc::new(Context {
@@ -283,13 +284,13 @@ impl Setup {
         for controller in self.controllers {
             tasks.spawn(controller(Arc::clone(&cx)));
         }
-        cx.metrics.leading.set(i64::from(*gained.borrow()));
+        cx.metrics.leading.set(i64::from(gained.borrow().is_some()));
         // One listener notifies all parts in their order. With a receiver each, they would run in any order.
         loop {
             tokio::select! {
                 biased;
                 Ok(()) = gained.changed() => {
-                    let leads = *gained.borrow_and_update();
+                    let leads = gained.borrow_and_update().is_some();
                     cx.metrics.leading.set(i64::from(leads));
                     if leads {
                         self.resyncs.iter().for_each(|resync| resync());

@@ -24,7 +24,7 @@ use std::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 /// The namespace of the leases.
@@ -154,7 +154,7 @@ impl Processes {
             relist: setup.relist(),
         };
         let (processes, uses_leases) = (Arc::clone(self), self.uses_leases);
-        let (leading, is_leading) = watch::channel(!uses_leases);
+        let (leading, is_leading) = watch::channel((!uses_leases).then(Instant::now));
         let (stop, mut stopping) = watch::channel(false);
         let election_stop = stopping.clone();
         let process = tokio::spawn(async move {

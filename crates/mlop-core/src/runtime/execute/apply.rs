@@ -1,6 +1,7 @@
 //! Brings existing objects to the state of a plan.
 
 use super::{
+    Guard,
     create::{check_owner, create},
     difference,
     write::{Subject, is_another, is_by_webhook, leads, refusal},
@@ -59,6 +60,9 @@ async fn overwrite(cx: &Context, subject: &Subject<'_>, step: &Apply, live: &Val
     if !is_owned(&present, &wanted) {
         check_owner(&step.kind, &wanted, &present)?;
     }
+    let version = text(live, "/metadata/resourceVersion");
+    let guard = (cx.guard() == Guard::ResourceVersion).then(|| test("resourceVersion", &version));
+    let changes = guard.into_iter().chain(changes).collect();
     let written = patch(cx, subject, step, &uid, changes).await?;
     let left = difference::changes(&step.kind.kind, &written, &step.object);
     if !left.is_empty() {
@@ -99,14 +103,18 @@ async fn patch(
     let name = text(&step.object, "/metadata/name");
     let api = cx.api(&step.kind, &subject.key().namespace);
     let verb = format!("patch {} {name}", step.kind);
-    let test = json!({"op": "test", "path": "/metadata/uid", "value": uid});
-    let body = Value::from_iter([test].into_iter().chain(changes)).to_string().into_bytes();
+    let body = Value::from_iter([test("uid", uid)].into_iter().chain(changes)).to_string().into_bytes();
     let uri = format!("{}/{name}?fieldManager={}", api.resource_url(), subject.manager());
     let request = Request::patch(uri).header(CONTENT_TYPE, "application/json-patch+json").body(body);
     let request = request.map_err(|e| Error::api(verb.clone(), kube::Error::HttpError(e)))?;
     let sent = cx.client.request::<DynamicObject>(request).await;
     let written = finish(cx, step, &verb, sent)?;
     serde_json::to_value(written).map_err(|e| Error::api(verb, kube::Error::SerdeError(e)))
+}
+
+/// The operation that fails a JSON patch unless a field of the metadata has this value.
+fn test(field: &str, value: &str) -> Value {
+    json!({"op": "test", "path": format!("/metadata/{field}"), "value": value})
 }
 
 /// Applies the fields of an object that others write too, such as its finalizers.

@@ -192,7 +192,7 @@ fn conditions(body: &Value) -> Vec<String> {
 async fn object_is_not_reconciled_without_the_lease() {
     let (server, client) = Server::start(|_| refuse(500, "", "unexpected"));
     let (cx, leads) = context(client, BTreeMap::new());
-    leads.send_replace(false);
+    leads.send_replace(None);
     let (cache, queue) = (Arc::new(Cache::<Forecast>::default()), Arc::new(Workqueue::default()));
     cache.put_written(forecast());
     queue.enqueue(Key::new(NS, "a"));

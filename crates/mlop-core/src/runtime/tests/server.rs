@@ -6,6 +6,7 @@ use crate::{
         cache::WriteThrough,
         context::{Clock, Context, Settings},
         events::Recorder,
+        leader_election::Leading,
         leftovers::Leftovers,
     },
     testing::{Forecast, NOW, NS, at},
@@ -104,8 +105,8 @@ pub(super) fn clock() -> Clock {
 pub(super) fn context(
     client: Client,
     stores: BTreeMap<ApiKind, Arc<dyn WriteThrough>>,
-) -> (Arc<Context>, watch::Sender<bool>) {
-    let (leads, leading) = watch::channel(true);
+) -> (Arc<Context>, watch::Sender<Leading>) {
+    let (leads, leading) = watch::channel(Some(Instant::now()));
     let (settings, metrics) = (Settings::default(), Arc::default());
     let leftovers = Leftovers::default();
     (

@@ -10,7 +10,7 @@ use crate::{
 };
 use serde_json::json;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 #[tokio::test(start_paused = true)]
 async fn new_leader_reconciles_every_object() {
@@ -20,11 +20,11 @@ async fn new_leader_reconciles_every_object() {
     let forecasts = setup.watch::<Forecast>();
     let (script, calls) = Script::new([]);
     setup.control(script, &forecasts);
-    let (leads, leading) = watch::channel(false);
+    let (leads, leading) = watch::channel(None);
     let operator = tokio::spawn(setup.run(leading));
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(calls.lock().unwrap().len(), 0, "a follower reconciles nothing");
-    leads.send_replace(true);
+    leads.send_replace(Some(Instant::now()));
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(calls.lock().unwrap().len(), 1);
     operator.abort();
