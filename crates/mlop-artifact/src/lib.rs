@@ -13,6 +13,7 @@
 //! | [`secret`] | the keys of a mounted Secret |
 //! | [`patience`] | repeating requests to a store that does not answer |
 //! | [`distinct`] | an estimate of how many different values a column has |
+//! | [`mean`] | the mean of numbers, also of huge ones |
 //! | [`worker`] | the frame of every worker's `main`: task in, result out |
 //!
 //! Everything is written by conditional create and the manifest last. So an upload that was interrupted is
@@ -25,6 +26,7 @@ mod error;
 mod impatient;
 pub mod listener;
 pub mod manifest;
+pub mod mean;
 pub mod path;
 pub mod patience;
 mod progress;

@@ -3,7 +3,7 @@
 use crate::cell::Cell;
 use arrow::{array::RecordBatch, datatypes::Schema};
 use mlop_api::result::Failure;
-use mlop_artifact::{distinct::Distinct, manifest::ColumnStats};
+use mlop_artifact::{distinct::Distinct, manifest::ColumnStats, mean::Mean};
 
 /// Characters of a text that are kept as least or greatest value.
 const TEXT_CHARS_MAX: usize = 64;
@@ -15,9 +15,7 @@ struct Column {
     stats: ColumnStats,
     least: Option<Cell>,
     greatest: Option<Cell>,
-    /// Sum and number of the finite numbers.
-    sum: f64,
-    numbers: u64,
+    mean: Mean,
     distinct: Distinct,
 }
 
@@ -27,8 +25,7 @@ impl Statistics {
             stats: ColumnStats { name: name.clone(), ..ColumnStats::default() },
             least: None,
             greatest: None,
-            sum: 0.0,
-            numbers: 0,
+            mean: Mean::default(),
             distinct: Distinct::default(),
         };
         Self(schema.fields().iter().map(|field| column(field.name())).collect())
@@ -61,9 +58,8 @@ impl Column {
         }
         self.stats.count += 1;
         self.distinct.add_hashed(&cell);
-        if let Some(number) = cell.number().filter(|number| number.is_finite()) {
-            self.sum += number;
-            self.numbers += 1;
+        if let Some(number) = cell.number() {
+            self.mean.add(number);
         }
         if !cell.is_ordered() {
             return;
@@ -81,7 +77,7 @@ impl Column {
         ColumnStats {
             min: self.least.map(text),
             max: self.greatest.map(text),
-            mean: (self.numbers > 0).then(|| (self.sum / self.numbers as f64).to_string()),
+            mean: self.mean.get().map(|mean| mean.to_string()),
             distinct_estimate: self.distinct.estimate(),
             ..self.stats
         }

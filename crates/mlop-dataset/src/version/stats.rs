@@ -5,7 +5,7 @@ use super::{
     value::{Value, display},
 };
 use crate::text;
-use mlop_artifact::{distinct::Distinct, manifest::ColumnStats};
+use mlop_artifact::{distinct::Distinct, manifest::ColumnStats, mean::Mean};
 
 /// Longest least or greatest text that is kept, in bytes.
 const TEXT_BYTES_MAX: usize = 64;
@@ -19,8 +19,7 @@ pub struct Stats {
     greatest: Option<Value>,
     least_text: Option<String>,
     greatest_text: Option<String>,
-    sum: f64,
-    is_number: bool,
+    mean: Mean,
     distinct: Distinct,
 }
 
@@ -37,8 +36,7 @@ impl Stats {
         }
         self.distinct.add(&fixed(value));
         if let Some(number) = number(value) {
-            self.sum += number;
-            self.is_number = true;
+            self.mean.add(number);
         }
         if self.least.is_none_or(|least| less(value, least)) {
             self.least = Some(value);
@@ -77,11 +75,7 @@ impl Stats {
             nulls: self.nulls,
             min: self.least.map(display).or(self.least_text),
             max: self.greatest.map(display).or(self.greatest_text),
-            mean: self
-                .is_number
-                .then(|| self.sum / self.count as f64)
-                .filter(|mean| mean.is_finite())
-                .map(|m| display(Value::Float(m))),
+            mean: self.mean.get().map(|mean| display(Value::Float(mean))),
             distinct_estimate: self.distinct.estimate(),
         }
     }
