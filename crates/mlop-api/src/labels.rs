@@ -51,6 +51,10 @@ pub const REFRESH_REQUESTED_AT: &str = "mlop.dev/refresh-requested-at";
 /// `trigger.mode: manual`. An Event answers if there is nothing to do.
 pub const RUN_REQUESTED_AT: &str = "mlop.dev/run-requested-at";
 
+/// Annotation of a router's pod: a digest of its newest routes. The kubelet brings a changed ConfigMap into a pod when it
+/// looks at the pod: after a change of the pod at once, else within ninety seconds.
+pub const ROUTES: &str = "mlop.dev/routes";
+
 /// Directory in our containers with `task.json`.
 pub const TASK_DIR: &str = "/run/mlop/task";
 /// Directory in our containers with one directory of key files per ObjectStore.

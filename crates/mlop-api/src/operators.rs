@@ -109,8 +109,8 @@ pub const DEPLOYMENT: Operator = Operator {
     worker: "mlop-launcher",
     finalized: &[],
     rbac: &[
-        // Those of its Deployments, and the ones that measure a rollout.
-        PODS,
+        // Those of its Deployments, and the ones that measure a rollout. Those of routers get annotations.
+        Rule { group: "", resources: &["pods"], verbs: OWN },
         Rule { group: "apps", resources: &["deployments"], verbs: OWN },
         // The routes of its routers.
         Rule { group: "", resources: &["configmaps", "services"], verbs: OWN },

@@ -120,13 +120,15 @@ impl Baseline {
         })
     }
 
-    /// Every plan with one fault, except at the points that it shares with `earlier`.
+    /// Every plan with one fault, except at the points that it shares with `earlier`, and at those of operators that work in
+    /// this scenario as in that.
     pub fn plans(&self, earlier: Option<&Self>) -> Vec<Plan> {
         let shared = earlier.map_or(0, |earlier| {
             self.points.iter().zip(&earlier.points).take_while(|(ours, theirs)| ours == theirs).count()
         });
         let mut plans = Vec::new();
-        for point in self.points.iter().skip(shared) {
+        let is_new = |point: &&Point| self.scenario.operator().is_none_or(|operator| point.is_of(operator));
+        for point in self.points.iter().skip(shared).filter(is_new) {
             plans.extend(self.faults_at(point).into_iter().map(|fault| Plan {
                 scenario: self.scenario,
                 users: Vec::new(),

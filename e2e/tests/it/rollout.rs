@@ -2,22 +2,16 @@
 
 use crate::support::{self, CHAIN_SECONDS, SERVE, STAGE, STORES, TRAINER};
 use anyhow::{Result, ensure};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
-use kube::{
-    Api,
-    api::{ListParams, Patch, PatchParams},
-    runtime::watcher,
-};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{Api, runtime::watcher};
 use mlop_api::{
     contract::condition_type::UP_TO_DATE,
     deployment::ModelDeployment,
-    labels,
     rollout::{RolloutPhase, RolloutStatus},
 };
 use mlop_e2e::{namespace::TestNamespace, predict::Request, prober::Prober, state::Kind as _, wait};
 use serde_json::json;
 use std::time::Duration;
-use tokio::task::JoinHandle;
 
 /// The share of the new version in its only step, in percent.
 const WEIGHT: i32 = 30;
@@ -82,7 +76,6 @@ async fn good_version_is_promoted_and_bad_one_rolled_back() -> Result<()> {
         };
         let of_routers = || watcher::Config::default().fields("metadata.name=slope-mdep-router");
         wait::until_any(&routers, of_routers(), "routers that are ready", limit, are_ready).await?;
-        let kubelet = hasten_kubelet(ns);
 
         ns.apply(&[&training(&line(3.0))]).await?;
         let promoted = ended(ns, RolloutPhase::Promoted).await?;
@@ -98,7 +91,6 @@ async fn good_version_is_promoted_and_bad_one_rolled_back() -> Result<()> {
         ns.apply(&[&training(&broken())]).await?;
         let back = ended(ns, RolloutPhase::RolledBack).await?;
         let report = prober.stop().await?;
-        kubelet.abort();
         println!("bad version: {} of {} requests failed; {}", report.failed, report.sent, back.message);
         ensure!(back.measurements == 1, "it is rolled back by its first measurement: {back:?}");
         check_share(&back)?;
@@ -139,22 +131,4 @@ fn check_share(rollout: &RolloutStatus) -> Result<()> {
     let bounds = f64::from(WEIGHT) / 2.0..=f64::from(WEIGHT) + 3.0;
     ensure!(bounds.contains(&share), "the share is {share} %: {last:?}");
     Ok(())
-}
-
-/// A kubelet brings the new content of a ConfigMap into a pod when it looks at the pod, at least once in ninety seconds. A
-/// change of the pod makes it look.
-fn hasten_kubelet(ns: &TestNamespace) -> JoinHandle<()> {
-    let pods: Api<Pod> = Api::namespaced(ns.cluster.client.clone(), &ns.name);
-    tokio::spawn(async move {
-        let routers = ListParams::default().labels(&format!("{}={}", labels::ROLE, labels::ROUTING));
-        for nth in 0_u32.. {
-            let names = pods.list(&routers).await.map(|list| list.items).unwrap_or_default();
-            for name in names.into_iter().filter_map(|pod| pod.metadata.name) {
-                let touch = json!({"metadata": {"annotations": {"touched": nth.to_string()}}});
-                // The pod may be gone.
-                let _gone = pods.patch(&name, &PatchParams::default(), &Patch::Merge(&touch)).await;
-            }
-            tokio::time::sleep(Duration::from_secs(2)).await;
-        }
-    })
 }

@@ -11,6 +11,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 use mlop_api::{
+    Digest,
     common::Resources,
     labels,
     rollout::{RolloutSpec, RolloutStatus},
@@ -24,9 +25,11 @@ use mlop_core::{
         deployment, meta, pod, service,
         template::{self, Edition, OwnContainer},
     },
-    resource::ChildObject,
+    plan::Apply,
+    resource::{ApiKind, ChildObject, PodView},
 };
-use std::collections::BTreeMap;
+use serde_json::json;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Port of a router's health and metrics.
 const METRICS_PORT: i32 = 8081;
@@ -113,6 +116,24 @@ impl Router<'_> {
         let data = BTreeMap::from([(labels::ROUTES_FILE.to_owned(), text)]);
         let metadata = self.server.meta(name(&self.object()));
         ConfigMap { metadata, data: Some(data), ..Default::default() }
+    }
+
+    /// The pods that have not been told of `routes`, with the annotation that tells them.
+    pub fn told(&self, routes: &Routes, pods: &[Arc<PodView>]) -> impl Iterator<Item = Apply> {
+        let digest = Digest::of(&json!(routes)).short(16).to_owned();
+        pods.iter().filter_map(move |pod| {
+            let meta = &pod.metadata;
+            let known = pod.annotations().get(labels::ROUTES);
+            let is_told = meta.deletion_timestamp.is_some() || known.is_some_and(|known| *known == digest);
+            let annotations = json!({labels::ROUTES: digest});
+            let object = json!({
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid, "annotations": annotations},
+            });
+            let why = "its routes have changed".to_owned();
+            (!is_told).then(|| Apply { kind: ApiKind::of::<Pod>(), object, why })
+        })
     }
 
     pub fn deployment(&self, spec: &RolloutSpec) -> Deployment {

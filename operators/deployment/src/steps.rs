@@ -206,7 +206,9 @@ impl Steps<'_> {
     fn children(&self, stable: Stable) -> Plan<DeploymentStatus> {
         let why = "versions are rolled out in steps";
         let router = Router { server: &self.server, observed: self.observed.routers.as_deref() };
-        let mut plan = Plan::idle().apply(&router.routes(&self.routes(&stable)), why);
+        let routes = self.routes(&stable);
+        let mut plan = Plan::idle().apply(&router.routes(&routes), why);
+        plan.applies.extend(router.told(&routes, &self.observed.routing));
         plan = router.services().iter().fold(plan, |plan, service| plan.apply(service, why));
         plan = plan
             .apply(&router.deployment(self.spec), why)

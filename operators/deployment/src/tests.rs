@@ -34,6 +34,8 @@ struct Case {
     /// The Deployments of the new version and of the routers in a rollout in steps.
     canary: Option<Value>,
     routers: Option<Value>,
+    /// Pods of routers.
+    routing: Vec<Value>,
     /// Pods that measure.
     analyses: Vec<Value>,
     pods: Vec<Value>,
@@ -58,6 +60,7 @@ fn delay() -> Case {
         deployment: None,
         canary: None,
         routers: None,
+        routing: Vec::new(),
         analyses: Vec::new(),
         pods: Vec::new(),
         launcher: "launcher:1".to_owned(),
@@ -268,7 +271,7 @@ impl Case {
             },
             stores: vec![Arc::new(serde_json::from_value(store).unwrap())],
             pods: views(&self.pods),
-            routing: Vec::new(),
+            routing: views(&self.routing),
             analyses: views(&self.analyses),
             deployment: child(&self.deployment),
             canary: child(&self.canary),
@@ -310,6 +313,11 @@ impl Case {
             }
             object["metadata"]["generation"] = json!(generation + changed);
             *slot = Some(object);
+        }
+        for apply in plan.applies.iter().filter(|apply| apply.kind.kind == "Pod") {
+            let is_it = |pod: &&mut Value| pod["metadata"]["uid"] == apply.object["metadata"]["uid"];
+            let pod = next.routing.iter_mut().find(is_it).expect("the pod of a router");
+            pod["metadata"]["annotations"] = apply.object["metadata"]["annotations"].clone();
         }
         next
     }

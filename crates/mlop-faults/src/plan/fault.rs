@@ -135,6 +135,19 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
+    /// Faults at the creation of an Event. No decision depends on one, so that only a refusal or a missing answer could hold
+    /// something up.
+    const AT_EVENTS: &[Self] = &[
+        Self::CrashAfter,
+        Self::AnswerLost,
+        Self::NameTaken,
+        Self::TooManyRequests,
+        Self::InternalError,
+        Self::NoAnswer,
+        Self::Forbidden,
+        Self::QuotaExceeded,
+        Self::Invalid,
+    ];
     /// Faults that need backups of the API server.
     pub const WITH_BACKUPS: &[Self] = &[Self::Restored];
     /// Faults that concern elections. Without them operators lead from the start.
@@ -143,13 +156,14 @@ impl Fault {
 
     /// Whether the fault has a meaning at a write of this verb and kind.
     pub fn fits(self, verb: &str, kind: &str) -> bool {
+        if kind == "events" {
+            return Self::AT_EVENTS.contains(&self);
+        }
         match self {
             Self::NameTaken | Self::QuotaExceeded => verb == "create",
             Self::Deleted => verb != "create",
-            // Nobody notices the loss or the edit of an Event.
-            Self::AnswerOvertaken => verb == "create" && kind != "events",
-            Self::ChildDeleted | Self::ChildEdited => verb != "delete" && kind != "events",
-            Self::Restored | Self::InputRecreated | Self::UpstreamFlaps | Self::AllCrash => kind != "events",
+            Self::AnswerOvertaken => verb == "create",
+            Self::ChildDeleted | Self::ChildEdited => verb != "delete",
             _ => true,
         }
     }

@@ -16,6 +16,7 @@ mod operation;
 pub use fault::Fault;
 pub use operation::{Action, Change, Child, Course, Operation, Request, Scenario, Stage, System, Work};
 
+use mlop_api::operators::{self, Operator};
 use serde::{Deserialize, Serialize};
 
 /// One run of the chain: the operations of users, and the faults meanwhile.
@@ -55,6 +56,22 @@ pub enum Point {
     Work(WorkId),
     /// Virtual milliseconds after the start.
     Millisecond(u64),
+}
+
+impl Point {
+    /// Whether it is one of `operator`, or of the work that only the operator's pods in unusual scenarios do.
+    pub fn is_of(&self, operator: &Operator) -> bool {
+        match self {
+            Self::Write(write) => write.by == operator.name,
+            Self::Notification(notification) => notification.to == operator.name,
+            Self::Work(work) => match operator.name {
+                name if name == operators::TRAINING.name => work.kind == Work::Train.name(),
+                name if name == operators::DEPLOYMENT.name => work.kind == Work::Analyze.name(),
+                _ => false,
+            },
+            Self::Millisecond(_) => false,
+        }
+    }
 }
 
 /// A write request of an operator.

@@ -1,6 +1,7 @@
 //! What users do: the scenarios, and the operations of restless users.
 
 use super::Fault;
+use mlop_api::operators::{self, Operator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -18,7 +19,8 @@ pub enum Scenario {
     Move,
     /// As `NewData`, with a training in two pods.
     Distributed,
-    /// The pipeline is applied, with a rollout in steps. A good version is promoted, and a bad one rolled back.
+    /// The pipeline is applied, with a rollout in steps. A good version is promoted, and a bad one rolled back. Then users
+    /// cancel a rollout, try its version again, and promote it.
     Steps,
     /// The pipeline is applied and users change their minds for a minute. Then they apply it again, with new data.
     Restless,
@@ -88,6 +90,7 @@ pub enum Request {
     Cancel,
     Refresh,
     Run,
+    Promote,
 }
 
 /// A kind of children.
@@ -180,10 +183,21 @@ impl Scenario {
         match self {
             Self::Pin => fault.deletes_object() && matches!(plural, "models" | "modelversions"),
             // Without a version that serves, the newest one is rolled out at once.
-            Self::Steps => fault.deletes_object() && plural == "modeldeployments",
+            Self::Steps => {
+                fault.deletes_object() && matches!(plural, "models" | "modelversions" | "modeldeployments")
+            }
             // Objects go with their kind whatever their finalizers, and with them the record of where a view was online.
             Self::Move => fault == Fault::TypeRemoved && plural == "featureviews",
             _ => false,
+        }
+    }
+
+    /// The only operator that works otherwise than in the scenario before; none if all do.
+    pub fn operator(self) -> Option<&'static Operator> {
+        match self {
+            Self::Distributed => Some(&operators::TRAINING),
+            Self::Steps => Some(&operators::DEPLOYMENT),
+            _ => None,
         }
     }
 
@@ -274,7 +288,7 @@ fn pick<T: Copy>(random: &mut fastrand::Rng, all: &[T]) -> T {
 const OUTAGES: [u32; 3] = [5, 300, 7_200];
 
 impl Request {
-    const ALL: [Self; 4] = [Self::Retry, Self::Cancel, Self::Refresh, Self::Run];
+    const ALL: [Self; 5] = [Self::Retry, Self::Cancel, Self::Refresh, Self::Run, Self::Promote];
 }
 
 impl Child {

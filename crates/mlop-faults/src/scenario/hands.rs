@@ -46,6 +46,7 @@ pub fn request(sim: &Sim, stage: Stage, request: Request) {
         Request::Cancel => labels::CANCEL_REQUESTED_AT,
         Request::Refresh => labels::REFRESH_REQUESTED_AT,
         Request::Run => labels::RUN_REQUESTED_AT,
+        Request::Promote => labels::PROMOTE_REQUESTED_AT,
     };
     let (kind, name) = stage.object();
     cluster::annotate(sim, kind, name, annotation, &sim.now().to_string());

@@ -1,6 +1,7 @@
 //! The users of each scenario, until their last goal is met.
 
 use super::{
+    hands,
     pipeline::{ALTERNATIVES, PIPELINE},
     users::{operate, request_pipeline},
 };
@@ -10,7 +11,7 @@ use crate::{
         wrong_pointers,
     },
     cluster::{Cluster, FAULTY, NAMESPACE, create, documents},
-    plan::{Operation, Scenario},
+    plan::{Operation, Request, Scenario, Stage},
 };
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -22,6 +23,7 @@ use mlop_api::{
     contract::condition_type,
     dataset::{Dataset, DatasetVersion, ObjectStore},
     deployment::ModelDeployment,
+    duration::Span,
     features::{FeatureSnapshot, FeatureStore, FeatureView},
     labels,
     registry::{Model, ModelVersion, TrackingServer},
@@ -83,7 +85,7 @@ pub async fn play(
     insist(cluster, "version 2 is served", put_data, is_second).await?;
     match scenario {
         Scenario::Pin => {}
-        Scenario::Steps => return roll_back(cluster).await,
+        Scenario::Steps => roll_back(cluster).await?,
         _ => return Ok(()),
     }
     let Some(first) = first_version(cluster) else {
@@ -91,6 +93,9 @@ pub async fn play(
         let is_restored = cluster.injector.ledger().was_restored();
         return if is_restored { Ok(()) } else { Err("goal: the first ModelVersion is kept".to_owned()) };
     };
+    if scenario == Scenario::Steps {
+        return decide(cluster, &first).await;
+    }
     let request = |cluster: &Cluster, _| pin(cluster, Some(first.clone()));
     insist(cluster, "version 1 is served again", request, is_first).await?;
     let request = |cluster: &Cluster, _| pin(cluster, None);
@@ -130,6 +135,36 @@ async fn roll_back(cluster: &Cluster) -> Result<(), String> {
             && condition::is_true(&status.conditions, condition_type::READY)
     };
     insist(cluster, "version 3 is rolled back", put_data, is_rolled_back).await
+}
+
+/// Users offer the first version again, for as long as they like. They cancel its rollout, try it again, and promote it.
+async fn decide(cluster: &Cluster, first: &str) -> Result<(), String> {
+    // A restored server may have forgotten what was asked before.
+    let ask = |cluster: &Cluster, requests: &[Request]| {
+        let _ = cluster.sim.edit::<ModelDeployment>(NAMESPACE, "delay", |object| {
+            let steps = object.spec.rollout.iter_mut().flat_map(|rollout| &mut rollout.steps);
+            steps.for_each(|step| step.hold = Span::hours(24));
+        });
+        pin(cluster, Some(first.to_owned()));
+        requests.iter().for_each(|it| hands::request(&cluster.sim, Stage::ModelDeployment, *it));
+    };
+    let is_in = |cluster: &Cluster, phase| {
+        let object = cluster.sim.get::<ModelDeployment>(NAMESPACE, "delay");
+        let rollout = object.and_then(|object| object.status?.rollout);
+        rollout.is_some_and(|it| it.phase == phase && it.canary.version.as_deref() == Some("1"))
+    };
+    let (is_offered, is_cancelled) = (
+        |cluster: &Cluster| is_in(cluster, RolloutPhase::Progressing),
+        |cluster: &Cluster| is_in(cluster, RolloutPhase::RolledBack),
+    );
+    let request = |cluster: &Cluster, _| ask(cluster, &[]);
+    insist(cluster, "version 1 is offered", request, is_offered).await?;
+    let request = |cluster: &Cluster, _| ask(cluster, &[Request::Cancel]);
+    insist(cluster, "the rollout of version 1 is cancelled", request, is_cancelled).await?;
+    let request = |cluster: &Cluster, _| ask(cluster, &[Request::Retry]);
+    insist(cluster, "version 1 is tried again", request, is_offered).await?;
+    let request = |cluster: &Cluster, _| ask(cluster, &[Request::Retry, Request::Promote]);
+    insist(cluster, "version 1 is promoted", request, |cluster| is_served(cluster, Some("1"))).await
 }
 
 /// Moves the view to another FeatureStore. Its rows are online there, and no more in the former one.

@@ -223,6 +223,40 @@ fn finished_rollout_is_at_rest() {
 }
 
 #[test]
+fn each_router_is_told_once_of_each_change_of_its_routes() {
+    let router = |name: &str| json!({"metadata": {"name": name, "namespace": NS, "uid": name}});
+    let told = |case: &Case| -> Vec<String> {
+        let plan = case.plan();
+        let pods = plan.applies.iter().filter(|apply| apply.kind.kind == "Pod");
+        pods.map(|apply| apply.object["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut served = stepwise().settled();
+    served.routing = vec![router("a"), router("b")];
+    assert_eq!(told(&served), ["a", "b"], "they may have begun before the last change");
+    let served = served.reconciled();
+    assert_eq!(told(&served), [""; 0]);
+    let plan = served.clone().model(model(2)).reconciled().plan();
+    assert!(
+        plan.applies.iter().all(|apply| apply.kind.kind != "Pod"),
+        "no request goes to the new version yet"
+    );
+    let first = served.model(model(2)).settled();
+    let mut weighted = first.clone();
+    weighted.routing.push(router("c"));
+    weighted.routing[0]["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    assert_eq!(told(&first), [""; 0]);
+    assert_eq!(told(&weighted), ["c"]);
+    let kinds: Vec<_> = weighted.plan().applies.into_iter().map(|apply| apply.kind.kind).collect();
+    assert_eq!(kinds[..2], ["ConfigMap", "Pod"], "the routes are there when the kubelet looks");
+    weighted = weighted.step_passed();
+    assert_ne!(weighted.routing[1], first.routing[1], "the weight has changed");
+    assert_eq!(
+        weighted.routing[1]["metadata"]["annotations"],
+        weighted.routing[2]["metadata"]["annotations"]
+    );
+}
+
+#[test]
 fn spec_without_steps_has_no_routers() {
     let mut case = stepwise().settled().edited(|object| object.spec.rollout = None);
     let plan = case.plan();
