@@ -2,8 +2,14 @@
 
 use crate::support::{self, CHAIN_SECONDS, SERVE, STAGE, STORES, TRAINER};
 use anyhow::{Result, ensure};
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, runtime::watcher};
+use kubectl_mlop::{
+    actions::{self, Change},
+    cluster::Cluster,
+    snapshot::Snapshot,
+};
 use mlop_api::{
     contract::condition_type::UP_TO_DATE,
     deployment::ModelDeployment,
@@ -107,10 +113,37 @@ async fn good_version_is_promoted_and_bad_one_rolled_back() -> Result<()> {
         );
         ensure!(object.is_ready(), "{}", object.describe());
 
+        decide_by_hand(ns).await?;
+
         let _: ModelDeployment = ns.patch("slope", &json!({"spec": {"rollout": null}})).await?;
         wait::until_gone(&routers, of_routers(), "the routers", limit).await
     })
     .await
+}
+
+/// A user offers the first version again for an hour, aborts its rollout, tries it again, and promotes it.
+async fn decide_by_hand(ns: &TestNamespace) -> Result<()> {
+    type Action = fn(&Snapshot, &str) -> Result<Change>;
+    let plugin = Cluster::new(ns.cluster.client.clone(), &ns.name);
+    let held = json!({"spec": {"rollout": {"steps": [{"weight": WEIGHT, "hold": "1h"}]}}});
+    let _: ModelDeployment = ns.patch("slope", &held).await?;
+    let steps: [(Action, &str, RolloutPhase); 4] = [
+        (|snapshot, _| actions::pin(snapshot, "model/slope", "1"), "pin", RolloutPhase::Progressing),
+        (actions::cancel, "abort", RolloutPhase::RolledBack),
+        (actions::retry, "retry", RolloutPhase::Progressing),
+        (actions::promote, "promote", RolloutPhase::Promoted),
+    ];
+    for (action, name, phase) in steps {
+        let change = action(&plugin.snapshot(Timestamp::UNIX_EPOCH).await?, "mdep/slope")?;
+        plugin.apply(&change, false).await?;
+        let is_reached = |object: &ModelDeployment| {
+            let rollout = object.status.as_ref().and_then(|status| status.rollout.as_ref());
+            rollout.is_some_and(|it| it.phase == phase && it.canary.version.as_deref() == Some("1"))
+        };
+        ns.until::<ModelDeployment>("slope", name, STAGE, is_reached).await?;
+    }
+    let is_served = |object: &ModelDeployment| object.has_status(UP_TO_DATE, "True");
+    ns.until::<ModelDeployment>("slope", "version 1 served", STAGE, is_served).await.map(drop)
 }
 
 /// The rollout when it has ended in this phase.
