@@ -119,9 +119,9 @@ impl Router<'_> {
     }
 
     /// The pods that have not been told of `routes`, with the annotation that tells them.
-    pub fn told(&self, routes: &Routes, pods: &[Arc<PodView>]) -> impl Iterator<Item = Apply> {
+    pub fn told(&self, routes: &Routes, pods: &[Arc<PodView>]) -> Vec<Apply> {
         let digest = Digest::of(&json!(routes)).short(16).to_owned();
-        pods.iter().filter_map(move |pod| {
+        let untold = pods.iter().filter_map(|pod| {
             let meta = &pod.metadata;
             let known = pod.annotations().get(labels::ROUTES);
             let is_told = meta.deletion_timestamp.is_some() || known.is_some_and(|known| *known == digest);
@@ -133,7 +133,8 @@ impl Router<'_> {
             });
             let why = "its routes have changed".to_owned();
             (!is_told).then(|| Apply { kind: ApiKind::of::<Pod>(), object, why })
-        })
+        });
+        untold.collect()
     }
 
     pub fn deployment(&self, spec: &RolloutSpec) -> Deployment {
