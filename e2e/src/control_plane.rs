@@ -204,10 +204,12 @@ async fn create_kinds(client: &Client) -> Result<()> {
 async fn grant_permissions(client: &Client) -> Result<()> {
     for operator in operators::ALL {
         let name = operator.name;
-        let file = repository().join("charts").join(name).join("files/rights.yaml");
-        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        let mut rules: Vec<PolicyRule> =
-            serde_saphyr::from_str(&text).with_context(|| file.display().to_string())?;
+        let files = repository().join("charts").join(name).join("files");
+        let mut rules = permissions(&files.join("rights.yaml"))?;
+        let cluster = files.join("cluster-rights.yaml");
+        if cluster.exists() {
+            rules.extend(permissions(&cluster)?);
+        }
         rules.extend(input_permissions(operator));
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
         let role = ClusterRole { metadata: metadata.clone(), rules: Some(rules), ..ClusterRole::default() };
@@ -230,6 +232,12 @@ async fn grant_permissions(client: &Client) -> Result<()> {
         Api::all(client.clone()).create(&PostParams::default(), &binding).await?;
     }
     Ok(())
+}
+
+/// The permissions in a file of a chart.
+fn permissions(file: &Path) -> Result<Vec<PolicyRule>> {
+    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    serde_saphyr::from_str(&text).with_context(|| file.display().to_string())
 }
 
 /// The permissions for input kinds, which are in the charts' values.

@@ -49,7 +49,7 @@ const fn rare(
 }
 
 /// When rare permissions are used.
-const CASES: [&str; 8] = [
+const CASES: [&str; 9] = [
     "The first start in a cluster.",
     "A creation finds that the object exists, for example after an answer that was lost.",
     "The spec was edited, a release makes the object differently, or somebody else has edited it.",
@@ -58,12 +58,14 @@ const CASES: [&str; 8] = [
     "`managed` becomes `existing`, or `rollout` is removed: the server is no longer wanted.",
     "The input of an object is of its own kind.",
     "A probe or a check is repeated after ten minutes, or failed before.",
+    "A run that was admitted is gone, or no cache has seen it.",
 ];
 
 const RUNS: &[&str] = &["datasetversions", "featuresnapshots", "trainingruns", "modelversions"];
 
 const RARE: &[Rare] = &[
     rare(None, &["leases"], &["create"], 0),
+    rare(Some("mlop-queue"), &["trainingruns"], &["get"], 8),
     rare(None, RUNS, &["get"], 1),
     rare(None, &["pods", "jobs", "deployments", "statefulsets"], &["get"], 1),
     rare(

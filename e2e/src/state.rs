@@ -1,7 +1,10 @@
 //! Uniform access to the statuses of all kinds, for tests and the demo.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{ResourceExt, core::object::HasStatus};
+use kube::{
+    Resource, ResourceExt,
+    core::{NamespaceResourceScope, object::HasStatus},
+};
 use mlop_api::{
     Artifact, Reason,
     contract::{Cause, condition_type::READY},
@@ -15,8 +18,8 @@ use mlop_api::{
 };
 use std::fmt::Write as _;
 
-/// A kind of mlop, with the questions of tests to its status.
-pub trait Kind: kinds::Kind {
+/// A kind of mlop with a namespace, with the questions of tests to its status.
+pub trait Kind: kinds::Kind + Resource<DynamicType = (), Scope = NamespaceResourceScope> {
     fn cause(&self) -> Option<&Cause> {
         self.status()?.cause()
     }
@@ -55,7 +58,7 @@ pub trait Kind: kinds::Kind {
     }
 }
 
-impl<K: kinds::Kind> Kind for K {}
+impl<K: kinds::Kind + Resource<DynamicType = (), Scope = NamespaceResourceScope>> Kind for K {}
 
 /// A kind that publishes the artifacts of its runs.
 pub trait Intent: Kind + HasStatus<Status = IntentStatus> {

@@ -15,8 +15,8 @@ metadata:
   name: mlop-system
   labels: {pod-security.kubernetes.io/enforce: restricted}
 ";
-/// What `cargo xtask images` names its images.
-const IMAGES: [&str; 2] = ["global.image.registry=mlop.local", "global.image.tag=dev"];
+/// What `cargo xtask images` names its images, and the operators that are installed on request.
+const VALUES: [&str; 3] = ["global.image.registry=mlop.local", "global.image.tag=dev", "queues.enabled=true"];
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -54,7 +54,7 @@ fn upgrade(cluster: &dyn Cluster, chart: &str, values: &[String]) -> Result<Outc
     let directory = paths::repository().join("charts").join(chart);
     let mut command = charts::helm("upgrade")?;
     command.args(["--install", chart]).arg(&directory).args(["--namespace", NAMESPACE]);
-    for value in IMAGES.into_iter().chain(values.iter().map(String::as_str)) {
+    for value in VALUES.into_iter().chain(values.iter().map(String::as_str)) {
         command.args(["--set", value]);
     }
     process::run(command.env("KUBECONFIG", cluster.kubeconfig()?))?;

@@ -35,7 +35,9 @@ spec:
             {{- with $kinds }}
             - --input-kinds={{ join "," . }}
             {{- end }}
-            - --worker-image={{ include "mlop.image" (list . .Values.worker.repository .Values.worker.digest) }}
+            {{- with .Values.worker }}
+            - --worker-image={{ include "mlop.image" (list $ .repository .digest) }}
+            {{- end }}
             - --health-address=0.0.0.0:8081
             - --leader-elect=true
             - --log-level={{ include "mlop.word" (list . "logLevel" "info") }}

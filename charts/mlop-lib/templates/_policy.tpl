@@ -36,7 +36,7 @@ writes. Takes (list . namespaces). `helm template` asks no cluster, and finds no
 {{- define "mlop.policy" -}}
 {{- $guarded := .Files.Get "files/guarded.yaml" | fromYaml -}}
 {{- $namespaces := include "mlop.setting" (list . "watchNamespaces") | fromJsonArray -}}
-{{- include "mlop.alone" (list . $namespaces) -}}
+{{- include "mlop.alone" (list . (ternary list $namespaces ($guarded.cluster | default false))) -}}
 {{- $restorers := include "mlop.setting" (list . "restorers") | fromJson -}}
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
@@ -93,8 +93,21 @@ spec:
         variables.annotations.all(k, !k.startsWith('mlop.dev/') ||
         variables.oldAnnotations[?k] == optional.of(variables.annotations[k])) &&
         variables.oldAnnotations.all(k, !k.startsWith('mlop.dev/') || k in variables.annotations)
+    {{- with $guarded.answered }}
+    # Another operator answers the runs in one field of their status.
+    - name: status
+      expression: object.?status.orValue({})
+    - name: oldStatus
+      expression: "request.operation == 'UPDATE' ? oldObject.?status.orValue({}) : {}"
+    - name: answer
+      expression: >-
+        request.userInfo.username == 'system:serviceaccount:{{ $.Release.Namespace }}:{{ .by }}' &&
+        request.resource.resource in {{ toJson $guarded.runs }} && request.subResource == 'status' &&
+        variables.status.all(k, k == '{{ .field }}' || variables.oldStatus[?k] == optional.of(variables.status[k])) &&
+        variables.oldStatus.all(k, k == '{{ .field }}' || k in variables.status)
+    {{- end }}
   validations:
-    - expression: variables.writer || variables.restorer || variables.harmless
+    - expression: variables.writer || variables.restorer || variables.harmless{{ if $guarded.answered }} || variables.answer{{ end }}
       message: >-
         {{ .Chart.Name }} alone writes the runs and statuses of its kinds. Edit the resource that they belong to. A restore from
         a backup needs its identity in the chart's value restorers.

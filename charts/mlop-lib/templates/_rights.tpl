@@ -29,6 +29,10 @@ rules:
     resources: [{{ .plural | quote }}]
     verbs: {{ $verbs }}
   {{- end }}
+  {{- $cluster := .Files.Get "files/cluster-rights.yaml" }}
+  {{- if and $cluster (not $namespaces) }}
+  {{- $cluster | nindent 2 }}
+  {{- end }}
 {{- if $namespaces }}
 {{- range $namespaces }}
 ---
@@ -39,7 +43,27 @@ metadata:
   namespace: {{ . }}
   labels:
     {{- include "mlop.labels" $context | nindent 4 }}
-{{ include "mlop.bound" $context }}
+{{ include "mlop.bound" (list $context (include "mlop.clusterName" $context)) }}
+{{- end }}
+{{- with $cluster }}
+---
+{{- /* Objects without a namespace need a binding for the cluster. */}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ include "mlop.clusterName" $context }}.cluster
+  labels:
+    {{- include "mlop.labels" $context | nindent 4 }}
+rules:
+  {{- . | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ include "mlop.clusterName" $context }}.cluster
+  labels:
+    {{- include "mlop.labels" $context | nindent 4 }}
+{{ include "mlop.bound" (list $context (printf "%s.cluster" (include "mlop.clusterName" $context))) }}
 {{- end }}
 {{- else }}
 ---
@@ -49,20 +73,20 @@ metadata:
   name: {{ include "mlop.clusterName" . }}
   labels:
     {{- include "mlop.labels" . | nindent 4 }}
-{{ include "mlop.bound" . }}
+{{ include "mlop.bound" (list . (include "mlop.clusterName" .)) }}
 {{- end }}
 ---
 {{ include "mlop.lease" . }}
 {{- end }}
 
-{{/* Who gets the rights. */}}
+{{/* Who gets the rights of a role. Takes (list . role). */}}
 {{- define "mlop.bound" -}}
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: ClusterRole
-  name: {{ include "mlop.clusterName" . }}
+  name: {{ index . 1 }}
 subjects:
-  - {{ include "mlop.subject" . }}
+  - {{ include "mlop.subject" (index . 0) }}
 {{- end }}
 
 {{- define "mlop.subject" -}}

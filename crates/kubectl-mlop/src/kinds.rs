@@ -1,7 +1,7 @@
 //! The kinds of mlop under the names that users type: kind, plural, short name, in any case.
 
 use kube::core::ApiResource;
-use mlop_api::kinds::{Class, Kind, Visitor, for_each};
+use mlop_api::kinds::{Class, Kind, Visitor, for_each, is_cluster_scoped};
 use std::sync::LazyLock;
 
 /// A kind of mlop.
@@ -12,6 +12,8 @@ pub struct KindInfo {
     pub resource: ApiResource,
     /// Position in the chain: kinds of earlier stages have lower ones.
     pub stage: usize,
+    /// Whether its objects belong to no namespace, and so to no chain.
+    pub is_cluster_scoped: bool,
     short_names: &'static [&'static str],
 }
 
@@ -36,6 +38,7 @@ static KINDS: LazyLock<Vec<KindInfo>> = LazyLock::new(|| {
                 class: K::CLASS,
                 resource: ApiResource::erase::<K>(&()),
                 stage: self.0.len(),
+                is_cluster_scoped: is_cluster_scoped(&K::kind(&())),
                 short_names: K::shortnames(),
             });
         }
@@ -48,6 +51,11 @@ static KINDS: LazyLock<Vec<KindInfo>> = LazyLock::new(|| {
 /// All kinds, stage by stage.
 pub fn all() -> &'static [KindInfo] {
     &KINDS
+}
+
+/// The kinds whose objects belong to a namespace.
+pub fn namespaced() -> impl Iterator<Item = &'static KindInfo> {
+    all().iter().filter(|kind| !kind.is_cluster_scoped)
 }
 
 /// The kind that a user calls `word`.

@@ -12,6 +12,7 @@
 //! | [`versions`], [`diff`] | which runs there are, and what differs |
 //! | [`actions`] | pin, roll back, retry, cancel, refresh, run, suspend |
 //! | [`rollout`] | the step and the last measurement of a rollout in steps |
+//! | [`queue`] | the usage of TrainingQueues, and their runs in order |
 //! | [`dead_letters`], [`pods`], [`events`] | what failed, and where to look |
 //! | [`check`] | the mistakes in a file that is not applied yet |
 //! | [`init`] | a pipeline for a CSV file |
@@ -69,6 +70,7 @@ pub mod output;
 pub mod plot;
 pub mod pods;
 pub mod predict;
+pub mod queue;
 pub mod references;
 pub mod rollout;
 pub mod snapshot;

@@ -11,12 +11,13 @@ use mlop_api::{
 use serde_json::Value;
 
 /// Fields of specs that name a connection or a policy, and its kind.
-const CONNECTIONS: [(&str, &str); 5] = [
+const CONNECTIONS: [(&str, &str); 6] = [
     ("source.objects.store", "ObjectStore"),
     ("store", "ObjectStore"),
     ("featureStore", "FeatureStore"),
     ("trackingServer", "TrackingServer"),
     ("profile", "PodProfile"),
+    ("queue", "TrainingQueue"),
 ];
 
 /// A reference to another object of the namespace.
@@ -27,7 +28,7 @@ pub struct Reference {
     pub to: ObjectId,
     /// Whether the other object's artifact is consumed. Otherwise it is a connection or a policy.
     pub is_input: bool,
-    /// Whether the other object's kind is mlop's, so that it is in the snapshot.
+    /// Whether the other object's kind is mlop's and has namespaces, so that it is in the snapshot.
     pub is_ours: bool,
 }
 
@@ -38,7 +39,8 @@ pub fn of(spec: &Value) -> Vec<Reference> {
         let pointer = format!("/{}", path.replace('.', "/"));
         let Some(name) = spec.pointer(&pointer).and_then(Value::as_str) else { continue };
         let to = ObjectId::new(kind, name);
-        found.push(Reference { field: format!("spec.{path}"), to, is_input: false, is_ours: true });
+        let is_ours = kinds::namespaced().any(|info| info.kind == kind);
+        found.push(Reference { field: format!("spec.{path}"), to, is_input: false, is_ours });
     }
     found
 }

@@ -6,6 +6,7 @@ use crate::{
     deployment::ModelDeployment,
     features::{FeatureSnapshot, FeatureStore, FeatureView},
     profile::PodProfile,
+    queue::TrainingQueue,
     registry::{Model, ModelVersion, TrackingServer},
     status::Conditioned,
     training::{TrainingJob, TrainingRun},
@@ -19,17 +20,17 @@ use k8s_openapi::{
 use kube::{
     CustomResourceExt, Resource,
     core::{
-        NamespaceResourceScope,
+        ClusterResourceScope,
         object::{HasSpec, HasStatus},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
-use std::fmt::Debug;
+use std::{any::TypeId, fmt::Debug};
 
 /// A kind of mlop.
 pub trait Kind:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    Resource<DynamicType = ()>
     + CustomResourceExt
     + HasSpec
     + HasStatus<Status: Conditioned>
@@ -51,7 +52,7 @@ pub trait Kind:
 }
 
 impl<K> Kind for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    K: Resource<DynamicType = ()>
         + CustomResourceExt
         + HasSpec
         + HasStatus<Status: Conditioned>
@@ -68,7 +69,7 @@ impl<K> Kind for K where
 /// Who writes the objects of a kind, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Platform teams: how the pods of a namespace are made.
+    /// Platform teams: how the pods of a namespace are made, and how much they may take.
     Policy,
     /// Users: how something outside the cluster is reached.
     Connection,
@@ -86,6 +87,7 @@ pub trait Visitor {
 /// Visits every kind: policies, connections and intents stage by stage, then the runs. This is the only list of them.
 pub fn for_each(visitor: &mut impl Visitor) {
     visitor.visit::<PodProfile>();
+    visitor.visit::<TrainingQueue>();
     visitor.visit::<ObjectStore>();
     visitor.visit::<Dataset>();
     visitor.visit::<FeatureStore>();
@@ -125,6 +127,20 @@ pub fn names() -> Vec<(String, Class)> {
     let mut names = Names(Vec::new());
     for_each(&mut names);
     names.0
+}
+
+/// Whether objects of `kind` belong to no namespace.
+pub fn is_cluster_scoped(kind: &str) -> bool {
+    struct Scoped<'a>(&'a str, bool);
+    impl Visitor for Scoped<'_> {
+        fn visit<K: Kind>(&mut self) {
+            let is_cluster_scoped = TypeId::of::<K::Scope>() == TypeId::of::<ClusterResourceScope>();
+            self.1 |= K::kind(&()) == self.0 && is_cluster_scoped;
+        }
+    }
+    let mut scoped = Scoped(kind, false);
+    for_each(&mut scoped);
+    scoped.1
 }
 
 /// Name of the resource of `kind` in URLs and RBAC rules.

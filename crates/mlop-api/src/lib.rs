@@ -25,6 +25,7 @@ pub mod preflight;
 pub mod profile;
 pub mod progress;
 pub mod quantity;
+pub mod queue;
 pub mod reason;
 pub mod registry;
 pub mod result;

@@ -1,6 +1,9 @@
 //! The facts about each operator that its code, chart, images and tests share.
 
-use crate::kinds::{self, Class};
+use crate::{
+    GROUP,
+    kinds::{self, Class},
+};
 
 /// An operator.
 #[derive(Clone, Copy, Debug)]
@@ -11,13 +14,25 @@ pub struct Operator {
     pub kinds: &'static [&'static str],
     /// Kinds of mlop that its chart lets it read as inputs.
     pub inputs: &'static [&'static str],
-    /// Package, program and image that its pods in the users' namespaces run.
-    pub worker: &'static str,
+    /// Package, program and image that its pods in the users' namespaces run; none if it creates no pods.
+    pub worker: Option<&'static str>,
     /// The kinds on whose objects it sets a finalizer. Its permission to do so, and the hook of its chart that takes them off
     /// after an uninstall, follow from it.
     pub finalized: &'static [&'static str],
     /// RBAC rules beyond those that every operator has.
     pub rbac: &'static [Rule],
+    /// Another operator that writes one field of the statuses of its runs.
+    pub answered: Option<Answered>,
+    /// RBAC rules on objects without a namespace. They hold for the cluster also if the operator works in some namespaces only.
+    pub cluster: &'static [Rule],
+}
+
+/// The field of a run's status in which another operator answers it. Both are installed in one namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered {
+    /// Name of the other operator.
+    pub by: &'static str,
+    pub field: &'static str,
 }
 
 /// Verbs on resources of one API group.
@@ -47,9 +62,11 @@ pub const INGESTION: Operator = Operator {
     name: "mlop-ingestion",
     kinds: &["PodProfile", "ObjectStore", "Dataset", "DatasetVersion"],
     inputs: &[],
-    worker: "mlop-dataset",
+    worker: Some("mlop-dataset"),
     finalized: &[],
     rbac: &[PODS],
+    answered: None,
+    cluster: &[],
 };
 
 /// Computes FeatureViews and serves them online.
@@ -57,7 +74,7 @@ pub const FEATURE_STORE: Operator = Operator {
     name: "mlop-feature-store",
     kinds: &["FeatureStore", "FeatureView", "FeatureSnapshot"],
     inputs: &["Dataset", "FeatureView"],
-    worker: "mlop-features",
+    worker: Some("mlop-features"),
     // Its rows in the online store are deleted with a view.
     finalized: &["FeatureView"],
     rbac: &[
@@ -67,6 +84,8 @@ pub const FEATURE_STORE: Operator = Operator {
         Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: OWN },
         Rule { group: "policy", resources: &["poddisruptionbudgets"], verbs: KEEP },
     ],
+    answered: None,
+    cluster: &[],
 };
 
 /// Runs users' training commands.
@@ -74,7 +93,7 @@ pub const TRAINING: Operator = Operator {
     name: "mlop-training",
     kinds: &["TrainingJob", "TrainingRun"],
     inputs: &["Dataset", "FeatureView", "TrainingJob"],
-    worker: "mlop-launcher",
+    worker: Some("mlop-launcher"),
     finalized: &[],
     rbac: &[
         PODS,
@@ -84,6 +103,8 @@ pub const TRAINING: Operator = Operator {
         // The names of a distributed training's pods.
         Rule { group: "", resources: &["services"], verbs: OWN },
     ],
+    answered: Some(Answered { by: QUEUE.name, field: "admission" }),
+    cluster: &[Rule { group: GROUP, resources: &["trainingqueues"], verbs: WATCH }],
 };
 
 /// Records models in MLflow.
@@ -91,7 +112,7 @@ pub const REGISTRY: Operator = Operator {
     name: "mlop-registry",
     kinds: &["TrackingServer", "Model", "ModelVersion"],
     inputs: &["TrainingJob"],
-    worker: "mlop-registrar",
+    worker: Some("mlop-registrar"),
     finalized: &[],
     rbac: &[
         PODS,
@@ -99,6 +120,8 @@ pub const REGISTRY: Operator = Operator {
         Rule { group: "", resources: &["persistentvolumeclaims", "services"], verbs: OWN },
         Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: OWN },
     ],
+    answered: None,
+    cluster: &[],
 };
 
 /// Serves models.
@@ -106,7 +129,7 @@ pub const DEPLOYMENT: Operator = Operator {
     name: "mlop-deployment",
     kinds: &["ModelDeployment"],
     inputs: &["Model"],
-    worker: "mlop-launcher",
+    worker: Some("mlop-launcher"),
     finalized: &[],
     rbac: &[
         // Those of its Deployments, and the ones that measure a rollout. Those of routers get annotations.
@@ -116,10 +139,35 @@ pub const DEPLOYMENT: Operator = Operator {
         Rule { group: "", resources: &["configmaps", "services"], verbs: OWN },
         Rule { group: "policy", resources: &["poddisruptionbudgets"], verbs: OWN },
     ],
+    answered: None,
+    cluster: &[],
 };
 
-/// All operators, in the order of the chain.
-pub const ALL: [&Operator; 5] = [&INGESTION, &FEATURE_STORE, &TRAINING, &REGISTRY, &DEPLOYMENT];
+/// Admits the runs of trainings to the quota that they share. It has no stage in the chain, and is installed on request.
+pub const QUEUE: Operator = Operator {
+    name: "mlop-queue",
+    kinds: &["TrainingQueue"],
+    inputs: &[],
+    worker: None,
+    finalized: &[],
+    rbac: &[
+        // A run that its cache does not have is read before what it has taken is free.
+        Rule { group: GROUP, resources: &["trainingruns"], verbs: READ },
+        // The field `status.admission`. The admission policy of the training operator lets it write no other.
+        Rule { group: GROUP, resources: &["trainingruns/status"], verbs: &["patch"] },
+    ],
+    answered: None,
+    // The labels by which a queue selects namespaces.
+    cluster: &[Rule { group: "", resources: &["namespaces"], verbs: WATCH }],
+};
+
+/// All operators: those of the chain in its order, then the others.
+pub const ALL: [&Operator; 6] = [&INGESTION, &FEATURE_STORE, &TRAINING, &REGISTRY, &DEPLOYMENT, &QUEUE];
+
+/// The operators that have a stage in the chain, in its order.
+pub fn of_stages() -> impl Iterator<Item = &'static Operator> {
+    ALL.into_iter().filter(|operator| operator.intent().is_some())
+}
 
 /// The operator of this name.
 pub fn named(name: &str) -> Option<&'static Operator> {
@@ -132,7 +180,7 @@ pub fn of(kind: &str) -> Option<&'static Operator> {
 }
 
 impl Operator {
-    /// The kind of its stage in the chain.
+    /// The kind of its stage in the chain; none for an operator beside it.
     pub fn intent(&self) -> Option<&'static str> {
         let kinds = kinds::names();
         let is_intent =
@@ -189,14 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn operators_have_one_stage_each() {
+    fn operators_have_at_most_one_stage() {
         let classes = kinds::names();
         for operator in ALL {
             let own = classes.iter().filter(|(kind, _)| operator.kinds.contains(&kind.as_str()));
             let intents: Vec<_> =
                 own.filter(|(_, class)| *class == Class::Intent).map(|(kind, _)| kind.as_str()).collect();
             assert_eq!(intents, Vec::from_iter(operator.intent()), "{}", operator.name);
-            assert_eq!(intents.len(), 1, "{}", operator.name);
         }
     }
 }

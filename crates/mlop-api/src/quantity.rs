@@ -38,6 +38,26 @@ impl Quantity {
         Self { text: format!("{number}Gi"), billionths: (i128::from(number) << 30) * BILLION }
     }
 
+    /// The amount in billionths, the finest part that the API server stores.
+    pub fn billionths(&self) -> i128 {
+        self.billionths
+    }
+
+    /// The quantity of so many billionths, in the largest unit that needs no fraction: `1500m`, `4`, `64Gi`.
+    pub fn of_billionths(billionths: i128) -> Self {
+        let is_whole = |unit: i128| billionths % unit == 0;
+        let written = |unit: i128, suffix: &str| format!("{}{suffix}", billionths / unit);
+        let binary = [("Ti", 40), ("Gi", 30), ("Mi", 20)].map(|(suffix, power)| (suffix, BILLION << power));
+        let large = binary.into_iter().find(|(_, unit)| billionths >= *unit && is_whole(*unit));
+        let text = match large {
+            Some((suffix, unit)) => written(unit, suffix),
+            None if is_whole(BILLION) => written(BILLION, ""),
+            None if is_whole(BILLION / 1_000) => written(BILLION / 1_000, "m"),
+            None => written(1, "n"),
+        };
+        Self { text, billionths }
+    }
+
     /// A share of the amount in whole units, such as bytes, rounded down.
     pub fn percent(&self, percent: u8) -> u64 {
         let share = self.billionths.saturating_mul(i128::from(percent)) / (100 * BILLION);
@@ -199,6 +219,14 @@ mod tests {
         for made in [Quantity::units(2), Quantity::milli(50), Quantity::mebi(64), Quantity::gibi(2)] {
             assert_eq!(quantity(&made.to_string()), made);
         }
+    }
+
+    #[test]
+    fn sum_is_written_in_the_largest_whole_unit() {
+        for text in ["0", "250m", "4", "64Gi", "1Ti", "1536Mi", "1n", "1000"] {
+            assert_eq!(Quantity::of_billionths(quantity(text).billionths()).to_string(), text);
+        }
+        assert_eq!(Quantity::of_billionths(quantity("1.5Gi").billionths()).to_string(), "1536Mi");
     }
 
     #[test]

@@ -64,6 +64,8 @@ reasons! {
     WaitingForDeletion,
     /// A pod waits for a node: not enough resources, or no node matches.
     Unschedulable,
+    /// The run waits until its TrainingQueue admits it; the message has its position.
+    Queued,
     /// The failed attempt is tried again after a delay.
     Retrying,
     /// A user ended the run with mlop.dev/cancel-requested-at; mlop.dev/retry-requested-at goes on.
@@ -88,6 +90,10 @@ reasons! {
     ProfileInvalid,
     /// A connection (ObjectStore, FeatureStore, TrackingServer) that the spec names does not exist or is not ready.
     ConnectionNotReady,
+    /// The TrainingQueue that the spec names does not exist.
+    QueueNotFound,
+    /// The TrainingQueue can never admit the run: it asks for more than the whole quota, or its namespace is not selected.
+    QueueRefused,
 
     // Problems of the data
     /// A column is missing or has another type than the spec says.

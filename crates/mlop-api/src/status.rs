@@ -7,6 +7,7 @@ use crate::{
     headline::Headline,
     preflight::AvoidedNode,
     progress::{Checkpoint, Progress, Series},
+    queue::{Admission, QueueRequest},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
@@ -219,6 +220,12 @@ pub struct RunStatus {
     /// The newest complete checkpoint of a training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkpoint: Option<Checkpoint>,
+    /// What a training asks its queue for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<QueueRequest>,
+    /// The answer of the queue. The queue operator alone writes it: others read it, and leave it out of what they write.
+    #[serde(default, skip_serializing_if = "is_left_out")]
+    pub admission: Option<Admission>,
     /// When the run ended (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
@@ -397,6 +404,11 @@ pub struct Serving {
     pub version: Option<String>,
     /// Pods that are ready.
     pub ready_replicas: i32,
+}
+
+/// Whether a field of another writer is left out of a status that is written: always.
+fn is_left_out<T>(_: &T) -> bool {
+    true
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -9,6 +9,7 @@ use crate::{
     defaults::defaults,
     distributed::{Framework, FrameworkName, Size, Workers},
     duration::Span,
+    queue::RunQueue,
     run::{Execution, Lineage, RunSpec},
     status::{IntentStatus, RunStatus},
 };
@@ -48,7 +49,8 @@ use std::collections::BTreeMap;
     validation = ("(has(self.code) ? self.code.map(k, bytes(self.code[k]).size()).sum() : 0) + (has(self.hyperparameters) ? self.hyperparameters.map(k, bytes(self.hyperparameters[k]).size()).sum() : 0) + self.command.map(c, bytes(c).size()).sum() <= 122880", "code, command and hyperparameters must be at most 122880 bytes of UTF-8 in all: put larger files into the image"),
     validation = ("!has(self.nodeSelector) || self.nodeSelector.all(k, k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$'))", "nodeSelector: keys must be names of labels, for example kubernetes.io/arch"),
     validation = ("!has(self.hyperparameters) || self.hyperparameters.all(k, k.matches('^[A-Za-z_][A-Za-z0-9_]*$'))", "hyperparameters: names must be letters, digits and '_', and not start with a digit"),
-    validation = ("!has(self.env) || self.env.all(e, !e.name.startsWith('MLOP_'))", "env: names that start with MLOP_ are reserved")
+    validation = ("!has(self.env) || self.env.all(e, !e.name.startsWith('MLOP_'))", "env: names that start with MLOP_ are reserved"),
+    validation = ("!has(self.priority) || self.priority == 0 || has(self.queue)", "priority is that in a queue: name one in queue")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TrainingJobSpec {
@@ -131,6 +133,14 @@ pub struct TrainingJobSpec {
     /// How long the last attempt's pod stays for its logs.
     #[serde(default = "default_ttl_after_finished")]
     pub ttl_after_finished: Span,
+    /// Name of the TrainingQueue that must admit a run before its first pod is created. Default: none, a run starts at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub queue: Option<String>,
+    /// Runs of a higher priority are admitted first, among those of namespaces with the same share of the queue.
+    #[serde(default)]
+    #[schemars(range(min = -1000, max = 1000))]
+    pub priority: i32,
     /// Name of the ObjectStore that holds output and checkpoints.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub store: String,
@@ -198,6 +208,8 @@ impl From<&TrainingJobSpec> for TrainingContent {
             pin: _,
             suspend: _,
             history_limit: _,
+            queue: _,
+            priority: _,
             // How the work is carried out.
             workers: _,
             env: _,
@@ -337,6 +349,9 @@ pub struct TrainingRunSpec {
     /// The size of a distributed training: part of the execution, and mirrored with it. Without it the command runs in one pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
+    /// The queue that must admit the run before its first attempt; mirrored with the execution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<RunQueue>,
 }
 
 impl RunSpec for TrainingRunSpec {

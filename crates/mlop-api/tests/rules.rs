@@ -85,7 +85,7 @@ fn run_accepts_only_changes_of_its_execution() {
             let mut new = old.clone();
             new["spec"][field] = changed(value);
             let broken = broken(&new, Some(&old));
-            if matches!(field.as_str(), "execution" | "container" | "size") {
+            if matches!(field.as_str(), "execution" | "container" | "size" | "queue") {
                 assert_eq!(broken, Vec::<String>::new(), "{kind} {field}");
             } else {
                 let wanted = format!("{field}{IMMUTABLE}");

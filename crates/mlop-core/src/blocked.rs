@@ -104,7 +104,7 @@ pub fn cause(kind: &str, name: &str, reason: Reason, message: &str) -> Cause {
 /// Whether an object with this reason is at ordinary work, or waits because a user or another object wants it so.
 fn is_ordinary(reason: Reason) -> bool {
     use Reason::{
-        Activating, InputsDiverged, InputsReady, Pending, Pinned, Probing, Ready, Repaired, Retrying,
+        Activating, InputsDiverged, InputsReady, Pending, Pinned, Probing, Queued, Ready, Repaired, Retrying,
         RollingOut, Running, ScaledToZero, Scanning, Stabilizing, Starting, Succeeded, Suspended, UpToDate,
         WaitingForDeletion, WaitingForInputs, WaitingForTrigger,
     };
@@ -116,6 +116,7 @@ fn is_ordinary(reason: Reason) -> bool {
             | Pending
             | Pinned
             | Probing
+            | Queued
             | Ready
             | Repaired
             | Retrying

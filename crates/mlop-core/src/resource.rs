@@ -3,9 +3,15 @@
 use k8s_openapi::{api::core::v1::PodStatus, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Resource,
-    core::{ApiResource, DynamicResourceScope, NamespaceResourceScope},
+    core::{ApiResource, ClusterResourceScope, DynamicResourceScope, NamespaceResourceScope},
 };
-use mlop_api::{common::ObjectRef, contract::Upstream, kinds::Kind, labels};
+use mlop_api::{
+    common::ObjectRef,
+    contract::Upstream,
+    kinds::Kind,
+    labels,
+    queue::{Admission, QueueRequest, RunQueue},
+};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{borrow::Cow, fmt, fmt::Debug};
@@ -130,10 +136,10 @@ impl fmt::Display for Unavailable {
 
 /// Gives a projection the [`Resource`] of the kind it is cut from.
 macro_rules! projection {
-    ($name:ident, $kind:literal, $group:literal, $version:literal, $plural:literal) => {
+    ($name:ident, $kind:literal, $group:literal, $version:literal, $plural:literal, $scope:ty) => {
         impl Resource for $name {
             type DynamicType = ();
-            type Scope = NamespaceResourceScope;
+            type Scope = $scope;
             fn kind(_: &()) -> Cow<'_, str> {
                 $kind.into()
             }
@@ -200,7 +206,7 @@ pub struct PodPlace {
     /// None until the scheduler has found one.
     pub node_name: Option<String>,
 }
-projection!(PodView, "Pod", "", "v1", "pods");
+projection!(PodView, "Pod", "", "v1", "pods", NamespaceResourceScope);
 impl Cached for PodView {
     fn project(&mut self) {
         // The task holds the user's code once more.
@@ -236,7 +242,7 @@ pub struct JobView {
     pub spec: JobSize,
     pub status: k8s_openapi::api::batch::v1::JobStatus,
 }
-projection!(JobView, "Job", "batch", "v1", "jobs");
+projection!(JobView, "Job", "batch", "v1", "jobs", NamespaceResourceScope);
 
 /// How many pods a Job has.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -245,6 +251,50 @@ pub struct JobSize {
     pub completions: Option<u32>,
 }
 impl Cached for JobView {}
+
+/// A Namespace with its labels only.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NamespaceView {
+    pub metadata: ObjectMeta,
+}
+projection!(NamespaceView, "Namespace", "", "v1", "namespaces", ClusterResourceScope);
+impl Cached for NamespaceView {
+    fn project(&mut self) {
+        (self.metadata.annotations, self.metadata.finalizers) = (None, None);
+    }
+}
+
+/// A TrainingRun as its queue sees it: what it asks for, and the answer.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct QueuedRun {
+    pub metadata: ObjectMeta,
+    pub spec: QueuedRunSpec,
+    pub status: QueuedRunStatus,
+}
+projection!(QueuedRun, "TrainingRun", "mlop.dev", "v1alpha1", "trainingruns", NamespaceResourceScope);
+impl Cached for QueuedRun {
+    fn project(&mut self) {
+        let meta = &mut self.metadata;
+        (meta.labels, meta.annotations, meta.owner_references, meta.finalizers) = (None, None, None, None);
+    }
+}
+
+/// Which queue the run is for.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct QueuedRunSpec {
+    pub queue: Option<RunQueue>,
+}
+
+/// The handshake of a run with its queue.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct QueuedRunStatus {
+    pub queued: Option<QueueRequest>,
+    pub admission: Option<Admission>,
+}
 
 /// An applied child. It is whole, so that drift of any field is detected.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -138,6 +138,8 @@ fn beside(kind: &str) -> BTreeMap<&'static str, Beside> {
             ("deadline", Execution),
             ("startTimeout", Execution),
             ("ttlAfterFinished", Execution),
+            ("queue", Policy),
+            ("priority", Policy),
         ],
         "Model" => &[("from", Digest), ("gates", Policy), ("alias", Policy)],
         _ => panic!("no table for {kind}"),

@@ -127,7 +127,9 @@ impl Baseline {
             self.points.iter().zip(&earlier.points).take_while(|(ours, theirs)| ours == theirs).count()
         });
         let mut plans = Vec::new();
-        let is_new = |point: &&Point| self.scenario.operator().is_none_or(|operator| point.is_of(operator));
+        let operators = self.scenario.operators();
+        let is_new =
+            |point: &&Point| operators.is_empty() || operators.iter().any(|operator| point.is_of(operator));
         for point in self.points.iter().skip(shared).filter(is_new) {
             plans.extend(self.faults_at(point).into_iter().map(|fault| Plan {
                 scenario: self.scenario,

@@ -2,7 +2,7 @@
 //!
 //! A [`plan`] names faults and their points: a write, a notification, a piece of work of a pod, or a moment.
 //! The [`inject`] layer carries the plan out below each operator's client, under its retries. The [`cluster`] is a
-//! simulated API server with the five operators as processes, and workers that compute digests in place of data. A
+//! simulated API server with the operators as processes, and workers that compute digests in place of data. A
 //! [`scenario`] plays the users. The oracles of [`check`] judge every write and the state at the end.
 //!
 //! A [`baseline`] is a run of a scenario without faults. It yields one plan for every write, notification and piece of

@@ -221,10 +221,10 @@ impl OperatorNamespace {
         lock(&self.ended).clone()
     }
 
-    /// The current objects of mlop's kinds.
+    /// The current objects of mlop's kinds in the namespace.
     pub async fn objects(&self) -> Result<Snapshot> {
         let mut lists = BTreeMap::new();
-        for crd in KINDS.iter() {
+        for crd in KINDS.iter().filter(|crd| crd.spec.scope == "Namespaced") {
             let (group, names) = (&crd.spec.group, &crd.spec.names);
             let path = format!("/apis/{group}/v1alpha1/namespaces/{}/{}", self.name, names.plural);
             let mut list: Value = self.client.request(Request::get(path).body(Vec::new())?).await?;

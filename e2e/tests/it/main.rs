@@ -14,6 +14,7 @@ mod mishaps;
 mod operators;
 mod plugin;
 mod preflight;
+mod queue;
 mod recovery;
 mod rollout;
 mod support;

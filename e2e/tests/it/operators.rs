@@ -29,7 +29,8 @@ async fn chain_runs_each_stage_once_when_operators_are_killed() -> Result<()> {
         ns.upload("points/1.csv", &support::points(0, 2.0)).await?;
         ns.apply(&support::CHAIN).await?;
         let kill = |operator: &&Operator| Some(kill_during(ns, operator.intent()?, operator.name));
-        let mut kills: FuturesUnordered<_> = operators::ALL.iter().filter_map(kill).collect();
+        let mut kills: FuturesUnordered<_> =
+            operators::of_stages().filter_map(|operator| kill(&operator)).collect();
         while let Some(killed) = kills.next().await {
             killed?;
         }

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mlop_api::{
     common::{Consistency, Flow, NamedInput},
     distributed::Size,
+    queue::RunQueue,
     run::{Execution, Lineage},
     training::{TrainingContainer, TrainingContent, TrainingJob, TrainingRun, TrainingRunSpec},
 };
@@ -73,18 +74,25 @@ impl Intent for TrainingJobIntent {
             execution,
             container: container(&observed.object),
             size: size(&observed.object),
+            queue: queue(&observed.object),
         };
         TrainingRun { metadata: meta, spec, status: None }
     }
 
     fn execution_patch(execution: &Execution, object: &TrainingJob) -> Value {
-        json!({"execution": execution, "container": container(object), "size": size(object)})
+        json!({
+            "execution": execution,
+            "container": container(object),
+            "size": size(object),
+            "queue": queue(object),
+        })
     }
 
     fn is_mirrored(run: &TrainingRun, execution: &Execution, object: &TrainingJob) -> bool {
         run.spec.execution == *execution
             && run.spec.container == container(object)
             && run.spec.size == size(object)
+            && run.spec.queue == queue(object)
     }
 }
 
@@ -96,6 +104,12 @@ fn container(object: &TrainingJob) -> TrainingContainer {
         shared_memory: spec.shared_memory.clone(),
         grace_period: spec.grace_period,
     }
+}
+
+fn queue(object: &TrainingJob) -> Option<RunQueue> {
+    let spec = &object.spec;
+    let name = spec.queue.clone()?;
+    Some(RunQueue { name, priority: spec.priority, suspended: spec.suspend })
 }
 
 fn size(object: &TrainingJob) -> Option<Size> {

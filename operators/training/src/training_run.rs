@@ -15,18 +15,20 @@ use mlop_api::{
     duration::Span,
     labels,
     preflight::Needs,
+    queue::TrainingQueue,
     task::{Subject, Task, TrainWork, Work},
     training::{self, TrainingRun, TrainingRunSpec},
 };
 use mlop_core::{
-    Blocked,
+    Blocked, Cache, Key,
     children::{
         container::{self, literal, mount, writable},
         pod,
     },
-    run::{Observed, Run},
+    run::{Observed, Queue, Run},
 };
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Time of the command between SIGTERM and SIGKILL, unless the run says otherwise.
 const GRACE: Span = Span::seconds(30);
@@ -36,14 +38,26 @@ const GRACE_SECONDS_MAX: u64 = 3_600;
 /// it the command saves a checkpoint, or the agent publishes the finished output.
 const DEADLINE_MARGIN_SECONDS: i64 = 900;
 
-pub struct TrainingRunRun;
+pub struct TrainingRunRun {
+    pub queues: Arc<Cache<TrainingQueue>>,
+}
 
 impl Run for TrainingRunRun {
     type Resource = TrainingRun;
-    type Related = ();
+    /// The queue of the run, if it exists.
+    type Related = Option<Arc<TrainingQueue>>;
     const MEDIA_TYPE: &'static str = MEDIA_TREE;
     const JOB: bool = true;
     const SPEAKS: bool = true;
+
+    fn observe(&self, run: &TrainingRun) -> Option<Arc<TrainingQueue>> {
+        self.queues.get(&Key::new("", &run.spec.queue.as_ref()?.name))
+    }
+
+    fn queue(observed: &Observed<Self>) -> Option<Queue<'_>> {
+        let wanted = observed.object.spec.queue.as_ref()?;
+        Some(Queue { wanted, found: observed.related.as_deref() })
+    }
 
     fn replicas(run: &TrainingRun) -> Option<u32> {
         run.spec.size.as_ref().map(|size| size.replicas)
@@ -101,7 +115,8 @@ fn deadline_margin(run: &TrainingRun) -> i64 {
 }
 
 fn work(observed: &Observed<TrainingRunRun>) -> Result<TrainWork, Blocked> {
-    let TrainingRunSpec { content, lineage, store, execution, container: _, size } = &observed.object.spec;
+    let TrainingRunSpec { content, lineage, store, execution, container: _, size, queue: _ } =
+        &observed.object.spec;
     Ok(TrainWork {
         inputs: observed.inputs()?,
         output: pod::store(observed.store(store)?),

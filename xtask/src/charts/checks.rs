@@ -1,7 +1,7 @@
 //! Checks of the objects that a chart installs.
 #![allow(clippy::indexing_slicing, reason = "a field that a JSON value does not have is null, not a panic")]
-use anyhow::{Result, ensure};
-use mlop_api::operators::Operator;
+use anyhow::{Context as _, Result, ensure};
+use mlop_api::operators::{self, Operator};
 use serde_json::{Value, json};
 
 /// Pods are restricted and permissions are narrow.
@@ -71,6 +71,9 @@ fn narrow(rule: &Value) -> Result<()> {
     Ok(())
 }
 
+/// Resources without a namespace, which no RoleBinding can give.
+const CLUSTER_SCOPED: [&str; 3] = ["namespaces", "trainingqueues", "trainingqueues/status"];
+
 /// The operator's permissions are bound for the whole cluster.
 pub fn cluster_wide(objects: &[Value]) -> Result<()> {
     let bound = of_kind(objects, "ClusterRoleBinding").filter(|binding| !is_hook(binding));
@@ -81,10 +84,16 @@ pub fn cluster_wide(objects: &[Value]) -> Result<()> {
 /// Permissions are bound in `namespaces` and, for the lease, in the operator's own. Policies hold there only. The hooks have
 /// rules of their own: [`hooks`].
 pub fn only_in(objects: &[Value], own: &str, namespaces: &[&str]) -> Result<()> {
-    ensure!(
-        of_kind(objects, "ClusterRoleBinding").all(is_hook),
-        "permissions are bound for the whole cluster"
-    );
+    for binding in of_kind(objects, "ClusterRoleBinding").filter(|binding| !is_hook(binding)) {
+        let role = of_kind(objects, "ClusterRole")
+            .find(|role| role["metadata"]["name"] == binding["roleRef"]["name"])
+            .with_context(|| format!("{} has no role", name(binding)))?;
+        let resources = list(&role["rules"]).iter().flat_map(|rule| list(&rule["resources"]));
+        for resource in resources.filter_map(Value::as_str) {
+            let is_cluster_scoped = CLUSTER_SCOPED.contains(&resource);
+            ensure!(is_cluster_scoped, "permissions on {resource} are bound for the whole cluster");
+        }
+    }
     for job in of_kind(objects, "Job") {
         let listed = format!("--namespaces={}", namespaces.join(","));
         let args = list(&job["spec"]["template"]["spec"]["containers"][0]["args"]);
@@ -159,6 +168,11 @@ pub fn images_from(objects: &[Value], registry: &str) -> Result<()> {
         ensure!(container["image"].as_str().is_some_and(|image| image.starts_with(registry)), "{container}");
     }
     for object in of_kind(objects, "Deployment") {
+        if operators::named(object["metadata"]["name"].as_str().unwrap_or_default())
+            .is_some_and(|operator| operator.worker.is_none())
+        {
+            continue;
+        }
         let container = &object["spec"]["template"]["spec"]["containers"][0];
         let worker = format!("--worker-image={registry}");
         let argument =

@@ -100,7 +100,8 @@ fn own_settings(deployment: &Value, account: &Value) -> Result<()> {
     let image = pod["containers"][0]["image"].as_str().unwrap_or_default();
     ensure!(image == format!("registry.example/{}{}", operators::TRAINING.name, digest(1)), "{image}");
     let arguments = pod["containers"][0]["args"].to_string();
-    let worker = format!("--worker-image=registry.example/{}{}", operators::TRAINING.worker, digest(2));
+    let worker = operators::TRAINING.worker.unwrap_or_default();
+    let worker = format!("--worker-image=registry.example/{worker}{}", digest(2));
     ensure!(arguments.contains(&worker), "{arguments}");
     ensure!(arguments.contains("--log-level=warn"), "{arguments}");
     holds(deployment, "/spec/template/spec/priorityClassName", &json!("platform"))?;

@@ -20,8 +20,9 @@ const TESTS: &str = "charts/mlop-monitoring/tests/rules.yaml";
 const RUNBOOKS: &str = "docs/operations/runbooks.md";
 const METRICS: &str = "docs/operations/metrics.md";
 /// Where metrics are registered.
-const SOURCES: [&str; 3] = [
+const SOURCES: [&str; 4] = [
     "crates/mlop-core/src/runtime/metrics.rs",
+    "crates/mlop-core/src/runtime/metrics/queue.rs",
     "crates/mlop-features/src/serve/metrics.rs",
     "crates/mlop-router/src/metrics.rs",
 ];

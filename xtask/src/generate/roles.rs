@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::ResourceExt as _;
-use mlop_api::operators::{self, Operator, READ, Rule, WATCH};
+use mlop_api::kinds;
+use mlop_api::operators::{self, Answered, Operator, READ, Rule, WATCH};
 use serde::Serialize;
 
 use super::crds::KEEP;
@@ -16,6 +17,18 @@ use super::rbac::{COMMON, OWN_RUNS, OWN_STATUS, SET_FINALIZER, TAKE_FINALIZER_OF
 struct Guarded {
     runs: Vec<String>,
     statuses: Vec<String>,
+    /// Whether its kinds have no namespaces: then the cluster has one installation, wherever that works.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cluster: bool,
+    /// The field of the runs' statuses that another operator writes, and its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answered: Option<Field>,
+}
+
+#[derive(Serialize)]
+struct Field {
+    by: &'static str,
+    field: &'static str,
 }
 
 pub fn files() -> Result<Files> {
@@ -24,6 +37,10 @@ pub fn files() -> Result<Files> {
         let directory = PathBuf::from(format!("charts/{}/files", operator.name));
         files.insert(directory.join("rights.yaml"), yaml(&rules(operator))?);
         files.insert(directory.join("guarded.yaml"), yaml(&guarded(operator))?);
+        let cluster = cluster_rules(operator);
+        if !cluster.is_empty() {
+            files.insert(directory.join("cluster-rights.yaml"), yaml(&cluster)?);
+        }
         if !operator.finalized.is_empty() {
             // The chart has the hook if it has this file.
             let take_off = mlop(operator.finalized_resources(), TAKE_FINALIZER_OFF);
@@ -47,12 +64,14 @@ fn statuses(operator: &Operator) -> Vec<String> {
 }
 
 fn guarded(operator: &Operator) -> Guarded {
-    Guarded { runs: operator.runs(), statuses: statuses(operator) }
+    let answered = operator.answered.map(|Answered { by, field }| Field { by, field });
+    let cluster = operator.kinds.iter().all(|kind| kinds::is_cluster_scoped(kind));
+    Guarded { runs: operator.runs(), statuses: statuses(operator), cluster, answered }
 }
 
+/// Rules in the namespaces that the operator works in.
 fn rules(operator: &Operator) -> Vec<PolicyRule> {
-    let watched = [operator.policies(), operator.intents()].concat();
-    let mut rules = vec![mlop(watched, WATCH), mlop(statuses(operator), OWN_STATUS)];
+    let mut rules = own(operator, false);
     if !operator.runs().is_empty() {
         rules.push(mlop(operator.runs(), OWN_RUNS));
     }
@@ -63,9 +82,31 @@ fn rules(operator: &Operator) -> Vec<PolicyRule> {
     let has = |rule: &&Rule| {
         rule.group == mlop_api::GROUP && rule.resources.iter().all(|r| owned.iter().any(|o| o == r))
     };
-    rules.extend(COMMON.iter().filter(|rule| !has(rule)).map(policy));
+    let common = COMMON.iter().filter(|rule| operator.intent().is_some() && !has(rule));
+    rules.extend(common.map(policy));
     rules.extend(operator.rbac.iter().map(policy));
     rules
+}
+
+/// Rules on objects without a namespace.
+fn cluster_rules(operator: &Operator) -> Vec<PolicyRule> {
+    let mut rules = own(operator, true);
+    rules.extend(operator.cluster.iter().map(policy));
+    rules
+}
+
+/// Rules on the objects of the operator's kinds that users write, and on the statuses of all of its kinds.
+fn own(operator: &Operator, in_cluster: bool) -> Vec<PolicyRule> {
+    let is_here = |plural: &String| {
+        let kinds = operator.kinds.iter().copied().filter(|kind| kinds::is_cluster_scoped(kind));
+        kinds.map(kinds::plural).any(|scoped| *plural.trim_end_matches("/status") == scoped) == in_cluster
+    };
+    let mut watched = [operator.policies(), operator.intents()].concat();
+    let mut written = statuses(operator);
+    watched.retain(is_here);
+    written.retain(is_here);
+    let rules = [mlop(watched, WATCH), mlop(written, OWN_STATUS)];
+    rules.into_iter().filter(|rule| rule.resources.as_ref().is_some_and(|all| !all.is_empty())).collect()
 }
 
 /// Users read everything that mlop shows.

@@ -14,9 +14,9 @@ use crate::cache::Inputs;
 /// Packages, programs and images: the operators and then the workers.
 pub fn programs() -> Vec<&'static str> {
     let mut programs: Vec<&str> = operators::ALL.iter().map(|operator| operator.name).collect();
-    for operator in operators::ALL {
-        if !programs.contains(&operator.worker) {
-            programs.push(operator.worker);
+    for worker in operators::ALL.iter().filter_map(|operator| operator.worker) {
+        if !programs.contains(&worker) {
+            programs.push(worker);
         }
     }
     programs

@@ -7,6 +7,9 @@ use regex::Regex;
 /// Longest name: `mlop-<name>-<suffix>` names pods and labels.
 const LENGTH_MAX: usize = 24;
 
+/// Stand for the names of the queue while others are replaced.
+const QUEUE: (&str, &str) = ("\u{1}Queue", "\u{1}queue");
+
 pub struct Names {
     /// `demo-stage`
     pub dashed: String,
@@ -59,6 +62,9 @@ impl Names {
     pub fn rename(&self, text: &str) -> String {
         let kind = &self.kind;
         let pairs = [
+            // The queue stays that of trainings.
+            ("TrainingQueue", QUEUE.0.to_owned()),
+            ("trainingqueue", QUEUE.1.to_owned()),
             // Both are types of what training works with; their names go first, because the others are parts of them.
             ("TrainingJobs", format!("{kind}s")),
             ("TrainingJob", kind.clone()),
@@ -74,6 +80,8 @@ impl Names {
             ("training::", format!("{}::", self.snake)),
             ("operators::TRAINING", format!("operators::{}", self.constant)),
             ("TRAINING", self.constant.clone()),
+            (QUEUE.0, "TrainingQueue".to_owned()),
+            (QUEUE.1, "trainingqueue".to_owned()),
         ];
         let text = pairs.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
         let short_names = [("tjob", &self.short), ("trun", &self.short_run)];

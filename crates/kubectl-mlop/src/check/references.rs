@@ -6,7 +6,10 @@ use crate::{
     references::{self, Reference},
     snapshot::ObjectId,
 };
-use mlop_api::{kinds::Class, operators, profile};
+use mlop_api::{
+    kinds::{Class, is_cluster_scoped},
+    operators, profile,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,7 +57,8 @@ fn key(document: &Document) -> Key {
 }
 
 fn absent(id: &ObjectId) -> String {
-    format!("{id} is not in these files: it must exist in the namespace")
+    let place = if is_cluster_scoped(&id.kind) { "cluster" } else { "namespace" };
+    format!("{id} is not in these files: it must exist in the {place}")
 }
 
 fn reference_finding(document: &Document, reference: &Reference, present: &BTreeSet<Key>) -> Option<Finding> {

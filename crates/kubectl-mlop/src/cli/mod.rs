@@ -78,6 +78,11 @@ enum Command {
         after_help = "Examples:\n  kubectl mlop rollout delay\n  kubectl mlop rollout delay -o json\n  kubectl mlop retry mdep/delay      try a version again that was rolled back"
     )]
     Rollout(read::Rollout),
+    /// TrainingQueues: their usage, the runs that they have admitted, and those that wait, in their order.
+    #[command(
+        after_help = "Examples:\n  kubectl mlop queue\n  kubectl mlop queue gpu -o wide\n  kubectl mlop queue gpu -o json"
+    )]
+    Queue(read::Queue),
     /// The differences between two runs: content, inputs, metrics.
     #[command(after_help = read::DIFF_HELP)]
     Diff(read::Diff),
@@ -170,6 +175,7 @@ async fn run(arguments: Arguments, screen: &Screen) -> Result<ExitCode> {
         Command::Trace(command) => command.run(&place, screen).await,
         Command::Versions(command) => command.run(&place, screen).await,
         Command::Rollout(command) => command.run(&place, screen).await,
+        Command::Queue(command) => command.run(&place, screen).await,
         Command::Diff(command) => command.run(&place, screen).await,
         Command::Plot(command) => command.run(&place, screen).await,
         Command::Pin(command) => command.run(&place, screen).await,

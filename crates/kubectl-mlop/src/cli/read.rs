@@ -8,7 +8,7 @@ use crate::{
     cluster::{Cluster, Objects, Place},
     diff, kinds, names,
     output::{json, yaml},
-    rollout,
+    queue, rollout,
     snapshot::{ObjectId, Snapshot},
     status::{self, Chain, Width},
     trace, versions,
@@ -289,6 +289,29 @@ impl Rollout {
         screen.print(&match self.output {
             Plain::Text => rollout::text(&rollout, snapshot.now),
             other => document(other, &rollout)?,
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Queue {
+    /// The TrainingQueue. Without it: all of the cluster.
+    name: Option<String>,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+impl Queue {
+    pub(super) async fn run(self, place: &Place, screen: &Screen) -> Result<ExitCode> {
+        let queues = Cluster::connect(place).await?.queues().await?;
+        let queues = queue::of(&queues, self.name.as_deref())?;
+        screen.print(&match self.output {
+            Format::Text => queue::text(&queues, Width::Normal, screen.now()),
+            Format::Wide => queue::text(&queues, Width::Wide, screen.now()),
+            Format::Json => json(&queues)?,
+            Format::Yaml => yaml(&queues)?,
         })?;
         Ok(ExitCode::SUCCESS)
     }

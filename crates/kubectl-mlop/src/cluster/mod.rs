@@ -22,7 +22,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     runtime::{WatchStreamExt as _, watcher},
 };
-use mlop_api::GROUP;
+use mlop_api::{GROUP, queue::TrainingQueue};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use tokio::time::timeout;
 
@@ -117,7 +117,7 @@ impl Cluster {
     pub async fn watch(&self, tick: Duration, mut show: impl FnMut(&Objects) -> Result<()>) -> Result<()> {
         // A watch repeats a refused request without an end; the first list reports missing kinds and permissions.
         let mut live = Live { objects: self.objects().await?, listed: BTreeMap::new() };
-        let streams = kinds::all().iter().map(|kind| {
+        let streams = kinds::namespaced().map(|kind| {
             let changes = watcher(self.api(kind), watcher::Config::default()).default_backoff();
             changes.map(move |event| (kind, event)).boxed()
         });
@@ -151,6 +151,16 @@ impl Cluster {
             Api::namespaced_with(self.client.clone(), &self.namespace, &kind.resource);
         let patched = api.patch(&change.object.name, &params, &Patch::Merge(patch)).await;
         patched.map(drop).map_err(|error| explained(error, &format!("changing {}", change.object)))
+    }
+
+    /// The TrainingQueues of the cluster.
+    ///
+    /// # Errors
+    /// The cluster does not answer, refuses, or does not have the kind.
+    pub async fn queues(&self) -> Result<Vec<TrainingQueue>> {
+        let api: Api<TrainingQueue> = Api::all(self.client.clone());
+        let list = api.list(&ListParams::default()).await;
+        Ok(list.map_err(|error| explained(error, "listing TrainingQueues"))?.items)
     }
 
     /// The pods that work for an object.
@@ -202,7 +212,7 @@ impl Cluster {
 
     /// The objects of each kind.
     async fn lists(&self) -> Result<Vec<(&'static KindInfo, Vec<DynamicObject>)>> {
-        let lists = kinds::all().iter().map(|kind| async move { (kind, self.list(kind).await) });
+        let lists = kinds::namespaced().map(|kind| async move { (kind, self.list(kind).await) });
         let lists = futures::future::join_all(lists).await;
         if lists.iter().all(|(_, list)| matches!(list, Ok(None))) {
             bail!(

@@ -85,7 +85,7 @@ fn action_is_one_merge_patch_of_the_meant_object() {
         ("a name with a mistake", flights(), actions::unpin, "dely",
             "refused: there is no object \"dely\" in namespace flights; similar: ModelDeployment/delay, Model/delay, TrainingJob/delay".into()),
         ("an unknown kind", flights(), actions::unpin, "pod/delay", "refused: \"pod\" is not a kind of mlop; there are PodProfile (pprofile), \
-            ObjectStore (ostore), Dataset (dset), FeatureStore (fstore), FeatureView (fview), TrainingJob (tjob), TrackingServer (tracking), \
+            TrainingQueue (tqueue), ObjectStore (ostore), Dataset (dset), FeatureStore (fstore), FeatureView (fview), TrainingJob (tjob), TrackingServer (tracking), \
             Model (model), ModelDeployment (mdep), DatasetVersion (dver), FeatureSnapshot (fsnap), TrainingRun (trun), ModelVersion (mver)".into()),
         ("an empty namespace", Case::empty(), actions::unpin, "delay", "refused: there is no object \"delay\" in namespace flights, which has no \
             objects of mlop; `kubectl mlop status -A` shows all namespaces, -n chooses one".into()),

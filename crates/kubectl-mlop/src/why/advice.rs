@@ -34,7 +34,7 @@ enum Do {
 /// Reasons, the field that is looked at when the message names none, what to do, and the commands for it.
 type Advice = (&'static [Reason], Option<&'static str>, &'static str, &'static [Do]);
 
-const ADVICE: [Advice; 50] = {
+const ADVICE: [Advice; 53] = {
     use Do::{Edit, Events, Follow, Logs, Operator, Refresh, Resume, Retry, Run, Unpin, Versions, Watch};
     use Reason::*;
     [
@@ -61,6 +61,14 @@ const ADVICE: [Advice; 50] = {
             "make room on a node, or ask for less; the pod waits meanwhile",
             &[Edit, Events],
         ),
+        (&[Queued], Some("spec.queue"), "wait: `kubectl mlop queue` shows the order", &[Watch]),
+        (
+            &[QueueNotFound],
+            Some("spec.queue"),
+            "name a queue that exists, or ask the platform team to create it",
+            &[Edit],
+        ),
+        (&[QueueRefused], Some("spec.queue"), "ask for less, or name another queue", &[Edit]),
         (&[Cancelled], None, "go on with the run, from its newest checkpoint if it saved one", &[Retry]),
         (&[GateFailed], Some("spec.gates"), "improve the model, or edit the gates", &[Edit, Versions]),
         (

@@ -1,7 +1,7 @@
 //! The part of a status that code for all kinds reads and writes.
 
 use super::{ConnectionStatus, DeploymentStatus, IntentStatus, PolicyStatus, RunStatus};
-use crate::{contract::Cause, headline::Headline, kinds::Class};
+use crate::{contract::Cause, headline::Headline, kinds::Class, queue::QueueStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// A status with conditions.
@@ -23,6 +23,11 @@ pub trait Conditioned {
 
     /// The status, if it is that of a run.
     fn as_run(&self) -> Option<&RunStatus> {
+        None
+    }
+
+    /// The status, if it is that of a TrainingQueue.
+    fn as_queue(&self) -> Option<&QueueStatus> {
         None
     }
 
@@ -71,14 +76,14 @@ impl Conditioned for ConnectionStatus {
 
 impl Conditioned for PolicyStatus {
     const CLASS: Class = Class::Policy;
-    fn conditions(&self) -> &[Condition] {
-        &self.conditions
-    }
-    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-    fn headline_mut(&mut self) -> &mut Option<Headline> {
-        &mut self.headline
+    fields!();
+}
+
+impl Conditioned for QueueStatus {
+    const CLASS: Class = Class::Policy;
+    fields!();
+    fn as_queue(&self) -> Option<&Self> {
+        Some(self)
     }
 }
 

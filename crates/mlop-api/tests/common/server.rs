@@ -87,7 +87,8 @@ impl Server {
     fn path(&self, object: &Value) -> String {
         let kind = KINDS.iter().find(|crd| object["kind"] == crd.spec.names.kind.as_str()).unwrap();
         let (version, plural) = (mlop_api::VERSION, &kind.spec.names.plural);
-        format!("/apis/{}/{version}/namespaces/default/{plural}", self.group)
+        let namespace = if kind.spec.scope == "Namespaced" { "/namespaces/default" } else { "" };
+        format!("/apis/{}/{version}{namespace}/{plural}", self.group)
     }
 
     /// Where `object` is.

@@ -11,6 +11,7 @@ pub mod pod;
 pub mod pod_outcome;
 pub mod profile;
 pub mod profiles;
+pub(crate) mod requests;
 pub mod rollout;
 pub mod service;
 pub mod template;

@@ -136,11 +136,11 @@ fn active_run<I: Intent>(observed: &Observed<I>) -> Option<(&Arc<I::Run>, HeldUp
     })
 }
 
-/// Whether an attempt of `run` was made. Newer data does not cost it its place in a queue, its checkpoints or its attempt;
+/// Whether an attempt of `run` was made, or its queue was asked for one. Newer data does not cost it its place in a queue, its checkpoints or its attempt;
 /// an edit of what determines the output does.
 fn has_begun<I: Intent>(observed: &Observed<I>, run: &I::Run) -> bool {
     let name = run.name_any();
-    run.status().is_some_and(|status| status.attempts > 0)
+    run.status().is_some_and(|status| status.attempts > 0 || status.queued.is_some())
         || observed.pods.iter().any(|pod| pod.labels().get(labels::RUN) == Some(&name))
 }
 

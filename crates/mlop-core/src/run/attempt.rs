@@ -1,7 +1,12 @@
 //! The creation of an attempt: a pod, or a Job with one pod or several.
 
 use super::{Observed, Run, preflight::Avoiding, trace};
-use crate::{Blocked, children::meta, errand, plan::Create};
+use crate::{
+    Blocked,
+    children::{meta, requests},
+    errand,
+    plan::Create,
+};
 use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec, SuccessPolicy, SuccessPolicyRule},
@@ -10,7 +15,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
-use mlop_api::{labels, task::Subject};
+use mlop_api::{Quantity, labels, queue::ResourceAmount, task::Subject};
 
 /// The creation of attempt number `attempt`.
 pub(super) fn create<R: Run>(
@@ -49,6 +54,22 @@ pub(super) fn is_outdated<R: Run, K: Resource>(
     let wanted = template(&pod.metadata).cloned();
     // A child of an earlier release has no template.
     template(child.meta()).is_some_and(|made_for| wanted.is_some_and(|wanted| wanted != *made_for))
+}
+
+/// What attempt number `attempt` asks a queue for: the requests of all its pods, sorted by name.
+pub(super) fn requests<R: Run>(
+    observed: &Observed<R>,
+    attempt: u32,
+    avoiding: Avoiding<'_>,
+) -> Result<Vec<ResourceAmount>, Blocked> {
+    let pod = pod(observed, attempt, avoiding)?;
+    let pods = R::replicas(&observed.object).unwrap_or(1);
+    let of_pod = pod.spec.as_ref().map(requests::of).unwrap_or_default();
+    let of_all = of_pod.into_iter().map(|(name, amount)| {
+        let quantity = Quantity::of_billionths(amount.saturating_mul(i128::from(pods)));
+        ResourceAmount { name, quantity }
+    });
+    Ok(of_all.collect())
 }
 
 fn template(meta: &ObjectMeta) -> Option<&String> {

@@ -208,7 +208,7 @@ impl<R: Run> Draft<'_, R> {
 }
 
 /// How a Job has ended; none if it has not.
-fn ended(job: &JobView) -> Option<&JobCondition> {
+pub(super) fn ended(job: &JobView) -> Option<&JobCondition> {
     job.status.conditions.iter().flatten().find(|condition| {
         condition.status == "True" && matches!(condition.type_.as_str(), "Failed" | "Complete")
     })

@@ -6,8 +6,8 @@
 //! 1. A run that has succeeded keeps its last pod for its logs, then prunes it (`prune`).
 //! 2. An edit of the execution, or a request to retry, renews the budget of attempts (`budget`).
 //! 3. A run whose budget is used up, or whose failure repeats with the same inputs, is stalled (`result`).
-//! 4. The next attempt starts once the connections that it needs are ready, its backoff is over and the other objects
-//!    that it needs exist (`attempt`).
+//! 4. The next attempt starts once the connections that it needs are ready, its backoff is over, the other objects
+//!    that it needs exist (`attempt`), and its queue has admitted it, if it is for one (`queue`).
 //! 5. The pods of an attempt are followed until they end (`follow`). Their outcome is one (`outcome`); it becomes the output
 //!    or the failure (`result`). A pod that is not fit for the work where it is makes the next attempts avoid its node
 //!    (`preflight`).
@@ -74,6 +74,7 @@ mod plan;
 mod preflight;
 mod progress;
 mod prune;
+mod queue;
 mod reconciler;
 mod refusal;
 mod result;
@@ -84,7 +85,13 @@ mod trace;
 
 use crate::{Blocked, children::connection::Connection, condition};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::core::object::{HasSpec, HasStatus};
+use kube::{
+    Resource,
+    core::{
+        NamespaceResourceScope,
+        object::{HasSpec, HasStatus},
+    },
+};
 use mlop_api::{
     contract::condition_type,
     kinds::Kind,
@@ -98,12 +105,18 @@ pub use listen::Heard;
 pub use network::host;
 pub use observed::Observed;
 pub use plan::plan;
+pub use queue::Queue;
 pub use reconciler::Runs;
 pub use state::{RunState, repetition, run_state};
 pub use trace::trace_id;
 
 /// A kind of run.
-pub trait RunResource: Kind + HasSpec<Spec: RunSpec> + HasStatus<Status = RunStatus> {
+pub trait RunResource:
+    Kind
+    + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + HasSpec<Spec: RunSpec>
+    + HasStatus<Status = RunStatus>
+{
     fn lineage(&self) -> &Lineage {
         self.spec().lineage()
     }
@@ -116,7 +129,13 @@ pub trait RunResource: Kind + HasSpec<Spec: RunSpec> + HasStatus<Status = RunSta
     }
 }
 
-impl<K> RunResource for K where K: Kind + HasSpec<Spec: RunSpec> + HasStatus<Status = RunStatus> {}
+impl<K> RunResource for K where
+    K: Kind
+        + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + HasSpec<Spec: RunSpec>
+        + HasStatus<Status = RunStatus>
+{
+}
 
 fn has_succeeded<R: RunResource>(run: &R) -> bool {
     run.status().is_some_and(|status| condition::is_true(&status.conditions, condition_type::SUCCEEDED))
@@ -163,6 +182,14 @@ pub trait Run: Send + Sync + 'static {
         Self: Sized,
     {
         Vec::new()
+    }
+
+    /// The queue that must admit the run before its attempts; none if they start at once.
+    fn queue(_observed: &Observed<Self>) -> Option<Queue<'_>>
+    where
+        Self: Sized,
+    {
+        None
     }
 
     /// Editable fields of the run's spec besides its execution. An edit of them gives a new budget of attempts, as an

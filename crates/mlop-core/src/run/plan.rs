@@ -1,6 +1,6 @@
 //! The next step of a run.
 
-use super::{Observed, Run, network, refusal};
+use super::{Observed, Run, network, queue, refusal};
 use crate::{
     Blocked, Origin,
     children::owned,
@@ -23,7 +23,7 @@ pub fn plan<R: Run>(observed: &Observed<R>, now: Timestamp) -> Plan<RunStatus> {
     if observed.object.meta().deletion_timestamp.is_some() {
         return Plan::idle();
     }
-    let plan = next_step(observed, now);
+    let plan = queue::released(observed, next_step(observed, now), now);
     owned::prune(network::complete(observed, plan), &observed.children)
 }
 
@@ -100,6 +100,9 @@ impl<'a, R: Run> Draft<'a, R> {
             let plan = Self::end_running(Plan::idle(), &before, now);
             let action = before.next_loss(now).map_or(plan.action, Action::RequeueAt);
             return Plan { deletes: plan.deletes, action, ..self.report_progress(WAITS, now) };
+        }
+        if let Err(blocked) = self.queue_up() {
+            return self.report_blocked(&blocked);
         }
         match super::attempt::create(self.observed, self.next_attempt(), self.avoiding()) {
             Ok(create) => {

@@ -5,6 +5,7 @@
 mod distributed;
 mod preflight;
 mod progress;
+mod queue;
 mod trace;
 
 use super::{Observed, Run};

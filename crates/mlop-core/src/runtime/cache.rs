@@ -161,28 +161,6 @@ impl<K: Cached> Cache<K> {
         names.into_iter().filter_map(known).collect()
     }
 
-    /// Adds an index and returns its position.
-    pub(super) fn add_index(&self, mut index: Entries<K>) -> usize {
-        let mut objects = self.objects();
-        index.fill(&objects.by_key);
-        objects.indexes.push(index);
-        objects.indexes.len() - 1
-    }
-
-    /// The objects of `namespace` with `value` in the index at `position`, sorted by name.
-    pub(super) fn indexed(&self, position: usize, namespace: &str, value: &str) -> Vec<Arc<K>> {
-        let objects = self.objects();
-        let names = objects.indexes.get(position).into_iter().flat_map(|index| index.names(namespace, value));
-        names.filter_map(|name| objects.by_key.get(&Key::new(namespace, name)).cloned()).collect()
-    }
-
-    /// The keys of those objects.
-    pub(super) fn indexed_keys(&self, position: usize, namespace: &str, value: &str) -> Vec<Key> {
-        let objects = self.objects();
-        let names = objects.indexes.get(position).into_iter().flat_map(|index| index.names(namespace, value));
-        names.map(|name| Key::new(namespace, name)).collect()
-    }
-
     /// All objects, by namespace and name.
     pub(super) fn all(&self) -> Vec<Arc<K>> {
         self.objects().by_key.values().cloned().collect()
@@ -395,5 +373,6 @@ impl<K: Cached> WriteThrough for Cache<K> {
     }
 }
 
+mod indexed;
 #[cfg(test)]
 mod tests;

@@ -66,8 +66,11 @@ impl Context {
         Instant::now() + Duration::try_from(ahead).unwrap_or_default()
     }
 
-    /// The untyped API of a kind in `namespace`.
+    /// The untyped API of a kind in `namespace`; empty for objects without one.
     pub fn api(&self, kind: &ApiKind, namespace: &str) -> Api<DynamicObject> {
+        if namespace.is_empty() {
+            return Api::all_with(self.client.clone(), &kind.resource());
+        }
         Api::namespaced_with(self.client.clone(), namespace, &kind.resource())
     }
 

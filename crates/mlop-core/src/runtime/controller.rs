@@ -49,6 +49,10 @@ pub trait Reconciler: Send + Sync + 'static {
     type Status: Conditioned + Serialize + PartialEq + Clone + Send + Sync;
     type Observed: Send;
 
+    /// Whether the status is a decision that later ones build on. It is then written only over the version that was read, so
+    /// that of two writers one has to decide again.
+    const DECIDES_IN_STATUS: bool = false;
+
     /// Reads the state that `plan` depends on, mostly from caches. It never writes and never decides.
     ///
     /// # Errors
@@ -186,7 +190,8 @@ impl<R: Reconciler> Controller<R> {
         let is_traced = self.cx.tracer.is_some();
         let spans = is_traced.then(|| R::spans(&observed, plan.status.as_ref(), self.cx.now()));
         let subject = Subject { kind: self.kind.clone(), meta: object.meta() };
-        execute(&self.cx, &subject, &plan).await?;
+        let guard = if R::DECIDES_IN_STATUS { Guard::ResourceVersion } else { self.cx.guard() };
+        execute(&self.cx, &subject, &plan, guard).await?;
         self.count(object.as_ref(), &plan);
         if let Some(tracer) = &self.cx.tracer {
             spans.into_iter().flatten().for_each(|span| tracer.record(span, &self.cx.metrics));

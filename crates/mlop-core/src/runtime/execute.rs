@@ -17,7 +17,7 @@ use write::{is_another, leads};
 
 pub(crate) use write::Subject;
 
-/// Carries out `plan`: children, status, deletions, Events.
+/// Carries out `plan`: children, status under its `guard`, deletions, Events.
 ///
 /// # Errors
 /// The first step that failed; later steps are not taken. After the refusal of a child, the other children are still
@@ -26,6 +26,7 @@ pub(crate) async fn execute<S: Serialize>(
     cx: &Context,
     subject: &Subject<'_>,
     plan: &Plan<S>,
+    guard: Guard,
 ) -> Result<(), Error> {
     // A quota that has no room for one child does not keep the others from their wanted state.
     let mut admitted = Ok(());
@@ -37,7 +38,7 @@ pub(crate) async fn execute<S: Serialize>(
     }
     admitted?;
     if let Some(status) = &plan.status {
-        report(cx, subject, status, cx.guard()).await?;
+        report(cx, subject, status, guard).await?;
     }
     // Delete only after the status is written: the object may be the only record of a fact that the status reports.
     for step in &plan.deletes {

@@ -25,6 +25,16 @@ impl<K: Cached> Index<K> {
         self.cache.indexed(self.position, namespace, value)
     }
 
+    /// The objects of all namespaces with this value, sorted by namespace and name.
+    pub fn everywhere(&self, value: &str) -> Vec<Arc<K>> {
+        self.cache.indexed_everywhere(self.position, value)
+    }
+
+    /// The keys of those objects.
+    pub fn keys_everywhere(&self, value: &str) -> Vec<Key> {
+        self.cache.indexed_keys_everywhere(self.position, value)
+    }
+
     /// The keys of the objects of `namespace` with this value, sorted by name.
     pub fn keys(&self, namespace: &str, value: &str) -> Vec<Key> {
         self.cache.indexed_keys(self.position, namespace, value)
@@ -74,6 +84,10 @@ mod tests {
             assert_eq!(names.join(" "), want, "{situation}");
             let objects: Vec<_> = index.get("ns", "x").iter().map(|pod| Key::of(&pod.metadata)).collect();
             assert_eq!(objects, index.keys("ns", "x"), "{situation}");
+            let all: Vec<_> = index.everywhere("x").iter().map(|pod| Key::of(&pod.metadata)).collect();
+            let other = index.keys("other", "x");
+            assert_eq!(all, [objects, other].concat(), "{situation}");
+            assert_eq!(all, index.keys_everywhere("x"), "{situation}");
         }
         cache.begin_list(None);
         cache.end_list(&None);

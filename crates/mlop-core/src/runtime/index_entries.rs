@@ -12,7 +12,7 @@ type Values<K> = Box<dyn Fn(&K) -> Vec<String> + Send + Sync>;
 /// The content of an index.
 pub(super) struct Entries<K> {
     values: Values<K>,
-    /// Namespace, value, and name of an object.
+    /// Value, and namespace and name of an object.
     entries: BTreeSet<(String, String, String)>,
 }
 
@@ -34,7 +34,7 @@ impl<K> Entries<K> {
         if before == after {
             return;
         }
-        let entry = |value: String| (key.namespace.clone(), value, key.name.clone());
+        let entry = |value: String| (value, key.namespace.clone(), key.name.clone());
         for value in before {
             self.entries.remove(&entry(value));
         }
@@ -43,10 +43,18 @@ impl<K> Entries<K> {
 
     /// Names of the objects of `namespace` with this value.
     pub(super) fn names(&self, namespace: &str, value: &str) -> impl Iterator<Item = &str> {
-        let from = (namespace.to_owned(), value.to_owned(), String::new());
-        let (namespace, value) = (from.0.clone(), from.1.clone());
+        let from = (value.to_owned(), namespace.to_owned(), String::new());
+        let (value, namespace) = (from.0.clone(), from.1.clone());
         let with_value =
-            self.entries.range(from..).take_while(move |(n, v, _)| *n == namespace && *v == value);
+            self.entries.range(from..).take_while(move |(v, n, _)| *v == value && *n == namespace);
         with_value.map(|(_, _, name)| name.as_str())
+    }
+
+    /// The keys of the objects of all namespaces with this value.
+    pub(super) fn keys(&self, value: &str) -> impl Iterator<Item = Key> {
+        let from = (value.to_owned(), String::new(), String::new());
+        let value = from.0.clone();
+        let with_value = self.entries.range(from..).take_while(move |(v, _, _)| *v == value);
+        with_value.map(|(_, namespace, name)| Key::new(namespace, name))
     }
 }

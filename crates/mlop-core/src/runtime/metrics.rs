@@ -1,5 +1,6 @@
 //! Metrics in Prometheus' format, under the names that controller-runtime made common.
 
+mod queue;
 #[cfg(test)]
 mod tests;
 
@@ -145,6 +146,7 @@ pub struct Metrics {
     /// Objects by condition, and dead letters: counted when the metrics are read.
     objects: Family<ConditionLabels, Gauge>,
     dead_letters: Family<KindLabel, Gauge>,
+    queues: queue::Metrics,
     counts: Mutex<Vec<Count>>,
 }
 
@@ -199,6 +201,7 @@ impl Default for Metrics {
             ),
             objects: registered(all, "mlop_objects", "Objects by condition"),
             dead_letters: registered(all, "mlop_dead_letters", "Inputs that were given up"),
+            queues: queue::Metrics::new(all),
             counts: Mutex::default(),
             registry: Mutex::new(registry),
         }
@@ -258,6 +261,9 @@ impl Metrics {
                     metrics.objects.get_or_create(&ConditionLabels::of(&kind, condition)).inc();
                 }
                 dead_letters += status.dead_letters();
+                if let Some(queue) = status.as_queue() {
+                    metrics.queues.count(object.meta().name.as_deref().unwrap_or_default(), queue);
+                }
             }
             let dead_letters = i64::try_from(dead_letters).unwrap_or(i64::MAX);
             metrics.dead_letters.get_or_create(&KindLabel { kind: kind.clone() }).set(dead_letters);
@@ -306,6 +312,10 @@ impl Metrics {
         for condition in after.conditions().iter().filter(is_new) {
             self.transitions.get_or_create(&ConditionLabels::of(kind, condition)).inc();
         }
+        if let Some(queue) = after.as_queue() {
+            let name = meta.name.as_deref().unwrap_or_default();
+            self.queues.admitted(name, before.and_then(Conditioned::as_queue), queue);
+        }
         let (Some(run), earlier) = (after.as_run(), before.and_then(Conditioned::as_run)) else { return };
         let has_succeeded = condition::is_true(&run.conditions, condition_type::SUCCEEDED);
         let failure = run.failure.as_ref().filter(|_| !has_succeeded);
@@ -327,6 +337,7 @@ impl Metrics {
     pub fn render(&self) -> String {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         self.objects.clear();
+        self.queues.clear();
         for count in &*self.counts.lock().unwrap_or_else(PoisonError::into_inner) {
             count(self);
         }

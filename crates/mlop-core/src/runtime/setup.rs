@@ -20,7 +20,7 @@ use anyhow::{Context as _, bail};
 use futures::future::BoxFuture;
 use kube::{
     Api, Client, Resource,
-    core::{ApiResource, DynamicResourceScope, NamespaceResourceScope},
+    core::{ApiResource, ClusterResourceScope, DynamicResourceScope, NamespaceResourceScope},
 };
 use mlop_api::labels;
 use std::{
@@ -133,6 +133,18 @@ impl Setup {
         self.watch_typed(None, |_| ())
     }
 
+    /// Watches all objects of a kind without namespaces.
+    pub fn watch_cluster<K>(&mut self) -> Arc<Cache<K>>
+    where
+        K: Cached + Resource<DynamicType = (), Scope = ClusterResourceScope>,
+    {
+        let (client, kind) = (self.client.clone(), ApiKind::of::<K>());
+        let scopes = vec![(None, Api::all(client))];
+        let cache = self.reflect(kind.clone(), scopes, None, |_| ());
+        self.write_through.insert(kind, Arc::clone(&cache) as Arc<dyn WriteThrough>);
+        cache
+    }
+
     /// Watches all objects of a kind without the parts that `project` drops.
     pub(crate) fn watch_projected<K>(&mut self, project: fn(&mut K)) -> Arc<Cache<K>>
     where
@@ -181,8 +193,8 @@ impl Setup {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
-        let kind = ApiKind::of::<K>();
-        let cache = self.reflect(kind.clone(), api, labels, project);
+        let (kind, scopes) = (ApiKind::of::<K>(), self.scopes(api));
+        let cache = self.reflect(kind.clone(), scopes, labels, project);
         self.write_through.insert(kind, Arc::clone(&cache) as Arc<dyn WriteThrough>);
         cache
     }
@@ -196,14 +208,23 @@ impl Setup {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
         };
-        self.reflect(kind, api, labels, |_| ())
+        let scopes = self.scopes(api);
+        self.reflect(kind, scopes, labels, |_| ())
+    }
+
+    /// The namespaces (none: all) that the operator works in, each with its API.
+    fn scopes<K>(&self, api: impl Fn(Option<&str>) -> Api<K>) -> Vec<(Option<String>, Api<K>)> {
+        match self.settings.namespaces.as_slice() {
+            [] => vec![(None, api(None))],
+            namespaces => namespaces.iter().map(|ns| (Some(ns.clone()), api(Some(ns)))).collect(),
+        }
     }
 
     /// The cache of these objects, fed by a reflector.
     fn reflect<K>(
         &mut self,
         kind: ApiKind,
-        api: impl Fn(Option<&str>) -> Api<Decoded<K>>,
+        scopes: Vec<(Option<String>, Api<Decoded<K>>)>,
         labels: Option<String>,
         project: fn(&mut K),
     ) -> Arc<Cache<K>>
@@ -222,10 +243,6 @@ impl Setup {
             synced: cache.synced(),
             unavailable: cache.unavailable_scopes(),
         });
-        let scopes = match self.settings.namespaces.as_slice() {
-            [] => vec![(None, api(None))],
-            namespaces => namespaces.iter().map(|ns| (Some(ns.clone()), api(Some(ns)))).collect(),
-        };
         let relist = Arc::new(Notify::new());
         self.relists.push(Arc::clone(&relist));
         let source = Source { kind, scopes, labels, relist, metrics: Arc::clone(&self.metrics) };

@@ -54,8 +54,23 @@ impl<K: Cached> Controls<K> {
         self
     }
 
+    /// A change of an object of `others` enqueues the keys that `keys` returns for its states before and after.
+    pub fn enqueue_changes<C: Cached>(
+        self,
+        others: &Arc<Cache<C>>,
+        keys: impl Fn(Option<&C>, Option<&C>) -> Vec<Key> + Send + Sync + 'static,
+    ) -> Self {
+        let queue = Arc::clone(&self.queue);
+        others.on_change(move |change| {
+            for key in keys(change.before.as_deref(), change.after.as_deref()) {
+                queue.enqueue(key);
+            }
+        });
+        self
+    }
+
     /// An index of the objects.
-    pub(crate) fn index(&self, values: impl Fn(&K) -> Vec<String> + Send + Sync + 'static) -> Index<K> {
+    pub fn index(&self, values: impl Fn(&K) -> Vec<String> + Send + Sync + 'static) -> Index<K> {
         Index::new(&self.objects, values)
     }
 

@@ -5,6 +5,7 @@ mod held_up;
 mod invariants;
 mod moments;
 mod progress;
+mod quota;
 
 pub use invariants::{
     idle_write, is_probing, pod_of_ended_run, unusual_creation, violations, write_since, writes,

@@ -1,6 +1,6 @@
 //! Oracles that look at every write of an operator, at the moment when the server has accepted it.
 
-use super::progress::ProgressOracle;
+use super::{progress::ProgressOracle, quota::QuotaOracle};
 use crate::{
     cluster::{Cluster, ExternalSystems, Pointer, view_pointer},
     inject::OperatorRequest,
@@ -26,9 +26,16 @@ use std::{
 /// Looks at each write from now on. Violations are among those of the ledger.
 pub fn watch(cluster: &Cluster) {
     let (sim, external, ready) = (cluster.sim.clone(), cluster.shared_external(), Mutex::default());
-    let progress = ProgressOracle::default();
+    let (progress, quota) = (ProgressOracle::default(), QuotaOracle::default());
     cluster.injector.set_witness(Box::new(move |request| {
-        let moment = Moment { sim: &sim, external: &external, ready: &ready, progress: &progress, request };
+        let moment = Moment {
+            sim: &sim,
+            external: &external,
+            ready: &ready,
+            progress: &progress,
+            quota: &quota,
+            request,
+        };
         moment.violations().into_iter().flatten().collect()
     }));
 }
@@ -40,6 +47,7 @@ struct Moment<'a> {
     /// The specs of the pods for which ModelDeployments were Ready last, by uid.
     ready: &'a Mutex<BTreeMap<String, Value>>,
     progress: &'a ProgressOracle,
+    quota: &'a QuotaOracle,
     request: &'a OperatorRequest,
 }
 
@@ -51,10 +59,8 @@ impl Moment<'_> {
             ("apply", "datasets" | "trainingjobs" | "models", "status") => {
                 [self.early_generation(), None, None]
             }
-            ("apply", "trainingruns", "status") => {
-                [self.progress.violation(&self.object(), &self.body()), None, None]
-            }
-            ("create", "pods" | "jobs", "") => [None, None, self.repeated_work()],
+            ("apply", "trainingruns", "status") => [self.progress(), self.quota.violation(self.sim), None],
+            ("create", "pods" | "jobs", "") => [self.early_work(), None, self.repeated_work()],
             _ => [None, None, None],
         }
     }
@@ -65,6 +71,13 @@ impl Moment<'_> {
 
     fn object(&self) -> String {
         format!("{} {}", self.request.kind, self.request.name)
+    }
+
+    /// Progress that a report of a run should not have. The answer of a queue has none.
+    fn progress(&self) -> Option<String> {
+        let body = self.body();
+        let report = Some(&body).filter(|body| !body["status"]["conditions"].is_null())?;
+        self.progress.violation(&self.object(), report)
     }
 
     /// The generation for which the written status says Ready.
@@ -144,6 +157,11 @@ impl Moment<'_> {
         let digest = Digest::try_from(digest).ok()?;
         let external = self.external.lock().unwrap_or_else(PoisonError::into_inner);
         external.faulty.contains(&digest).then(|| format!("bad version: {} serves {digest}", self.object()))
+    }
+
+    /// A pod or Job of a run that its queue has not admitted.
+    fn early_work(&self) -> Option<String> {
+        QuotaOracle::early_work(self.sim, self.request.namespace()?, &self.body())
     }
 
     /// A pod or Job for a run whose work is finished.

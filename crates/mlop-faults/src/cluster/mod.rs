@@ -1,4 +1,4 @@
-//! A cluster in virtual time: the simulated API server, the five operators as processes that can die, and workers that
+//! A cluster in virtual time: the simulated API server, the operators as processes that can die, and workers that
 //! compute digests in place of data.
 
 mod courses;
@@ -79,7 +79,7 @@ static EMPTY: LazyLock<Snapshot> = LazyLock::new(|| {
     sim.snapshot()
 });
 
-/// The five operators on a simulated API server, with external systems.
+/// The operators on a simulated API server, with external systems.
 pub struct Cluster {
     pub sim: Sim,
     pub injector: Arc<Injector>,

@@ -61,7 +61,7 @@ pub fn create(sim: &Sim, manifest: Value) -> Result<(), String> {
 /// # Errors
 /// The message of the server's refusal.
 pub fn create_in(sim: &Sim, namespace: &str, mut manifest: Value) -> Result<(), String> {
-    manifest["metadata"]["namespace"] = namespace.into();
+    place(&mut manifest, namespace);
     (kind_of(&manifest)?.create)(sim, manifest)
 }
 
@@ -70,8 +70,20 @@ pub fn create_in(sim: &Sim, namespace: &str, mut manifest: Value) -> Result<(), 
 /// # Errors
 /// The message of the server's refusal, or that the object is still being deleted.
 pub fn apply(sim: &Sim, mut manifest: Value) -> Result<(), String> {
-    manifest["metadata"]["namespace"] = NAMESPACE.into();
+    place(&mut manifest, NAMESPACE);
     (kind_of(&manifest)?.apply)(sim, manifest)
+}
+
+/// Puts an object into a namespace, if its kind has namespaces.
+fn place(manifest: &mut Value, namespace: &str) {
+    if !kinds::is_cluster_scoped(manifest["kind"].as_str().unwrap_or_default()) {
+        manifest["metadata"]["namespace"] = namespace.into();
+    }
+}
+
+/// The namespace of the users' objects of a kind; empty if it has none.
+fn namespace_of<K: Kind>() -> &'static str {
+    if kinds::is_cluster_scoped(&K::kind(&())) { "" } else { NAMESPACE }
 }
 
 /// All objects of users.
@@ -134,12 +146,9 @@ pub fn change(sim: &Sim, kind: &str, name: &str, patch: &Value) -> Result<(), St
     apply(sim, manifest)
 }
 
-fn annotate_as<K>(sim: &Sim, name: &str, annotation: &str, value: &str)
-where
-    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
-{
+fn annotate_as<K: Kind>(sim: &Sim, name: &str, annotation: &str, value: &str) {
     // An object that is recreated later needs no request.
-    let _ = sim.edit::<K>(NAMESPACE, name, |object| {
+    let _ = sim.edit::<K>(namespace_of::<K>(), name, |object| {
         let annotations = object.meta_mut().annotations.get_or_insert_default();
         annotations.insert(annotation.to_owned(), value.to_owned());
     });
@@ -153,19 +162,17 @@ where
     sim.create(&object).map(drop).map_err(|status| status.message.clone())
 }
 
-fn apply_as<K>(sim: &Sim, manifest: Value) -> Result<(), String>
-where
-    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
-{
-    let name = manifest["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let Some(object) = sim.get::<K>(NAMESPACE, &name) else { return create_as::<K>(sim, manifest) };
+fn apply_as<K: Kind>(sim: &Sim, manifest: Value) -> Result<(), String> {
+    let (name, namespace) =
+        (manifest["metadata"]["name"].as_str().unwrap_or_default().to_owned(), namespace_of::<K>());
+    let Some(object) = sim.get::<K>(namespace, &name) else { return create_as::<K>(sim, manifest) };
     if object.meta().deletion_timestamp.is_some() {
         return Err(format!("{name} is still being deleted"));
     }
     let mut value = serde_json::to_value(&object).map_err(|error| error.to_string())?;
     value["spec"] = manifest["spec"].clone();
     let wanted: K = serde_json::from_value(value).map_err(|error| error.to_string())?;
-    let edited = sim.edit::<K>(NAMESPACE, &name, |object| *object = wanted);
+    let edited = sim.edit::<K>(namespace, &name, |object| *object = wanted);
     edited.map(drop).map_err(|status| status.message.clone())
 }
 

@@ -55,6 +55,7 @@ pub const OPERATORS: &[Operator] = &[
     Operator::new(&operators::TRAINING, mlop_training::install),
     Operator::new(&operators::REGISTRY, mlop_registry::install),
     Operator::new(&operators::DEPLOYMENT, mlop_deployment::install),
+    Operator::new(&operators::QUEUE, mlop_queue::install),
 ];
 
 /// The running instances of the operators.

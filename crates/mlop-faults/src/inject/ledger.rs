@@ -100,7 +100,10 @@ impl Ledger {
                     &format!("{} {} was patched without its uid", request.kind, request.name),
                 );
             }
-            "apply" if request.subresource == "status" => self.check_status(request, &body),
+            // An answer to a run is one field of its status.
+            "apply" if request.subresource == "status" && is_whole(&body["status"]) => {
+                self.check_status(request, &body);
+            }
             _ => {}
         }
     }
@@ -175,4 +178,9 @@ impl Ledger {
         }
         self.reported.insert(uid.to_owned(), now);
     }
+}
+
+/// Whether a status is one that its operator reports, with a generation.
+fn is_whole(status: &Value) -> bool {
+    !status["observedGeneration"].is_null()
 }

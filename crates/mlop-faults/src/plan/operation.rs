@@ -17,7 +17,7 @@ pub enum Scenario {
     Deletion,
     /// The pipeline is applied and becomes a served model. Then its view moves to another FeatureStore.
     Move,
-    /// As `NewData`, with a training in two pods.
+    /// As `NewData`, with a training in two pods. It shares a queue with another training; there is room for one of them.
     Distributed,
     /// The pipeline is applied, with a rollout in steps. A good version is promoted, and a bad one rolled back. Then users
     /// cancel a rollout, try its version again, and promote it.
@@ -192,12 +192,12 @@ impl Scenario {
         }
     }
 
-    /// The only operator that works otherwise than in the scenario before; none if all do.
-    pub fn operator(self) -> Option<&'static Operator> {
+    /// The only operators that work otherwise than in the scenario before; none if all do.
+    pub fn operators(self) -> &'static [&'static Operator] {
         match self {
-            Self::Distributed => Some(&operators::TRAINING),
-            Self::Steps => Some(&operators::DEPLOYMENT),
-            _ => None,
+            Self::Distributed => &[&operators::TRAINING, &operators::QUEUE],
+            Self::Steps => &[&operators::DEPLOYMENT],
+            _ => &[],
         }
     }
 

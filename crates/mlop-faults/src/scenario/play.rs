@@ -34,6 +34,8 @@ use mlop_core::condition;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// Another training in the queue of the pipeline's.
+const RIVAL: &str = "rival";
 /// How long a goal may take. Faults lead to outages and backoff of some minutes.
 const PATIENCE: Duration = Duration::from_secs(1_800);
 /// A fault ends the namespace within this time, if it strikes: users may have waited for hours.
@@ -56,11 +58,7 @@ pub async fn play(
         cluster.apply(ALTERNATIVES);
     }
     match scenario {
-        Scenario::Distributed => apply_with(
-            cluster,
-            "TrainingJob",
-            &json!({"workers": {"replicas": 2}, "framework": {"pytorch": {}}}),
-        ),
+        Scenario::Distributed => apply_distributed(cluster),
         Scenario::Steps => apply_with(cluster, "ModelDeployment", &json!({"rollout": rollout()})),
         _ => cluster.apply(PIPELINE),
     }
@@ -73,7 +71,7 @@ pub async fn play(
         };
         return insist(cluster, "the last request is served", request_pipeline, is_wanted).await;
     }
-    let is_first = |cluster: &Cluster| is_served(cluster, Some("1"));
+    let is_first = |cluster: &Cluster| is_served(cluster, Some("1")) && is_rival_current(cluster);
     reach(cluster, "version 1 is served", is_first).await?;
     match scenario {
         Scenario::Deletion => return delete_all(cluster).await,
@@ -81,7 +79,7 @@ pub async fn play(
         Scenario::NewData | Scenario::Pin | Scenario::Distributed | Scenario::Steps | Scenario::Restless => {}
     }
     let put_data = |cluster: &Cluster, _| cluster.put_data("february");
-    let is_second = |cluster: &Cluster| is_served(cluster, Some("2"));
+    let is_second = |cluster: &Cluster| is_served(cluster, Some("2")) && is_rival_current(cluster);
     insist(cluster, "version 2 is served", put_data, is_second).await?;
     match scenario {
         Scenario::Pin => {}
@@ -100,6 +98,26 @@ pub async fn play(
     insist(cluster, "version 1 is served again", request, is_first).await?;
     let request = |cluster: &Cluster, _| pin(cluster, None);
     insist(cluster, "version 2 is served again", request, is_second).await
+}
+
+/// Creates the pipeline with a training in two pods, and a rival in its queue, which has room for one of both.
+fn apply_distributed(cluster: &Cluster) {
+    let is_of = |kind: &'static str| move |manifest: &Value| manifest["kind"] == kind;
+    let queue = documents(ALTERNATIVES).into_iter().find(is_of("TrainingQueue")).expect("a queue");
+    create(&cluster.sim, queue).expect("the queue is valid");
+    let shared = json!({"workers": {"replicas": 2}, "framework": {"pytorch": {}}, "queue": "shared"});
+    apply_with(cluster, "TrainingJob", &shared);
+    let mut rival = documents(PIPELINE).into_iter().find(is_of("TrainingJob")).expect("a training");
+    rival["metadata"]["name"] = RIVAL.into();
+    rival["spec"]["queue"] = "shared".into();
+    create(&cluster.sim, rival).expect("the rival is valid");
+}
+
+/// Whether the rival of the training has a result of the newest data, if there is one.
+fn is_rival_current(cluster: &Cluster) -> bool {
+    let Some(rival) = cluster.sim.get::<TrainingJob>(NAMESPACE, RIVAL) else { return true };
+    let conditions = rival.status.unwrap_or_default().conditions;
+    condition::is_true(&conditions, condition_type::UP_TO_DATE)
 }
 
 /// Creates the pipeline with more fields in the spec of its object of a kind.

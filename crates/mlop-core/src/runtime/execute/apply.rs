@@ -37,6 +37,7 @@ pub(super) async fn apply(cx: &Context, subject: &Subject<'_>, step: &Apply) -> 
             };
             create(cx, subject, &creation).await
         }
+        None if step.object.get("status").is_some() => apply_status(cx, subject, step, &name).await,
         None if step.object.get("spec").is_some() => {
             let uid = text(&step.object, "/metadata/uid");
             patch(cx, subject, step, &uid, difference::replacement(&step.object)).await.map(drop)
@@ -115,6 +116,14 @@ async fn patch(
 /// The operation that fails a JSON patch unless a field of the metadata has this value.
 fn test(field: &str, value: &str) -> Value {
     json!({"op": "test", "path": format!("/metadata/{field}"), "value": value})
+}
+
+/// Applies fields of the status of an object whose other fields have another writer. The object may be in any namespace.
+async fn apply_status(cx: &Context, subject: &Subject<'_>, step: &Apply, name: &str) -> Result<(), Error> {
+    let api: Api<DynamicObject> = cx.api(&step.kind, &text(&step.object, "/metadata/namespace"));
+    let params = PatchParams::apply(&subject.manager()).force();
+    let sent = api.patch_status(name, &params, &Patch::Apply(&step.object)).await;
+    finish(cx, step, &format!("apply the status of {} {name}", step.kind), sent).map(drop)
 }
 
 /// Applies the fields of an object that others write too, such as its finalizers.

@@ -29,7 +29,7 @@ async fn carry_out(
     let (cx, _leads) = context(client, BTreeMap::new());
     let intent = forecast();
     let subject = Subject { kind: ApiKind::of::<crate::testing::Forecast>(), meta: &intent.metadata };
-    (execute(&cx, &subject, plan).await, server)
+    (execute(&cx, &subject, plan, cx.guard()).await, server)
 }
 
 fn pod() -> Pod {
@@ -59,7 +59,7 @@ async fn status_names_its_object_and_that_of_a_new_leader_the_version_too() {
     let subject = Subject { kind: ApiKind::of::<crate::testing::Forecast>(), meta: &intent.metadata };
     for (seconds, version) in [(0, json!("1")), (4, json!("1")), (1, Value::Null)] {
         tokio::time::advance(Duration::from_secs(seconds)).await;
-        execute(&cx, &subject, &Plan::report(json!({"summary": "a"}))).await.unwrap();
+        execute(&cx, &subject, &Plan::report(json!({"summary": "a"})), cx.guard()).await.unwrap();
         let sent = server.sent().pop().unwrap();
         assert_eq!(sent.path, format!("/apis/mlop.dev/v1alpha1/namespaces/{NS}/forecasts/a/status"));
         assert_eq!(sent.body["metadata"]["uid"], "a-uid");
@@ -134,7 +134,7 @@ async fn created_object_is_cached_when_the_create_ends() {
     let (cx, _leads) = context(client, BTreeMap::from([(ApiKind::of::<Pod>(), store)]));
     let intent = forecast();
     let subject = Subject { kind: ApiKind::of::<crate::testing::Forecast>(), meta: &intent.metadata };
-    execute(&cx, &subject, &creation()).await.unwrap();
+    execute(&cx, &subject, &creation(), cx.guard()).await.unwrap();
     assert_eq!(pods.keys(), [Key::new(NS, "a-1")]);
 }
 
@@ -146,7 +146,7 @@ async fn write_is_not_sent_without_the_lease() {
     let intent = forecast();
     let subject = Subject { kind: ApiKind::of::<crate::testing::Forecast>(), meta: &intent.metadata };
     for plan in [creation(), deletion(), Plan::report(json!({}))] {
-        assert!(matches!(execute(&cx, &subject, &plan).await, Err(Error::Gone(_))));
+        assert!(matches!(execute(&cx, &subject, &plan, cx.guard()).await, Err(Error::Gone(_))));
     }
     assert_eq!(server.sent(), []);
 }
@@ -176,7 +176,7 @@ async fn apply_service(
     let plan: Plan<Value> = Plan::idle().apply(&wanted, "it is wanted");
     let mut done = Ok(());
     for _ in 0..3 {
-        done = execute(&cx, &subject, &plan).await;
+        done = execute(&cx, &subject, &plan, cx.guard()).await;
     }
     (done, server)
 }
@@ -317,4 +317,19 @@ async fn finalizer_of_another_manager_is_released_too() {
     let (done, server) = carry_out(&plan, move |_| (200, left(json!(["example.com/x"])))).await;
     done.unwrap();
     assert_eq!(server.methods(), ["PATCH"]);
+}
+
+/// Another controller writes the rest of this status.
+#[tokio::test]
+async fn field_of_a_foreign_status_is_applied_in_the_namespace_of_its_object() {
+    let kind = ApiKind::of::<crate::testing::ForecastRun>();
+    let metadata = json!({"name": "a-1", "namespace": "elsewhere", "uid": "r-uid"});
+    let object = json!({"metadata": metadata, "status": {"admission": {"queue": "q"}}});
+    let apply = Apply { kind, object: object.clone(), why: "the queue admits it".to_owned() };
+    let (done, server) = carry_out(&Plan { applies: vec![apply], ..Plan::idle() }, accept).await;
+    done.unwrap();
+    let [sent] = server.sent().try_into().unwrap();
+    assert_eq!(sent.method, "PATCH");
+    assert_eq!(sent.path, "/apis/mlop.dev/v1alpha1/namespaces/elsewhere/forecastruns/a-1/status");
+    assert_eq!(sent.body, object);
 }
