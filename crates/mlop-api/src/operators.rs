@@ -151,7 +151,7 @@ pub const QUEUE: Operator = Operator {
     worker: None,
     finalized: &[],
     rbac: &[
-        // A run that its cache does not have is read before what it has taken is free.
+        // Before a reservation ends, its run is read if the cache lacks it.
         Rule { group: GROUP, resources: &["trainingruns"], verbs: READ },
         // The field `status.admission`. The admission policy of the training operator lets it write no other.
         Rule { group: GROUP, resources: &["trainingruns/status"], verbs: &["patch"] },

@@ -275,7 +275,7 @@ pub struct QueueStatus {
     /// Number of runs that wait for their admission.
     #[serde(default)]
     pub pending: u32,
-    /// The admitted runs. A run is told only after it is in this list, so that nothing else is decided on what it takes.
+    /// The admitted runs. A run enters this list before it is told, so that no other run gets its share of the quota.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub reservations: Vec<Reservation>,

@@ -265,7 +265,7 @@ impl Cached for NamespaceView {
     }
 }
 
-/// A TrainingRun as its queue sees it: what it asks for, and the answer.
+/// The part of a TrainingRun that its queue reads: the request and the answer.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct QueuedRun {

@@ -4,9 +4,9 @@
 //! least of the resource that it has most of. Among namespaces of equal shares, and within one, the higher priority comes
 //! first, then the older request.
 //!
-//! A run is admitted if there is room for all of it. Runs behind one without room may be admitted before it, so that what is
-//! free is used, but not without end: when the run that waits at the head has waited there for [`PATIENCE`], nothing is
-//! admitted behind the first run without room, until the head is admitted. What ends then stays free for it.
+//! A run is admitted if there is room for all of its pods. Runs behind one without room may be admitted before it, so that
+//! free quota is used. This ends when the run at the head has waited there for [`PATIENCE`]: then nothing behind the first
+//! run without room is admitted until the head is. Quota that becomes free meanwhile is left for it.
 
 use jiff::{SignedDuration, Timestamp};
 use mlop_api::Time;
@@ -98,7 +98,7 @@ fn take(free: &mut [i128], amounts: &[i128]) {
 /// The place of a namespace among the others, by its next run.
 type Place<'a> = (i128, Reverse<i32>, Time, &'a str);
 
-/// The waiting runs of a namespace, the next one last, and what it has and has been promised.
+/// A namespace in the order: its waiting runs, the next one last, and the amounts that it holds or that are due to it.
 #[derive(Default)]
 struct Line<'a> {
     runs: Vec<Waiting<'a>>,

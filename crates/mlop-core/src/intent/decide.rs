@@ -136,8 +136,8 @@ fn active_run<I: Intent>(observed: &Observed<I>) -> Option<(&Arc<I::Run>, HeldUp
     })
 }
 
-/// Whether an attempt of `run` was made, or its queue was asked for one. Newer data does not cost it its place in a queue, its checkpoints or its attempt;
-/// an edit of what determines the output does.
+/// Whether an attempt of `run` was made, or its queue was asked for one. Newer data does not cost it its place in a queue, its
+/// checkpoints or its attempt; an edit of what determines the output does.
 fn has_begun<I: Intent>(observed: &Observed<I>, run: &I::Run) -> bool {
     let name = run.name_any();
     run.status().is_some_and(|status| status.attempts > 0 || status.queued.is_some())

@@ -1,7 +1,7 @@
 //! The queue of a run: no attempt starts before it has admitted what the attempt asks for.
 //!
-//! The run asks in its status, and the queue answers in a field that is the queue's own. The request stays until the run
-//! has ended and none of its pods runs: what the queue counts is what is there.
+//! The run asks in its status, and the queue answers in a field that only the queue operator writes. The request stays until
+//! the run has ended and its last pod too, so the queue counts what nodes really hold.
 
 use super::{Observed, Run, attempt, follow::ended, plan::Draft};
 use crate::{
@@ -35,8 +35,8 @@ pub struct Queue<'a> {
 }
 
 impl<R: Run> Draft<'_, R> {
-    /// Lets the next attempt start, or says what its queue must do first. A request of another size is a new one, and keeps
-    /// the run's place.
+    /// Lets the next attempt start, or says what its queue must do first. A run that asks for another amount keeps its place,
+    /// and is admitted again.
     pub(super) fn queue_up(&mut self) -> Result<(), Blocked> {
         let Some(Queue { wanted, found }) = R::queue(self.observed) else {
             self.status.queued = None;

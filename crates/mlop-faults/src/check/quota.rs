@@ -1,4 +1,4 @@
-//! The oracle of queues: what is admitted is within the quota at every moment, and no pod comes before its admission.
+//! The oracle of queues. Admitted runs never request more than the quota. No pod is created before its run is admitted.
 
 use kube::ResourceExt;
 use mlop_api::{

@@ -148,6 +148,7 @@ impl Fault {
         Self::QuotaExceeded,
         Self::Invalid,
     ];
+
     /// Faults that need backups of the API server.
     pub const WITH_BACKUPS: &[Self] = &[Self::Restored];
     /// Faults that concern elections. Without them operators lead from the start.

@@ -157,7 +157,7 @@ async fn roll_back(cluster: &Cluster) -> Result<(), String> {
 
 /// Users offer the first version again, for as long as they like. They cancel its rollout, try it again, and promote it.
 async fn decide(cluster: &Cluster, first: &str) -> Result<(), String> {
-    // A restored server may have forgotten what was asked before.
+    // Each request repeats the edit and the pin, because a restored backup may lack them.
     let ask = |cluster: &Cluster, requests: &[Request]| {
         let _ = cluster.sim.edit::<ModelDeployment>(NAMESPACE, "delay", |object| {
             let steps = object.spec.rollout.iter_mut().flat_map(|rollout| &mut rollout.steps);

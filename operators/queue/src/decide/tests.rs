@@ -25,7 +25,7 @@ fn run(text: &str) -> Waiting<'_> {
     }
 }
 
-/// A situation at [`NOW`]: the quota, what is held, and who waits.
+/// A situation at [`NOW`]: the quota, the amounts of admitted runs, and the waiting runs.
 fn situation<'a>(quota: &[i128], held: &[(&'a str, i128)], waiting: &'a str) -> Situation<'a> {
     let rest = vec![0; quota.len() - 1];
     Situation {
