@@ -20,7 +20,7 @@ pub enum State {
     Blocked,
     /// On its way. Waiting helps.
     Pending,
-    /// Not usable until somebody acts.
+    /// Not usable, because something has failed.
     Failed,
 }
 

@@ -51,7 +51,7 @@ const fn default_hold() -> Span {
 pub struct Analysis {
     /// Time over which requests are counted for one measurement. Values above 1h count as 1h.
     pub interval: Span,
-    /// Largest share of requests that fail: a number from 0 to 1 in quotes. A request has failed if the version cannot be reached, breaks off, or answers with a status from 500 on.
+    /// Largest share of requests that fail: a number from 0 to 1 in quotes. A request has failed if the version cannot be reached, breaks off, or answers with a status from 500 on. A version has also failed that refuses a larger share with statuses from 400 to 499 than the stable version in the same interval, by more than this and more than chance.
     #[schemars(length(max = 32), regex(pattern = r"^(0(\.[0-9]+)?|1(\.0+)?)$"))]
     pub max_error_rate: String,
     /// Largest 99th percentile of the time to an answer, in seconds: a number in quotes, as in maxP99: "0.25". Without it time is not judged.

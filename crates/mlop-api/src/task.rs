@@ -116,9 +116,10 @@ pub struct AnalyzeWork {
     pub seconds: u64,
 }
 
-/// Metrics of a measurement: requests, failed ones, the 99th percentile of the seconds to an answer, and the requests to
-/// the stable version. The percentile is NaN without requests, and no metric is there if no router could be asked.
-pub const MEASURED: [&str; 4] = ["requests", "errors", "p99", "stableRequests"];
+/// Metrics of a measurement: requests, failed ones, the 99th percentile of the seconds to an answer, the requests to the
+/// stable version, and those that each version refused with a status from 400 to 499. The percentile is NaN without
+/// requests, and no metric is there if no router could be asked.
+pub const MEASURED: [&str; 6] = ["requests", "errors", "p99", "stableRequests", "refused", "stableRefused"];
 
 /// Metric of a probe of an online store: how many probes its data have seen.
 pub const PROBES: &str = "probes";

@@ -49,14 +49,17 @@ fn result(work: &AnalyzeWork, before: &Texts, after: &Texts) -> ResultDocument {
         changes.fold(Counts::default(), |sum, change| sum.plus(&change))
     };
     let (canary, stable) = (change(&work.canary), change(&work.stable));
-    let values = [canary.requests, canary.errors, canary.p99(), stable.requests];
+    let values =
+        [canary.requests, canary.errors, canary.p99(), stable.requests, canary.refused, stable.refused];
     let summary = format!(
-        "{} of {} requests failed in {} s, p99 {:.4} s; {} requests to the stable version",
+        "{} of {} requests failed in {} s, {} were refused, p99 {:.4} s; {} requests to the stable version, {} refused",
         canary.errors,
         canary.requests,
         work.seconds,
+        canary.refused,
         canary.p99(),
-        stable.requests
+        stable.requests,
+        stable.refused
     );
     ResultDocument {
         metrics: MEASURED.into_iter().zip(values).map(|(name, value)| Metric::new(name, value)).collect(),

@@ -10,6 +10,8 @@ const PERCENTILE: f64 = 0.99;
 pub struct Counts {
     pub requests: f64,
     pub errors: f64,
+    /// Requests that it has answered with a status from 400 to 499.
+    pub refused: f64,
     /// Number of answers up to each number of seconds, in the order of the buckets.
     buckets: Vec<(f64, f64)>,
 }
@@ -24,11 +26,11 @@ impl Counts {
             }
             match name {
                 "mlop_router_requests_total" => {
-                    let ending = label(labels, "ending");
-                    let is_error =
-                        Ending::ALL.iter().any(|known| known.is_error() && ending == Some(known.as_str()));
+                    let text = label(labels, "ending");
+                    let ending = Ending::ALL.into_iter().find(|known| text == Some(known.as_str()));
                     counts.requests += value;
-                    counts.errors += if is_error { value } else { 0.0 };
+                    counts.errors += if ending.is_some_and(Ending::is_error) { value } else { 0.0 };
+                    counts.refused += if ending == Some(Ending::Refused) { value } else { 0.0 };
                 }
                 "mlop_router_request_duration_seconds_bucket" => {
                     let end = match label(labels, "le") {
@@ -56,6 +58,7 @@ impl Counts {
         Self {
             requests: self.requests - before.requests,
             errors: (self.errors - before.errors).max(0.0),
+            refused: (self.refused - before.refused).max(0.0),
             buckets: self.buckets.iter().map(|(end, n)| (*end, (n - earlier(*end)).max(0.0))).collect(),
         }
     }
@@ -65,6 +68,7 @@ impl Counts {
     pub fn plus(mut self, other: &Self) -> Self {
         self.requests += other.requests;
         self.errors += other.errors;
+        self.refused += other.refused;
         for (end, count) in &other.buckets {
             match self.buckets.iter_mut().find(|(bucket, _)| bucket.total_cmp(end).is_eq()) {
                 Some((_, sum)) => *sum += count,
@@ -134,7 +138,7 @@ mod tests {
         stable.ended(Ending::Ok);
         let text = metrics.text().unwrap();
         let counts = Counts::parse(&text, "c");
-        assert_eq!((counts.requests, counts.errors), (100.0, 5.0));
+        assert_eq!((counts.requests, counts.errors, counts.refused), (100.0, 5.0, 5.0));
         assert!((0.005..=0.01).contains(&counts.p99()), "{}", counts.p99());
         assert_eq!(Counts::parse(&text, "s").requests, 1.0);
         assert!(Counts::parse(&text, "s").p99().is_nan(), "nothing was answered");
@@ -144,7 +148,7 @@ mod tests {
     }
 
     fn counts(requests: f64, buckets: &[(f64, f64)]) -> Counts {
-        Counts { requests, errors: 0.0, buckets: buckets.to_vec() }
+        Counts { requests, errors: 0.0, refused: 0.0, buckets: buckets.to_vec() }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use hyper_util::{
 use mlop_api::{
     Digest,
     routes::{Backend, Canary, Routes},
-    task::AnalyzeWork,
+    task::{AnalyzeWork, MEASURED},
 };
 use mlop_router::{analyze::analyze, counts::Counts, serve};
 use std::{convert::Infallible, fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -42,9 +42,11 @@ fn text(words: &str) -> Body {
 /// A server that says its name. Some paths make it behave in other ways.
 async fn answer(name: &'static str, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
     match request.uri().path() {
-        "/fail" => {
+        path @ ("/fail" | "/refuse") => {
             let mut response = Response::new(text(name));
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            let is_fault = path == "/fail";
+            *response.status_mut() =
+                if is_fault { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::UNPROCESSABLE_ENTITY };
             Ok(response)
         }
         "/break" => Err(std::io::Error::other("the server dies")),
@@ -309,13 +311,19 @@ async fn interval_is_measured_from_the_metrics_of_routers() {
     };
     let load = async {
         sleep(Duration::from_millis(500)).await;
-        join_all((0..100).map(|_| router.user("/fail"))).await
+        join_all((0..100).map(|_| router.user("/fail"))).await;
+        join_all((0..40).map(|_| router.user("/refuse"))).await
     };
     let (result, _) = tokio::join!(analyze(&work), load);
     let metric = |name: &str| result.metrics.iter().find(|metric| metric.name == name).unwrap().number();
-    let (requests, errors, stable) = (metric("requests"), metric("errors"), metric("stableRequests"));
+    let [requests, errors, _, stable, refused, stable_refused] = MEASURED.map(metric);
     assert!(
-        requests == errors && requests + stable == 100.0 && (requests - stable).abs() <= 6.0,
+        requests == errors + refused && requests + stable == 140.0 && (requests - stable).abs() <= 6.0,
+        "{:?}",
+        result.summary
+    );
+    assert!(
+        refused + stable_refused == 40.0 && (refused - stable_refused).abs() <= 6.0,
         "{:?}",
         result.summary
     );

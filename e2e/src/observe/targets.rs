@@ -1,4 +1,4 @@
-//! The pods that Prometheus scrapes, as a file: what the PodMonitors of the charts select, and the routers.
+//! The pods that Prometheus scrapes, as a file: what the PodMonitors of the charts select.
 //!
 //! Debian's Prometheus cannot ask Kubernetes itself.
 

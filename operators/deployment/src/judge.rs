@@ -1,4 +1,7 @@
 //! What a measurement proves about a new version. Without numbers it proves nothing.
+//!
+//! A status from 400 to 499 may be the fault of whoever asks, and then both versions answer so. A new version that refuses
+//! more than the stable one in the same interval is to blame itself.
 
 use jiff::Timestamp;
 use mlop_api::{
@@ -7,13 +10,17 @@ use mlop_api::{
     task::MEASURED,
 };
 
+/// Number of standard errors beyond which a difference of two shares is no chance: one measurement in 700 without any.
+const SIGNIFICANT: f64 = 3.0;
+
 /// Judges the requests that `result` counts by the bounds of `analysis`.
 pub fn judge(analysis: &Analysis, step: u32, result: &ResultDocument, now: Timestamp) -> Measurement {
-    let [requests, errors, p99, stable] = MEASURED.map(|name| {
+    let [requests, errors, p99, stable, refused, stable_refused] = MEASURED.map(|name| {
         let metric = result.metrics.iter().find(|metric| metric.name == name);
         metric.map_or(f64::NAN, mlop_api::common::Metric::number)
     });
-    let (verdict, message) = verdict(analysis, requests, errors, p99);
+    let refusals = Refusals { new: (refused, requests), stable: (stable_refused, stable) };
+    let (verdict, message) = verdict(analysis, requests, errors, p99, &refusals);
     Measurement {
         step,
         verdict,
@@ -26,7 +33,35 @@ pub fn judge(analysis: &Analysis, step: u32, result: &ResultDocument, now: Times
     }
 }
 
-fn verdict(analysis: &Analysis, requests: f64, errors: f64, p99: f64) -> (Verdict, String) {
+/// Refused requests and all requests of both versions.
+struct Refusals {
+    new: (f64, f64),
+    stable: (f64, f64),
+}
+
+impl Refusals {
+    /// Whether the new version refuses a larger share than the stable one, by more than `bound` and more than chance.
+    /// Fewer than `enough` requests to the stable version are nothing to compare with.
+    fn exceed(&self, bound: f64, enough: u32) -> bool {
+        let ((new, of_new), (stable, of_stable)) = (self.new, self.stable);
+        // A number that is not one compares with nothing.
+        if !(of_stable >= f64::from(enough) && of_stable > 0.0 && of_new > 0.0) {
+            return false;
+        }
+        let difference = new / of_new - stable / of_stable;
+        let pooled = (new + stable) / (of_new + of_stable);
+        let error = (pooled * (1.0 - pooled) * (of_new.recip() + of_stable.recip())).sqrt();
+        difference > bound && difference > SIGNIFICANT * error
+    }
+}
+
+fn verdict(
+    analysis: &Analysis,
+    requests: f64,
+    errors: f64,
+    p99: f64,
+    refusals: &Refusals,
+) -> (Verdict, String) {
     let is_count = |number: f64| number.is_finite() && number >= 0.0;
     if !is_count(requests) || !is_count(errors) {
         return (Verdict::Inconclusive, "no router could be asked".to_owned());
@@ -41,6 +76,14 @@ fn verdict(analysis: &Analysis, requests: f64, errors: f64, p99: f64) -> (Verdic
     let (share, bound) = (errors / requests, analysis.max_error_rate.parse().unwrap_or(0.0));
     if share.is_nan() || share > bound {
         let message = format!("{errors} of {requests} requests failed; maxErrorRate is {bound}");
+        return (Verdict::Failed, message);
+    }
+    if refusals.exceed(bound, wanted) {
+        let ((new, _), (stable, of_stable)) = (refusals.new, refusals.stable);
+        let message = format!(
+            "{new} of {requests} requests were refused with a status from 400 to 499, and {stable} of {of_stable} by the stable \
+             version; maxErrorRate is {bound}"
+        );
         return (Verdict::Failed, message);
     }
     if let Some(bound) = &analysis.max_p99 {
@@ -105,5 +148,32 @@ mod tests {
         }
         assert_eq!(verdict_on(&[]), Inconclusive, "no data");
         assert_eq!(verdict_on(&[("requests", 100.0)]), Inconclusive, "half of the data");
+    }
+
+    #[test]
+    fn new_version_may_refuse_what_the_stable_one_refuses() {
+        use Verdict::{Failed, Passed};
+        let nan = f64::NAN;
+        let rows = [
+            ("nobody is refused", (0.0, 100.0), (0.0, 900.0), Passed),
+            ("all are refused, and by the stable version none", (100.0, 100.0), (0.0, 900.0), Failed),
+            ("all are refused by both", (100.0, 100.0), (900.0, 900.0), Passed),
+            ("the same share", (20.0, 100.0), (180.0, 900.0), Passed),
+            ("a larger share that may be chance", (28.0, 100.0), (180.0, 900.0), Passed),
+            ("a larger share that is none", (40.0, 100.0), (180.0, 900.0), Failed),
+            ("within maxErrorRate, though no chance", (5.0, 100.0), (0.0, 9e6), Passed),
+            ("beyond maxErrorRate", (6.0, 100.0), (0.0, 9e6), Failed),
+            ("a smaller share", (0.0, 100.0), (450.0, 900.0), Passed),
+            ("enough requests to the stable version", (100.0, 100.0), (0.0, 50.0), Failed),
+            ("one too few", (100.0, 100.0), (0.0, 49.0), Passed),
+            ("none", (100.0, 100.0), (0.0, 0.0), Passed),
+            ("unknown for the stable version", (100.0, 100.0), (nan, 900.0), Passed),
+            ("unknown for the new one", (nan, 100.0), (0.0, 900.0), Passed),
+        ];
+        for (situation, (refused, requests), (stable_refused, stable), want) in rows {
+            let measured = [requests, 0.0, 0.1, stable, refused, stable_refused];
+            let values: Vec<_> = MEASURED.into_iter().zip(measured).collect();
+            assert_eq!(verdict_on(&values), want, "{situation}");
+        }
     }
 }

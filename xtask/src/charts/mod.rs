@@ -191,9 +191,13 @@ fn without_a_value() -> Result<Outcome> {
         );
     }
     let default = template(MONITORING, &[])?;
-    for value in
-        ["commonLabels", "prometheusRule.runbooks", "featureServers.interval", "dashboards.annotations"]
-    {
+    for value in [
+        "commonLabels",
+        "prometheusRule.runbooks",
+        "featureServers.interval",
+        "routers.interval",
+        "dashboards.annotations",
+    ] {
         let absent = format!("{value}=null");
         ensure!(template(MONITORING, &[&absent])? == default, "{absent} changes the objects");
     }

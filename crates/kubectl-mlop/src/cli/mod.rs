@@ -197,7 +197,7 @@ async fn run(arguments: Arguments, screen: &Screen) -> Result<ExitCode> {
         Command::Events(command) => command.run(&place, screen).await,
         Command::Predict(command) => command.run(&place, screen).await,
         Command::GetFeatures(command) => command.run(&place, screen).await,
-        Command::Init(command) => command.run(screen),
+        Command::Init(command) => command.run(screen).await,
         Command::Check(command) => command.run(screen),
         Command::SupportBundle(command) => command.run(&place, screen).await,
         Command::Completions { shell } => completions(shell, screen),

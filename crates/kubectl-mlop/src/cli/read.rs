@@ -30,7 +30,7 @@ States:
   ~ behind    in use; something newer is on its way, or held back by you
   ! blocked   in use; something newer has failed
   … pending   on its way: waiting helps
-  ✗ failed    not usable until somebody acts; `kubectl mlop why NAME` says what to do
+  ✗ failed    not usable, because something has failed; `kubectl mlop why NAME` says what to do
 
 Examples:
   kubectl mlop status

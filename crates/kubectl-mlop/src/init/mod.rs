@@ -1,5 +1,6 @@
-//! A pipeline for a CSV file: what its columns are, and the objects that a chain for them needs.
+//! A pipeline for a CSV file, local or in a bucket: what its columns are, and the objects that a chain for them needs.
 
+pub mod bucket;
 mod column;
 mod dialect;
 mod guess;
@@ -33,6 +34,8 @@ pub struct Table {
     /// Name for the Dataset.
     pub name: String,
     pub rows: u64,
+    /// Where it is, if it is in a bucket.
+    source: Option<bucket::Source>,
     dialect: Dialect,
     is_decimal_comma: bool,
     is_utf8: bool,
@@ -179,6 +182,7 @@ impl Rows {
             name: guess::object_name(&file),
             file,
             rows: self.count,
+            source: None,
             dialect,
             is_decimal_comma,
             is_utf8: self.is_utf8,

@@ -1,12 +1,15 @@
 //! The objects of a chain as commented YAML.
 
-use super::{Inferred, Table, guess::Roles};
+use super::{Inferred, Table, bucket::REGION, guess::Roles};
 use mlop_api::{dataset::ColumnType, text::printable};
 use serde_json::Value;
 use std::borrow::Cow;
 
 /// Columns that a FeatureView makes features of.
 const FEATURES_MAX: usize = 3;
+
+/// Address of the store of files that are not in a bucket yet.
+const ENDPOINT: &str = "http://minio.storage.svc:9000";
 
 const CONNECTIONS: &str = include_str!("connections.yaml");
 const ONLINE: &str = include_str!("online.yaml");
@@ -23,7 +26,7 @@ pub fn yaml(table: &Table) -> String {
     let training =
         roles.target.filter(|_| has_features).map(|target| training(table, &roles, view.as_ref(), target));
     let mut text = head(table);
-    text.push_str(&filled(CONNECTIONS, &[("NAME", &table.name)]));
+    text.push_str(&connections(table));
     text.push_str(&dataset(table));
     match &view {
         Some(view) => text.push_str(&filled(ONLINE, &[("NAME", &table.name), ("TABLE", &table_name(table)), ("SQL", &view.sql), ("ENTITY", &scalar(&view.entity)), ("TIME", &scalar(&view.time))])),
@@ -42,11 +45,17 @@ pub fn yaml(table: &Table) -> String {
 fn head(table: &Table) -> String {
     let Table { file, name, .. } = table;
     let name_of_file = file.rsplit('/').next().unwrap_or(file);
+    let upload = match table.source {
+        Some(_) => String::new(),
+        None => {
+            format!("#   upload {name_of_file} to the bucket of the ObjectStore `raw`, below {name}/\n")
+        }
+    };
     format!(
         "# A chain for {file}, written by `kubectl mlop init`. Everything is a guess from the values: read it, and change it.\n\
          #\n\
          #   kubectl mlop check FILE                  mistakes, before it is applied\n\
-         #   upload {name_of_file} to the bucket of the ObjectStore `raw`, below {name}/\n\
+         {upload}\
          #   kubectl apply -f FILE\n\
          #   kubectl mlop status --watch\n\
          #\n\
@@ -54,13 +63,39 @@ fn head(table: &Table) -> String {
     )
 }
 
+/// The buckets. Where the file is in one, pods read it there, too.
+fn connections(table: &Table) -> String {
+    let (endpoint, region, bucket) = match &table.source {
+        Some(source) => (source.endpoint.as_str(), source.region.as_str(), source.bucket.as_str()),
+        None => (ENDPOINT, REGION, "raw"),
+    };
+    let region = if region == REGION { String::new() } else { format!("region: {}, ", quoted(region)) };
+    let values = [
+        ("NAME", &table.name),
+        ("ENDPOINT", &quoted(endpoint)),
+        ("REGION", &region),
+        ("BUCKET", &scalar(bucket)),
+    ];
+    let text = filled(CONNECTIONS, &values);
+    match table.source {
+        Some(_) => text.replacen(
+            "---\n",
+            "---\n# The endpoint is the one that was read from here. Pods must reach it, too.\n",
+            1,
+        ),
+        None => text,
+    }
+}
+
 fn dataset(table: &Table) -> String {
     let Table { name, file, rows, .. } = table;
     let is_compressed = file.ends_with(".gz");
+    let prefix = table.source.as_ref().map_or_else(|| format!("{name}/"), |source| source.prefix.clone());
+    let prefix = if table.source.is_some() { quoted(&prefix) } else { prefix };
     let mut text = format!(
         "---\n# {rows} rows were seen. Every row is checked: one that does not fit is rejected, and too many of them fail the version.\n\
          apiVersion: mlop.dev/v1alpha1\nkind: Dataset\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
-         objects: {{store: raw, prefix: {name}/, include: [\"*.csv{}\"]}}\n    format: {{csv: {}}}\n",
+         objects: {{store: raw, prefix: {prefix}, include: [\"*.csv{}\"]}}\n    format: {{csv: {}}}\n",
         if is_compressed { ".gz" } else { "" },
         format(table)
     );

@@ -173,27 +173,53 @@ fn two() -> Case {
 }
 
 #[test]
-fn next_attempt_is_that_of_probes_and_scans_only() {
+fn next_attempt_is_told() {
     let time = "2026-11-29T12:41:30Z";
-    for (message, is_repeated) in [
-        (
-            format!("m; it is retried at {time}, or at once by the annotation mlop.dev/retry-requested-at"),
-            true,
-        ),
-        (format!("attempt 2 failed: m; the next one starts at {time}"), true),
+    let at = Some(Retry::At(time.parse().unwrap()));
+    for (message, want) in [
+        (format!("m; it is retried at {time}, or at once by the annotation mlop.dev/retry-requested-at"), at),
+        (format!("attempt 2 failed: m; the next one starts at {time}"), at),
         (
             format!("delay-0123456789ab: attempt 1 of 3 failed: UserError: m; the next one starts at {time}"),
-            false,
+            at,
         ),
-        ("m".to_owned(), false),
+        (
+            "attempt 2 is running; those before it failed: StoreUnreachable: m".to_owned(),
+            Some(Retry::Running),
+        ),
+        ("m".to_owned(), None),
     ] {
         let case = flights().fails("Dataset/flights", "ScanFailing", "m");
         let case = case.condition("Dataset/flights", "Stalled", "True", "ScanFailing", &message);
         let found = explanation(&case.snapshot(), "Model/delay");
-        let at = is_repeated.then(|| Retry::At(time.parse().unwrap()));
-        assert_eq!(found.root.unwrap().retry, at, "{message}");
+        assert_eq!(found.root.unwrap().retry, want, "{message}");
         let retried = |it: &Step| it.text.starts_with("then retry") && it.command.is_some();
-        assert_eq!(found.next.iter().any(retried), is_repeated, "{message}");
+        assert_eq!(found.next.iter().any(retried), want.is_some(), "{message}");
+    }
+}
+
+#[test]
+fn work_that_is_tried_again_needs_nobody_at_once() {
+    let cause =
+        json!({"kind": "Dataset", "name": "flights", "reason": "StoreUnreachable", "message": "no answer"});
+    for (message, want) in [
+        (
+            "attempt 1 of 3 failed: StoreUnreachable: no answer; the next one starts at 2026-11-29T12:41:30Z",
+            true,
+        ),
+        ("attempt 2 is running; those before it failed: StoreUnreachable: no answer", true),
+        ("no answer", false),
+    ] {
+        let case = flights()
+            .unpublished("Dataset/flights", "StoreUnreachable", "no answer")
+            .with("Dataset/flights", json!({"status": {"cause": cause}}))
+            .condition("Dataset/flights", "Reconciling", "True", "Retrying", message);
+        let sentence = explanation(&case.snapshot(), "Dataset/flights").sentence;
+        assert_eq!(
+            sentence.ends_with("What failed is tried again by itself."),
+            want,
+            "{message}: {sentence}"
+        );
     }
 }
 

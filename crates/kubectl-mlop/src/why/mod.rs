@@ -79,7 +79,7 @@ fn sentence(snapshot: &Snapshot, object: &Object, state: State, root: Option<&Ro
         }
         State::Pending => format!("{id} is not ready yet. Nothing is wrong: it is on its way.{earlier}"),
         State::Failed if retry.is_some() => {
-            format!("{id} is not ready. Attempts are repeated until the cause is corrected.{earlier}")
+            format!("{id} is not ready. What failed is tried again by itself.{earlier}")
         }
         State::Failed => format!("{id} is not ready, and will not be until somebody acts.{earlier}"),
     }

@@ -52,7 +52,7 @@ pub struct Root {
     pub run: Option<String>,
 }
 
-/// When a connection or a scan is tried again without anybody's request.
+/// When a run, a probe or a scan is tried again without anybody's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Retry {

@@ -24,11 +24,16 @@ use std::sync::LazyLock;
 static FIELD: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\bspec(\.[A-Za-z][A-Za-z0-9-]*(\[[^\]\s]*\])?)+").ok());
 
-/// The time of the next attempt of a probe or a scan in a message of `Stalled` or `Reconciling`. Attempts of runs are
-/// numbered `1 of 3`: they have a budget, which a retry does not shorten.
+/// The time of the next attempt of a run, a probe or a scan in a message of `Stalled` or `Reconciling`.
 static NEXT_ATTEMPT: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(attempt \d+ failed: .*; the next one starts|; it is retried) at (\d{4}-\S+Z)").ok()
+    Regex::new(
+        r"(attempt \d+( of \d+)? failed: .*; the next one starts|; it is retried) at (?<time>\d{4}-\S+Z)",
+    )
+    .ok()
 });
+
+/// What a message says of a running attempt of a probe, a scan or a run that is not the first.
+const REPEATED: [&str; 2] = ["the attempt before failed: ", "; those before it failed: "];
 
 /// The root, and the way to it.
 pub(super) struct Found {
@@ -178,10 +183,10 @@ fn retry(object: &Object) -> Option<Retry> {
     let active =
         [condition::STALLED, condition::RECONCILING].into_iter().filter_map(|it| object.condition(it));
     let mut messages = active.filter(|it| it.status == "True").map(|it| it.message.as_str());
-    if messages.clone().any(|message| message.contains("the attempt before failed: ")) {
+    if messages.clone().any(|message| REPEATED.iter().any(|words| message.contains(words))) {
         return Some(Retry::Running);
     }
-    let time = |message: &str| NEXT_ATTEMPT.as_ref()?.captures(message)?.get(2)?.as_str().parse().ok();
+    let time = |message: &str| NEXT_ATTEMPT.as_ref()?.captures(message)?.name("time")?.as_str().parse().ok();
     messages.find_map(time).map(Retry::At)
 }
 

@@ -111,7 +111,7 @@ impl ExternalSystems {
     /// The requests of an interval, in which those to a bad model fail.
     pub fn measure(&self, work: &AnalyzeWork) -> ResultDocument {
         let errors = if self.faulty.contains(&work.model) { REQUESTS } else { 0.0 };
-        let values = [REQUESTS, errors, 0.01, REQUESTS];
+        let values = [REQUESTS, errors, 0.01, REQUESTS, 0.0, 0.0];
         ResultDocument {
             metrics: MEASURED.into_iter().zip(values).map(|(name, value)| Metric::new(name, value)).collect(),
             ..ResultDocument::default()
