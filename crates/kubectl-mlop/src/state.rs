@@ -43,9 +43,13 @@ impl State {
             };
         }
         let up_to_date = object.condition(condition::UP_TO_DATE).map_or("True", |it| it.status.as_str());
+        let waits_for_inputs = object.condition(condition::UP_TO_DATE).is_some_and(|it| {
+            matches!(it.reason.parse(), Ok(Reason::WaitingForInputs | Reason::InputsDiverged))
+        });
+        let is_behind = up_to_date == "False" || waits_for_room || waits_for_inputs;
         match (is_ready, is_troubled) {
             (true, false) if up_to_date == "True" => Self::Ready,
-            (true, false) if up_to_date == "False" || waits_for_room => Self::Behind,
+            (true, false) if is_behind => Self::Behind,
             (true, _) => Self::Blocked,
             (false, true) => Self::Failed,
             (false, false) if main.status == "False" && !waits_for_room => Self::Failed,

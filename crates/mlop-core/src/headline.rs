@@ -32,25 +32,35 @@ pub(crate) fn headline(label: &str, conditions: &[Condition], notes: &[String]) 
     if let Some((condition, _)) = odd {
         // The default status of a new object has no message either.
         let is_seen = condition.reason != Reason::Pending.as_str();
-        let message = Some(line(label, condition)).filter(|text| is_seen && !text.is_empty());
+        let message = line(label, &condition.reason, whole_message(conditions, condition));
+        let message = Some(message).filter(|text| is_seen && !text.is_empty());
         return Some(Headline { reason: condition.reason.clone(), message });
     }
     let (main, _) = LOOKED_AT.into_iter().find_map(present)?;
-    let message = notes.first().map(|note| truncated(note, MESSAGE_BYTES_MAX));
+    // Nothing is wrong with a pin, but who looks for a newer version should see it.
+    let pinned = conditions.iter().find(|condition| condition.reason == Reason::Pinned.as_str());
+    let note = notes.first().or(pinned.map(|condition| &condition.message));
+    let message = note.map(|note| truncated(note, MESSAGE_BYTES_MAX));
     Some(Headline { reason: main.reason.clone(), message })
 }
 
-/// The message of `condition` without the words of the other columns of its row.
-fn line(label: &str, condition: &Condition) -> String {
-    let message = condition.message.as_str();
+/// The message of `condition`, which [`present`] may have left in another one.
+fn whole_message<'a>(conditions: &'a [Condition], condition: &'a Condition) -> &'a str {
+    let is_whole = |other: &&Condition| {
+        other.message.len() > condition.message.len()
+            && truncated(&other.message, REPEATED_BYTES_MAX) == condition.message
+    };
+    conditions.iter().find(is_whole).map_or(&condition.message, |other| &other.message)
+}
+
+/// `message` without the words of the other columns of its row.
+fn line(label: &str, reason: &str, message: &str) -> String {
     let after_label = message
         .strip_prefix(label)
         .and_then(|rest| rest.strip_prefix(" <- ").or_else(|| rest.strip_prefix(": ")))
         .unwrap_or(message);
-    let after_reason = after_label
-        .strip_prefix(&condition.reason)
-        .and_then(|rest| rest.strip_prefix(": "))
-        .unwrap_or(after_label);
+    let after_reason =
+        after_label.strip_prefix(reason).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(after_label);
     truncated(after_reason, MESSAGE_BYTES_MAX)
 }
 

@@ -321,6 +321,32 @@ fn dataset_reports_why_its_source_is_not_looked_at() {
 }
 
 #[test]
+fn version_of_a_file_that_is_back_is_made_again() {
+    let dead = |ended: i64| {
+        let mut case = case().scan(listed(NOW + 1)).at(2).reconciled();
+        let run = Arc::make_mut(&mut case.runs[0]);
+        let status = json!({
+            "attempts": 1, "finishedAt": Time(at(ended)),
+            "failure": {"attempt": 1, "reason": "SourceChanged", "message": "in/a.csv has changed", "retryable": false,
+                "at": Time(at(ended))},
+            "conditions": [{"type": "Succeeded", "status": "False", "reason": "SourceChanged", "message": "in/a.csv has changed",
+                "observedGeneration": 1, "lastTransitionTime": Time(at(ended))}],
+        });
+        run.status = Some(serde_json::from_value(status).unwrap());
+        case.at(3_700)
+    };
+    let rows = [
+        ("the scan before it failed saw the file", dead(NOW + 10), false),
+        ("a scan right after it saw the file", dead(NOW + 3_690).scan(listed(NOW + 3_700)), false),
+        ("a later scan saw the file as it was", dead(NOW + 10).scan(listed(NOW + 3_700)), true),
+    ];
+    for (situation, case, want) in rows {
+        let run = case.runs[0].name_any();
+        assert_eq!(case.plan().deletes.iter().any(|delete| delete.name == run), want, "{situation}");
+    }
+}
+
+#[test]
 fn version_that_grows_too_old_is_reported() {
     let fresh = "Ready=True/Ready UpToDate=True/UpToDate";
     let stale = "Ready=True/Ready UpToDate=False/RuleViolated";

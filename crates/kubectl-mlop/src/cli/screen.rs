@@ -43,8 +43,12 @@ impl Screen {
     /// # Errors
     /// As [`print`](Self::print).
     pub(super) fn replace(&self, text: &str) -> Result<()> {
-        let clear = if self.is_terminal { "\u{1b}[H\u{1b}[2J\u{1b}[3J" } else { "" };
-        self.print(&format!("{clear}{text}"))
+        if !self.is_terminal {
+            return self.print(text);
+        }
+        // Overwriting line by line leaves what has been scrolled out of sight, and does not flicker.
+        let lines = text.replace('\n', "\u{1b}[K\n");
+        self.print(&format!("\u{1b}[H{lines}\u{1b}[J"))
     }
 }
 

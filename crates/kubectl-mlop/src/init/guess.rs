@@ -13,6 +13,8 @@ const NAME_MAX: usize = 40;
 pub(super) struct Roles<'a> {
     /// Since when a row is true.
     pub time: Option<&'a Inferred>,
+    /// The key of a row, which no other row has.
+    pub unique: Option<&'a Inferred>,
     /// The entity of a row.
     pub entity: Option<&'a Inferred>,
     /// The target of a model.
@@ -38,11 +40,15 @@ impl<'a> Roles<'a> {
             let limit = DISTINCT_MAX.min(rows / 2 + 1);
             it.column.kind == ColumnType::String && (2..limit).contains(&it.distinct)
         };
-        let entity = whole().find(is_key).or_else(|| whole().find(repeats));
-        let is_entity = |it: &Inferred| entity.is_some_and(|entity| entity.column.name == it.column.name);
-        let mut numbers: Vec<_> = columns().filter(|it| it.is_number() && !is_entity(it)).collect();
+        // What every row has to itself has no past, and teaches nothing.
+        let unique = whole().find(|it| is_key(it) && it.is_unique(table));
+        let entity = whole().find(|it| is_key(it) && !it.is_unique(table)).or_else(|| whole().find(repeats));
+        let is_one =
+            |one: Option<&Inferred>, it: &Inferred| one.is_some_and(|one| one.column.name == it.column.name);
+        let is_teaching = |it: &&Inferred| it.is_number() && !is_one(entity, it) && !is_one(unique, it);
+        let mut numbers: Vec<_> = columns().filter(is_teaching).collect();
         let target = numbers.iter().rposition(|it| it.distinct > 1).map(|index| numbers.remove(index));
-        Self { time, entity, target, numbers }
+        Self { time, unique, entity, target, numbers }
     }
 }
 
@@ -90,8 +96,11 @@ mod tests {
     #[test]
     fn columns_play_the_parts_that_their_values_allow() {
         let rows = [
-            ("at,user_id,a,b\n2026-01-01 10:00,1,1,2\n2026-01-02 10:00,2,3,4\n", "at user_id b a"),
-            ("day,at,id\n2026-01-01,2026-01-01 10:00,1\n2026-01-02,2026-01-02 10:00,2\n", "at id -"),
+            ("at,user_id,a,b\n2026-01-01 10:00,1,1,2\n2026-01-02 10:00,1,3,4\n", "at user_id b a"),
+            ("day,at,id\n2026-01-01,2026-01-01 10:00,1\n2026-01-02,2026-01-02 10:00,1\n", "at id -"),
+            // A key of the rows is neither what they are about nor a number to learn from.
+            ("at,sale_id,user_id,a,b\n2026-01-01,7,1,1,2\n2026-01-02,8,1,3,4\n", "at user_id b a"),
+            ("at,sale_id,a,b\n2026-01-01,7,1,2\n2026-01-02,8,3,4\n", "at - b a"),
             (
                 "day,city,v,flag\n2026-01-01,x,1,true\n2026-01-02,x,2,false\n2026-01-03,y,3,true\n2026-01-04,y,4,false\n",
                 "day city flag v",
@@ -104,7 +113,7 @@ mod tests {
         ];
         for (text, want) in rows {
             let table = inspect("x.csv", text.as_bytes()).unwrap();
-            let Roles { time, entity, target, numbers } = Roles::of(&table);
+            let Roles { time, unique: _, entity, target, numbers } = Roles::of(&table);
             let name =
                 |column: Option<&Inferred>| column.map_or("-", |it| it.column.name.as_str()).to_owned();
             let mut found = vec![name(time), name(entity), name(target)];

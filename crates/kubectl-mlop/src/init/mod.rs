@@ -10,7 +10,7 @@ mod values;
 pub use pipeline::yaml;
 
 use anyhow::{Context as _, Result, bail};
-use column::Seen;
+use column::{DISTINCT_MAX, Seen};
 use dialect::{Dialect, decoded};
 use flate2::read::MultiGzDecoder;
 use mlop_api::dataset::{Column, ColumnType};
@@ -56,6 +56,11 @@ struct Inferred {
 }
 
 impl Inferred {
+    /// Whether each row has another value. Of very many values it is not known.
+    fn is_unique(&self, table: &Table) -> bool {
+        self.distinct < DISTINCT_MAX && u64::try_from(self.distinct) == Ok(table.rows)
+    }
+
     const fn is_number(&self) -> bool {
         matches!(self.column.kind, ColumnType::Int64 | ColumnType::Float64 | ColumnType::Bool)
     }
@@ -259,11 +264,11 @@ mod tests {
                 "ObjectStore ObjectStore Dataset TrainingJob TrackingServer Model ModelDeployment",
             ),
             (
-                "at,user_id,y\n2026-01-01,1,2\n2026-01-02,2,3\n",
+                "at,user_id,y\n2026-01-01,1,2\n2026-01-02,1,3\n",
                 "ObjectStore ObjectStore Dataset FeatureStore FeatureView TrainingJob TrackingServer Model ModelDeployment",
             ),
             (
-                "at,user_id\n2026-01-01,a\n2026-01-02,b\n",
+                "at,user_id\n2026-01-01,a\n2026-01-02,a\n",
                 "ObjectStore ObjectStore Dataset FeatureStore FeatureView",
             ),
         ];

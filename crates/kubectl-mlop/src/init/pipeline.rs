@@ -27,7 +27,7 @@ pub fn yaml(table: &Table) -> String {
         roles.target.filter(|_| has_features).map(|target| training(table, &roles, view.as_ref(), target));
     let mut text = head(table);
     text.push_str(&connections(table));
-    text.push_str(&dataset(table));
+    text.push_str(&dataset(table, &roles));
     match &view {
         Some(view) => text.push_str(&filled(ONLINE, &[("NAME", &table.name), ("TABLE", &table_name(table)), ("SQL", &view.sql), ("ENTITY", &scalar(&view.entity)), ("TIME", &scalar(&view.time))])),
         None => text.push_str("---\n# No FeatureView: it needs a column that says what a row is about, such as user_id, and one with its time, both without\n# missing values. See `kubectl explain featureview.spec`.\n"),
@@ -87,7 +87,7 @@ fn connections(table: &Table) -> String {
     }
 }
 
-fn dataset(table: &Table) -> String {
+fn dataset(table: &Table, roles: &Roles<'_>) -> String {
     let Table { name, file, rows, .. } = table;
     let is_compressed = file.ends_with(".gz");
     let prefix = table.source.as_ref().map_or_else(|| format!("{name}/"), |source| source.prefix.clone());
@@ -106,9 +106,11 @@ fn dataset(table: &Table) -> String {
     for column in &table.columns {
         text.push_str(&line(column));
     }
+    let unique = roles.unique.or(roles.entity).or(table.columns.first());
+    let unique = unique.map_or_else(String::new, |it| format!("  # unique: [{}]", scalar(&it.column.name)));
+    text.push_str(&format!("{unique:<42} # a row that repeats these values is rejected\n"));
     text.push_str(
-        "  # unique: [id]                           # a row that repeats these values is rejected\n  \
-         quarantine: {maxRatio: \"0\"}              # share of rows that may be rejected\n  \
+        "  quarantine: {maxRatio: \"0\"}              # share of rows that may be rejected\n  \
          store: mlop\n  refresh: {interval: 1h}                  # how often the bucket is looked at\n",
     );
     text

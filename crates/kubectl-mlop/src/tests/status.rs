@@ -202,6 +202,12 @@ fn state_depends_on_conditions_and_cause() {
             State::Pending,
         ),
         (
+            "an input of it is on its way",
+            flights().condition(data, "UpToDate", "Unknown", "WaitingForInputs", "m"),
+            data,
+            State::Behind,
+        ),
+        (
             "nobody can tell",
             flights().condition(data, "UpToDate", "Unknown", "ScanFailing", "m"),
             data,

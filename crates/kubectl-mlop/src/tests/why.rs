@@ -77,6 +77,13 @@ fn situations() -> Vec<(&'static str, &'static str, Case, &'static str)> {
         ("a first snapshot waits for a node, asked at the end", "unschedulable", unschedulable(), deployment),
         ("new data waits for a node", "room", flights().queued("FeatureView/route-delays"), deployment),
         ("one input waits for a node, another needs a person", "two", two(), "TrainingJob/delay"),
+        ("everything is in use, and a training works on newer data", "upstream", training(), deployment),
+        (
+            "the same, and the Model is pinned",
+            "pinned",
+            training().condition("Model/delay", "UpToDate", "True", "Pinned", "spec.pin names the run in use"),
+            deployment,
+        ),
         (
             "the operator has not looked at an edit",
             "unseen",
@@ -84,6 +91,13 @@ fn situations() -> Vec<(&'static str, &'static str, Case, &'static str)> {
             "Model/delay",
         ),
     ]
+}
+
+fn training() -> Case {
+    let message = "delay-0123456789ab is running";
+    flights()
+        .with("TrainingJob/delay", json!({"status": {"headline": {"reason": "Running", "message": message}}}))
+        .condition("TrainingJob/delay", "UpToDate", "False", "Running", message)
 }
 
 fn out_of_memory(message: &str) -> Case {

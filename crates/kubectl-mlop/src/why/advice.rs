@@ -106,7 +106,7 @@ const ADVICE: [Advice; 53] = {
             "upload a file, or correct prefix and include",
             &[Refresh, Edit],
         ),
-        (&[SourceChanged], None, "wait: the source is scanned again", &[Watch]),
+        (&[SourceChanged], None, "wait: the source is scanned again", &[Watch, Retry]),
         (&[ScanFailing], None, "look at the ObjectStore of the source", &[Logs, Refresh]),
         (&[InputCorrupt], None, "restore the objects in the bucket, then retry", &[Retry]),
         (&[OutOfMemory], Some("spec.resources.memory"), "raise the memory", &[Edit, Logs]),

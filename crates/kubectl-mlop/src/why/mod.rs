@@ -32,7 +32,9 @@ impl Explanation {
         };
         // The object may name the one of two causes that ends by itself.
         let state = match (state, root.as_ref().is_some_and(|root| root.is_problem)) {
-            (State::Behind, true) => State::Blocked,
+            // Its inputs are in use, and something newer comes from further upstream.
+            (State::Ready, false) if root.is_some() => State::Behind,
+            (State::Ready | State::Behind, true) => State::Blocked,
             (State::Pending, true) => State::Failed,
             (state, _) => state,
         };

@@ -58,7 +58,11 @@ pub(super) fn of(snapshot: &Snapshot, object: &Object) -> Option<Found> {
         });
     }
     match State::of(object) {
-        State::Ready => None,
+        State::Ready => {
+            let path = unsettled(snapshot, object, vec![object.id.clone()])?;
+            let at = snapshot.get(path.last()?)?;
+            Some(follow(snapshot, at, path))
+        }
         _ => Some(wait(snapshot, object, vec![object.id.clone()])),
     }
 }
@@ -111,14 +115,33 @@ fn wait(snapshot: &Snapshot, object: &Object, path: Vec<ObjectId>) -> Found {
     let next = next.copied().or_else(connection).filter(|_| waits_for_inputs);
     if let Some(next) = next {
         let path = [path.as_slice(), std::slice::from_ref(&next.id)].concat();
-        if let Some(cause) = &next.status.cause {
-            let found = problem(snapshot, next, cause);
-            let rest = found.path.into_iter().skip(1);
-            return Found { path: path.into_iter().chain(rest).collect(), ..found };
-        }
-        return wait(snapshot, next, path);
+        return follow(snapshot, next, path);
     }
     Found { root: here(snapshot, object), path, others: Vec::new() }
+}
+
+/// Goes on from `next`, the end of `path`.
+fn follow(snapshot: &Snapshot, next: &Object, path: Vec<ObjectId>) -> Found {
+    let Some(cause) = &next.status.cause else { return wait(snapshot, next, path) };
+    let found = problem(snapshot, next, cause);
+    let rest = found.path.into_iter().skip(1);
+    Found { path: path.into_iter().chain(rest).collect(), ..found }
+}
+
+/// The way from an object to the nearest one upstream that is not up to date. What comes of it will reach the object, unless
+/// it is pinned.
+fn unsettled(snapshot: &Snapshot, object: &Object, path: Vec<ObjectId>) -> Option<Vec<ObjectId>> {
+    let is_pinned =
+        object.condition(condition::UP_TO_DATE).is_some_and(|it| it.reason == Reason::Pinned.as_str());
+    if is_pinned || object.class != Class::Intent {
+        return None;
+    }
+    let inputs = references::present_inputs(snapshot, object);
+    let inputs = inputs.into_iter().filter(|input| !path.contains(&input.id));
+    let ways = inputs.map(|input| (input, [path.as_slice(), std::slice::from_ref(&input.id)].concat()));
+    let ways: Vec<_> = ways.collect();
+    let near = ways.iter().find(|(input, _)| State::of(input) != State::Ready).map(|(_, way)| way.clone());
+    near.or_else(|| ways.into_iter().find_map(|(input, way)| unsettled(snapshot, input, way)))
 }
 
 /// The object waits or works by itself, or has a problem that is no cause for others.

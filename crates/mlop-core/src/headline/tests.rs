@@ -30,7 +30,7 @@ const UP_TO_DATE: &str = "UpToDate True UpToDate made from the newest inputs";
 fn headline_is_the_first_condition_that_is_not_as_it_should_be() {
     // Situation, conditions, notes, REASON, MESSAGE.
     type Row<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a str, &'a str);
-    let rows: [Row<'_>; 14] = [
+    let rows: [Row<'_>; 15] = [
         ("all is well", &[READY, INPUTS, UP_TO_DATE], &[], "Ready", ""),
         (
             "all is well, with a note",
@@ -106,6 +106,7 @@ fn headline_is_the_first_condition_that_is_not_as_it_should_be() {
             "Suspended",
             "spec.suspend is true",
         ),
+        ("pinned", &[READY, "UpToDate True Pinned version 1 is pinned"], &[], "Ready", "version 1 is pinned"),
         ("a finished run", &["Succeeded True Succeeded 5 rows"], &[], "Succeeded", ""),
         (
             "a finished run that the gates refuse",
@@ -134,6 +135,21 @@ fn headline_is_one_short_line() {
     let (_, message) = shown(&[&long], &[]);
     assert!(message.starts_with("exit code 1 | é") && message.ends_with('…'), "{message}");
     assert!(message.len() <= MESSAGE_BYTES_MAX, "{}", message.len());
+}
+
+#[test]
+fn headline_has_the_message_that_is_left_out_in_its_condition() {
+    let long = format!("Model m: UserError: {}", "x".repeat(150));
+    let texts = ["Ready True Ready", "UpToDate False UserError", "Stalled True UserError"];
+    let mut conditions: Vec<_> = texts.iter().map(|text| condition(text)).collect();
+    conditions[1..].iter_mut().for_each(|condition| condition.message.clone_from(&long));
+    let mut status = IntentStatus { conditions, ..IntentStatus::default() };
+    for time in ["first", "second"] {
+        present("Model m", &mut status);
+        let message = status.headline.clone().unwrap().message.unwrap();
+        assert_eq!(message, "x".repeat(150), "{time}");
+        assert_eq!(status.conditions[2].message.len(), REPEATED_BYTES_MAX, "{time}");
+    }
 }
 
 #[test]

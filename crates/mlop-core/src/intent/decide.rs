@@ -27,6 +27,9 @@ use mlop_api::{
 };
 use std::sync::Arc;
 
+/// How long after the end of a run that found its inputs changed they count as seen again.
+const SEEN_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(30);
+
 /// The reason and message of an active run that is held up.
 type HeldUp = Option<(Reason, String)>;
 
@@ -89,16 +92,15 @@ fn follow_inputs<I: Intent>(
         return match run_state(run.as_ref()) {
             RunState::Succeeded => use_result(observed, run, now),
             RunState::Active(held_up) => Step::Running { run: Arc::clone(run), held_up, newer_waits: false },
+            RunState::Dead(reason, _) if is_back(identity, run.as_ref(), reason) => {
+                Step::Supersede(Arc::clone(run))
+            }
             RunState::Dead(reason, message) => Step::Dead { run: Arc::clone(run), reason, message },
         };
     }
     let paused = pause(observed, inputs, now);
     if let Some((run, held_up)) = active_run(observed) {
-        let working = held_up.is_none()
-            || run.meta().deletion_timestamp.is_some()
-            || may_be_active::<I>(run.as_ref())
-            || (is_run_of(observed, identity, run) && has_begun(observed, run.as_ref()));
-        return if working || paused.is_some() {
+        return if goes_on(observed, identity, run, held_up.is_some()) || paused.is_some() {
             Step::Running { run: Arc::clone(run), held_up, newer_waits: true }
         } else {
             Step::Supersede(Arc::clone(run))
@@ -134,6 +136,42 @@ fn active_run<I: Intent>(observed: &Observed<I>) -> Option<(&Arc<I::Run>, HeldUp
         RunState::Active(held_up) => Some((run, held_up)),
         _ => None,
     })
+}
+
+/// The active run that is held up although the present inputs have their result: they were edited, and the edit was taken
+/// back. It would hold its pods until it ends by itself.
+pub(super) fn left_behind<'a, I: Intent>(
+    observed: &'a Observed<I>,
+    step: &Step<I>,
+) -> Option<&'a Arc<I::Run>> {
+    let flow = I::flow(&observed.object);
+    let is_wanted_later = flow.pin().is_some() || flow.suspend();
+    if is_wanted_later || !matches!(step, Step::Publish(_) | Step::Current) {
+        return None;
+    }
+    let identity = I::identity(observed).ok()?;
+    let (run, held_up) = active_run(observed)?;
+    (!goes_on(observed, &identity, run, held_up.is_some())).then_some(run)
+}
+
+/// Whether an active run that is not the one of the present inputs is left alone.
+fn goes_on<I: Intent>(
+    observed: &Observed<I>,
+    identity: &Identity<Content<I::Run>>,
+    run: &Arc<I::Run>,
+    is_held_up: bool,
+) -> bool {
+    !is_held_up
+        || run.meta().deletion_timestamp.is_some()
+        || may_be_active::<I>(run.as_ref())
+        || (is_run_of(observed, identity, run) && has_begun(observed, run.as_ref()))
+}
+
+/// Whether the inputs that a run found changed were seen again, as they were, since it has ended.
+fn is_back<R: RunResource>(identity: &Identity<Content<R>>, run: &R, reason: Reason) -> bool {
+    let ended = run.status().and_then(|status| status.finished_at);
+    let again = ended.and_then(|ended| ended.get().checked_add(SEEN_AGAIN_AFTER).ok());
+    reason == Reason::SourceChanged && identity.since.zip(again).is_some_and(|(seen, again)| seen >= again)
 }
 
 /// Whether an attempt of `run` was made, or its queue was asked for one. Newer data does not cost it its place in a queue, its

@@ -249,7 +249,7 @@ pub struct Identity<C> {
     pub store: Option<String>,
     /// Inputs that are not resources, such as the listing of a source.
     pub digests: Vec<(String, Digest)>,
-    /// When the newest of them came to be, if known.
+    /// When the newest of them came to be, or was seen again, if known.
     pub since: Option<Timestamp>,
 }
 

@@ -1,7 +1,9 @@
 //! The status that explains a step, and the writes that carry it out.
 
 use super::{
-    Intent, Observed, history,
+    Intent, Observed,
+    decide::left_behind,
+    history,
     late_result::LateResult,
     request, retention,
     step::{Activating, Findings, Step},
@@ -62,6 +64,9 @@ impl<'a, I: Intent> Draft<'a, I> {
         }
         self.report_inputs(&step, &findings);
         self.answer_request(&step);
+        let left =
+            left_behind(self.observed, &step).and_then(|run| Delete::of(run.as_ref(), "nobody waits for it"));
+        self.plan.deletes.extend(left);
         self.report_step(step, &findings);
         if has_late_result {
             // A new run's revision counts from its creation. The late result has a lower one and is published before.

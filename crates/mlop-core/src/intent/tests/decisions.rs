@@ -217,6 +217,35 @@ fn newer_inputs_start_a_run_after_the_active_one() {
             "Ready=True/Ready InputsReady=True/InputsReady UpToDate=False/UserError Stalled",
         ),
         ("the first inputs are back", newer().input(ready("flights")), "quiet"),
+        (
+            "they are back, and the run of the newer ones works",
+            newer().its_run(active).input(ready("flights")).at(21),
+            "quiet",
+        ),
+        (
+            "they are back, and it is held up",
+            newer().its_run(held_up).input(ready("flights")).at(21),
+            "quiet delete old",
+        ),
+        (
+            "they are back, it is held up, and the intent is suspended",
+            newer().its_run(held_up).input(ready("flights")).with(|spec| spec.suspend = true).at(21),
+            "quiet",
+        ),
+        (
+            "an attempt of it was disrupted: it keeps its checkpoints",
+            newer().its_run(retrying).input(ready("flights")).at(21),
+            "quiet",
+        ),
+        (
+            "an edit is taken back, and its run is held up",
+            published()
+                .edited(|spec| spec.method = "median".into())
+                .its_run(retrying)
+                .edited(|spec| spec.method = "mean".into())
+                .at(21),
+            "Ready=True/Ready InputsReady=True/InputsReady UpToDate=True/UpToDate artifact 1 delete old",
+        ),
     ]);
 }
 
