@@ -20,8 +20,29 @@ pub async fn until<K: Kind>(
     name: &str,
     what: &str,
     limit: Duration,
-    mut reached: impl FnMut(&K) -> bool,
+    reached: impl FnMut(&K) -> bool,
 ) -> Result<K> {
+    let last = match until_or_last(api, name, limit, reached).await {
+        Ok(object) => return Ok(object),
+        Err(last) => last,
+    };
+    let state = last.map_or_else(|| "it does not exist".to_owned(), |object| object.describe());
+    bail!("{} {name}: not {what} within {} s\n{state}", K::kind(&()), limit.as_secs())
+}
+
+/// The same for an object of any kind. Its last state is the error.
+///
+/// # Errors
+/// `limit` has passed.
+pub async fn until_or_last<K>(
+    api: &Api<K>,
+    name: &str,
+    limit: Duration,
+    mut reached: impl FnMut(&K) -> bool,
+) -> Result<K, Option<K>>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     let mut last = None;
     let watch = watcher::watch_object(api.clone(), name).default_backoff();
     let found = first(watch, limit, |object| {
@@ -29,11 +50,7 @@ pub async fn until<K: Kind>(
         last.clone_from(object);
         hit
     });
-    if let Some(object) = found.await.flatten() {
-        return Ok(object);
-    }
-    let state = last.map_or_else(|| "it does not exist".to_owned(), |object| object.describe());
-    bail!("{} {name}: not {what} within {} s\n{state}", K::kind(&()), limit.as_secs())
+    found.await.flatten().ok_or(last)
 }
 
 /// Waits until no object matches `config`.

@@ -71,6 +71,21 @@ pub const GATOR: GoTool = GoTool {
 /// Judges objects as Flux and Argo CD do.
 pub const HEALTH: GoTool = GoTool { name: "health", module: "health", package: ".", version: None };
 
+/// Flux's controllers: they fetch the sources of objects, and apply them.
+pub const SOURCE_CONTROLLER: GoTool = GoTool {
+    name: "source-controller",
+    module: FLUX,
+    package: "github.com/fluxcd/source-controller",
+    version: None,
+};
+pub const KUSTOMIZE_CONTROLLER: GoTool = GoTool {
+    name: "kustomize-controller",
+    module: FLUX,
+    package: "github.com/fluxcd/kustomize-controller",
+    version: None,
+};
+const FLUX: &str = "flux";
+
 /// Metrics of objects.
 pub const KUBE_STATE_METRICS: GoTool = GoTool {
     name: "kube-state-metrics",
@@ -162,6 +177,14 @@ pub fn sources(module: &str, dependency: &str) -> Result<PathBuf> {
     let described: Value = serde_json::from_str(&process::output(&mut download)?)?;
     let sources = described.get("Dir").and_then(Value::as_str);
     Ok(sources.with_context(|| format!("`go mod download` names no directory of {dependency}"))?.into())
+}
+
+/// Makes Flux's controllers available, and names the directories of their custom resource definitions.
+pub fn flux() -> Result<Vec<PathBuf>> {
+    let controllers = [&SOURCE_CONTROLLER, &KUSTOMIZE_CONTROLLER];
+    provide(&controllers)?;
+    let definitions = |tool: &&GoTool| Ok(sources(tool.module, tool.package)?.join("config/crd/bases"));
+    controllers.iter().map(definitions).collect()
 }
 
 fn directory(module: &str) -> PathBuf {

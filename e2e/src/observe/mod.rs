@@ -13,17 +13,15 @@ pub mod drills;
 mod logs;
 mod prometheus;
 mod rules;
-mod server;
 mod targets;
 
 pub use rules::Durations;
 
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, server::Server};
 use alertmanager::Alertmanager;
 use anyhow::{Context as _, Result, ensure};
 use prometheus::Prometheus;
 use serde_json::{Value, json};
-use server::Server;
 use std::{env, fmt, fs, path::Path, time::Duration};
 use tempfile::TempDir;
 use tokio::{process::Command, sync::Mutex, task::JoinSet};

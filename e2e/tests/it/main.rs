@@ -7,6 +7,7 @@ mod chain;
 mod data;
 mod distributed;
 mod flights;
+mod flux;
 mod frameworks;
 mod gpu;
 mod life;

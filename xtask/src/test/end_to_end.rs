@@ -1,11 +1,12 @@
 //! The end-to-end tests, on a cluster with the operators.
-use std::fs;
+use std::{env, fs};
 
 use anyhow::{Result, ensure};
 
 use super::report::Report;
 use super::suite;
 use crate::cluster::{self, Cluster, Provider, local};
+use crate::tools;
 
 pub const END_TO_END: [&str; 2] = ["--test", "it"];
 /// Checks of the audit log: the operators' requests during the end-to-end tests.
@@ -16,6 +17,8 @@ const LIFE_TESTS: [&str; 3] = ["--test", "it", "life::"];
 const FRAMEWORKS: [&str; 3] = ["--test", "it", "frameworks::"];
 /// The test of keys from Vault, with an image that nothing else needs.
 const VAULT: [&str; 3] = ["--test", "it", "vault::"];
+/// The test of Flux, whose controllers nothing else needs.
+const FLUX: [&str; 3] = ["--test", "it", "flux::"];
 const BUSY_CORES: &str = "life::alone::busy_cores_restart_no_operator";
 /// The tests that stop processes of a node or drop its packets.
 const ON_THE_NODE: &str = "operators_recover_in_seconds_after_kill_or_partition";
@@ -23,7 +26,7 @@ const NODE_LOSS: &str = "training_recovers_from_the_loss_of_its_node";
 
 /// The number of tests that [`run`] runs.
 pub fn count() -> Result<usize> {
-    let by_name = suite::listed(&LIFE_TESTS)? + suite::listed(&FRAMEWORKS)? + count_vault()?;
+    let by_name = count_life()? + count_frameworks()? + count_vault()? + count_flux()?;
     let shared = suite::listed(&END_TO_END)?.saturating_sub(by_name);
     Ok(shared + suite::listed(&AUDIT)?)
 }
@@ -43,14 +46,19 @@ pub fn count_vault() -> Result<usize> {
     suite::listed(&VAULT)
 }
 
-/// All tests but those of life, of frameworks and of Vault, then the checks of the audit log.
+/// The number of tests that [`flux`] runs.
+pub fn count_flux() -> Result<usize> {
+    suite::listed(&FLUX)
+}
+
+/// All tests but those of life, of frameworks, of Vault and of Flux, then the checks of the audit log.
 pub fn run(cluster: &dyn Cluster) -> Result<Report> {
     let log = cluster.audit_log()?;
     let length = |log| fs::metadata(log).map_or(0, |metadata| metadata.len());
     let begin = log.as_ref().map(length);
     // One at a time: they share the machine's cores, and some of them kill operators.
-    let harness = ["--test-threads=1", "--skip", "life::", "--skip", "frameworks::", "--skip", "vault::"];
-    let tests = tests(cluster, &harness, Some(ON_THE_NODE))?;
+    let by_name = [LIFE_TESTS, FRAMEWORKS, VAULT, FLUX].map(|[.., words]| ["--skip", words]).concat();
+    let tests = tests(cluster, &[&["--test-threads=1"], &by_name[..]].concat(), Some(ON_THE_NODE))?;
     let Some(begin) = begin else {
         return Ok(tests.and(Report { skipped: suite::listed(&AUDIT)?, ..Report::default() }));
     };
@@ -76,6 +84,14 @@ pub fn frameworks(cluster: &dyn Cluster) -> Result<Report> {
 /// The test of keys from Vault.
 pub fn vault(cluster: &dyn Cluster) -> Result<Report> {
     tests(cluster, &["vault::", "--test-threads=1"], None)
+}
+
+/// The test of Flux, whose controllers run next to the cluster.
+pub fn flux(cluster: &dyn Cluster) -> Result<Report> {
+    let kinds = env::join_paths(tools::flux()?)?;
+    suite::run(&END_TO_END, &["flux::", "--format=pretty"], |command| {
+        cluster::environment(command.env("MLOP_FLUX_KINDS", kinds), cluster)
+    })
 }
 
 /// The test of life that stops a kubelet.

@@ -26,8 +26,8 @@ const CARGO_DENY: (&str, &str) = ("cargo-deny", "0.20.2");
 #[command(
     after_help = "Steps, in order: disk space, format, text, clippy, dependencies, generated files, build, unit and simulator tests, \
                         faults; then, on a cluster: cluster, faults on a real API server, conformance, charts, installation, \
-                        end-to-end tests. Only by name: life (10 min), busy cores (10 min), frameworks, vault, checkov, \
-                        policies of Gatekeeper, site.\n\n\
+                        end-to-end tests. Only by name: life (10 min), busy cores (10 min), frameworks, vault, Flux, \
+                        checkov, policies of Gatekeeper, site.\n\n\
                         It needs what `cargo xtask demo` needs, and 24 GiB of disk the first time."
 )]
 pub struct Args {
@@ -66,11 +66,12 @@ const LIFE: &str = "life";
 const BUSY: &str = "busy cores";
 const FRAMEWORKS: &str = "frameworks";
 const VAULT: &str = "vault";
+const FLUX: &str = "Flux";
 const SCAN: &str = "checkov";
 const GATEKEEPER: &str = "policies of Gatekeeper";
 const SITE: &str = "site";
 
-const STEPS: [Step; 22] = [
+const STEPS: [Step; 23] = [
     Step { name: "disk space", place: Place::Here, check: |_| disk_space::check() },
     Step { name: "format", place: Place::Here, check: |_| format() },
     Step { name: "text", place: Place::Here, check: |_| text() },
@@ -130,13 +131,18 @@ const STEPS: [Step; 22] = [
         place: Place::Cluster { after: &[CLUSTER, INSTALLATION], count: end_to_end::count_vault },
         check: |environment| with_image(environment, "openbao", end_to_end::vault),
     },
+    Step {
+        name: FLUX,
+        place: Place::Cluster { after: &[CLUSTER, INSTALLATION], count: end_to_end::count_flux },
+        check: |environment| end_to_end::flux(environment.cluster()?),
+    },
     Step { name: SCAN, place: Place::Here, check: |_| xtask(&["charts", "--scan"]) },
     Step { name: GATEKEEPER, place: Place::Here, check: |_| gatekeeper() },
     Step { name: SITE, place: Place::Here, check: |_| xtask(&["docs"]) },
 ];
 
 /// The steps that take long: they run by name only.
-const BY_NAME: [&str; 7] = [LIFE, BUSY, FRAMEWORKS, VAULT, SCAN, GATEKEEPER, SITE];
+const BY_NAME: [&str; 8] = [LIFE, BUSY, FRAMEWORKS, VAULT, FLUX, SCAN, GATEKEEPER, SITE];
 
 /// As many fault plans as a few minutes allow on two cores; `cargo xtask faults` tries all.
 const FAULTS: [&str; 8] = ["faults", "--profile", build::PROFILE, "--", "--every", "12", "--seeds", "300"];

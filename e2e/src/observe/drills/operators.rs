@@ -1,7 +1,7 @@
 //! Faults of the operators themselves.
 
 use super::{Drill, Lab, Look, nothing};
-use crate::{observe::server::bound, stage::OPERATORS, state::Kind as _};
+use crate::{server::bound, stage::OPERATORS, state::Kind as _};
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::api::PostParams;

@@ -18,7 +18,7 @@ const START: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Dropping it kills the process.
-pub(super) struct Server {
+pub(crate) struct Server {
     name: String,
     child: Child,
     probe: String,
@@ -27,7 +27,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts `command`, whose server listens at `address`. Its log is a file in `directory`.
-    pub(super) fn start(command: &Command, address: &str, probe: &str, directory: &Path) -> Result<Self> {
+    pub(crate) fn start(command: &Command, address: &str, probe: &str, directory: &Path) -> Result<Self> {
         let name = command.as_std().get_program().to_string_lossy().into_owned();
         if std::net::TcpStream::connect(address).is_ok() {
             bail!("{name}: another process listens at {address}");
@@ -40,18 +40,20 @@ impl Server {
             .stdout(file.try_clone()?)
             .stderr(file)
             .spawn()
-            .with_context(|| format!("cannot start {name}: `cargo xtask observe` provides it"))?;
+            .with_context(|| {
+                format!("cannot start {name}: is it on the PATH? `cargo xtask` builds or unpacks it")
+            })?;
         Ok(Self { name, child, probe: format!("http://{address}{probe}"), log })
     }
 
     /// Kills the process, and waits until it has ended.
-    pub(super) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         // One that cannot be killed has ended already.
         self.child.kill().await.ok();
     }
 
     /// Waits until the server answers with success.
-    pub(super) async fn ready(&mut self) -> Result<()> {
+    pub(crate) async fn ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + START;
         while Instant::now() < deadline {
             if reqwest::get(&self.probe).await.is_ok_and(|answer| answer.status().is_success()) {
@@ -67,7 +69,7 @@ impl Server {
 }
 
 /// The command as a process that does not outlive this one, however this one ends.
-pub(super) fn bound(command: &Command) -> Command {
+pub(crate) fn bound(command: &Command) -> Command {
     let command = command.as_std();
     let mut bound = Command::new("setpriv");
     bound
