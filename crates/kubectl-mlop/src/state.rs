@@ -29,7 +29,7 @@ impl State {
         let Some(main) = object.main_condition() else { return Self::Pending };
         let is_ready = main.status == "True" && is_seen(object);
         let queued = |cause: &Cause| is_queued(&cause.reason);
-        let waits_for_room = object.status.cause.as_ref().is_some_and(queued);
+        let waits_for_room = object.status.cause.as_ref().map_or(is_queued(&main.reason), queued);
         let has_failed = object.status.cause.is_some() && !waits_for_room;
         let is_troubled = has_failed || object.is(condition::STALLED);
         if object.class == Class::Run {

@@ -1,6 +1,6 @@
 //! What a measurement proves about a new version. Without numbers it proves nothing.
 //!
-//! A status from 400 to 499 may be the fault of whoever asks, and then both versions answer so. A new version that refuses
+//! A status from 400 to 499 may be the fault of the client, and then both versions answer so. A new version that refuses
 //! more than the stable one in the same interval is to blame itself.
 
 use jiff::Timestamp;

@@ -56,7 +56,7 @@ impl Location {
 
     /// What the keys of the Dataset start with.
     fn prefix(&self) -> &str {
-        self.key.rfind('/').map_or("", |end| &self.key[..=end])
+        self.key.rfind('/').and_then(|end| self.key.get(..=end)).unwrap_or_default()
     }
 
     fn address(&self, key: &str) -> String {
@@ -165,9 +165,7 @@ impl Read for Chunks {
                 Err(_) => return Ok(0),
             }
         }
-        let taken = self.chunk.len().min(buffer.len());
-        self.chunk.split_to(taken).copy_to_slice(&mut buffer[..taken]);
-        Ok(taken)
+        (&mut self.chunk).reader().read(buffer)
     }
 }
 

@@ -60,7 +60,9 @@ fn sentence(snapshot: &Snapshot, object: &Object, state: State, root: Option<&Ro
     let id = &object.id;
     let in_use = in_use(snapshot, object);
     let artifact = object.status.artifact.as_ref();
-    let earlier = artifact.map(|it| format!(" Revision {} is that of an earlier spec.", it.revision));
+    // The pods of a deployment may be gone while its version is the newest.
+    let earlier = artifact.filter(|it| it.generation != Some(object.generation()));
+    let earlier = earlier.map(|it| format!(" Revision {} is that of an earlier spec.", it.revision));
     let earlier = earlier.unwrap_or_default();
     let waits_for_room = root.is_some_and(|root| is_queued(&root.reason));
     let retry = root.and_then(|root| root.retry);

@@ -65,9 +65,9 @@ impl<'a> Lab<'a> {
     pub(super) async fn kubeconfig_as(&self, operator: &str) -> Result<PathBuf> {
         let text = self.cluster().kubectl(&["config", "view", "--raw", "--flatten", "-o", "json"]).await?;
         let mut config: Value = serde_json::from_str(&text)?;
-        let user = config.pointer_mut("/users/0/user").and_then(Value::as_object_mut);
-        let user = user.context("the kubeconfig has no user")?;
-        user.insert("as".to_owned(), json!(format!("system:serviceaccount:{OPERATORS}:{operator}")));
+        let token = self.operators(&["create", "token", operator]).await?;
+        let user = config.pointer_mut("/users/0/user").context("the kubeconfig has no user")?;
+        *user = json!({"token": token.trim()});
         let file = self.observatory.directory.path().join(format!("{operator}.kubeconfig"));
         fs::write(&file, config.to_string()).with_context(|| file.display().to_string())?;
         Ok(file)
