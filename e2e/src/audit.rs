@@ -67,9 +67,7 @@ impl AuditLog {
     /// # Errors
     /// The file cannot be read.
     pub fn from_now() -> Result<Option<Self>> {
-        let Some(mut log) = Self::whole()? else { return Ok(None) };
-        log.start = log.length()?;
-        Ok(Some(log))
+        Self::whole()?.map(|log| log.from_its_end()).transpose()
     }
 
     /// The log at `MLOP_AUDIT_LOG` from the offset `MLOP_AUDIT_FROM`, or from its start; `None` if the cluster has no audit
@@ -89,6 +87,14 @@ impl AuditLog {
     /// The log at a path, from its start.
     pub fn at(path: PathBuf) -> Self {
         Self { path, start: 0 }
+    }
+
+    /// The log from its current end.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn from_its_end(&self) -> Result<Self> {
+        Ok(Self { path: self.path.clone(), start: self.length()? })
     }
 
     /// Waits until the log has every request that got its response before this call.

@@ -58,6 +58,25 @@ rules:
 - level: None
 "#;
 
+/// All writes, with what was sent and what came of it.
+const BODIES_AUDIT_POLICY: &str = r#"
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+omitManagedFields: true
+rules:
+- level: RequestResponse
+  verbs: [create, update, patch, delete]
+- level: None
+"#;
+/// All requests, each when it has ended.
+const FULL_AUDIT_POLICY: &str = r#"
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules: [{level: Metadata}]
+"#;
+
 /// mlop's kinds. Their schemas are slow to generate.
 pub static KINDS: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(kinds::all);
 
@@ -84,6 +103,22 @@ impl ControlPlane {
     /// As [`ControlPlane::start`].
     pub async fn start_audited() -> Result<Self> {
         Self::start_with(AUDIT_POLICY).await
+    }
+
+    /// The same with an audit log of all writes and their bodies.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub async fn start_audited_with_bodies() -> Result<Self> {
+        Self::start_with(BODIES_AUDIT_POLICY).await
+    }
+
+    /// The same with an audit log of all requests.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub async fn start_audited_fully() -> Result<Self> {
+        Self::start_with(FULL_AUDIT_POLICY).await
     }
 
     /// An empty audit policy means none.
@@ -276,7 +311,7 @@ pub(crate) fn on_the_path(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found =
         std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file());
-    found.with_context(|| format!("`{program}` is not on the PATH: `cargo xtask` builds it from Go modules"))
+    found.with_context(|| format!("`{program}` is not on the PATH: `cargo xtask` provides it"))
 }
 
 fn part(program: &Path, directory: &Path, name: &str, flags: &str) -> Result<Child> {

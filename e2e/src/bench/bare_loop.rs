@@ -3,7 +3,10 @@
 //! For each chain it repeats the requests of a finished one with copies of its objects. The stand-in for the workers goes
 //! on, so that pods end as they did.
 
-use super::hand_off::{EDGES, Edge, resource};
+use super::{
+    chains::resource,
+    hand_off::{EDGES, Edge},
+};
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, stream::SelectAll};
 use kube::{

@@ -4,39 +4,21 @@
 //! the same server and for as many chains.
 
 use super::{
-    CONCURRENCY, bare_loop, create_namespace, object,
-    process::Process,
+    bare_loop,
+    chains::{Operators, create_pipeline, each, refresh, until_served},
     times::Times,
     workers::{self, Epoch},
 };
 use crate::{
     audit::{AuditLog, Entry},
-    control_plane::{ControlPlane, KINDS},
-    state::Kind as _,
+    control_plane::ControlPlane,
 };
 use anyhow::{Context as _, Result};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::{DynamicObject, Patch, PatchParams, PostParams},
-    core::ApiResource,
-    runtime::{WatchStreamExt as _, watcher},
-};
-use mlop_api::{contract::condition_type, dataset::Dataset, deployment::ModelDeployment, labels, operators};
+use mlop_api::operators;
 use serde_json::{Value, json};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    path::Path,
-    pin::pin,
-    time::Duration,
-};
-use tokio::time::{Instant, timeout};
-
-const PIPELINE: &str = include_str!("pipeline.yaml");
-/// The time limit for all chains to serve a version.
-const LIMIT: Duration = Duration::from_secs(1200);
+use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Duration};
+use tokio::time::Instant;
 
 /// The requests between two stages: the status of `from`, then the creation of a `run`, then that of its `child`.
 pub(super) struct Edge {
@@ -62,7 +44,7 @@ pub(super) struct HandOffs {
     /// Until the request that creates the run.
     to_run: Vec<Duration>,
     /// Until the request that writes the pod, Job or Deployment.
-    to_child: Vec<Duration>,
+    pub(super) to_child: Vec<Duration>,
 }
 
 /// Measures the hand-offs of each number of chains beside those of the bare loop, prints a table, and returns it as JSON.
@@ -88,27 +70,20 @@ async fn measure(programs: &Path, chains: u32) -> Result<Value> {
     let namespaces: Vec<String> = (0..chains).map(|number| format!("chain-{number:04}")).collect();
     let work = workers::run(client.clone(), epoch.clone());
     let measurements = async {
-        let mut processes = Vec::new();
-        for operator in operators::ALL {
-            let mut process = Process::start(operator, programs, &server, None).await?;
-            process.ready().await?;
-            processes.push(process);
-        }
+        let mut operators = Operators::start(programs, &server).await?;
         let version = epoch.next();
         each(&namespaces, |namespace| create_pipeline(&client, namespace)).await?;
-        until_served(&client, chains, version).await?;
-        settle(&mut processes).await?;
+        until_served(&client, &namespaces, version).await?;
+        operators.settle().await?;
 
-        let (began, from, before) = (Instant::now(), last(&log)?, cpu(&processes)?);
+        let (began, from, before) = (Instant::now(), last(&log)?, operators.cpu()?);
         let version = epoch.next();
-        each(&namespaces, |namespace| refresh(&client, namespace)).await?;
-        until_served(&client, chains, version).await?;
+        each(&namespaces, |namespace| refresh(&client, namespace, version)).await?;
+        until_served(&client, &namespaces, version).await?;
         let took = began.elapsed();
-        settle(&mut processes).await?;
-        let used = cpu(&processes)? - before;
-        for process in processes {
-            process.kill().await?;
-        }
+        operators.settle().await?;
+        let used = operators.cpu()? - before;
+        operators.kill().await?;
         let entries = since(&log, from)?;
         let measured = hand_offs(&entries, &namespaces);
         let writes = writes(&entries, chains);
@@ -139,101 +114,18 @@ async fn measure(programs: &Path, chains: u32) -> Result<Value> {
     }
 }
 
-/// Does the same for all chains at once.
-async fn each<'a, F>(namespaces: &'a [String], act: impl Fn(&'a str) -> F) -> Result<()>
-where
-    F: Future<Output = Result<()>>,
-{
-    let all = stream::iter(namespaces).map(Ok);
-    all.try_for_each_concurrent(CONCURRENCY, |namespace| act(namespace)).await
-}
-
-async fn create_pipeline(client: &Client, namespace: &str) -> Result<()> {
-    create_namespace(client, namespace).await?;
-    for document in PIPELINE.split("\n---\n") {
-        let value: DynamicObject = object(serde_saphyr::from_str(document).context("pipeline")?)?;
-        let kind = value.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
-        let crd = KINDS.iter().find(|crd| crd.spec.names.kind == kind).context(kind)?;
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(client.clone(), namespace, &resource(&crd.spec.names.plural));
-        api.create(&PostParams::default(), &value).await?;
-    }
-    Ok(())
-}
-
-/// The kind with this plural name.
-pub(super) fn resource(plural: &str) -> ApiResource {
-    let of_mlop = KINDS.iter().map(|crd| &crd.spec.names).find(|names| names.plural == plural);
-    let (group, version, kind) = match (plural, of_mlop) {
-        (_, Some(names)) => (mlop_api::GROUP, "v1alpha1", names.kind.as_str()),
-        ("jobs", _) => ("batch", "v1", "Job"),
-        ("deployments", _) => ("apps", "v1", "Deployment"),
-        _ => ("", "v1", "Pod"),
-    };
-    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version,
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    }
-}
-
-async fn refresh(client: &Client, namespace: &str) -> Result<()> {
-    let asked = json!({"metadata": {"annotations": {labels::REFRESH_REQUESTED_AT: "again"}}});
-    let datasets: Api<Dataset> = Api::namespaced(client.clone(), namespace);
-    datasets.patch("flights", &PatchParams::default(), &Patch::Merge(asked)).await?;
-    Ok(())
-}
-
-/// Waits until all chains serve a version.
-async fn until_served(client: &Client, chains: u32, version: u32) -> Result<()> {
-    let api: Api<ModelDeployment> = Api::all(client.clone());
-    let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff().applied_objects());
-    let (mut served, version) = (BTreeSet::new(), version.to_string());
-    let all = async {
-        while served.len() < chains as usize {
-            // The watch restarts after an error.
-            let Ok(deployment) = events.next().await.context("the watch has ended")? else { continue };
-            let serving = deployment.status.as_ref().and_then(|status| status.serving.first());
-            if deployment.is_ready()
-                && deployment.has_status(condition_type::UP_TO_DATE, "True")
-                && serving.is_some_and(|serving| serving.version.as_ref() == Some(&version))
-            {
-                served.insert(deployment.namespace());
-            }
-        }
-        Ok(())
-    };
-    let ended = timeout(LIMIT, all).await;
-    ended.with_context(|| format!("{} of {chains} serve version {version}", served.len()))?
-}
-
-/// Waits until no object of an operator waits for a reconcile.
-async fn settle(processes: &mut [Process]) -> Result<()> {
-    for process in processes {
-        process.settled(1.0).await?;
-    }
-    Ok(())
-}
-
-/// CPU seconds of all operators.
-fn cpu(processes: &[Process]) -> Result<f64> {
-    processes.iter().map(|process| Ok(process.usage()?.cpu)).sum()
-}
-
 /// The time of the newest entry.
-fn last(log: &AuditLog) -> Result<Timestamp> {
+pub(super) fn last(log: &AuditLog) -> Result<Timestamp> {
     Ok(log.entries(|_| true)?.last().map_or(Timestamp::MIN, |entry| entry.at))
 }
 
-fn since(log: &AuditLog, from: Timestamp) -> Result<Vec<Entry>> {
+/// The accepted requests that came after `from`.
+pub(super) fn since(log: &AuditLog, from: Timestamp) -> Result<Vec<Entry>> {
     log.entries(|entry| entry.received > from && entry.is_accepted())
 }
 
 /// The hand-offs of each edge in all chains.
-fn hand_offs(entries: &[Entry], namespaces: &[String]) -> Vec<HandOffs> {
+pub(super) fn hand_offs(entries: &[Entry], namespaces: &[String]) -> Vec<HandOffs> {
     let mut chains: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
     for entry in entries {
         chains.entry(&entry.namespace).or_default().push(entry);

@@ -4,10 +4,15 @@
 use super::lab::{BUCKETS, Cost, Lab, measure};
 use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;
-use mlop_api::task::{ScanWork, VersionWork, Work};
+use mlop_api::dataset::DatasetContent;
 use object_store::{ObjectStoreExt as _, WriteMultipart, aws::AmazonS3, path::Path as Key};
 use serde_json::{Value, json};
-use std::{fmt::Write as _, fs::File, io::Write as _, path::Path};
+use std::{
+    fmt::Write as _,
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 use tokio::time::Instant;
 
 /// Bytes of one source object.
@@ -19,8 +24,8 @@ const CARRIERS: [&str; 6] = ["AA", "B6", "DL", "EV", "UA", "WN"];
 const AIRPORTS: [&str; 6] = ["EWR", "JFK", "LGA", "ATL", "ORD", "LAX"];
 
 /// The columns and checks of the Dataset. `bench/duckdb.py` has the same.
-fn content() -> Value {
-    json!({
+pub(super) fn content() -> Result<DatasetContent> {
+    Ok(serde_json::from_value(json!({
         "format": {"csv": {"nullTokens": ["NA"]}},
         "columns": [
             {"name": "id", "type": "int64", "min": "0"},
@@ -41,7 +46,7 @@ fn content() -> Value {
             {"name": "note", "type": "string", "nullable": true},
         ],
         "quarantine": {"maxRatio": "0"},
-    })
+    }))?)
 }
 
 const HEADER: &str = "id,at,carrier,flight,tail,origin,dest,dep_delay,arr_delay,air_time,distance,hour,temp,wind,cancelled,note\n";
@@ -94,8 +99,7 @@ pub async fn run(programs: &Path, megabytes: &[usize]) -> Result<Value> {
 }
 
 async fn measure_size(lab: &Lab, megabytes: usize) -> Result<Value> {
-    let prefix = format!("{megabytes}/");
-    let rows = write_source(lab, &prefix, megabytes * 1_000_000).await?;
+    let Source { prefix, directory, rows } = write_source(lab, megabytes).await?;
     let show = |program: &str, cost: Cost| {
         let rate = megabytes as f64 / cost.seconds;
         println!("{megabytes:>8} {rows:>9} {program:<16} {cost} {rate:>8.1}");
@@ -104,43 +108,41 @@ async fn measure_size(lab: &Lab, megabytes: usize) -> Result<Value> {
     let reading = read_once(&lab.bucket(BUCKETS[0])?, &prefix).await?;
     println!("{megabytes:>8} {rows:>9} {:<16} {reading:>7.2} s", "reading once");
 
-    let [source, output] = BUCKETS.map(|bucket| lab.store(bucket));
-    let scan = ScanWork { source: source.clone(), prefix, include: Vec::new(), output: output.clone() };
-    let name = format!("scan-{megabytes}");
-    measure(lab.worker("mlop-dataset", &name, "Dataset", Work::Scan(scan))?).await?;
-    let listing = lab.result(&name)?.digest.context("the scan reports no digest")?;
-    let version = VersionWork {
-        source,
-        listing,
-        content: serde_json::from_value(content())?,
-        previous_rows: None,
-        output,
-    };
     let name = format!("version-{megabytes}");
-    let worker = lab.worker("mlop-dataset", &name, "DatasetVersion", Work::Version(Box::new(version)))?;
+    let worker = lab.version_worker(&name, &prefix, content()?).await?;
     let ours = show("mlop", measure(worker).await?);
     let summary = lab.result(&name)?.summary.unwrap_or_default().replace(',', "");
     ensure!(summary.starts_with(&format!("{rows} rows 0 rejected")), "mlop: {summary}");
 
     let mut duckdb = lab.python(DUCKDB)?;
     let out = lab.directory("duckdb")?.join(format!("{megabytes}.parquet"));
-    duckdb.arg(lab.directory(&format!("local-{megabytes}"))?).arg(&out).arg(rows.to_string());
+    duckdb.arg(directory).arg(&out).arg(rows.to_string());
     let theirs = show("DuckDB", measure(duckdb).await?);
     Ok(
         json!({"megabytes": megabytes, "rows": rows, "readingSeconds": reading, "mlop": ours, "duckdb": theirs}),
     )
 }
 
-/// Writes CSV of this size into objects, and the same into files for DuckDB. Returns the number of rows.
-async fn write_source(lab: &Lab, prefix: &str, bytes: usize) -> Result<u64> {
+/// Rows as CSV, in objects and in files.
+pub(super) struct Source {
+    /// Prefix of the objects.
+    pub prefix: String,
+    /// Directory of the files.
+    pub directory: PathBuf,
+    pub rows: u64,
+}
+
+/// Writes CSV of this size.
+pub(super) async fn write_source(lab: &Lab, megabytes: usize) -> Result<Source> {
+    let (prefix, bytes) = (format!("{megabytes}/"), megabytes * 1_000_000);
     let bucket = lab.bucket(BUCKETS[0])?;
-    let local = lab.directory(&format!("local-{}", prefix.trim_end_matches('/')))?;
+    let directory = lab.directory(&format!("local-{megabytes}"))?;
     let (mut written, mut id, mut object) = (0, 0, 0);
     while written < bytes {
         let name = format!("{object:04}.csv");
         let mut upload =
             WriteMultipart::new(bucket.put_multipart(&Key::from(format!("{prefix}{name}"))).await?);
-        let mut file = File::create(local.join(name))?;
+        let mut file = File::create(directory.join(name))?;
         let (mut size, limit) = (0, OBJECT_BYTES.min(bytes - written));
         let mut csv = HEADER.to_owned();
         while size < limit {
@@ -155,7 +157,7 @@ async fn write_source(lab: &Lab, prefix: &str, bytes: usize) -> Result<u64> {
         written += size;
         object += 1;
     }
-    Ok(id)
+    Ok(Source { prefix, directory, rows: id })
 }
 
 /// The seconds in which one client reads all objects, one after the other, and does nothing with them.

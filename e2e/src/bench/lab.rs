@@ -4,10 +4,12 @@
 use crate::control_plane::{free_ports, on_the_path};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use mlop_api::{
-    Digest, labels,
+    Digest,
+    dataset::DatasetContent,
+    labels,
     preflight::Needs,
     result::ResultDocument,
-    task::{Store, Subject, Task, TrainWork, Work},
+    task::{ScanWork, Store, Subject, Task, TrainWork, VersionWork, Work},
 };
 use object_store::{
     ObjectStoreExt as _,
@@ -130,6 +132,17 @@ impl Lab {
         }
     }
 
+    /// Creates an object.
+    pub(super) async fn put(&self, bucket: &str, key: &str, content: Vec<u8>) -> Result<()> {
+        self.bucket(bucket)?.put(&Key::from(key), content.into()).await?;
+        Ok(())
+    }
+
+    /// One of mlop's programs.
+    pub(super) fn program(&self, name: &str) -> Command {
+        Command::new(self.programs.join(name))
+    }
+
     /// A worker, as its operator would start it for `work`. `name` is that of the run.
     pub(super) fn worker(&self, program: &str, name: &str, kind: &str, work: Work) -> Result<Command> {
         let directory = self.directory(name)?;
@@ -141,14 +154,44 @@ impl Lab {
             attempt: 1,
         };
         fs::write(directory.join("task.json"), serde_json::to_vec(&Task { subject, work })?)?;
-        let mut command = Command::new(self.programs.join(program));
+        let mut command = self.program(program);
         command
             .env("MLOP_TASK_DIR", &directory)
             .env("MLOP_STORES_DIR", self.directory.path().join("stores"))
             .env("MLOP_TERMINATION_LOG", directory.join("result.json"))
             .env("MLOP_ROOT", &directory)
+            // Workers empty their scratch directory.
+            .env("TMPDIR", &directory)
             .env("RUST_LOG", "warn");
         Ok(command)
+    }
+
+    /// The worker of the DatasetVersion `name` from the objects under `prefix`, which are scanned first.
+    pub(super) async fn version_worker(
+        &self,
+        name: &str,
+        prefix: &str,
+        content: DatasetContent,
+    ) -> Result<Command> {
+        let [source, output] = BUCKETS.map(|bucket| self.store(bucket));
+        let prefix = prefix.to_owned();
+        let scan = ScanWork { source: source.clone(), prefix, include: Vec::new(), output: output.clone() };
+        let scanned = format!("scan-{name}");
+        measure(self.worker("mlop-dataset", &scanned, "Dataset", Work::Scan(scan))?).await?;
+        let listing = self.result(&scanned)?.digest.context("the scan reports no digest")?;
+        let work = VersionWork { source, listing, content, previous_rows: None, output };
+        self.worker("mlop-dataset", name, "DatasetVersion", Work::Version(Box::new(work)))
+    }
+
+    /// Makes the version `name`, and returns its result.
+    pub(super) async fn version(
+        &self,
+        name: &str,
+        prefix: &str,
+        content: DatasetContent,
+    ) -> Result<ResultDocument> {
+        measure(self.version_worker(name, prefix, content).await?).await?;
+        self.result(name)
     }
 
     /// A container of the training `name`, which has no inputs: the launcher with these arguments.
@@ -179,10 +222,8 @@ impl Lab {
 
     /// A script of a baseline, with the Python of `MLOP_BENCH_PYTHON`. boto3 finds the server and its keys.
     pub(super) fn python(&self, script: &str) -> Result<Command> {
-        let python = std::env::var_os("MLOP_BENCH_PYTHON")
-            .context("MLOP_BENCH_PYTHON names no Python with the baselines; `cargo xtask bench` sets it")?;
-        let mut command = Command::new(python);
-        command.args(["-c", script]).envs([
+        let mut command = interpreter("MLOP_BENCH_PYTHON", script)?;
+        command.envs([
             ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
             ("AWS_ACCESS_KEY_ID", ID),
             ("AWS_SECRET_ACCESS_KEY", SECRET),
@@ -190,6 +231,19 @@ impl Lab {
         ]);
         Ok(command)
     }
+}
+
+/// A script, with the Python that the environment variable `python` names.
+///
+/// # Errors
+/// The variable is not set.
+pub(super) fn interpreter(python: &str, script: &str) -> Result<Command> {
+    let program = std::env::var_os(python).with_context(|| {
+        format!("{python} names no Python with the baselines; `cargo xtask bench` sets it")
+    })?;
+    let mut command = Command::new(program);
+    command.args(["-c", script]);
+    Ok(command)
 }
 
 impl Drop for Lab {

@@ -4,12 +4,21 @@
 //! once, with results that a worker could have. All processes share the machine.
 
 mod bare_loop;
+mod chains;
+pub mod features;
 pub mod hand_off;
+pub mod idle;
 pub mod ingest;
+pub mod isolation;
 mod lab;
 pub mod launcher;
 mod process;
+mod raw_writer;
+mod redis;
 pub mod scale;
+mod server;
+pub mod simulator;
+pub mod throughput;
 mod times;
 pub mod trees;
 mod workers;

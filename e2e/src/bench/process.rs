@@ -123,25 +123,7 @@ impl Process {
     /// # Errors
     /// The process has ended.
     pub fn usage(&self) -> Result<Usage> {
-        let directory =
-            Path::new("/proc").join(self.child.id().context("the operator has ended")?.to_string());
-        let status = fs::read_to_string(directory.join("status"))?;
-        let kibibytes = |field: &str| -> Result<f64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-            let number = line.and_then(|line| line.split_whitespace().next());
-            Ok(number.with_context(|| format!("no {field} in /proc"))?.parse::<f64>()? / 1024.0)
-        };
-        let stat = fs::read_to_string(directory.join("stat"))?;
-        // The name of the program, in parentheses, may contain spaces.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |field: usize| -> Result<f64> {
-            Ok(fields.get(field).context("no CPU time in /proc")?.parse::<f64>()?)
-        };
-        Ok(Usage {
-            memory: kibibytes("VmRSS")?,
-            memory_max: kibibytes("VmHWM")?,
-            cpu: (ticks(11)? + ticks(12)?) / TICKS,
-        })
+        usage(self.child.id().context("the operator has ended")?)
     }
 
     /// Kills the process.
@@ -159,4 +141,29 @@ impl Process {
         ensure!(self.started.elapsed() < LIMIT, "the operator takes too long:\n{}", last_lines(&self.log));
         Ok(())
     }
+}
+
+/// The resources that the process `id` has used.
+///
+/// # Errors
+/// There is no such process.
+pub(super) fn usage(id: u32) -> Result<Usage> {
+    let directory = Path::new("/proc").join(id.to_string());
+    let status = fs::read_to_string(directory.join("status"))?;
+    let kibibytes = |field: &str| -> Result<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.with_context(|| format!("no {field} in /proc"))?.parse::<f64>()? / 1024.0)
+    };
+    let stat = fs::read_to_string(directory.join("stat"))?;
+    // The name of the program, in parentheses, may contain spaces.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |field: usize| -> Result<f64> {
+        Ok(fields.get(field).context("no CPU time in /proc")?.parse::<f64>()?)
+    };
+    Ok(Usage {
+        memory: kibibytes("VmRSS")?,
+        memory_max: kibibytes("VmHWM")?,
+        cpu: (ticks(11)? + ticks(12)?) / TICKS,
+    })
 }

@@ -103,7 +103,7 @@ pub async fn run(programs: &Path, datasets: u32, edits: u32) -> Result<()> {
 }
 
 /// The namespace and the ObjectStore that all Datasets use.
-async fn create_connection(client: &Client) -> Result<()> {
+pub(super) async fn create_connection(client: &Client) -> Result<()> {
     create_namespace(client, NAMESPACE).await?;
     let store: ObjectStore = object(json!({
         "apiVersion": "mlop.dev/v1alpha1", "kind": "ObjectStore", "metadata": {"name": "files"},
@@ -111,6 +111,13 @@ async fn create_connection(client: &Client) -> Result<()> {
     }))?;
     Api::namespaced(client.clone(), NAMESPACE).create(&PostParams::default(), &store).await?;
     Ok(())
+}
+
+/// Creates `datasets` Datasets, and waits until all are Ready.
+pub(super) async fn make_datasets(client: &Client, datasets: u32) -> Result<()> {
+    let (created, ready) =
+        tokio::join!(create_datasets(client, 0..datasets), until_all_ready(client, datasets));
+    created.and(ready)
 }
 
 fn name(number: u32) -> String {

@@ -10,7 +10,12 @@ pub(super) struct Times(Vec<Duration>);
 impl Times {
     /// The longest of the shortest `percent` of all, by the nearest rank; zero when there are none.
     pub(super) fn percentile(&self, percent: usize) -> Duration {
-        let rank = (self.0.len() * percent).div_ceil(100).max(1);
+        self.per_mille(percent * 10)
+    }
+
+    /// The same for thousandths.
+    pub(super) fn per_mille(&self, share: usize) -> Duration {
+        let rank = (self.0.len() * share).div_ceil(1_000).max(1);
         self.0.get(rank - 1).copied().unwrap_or_default()
     }
 
@@ -21,7 +26,8 @@ impl Times {
     /// Milliseconds for a machine to read.
     pub(super) fn to_json(&self) -> Value {
         let millis = |percent| self.percentile(percent).as_secs_f64() * 1e3;
-        json!({"count": self.len(), "p50": millis(50), "p99": millis(99), "max": millis(100)})
+        let p999 = self.per_mille(999).as_secs_f64() * 1e3;
+        json!({"count": self.len(), "p50": millis(50), "p99": millis(99), "p999": p999, "max": millis(100)})
     }
 }
 
@@ -58,5 +64,6 @@ mod tests {
         ] {
             assert_eq!(times.percentile(percent), Duration::from_millis(wanted), "{times:?} {percent}");
         }
+        assert_eq!(of(&hundred).per_mille(989), Duration::from_millis(99));
     }
 }

@@ -25,6 +25,9 @@ use std::sync::{
 /// Writes at the same time.
 const CONCURRENCY: usize = 32;
 
+/// The namespace whose pods never end.
+pub(super) const HANGING: &str = "hanging";
+
 /// The state of all data. Sources have other objects in each, and every run then has another result.
 #[derive(Clone, Default)]
 pub(super) struct Epoch(Arc<AtomicU32>);
@@ -39,7 +42,7 @@ impl Epoch {
     }
 }
 
-/// Reports the success of all pods, until it is dropped.
+/// Reports the success of all pods but the hanging ones, until it is dropped.
 pub(super) async fn run(client: Client, epoch: Epoch) {
     let events = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default());
     let (client, epoch) = (&client, &epoch);
@@ -47,6 +50,9 @@ pub(super) async fn run(client: Client, epoch: Epoch) {
         events.default_backoff().applied_objects().for_each_concurrent(CONCURRENCY, |pod| async move {
             // The watch restarts after an error.
             let Ok(pod) = pod else { return };
+            if pod.namespace().as_deref() == Some(HANGING) {
+                return;
+            }
             if pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
                 == "Pending"
             {
