@@ -41,6 +41,7 @@ spec:
             - --health-address=0.0.0.0:8081
             - --leader-elect=true
             - --log-level={{ include "mlop.word" (list . "logLevel" "info") }}
+            - --log-format={{ include "mlop.word" (list . "logFormat" "json") }}
             {{- with (include "mlop.setting" (list . "otlp") | fromJson).endpoint }}
             - --otlp-endpoint={{ . }}
             {{- end }}

@@ -71,6 +71,7 @@ spec:
             - --namespaces={{ join "," . }}
             {{- end }}
             - --log-level={{ include "mlop.word" (list . "logLevel" "info") }}
+            - --log-format={{ include "mlop.word" (list . "logFormat" "json") }}
           {{- with include "mlop.setting" (list . "extraEnv") | fromJsonArray }}
           env:
             {{- toYaml . | nindent 12 }}

@@ -63,6 +63,7 @@ spec:
       args:
         - --check-installation
         - --log-level={{ include "mlop.word" (list . "logLevel" "info") }}
+        - --log-format={{ include "mlop.word" (list . "logFormat" "json") }}
       env:
         - name: MLOP_LEASE_NAMESPACE
           valueFrom: {fieldRef: {fieldPath: metadata.namespace}}

@@ -3,7 +3,8 @@
 use crate::runtime::{
     client,
     context::{Clock, Settings},
-    finalizers, health, installation, leader_election, logging,
+    finalizers, health, installation, leader_election,
+    logging::{self, Format},
     metrics::Metrics,
     otlp::{self, Destination},
     setup::Setup,
@@ -49,6 +50,9 @@ struct Args {
     /// Log level (error, warn, info, debug), or a list such as info,mlop_core=debug.
     #[arg(long, env = "MLOP_LOG_LEVEL", default_value = "info")]
     log_level: String,
+    /// What a line of the log looks like.
+    #[arg(long, env = "MLOP_LOG_FORMAT", value_enum, default_value_t = Format::Json)]
+    log_format: Format,
     /// Where spans are sent: the base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as
     /// http://collector.observability:4318. Nothing is sent if it is empty.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", default_value = "")]
@@ -75,7 +79,7 @@ struct Args {
 /// When it cannot start, or when a reflector or controller ends.
 pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::Result<()> {
     let args = Args::parse();
-    logging::init(&args.log_level)?;
+    logging::init(&args.log_level, args.log_format)?;
     let destination = args.destination(operator)?;
     let input_kinds = args.input_kinds.iter().filter(|text| !text.is_empty()).map(|text| text.parse());
     let settings = Settings {

@@ -103,7 +103,9 @@ fn own_settings(deployment: &Value, account: &Value) -> Result<()> {
     let worker = operators::TRAINING.worker.unwrap_or_default();
     let worker = format!("--worker-image=registry.example/{worker}{}", digest(2));
     ensure!(arguments.contains(&worker), "{arguments}");
-    ensure!(arguments.contains("--log-level=warn"), "{arguments}");
+    for argument in ["--log-level=warn", "--log-format=text"] {
+        ensure!(arguments.contains(argument), "{arguments}");
+    }
     holds(deployment, "/spec/template/spec/priorityClassName", &json!("platform"))?;
     holds(deployment, "/spec/template/metadata/labels/cost-centre", &json!("training"))?;
     holds(account, "/metadata/annotations", &json!({"example.com/role": "mlop"}))

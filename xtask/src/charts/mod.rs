@@ -182,6 +182,7 @@ fn without_a_value() -> Result<Outcome> {
         ".watchNamespaces",
         ".restorers",
         ".logLevel",
+        ".logFormat",
         ".replicas",
     ] {
         let absent = format!("global{value}=null");

@@ -1,4 +1,4 @@
-//! Logs: one JSON object a line.
+//! Logs: one JSON object a line, or text for people who read along.
 //!
 //! Lines about an object have the keys `kind`, `namespace` and `name`; about a run also `run`, `attempt` and `trace_id`.
 //! They come from the span around a reconcile, so that no event repeats them.
@@ -6,16 +6,32 @@
 use json_subscriber::fmt::Layer;
 use tracing::{Span, Subscriber, field::Empty};
 use tracing_subscriber::{
-    EnvFilter, fmt::MakeWriter, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
+    EnvFilter, Layer as _, fmt::MakeWriter, layer::SubscriberExt, registry::LookupSpan,
+    util::SubscriberInitExt,
 };
+
+/// What a line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// An object with stable keys.
+    Json,
+    /// Time, level, keys of the object, and message.
+    Text,
+}
 
 /// Starts logging to standard error. `filter` is a level or a list such as `info,mlop_core=debug`.
 ///
 /// # Errors
 /// When `filter` is not readable or logging has been started before.
-pub(crate) fn init(filter: &str) -> anyhow::Result<()> {
+pub(crate) fn init(filter: &str, format: Format) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)?;
-    tracing_subscriber::registry().with(filter).with(lines(std::io::stderr)).try_init()?;
+    let text =
+        || tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(false);
+    let lines = match format {
+        Format::Json => lines(std::io::stderr).boxed(),
+        Format::Text => text().boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).try_init()?;
     Ok(())
 }
 
