@@ -202,6 +202,12 @@ fn state_depends_on_conditions_and_cause() {
             State::Pending,
         ),
         (
+            "its pods wait for a node",
+            flights().condition("Model/delay", "Ready", "False", "Unschedulable", "m"),
+            "Model/delay",
+            State::Pending,
+        ),
+        (
             "an input of it is on its way",
             flights().condition(data, "UpToDate", "Unknown", "WaitingForInputs", "m"),
             data,
