@@ -7,6 +7,7 @@ use crate::runtime::{
     logging::{self, Format},
     metrics::Metrics,
     otlp::{self, Destination},
+    service_account,
     setup::Setup,
     tracer::Tracer,
 };
@@ -120,6 +121,7 @@ pub async fn main(operator: &str, install: impl FnOnce(&mut Setup)) -> anyhow::R
     let election = args.leader_elect.then(|| {
         let candidate = leader_election::Candidate {
             client,
+            owner: service_account::owner(&args.lease_namespace),
             namespace: args.lease_namespace,
             name: operator.to_owned(),
             me: args.pod_name,

@@ -11,7 +11,7 @@ use super::{context::Clock, error::words};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
-    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference},
 };
 use kube::{Api, Client, api::PostParams};
 use std::time::Duration;
@@ -63,6 +63,8 @@ pub struct Candidate {
     pub namespace: String,
     /// Name of the lease.
     pub name: String,
+    /// The object that the lease goes with, so that an uninstall leaves none.
+    pub owner: Option<OwnerReference>,
     /// Name of this process.
     pub me: String,
     pub clock: Clock,
@@ -73,7 +75,7 @@ pub struct Candidate {
 /// Holds the lease as long as possible and reports it through `leading`. Ends when `stop` turns true, and releases the
 /// lease.
 pub async fn elect(candidate: Candidate, leading: watch::Sender<Leading>, mut stop: watch::Receiver<bool>) {
-    let Candidate { client, namespace, name, me, clock, relist } = candidate;
+    let Candidate { client, namespace, name, owner, me, clock, relist } = candidate;
     let api: Api<Lease> = Api::namespaced(client, &namespace);
     let mut seen = Seen::default();
     let mut renewed = Instant::now();
@@ -81,7 +83,12 @@ pub async fn elect(candidate: Candidate, leading: watch::Sender<Leading>, mut st
     loop {
         let (asked, deadline) = (Instant::now(), renewed + RENEW_DEADLINE);
         let patience = if leading.borrow().is_some() { deadline - asked } else { REQUEST_TIMEOUT };
-        let request = hold(&api, &name, &me, &clock, &mut seen);
+        let wanted = ObjectMeta {
+            name: Some(name.clone()),
+            owner_references: owner.clone().map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        };
+        let request = hold(&api, wanted, &me, &clock, &mut seen);
         let (held, next) = match tokio::time::timeout(patience.min(REQUEST_TIMEOUT), request).await {
             Ok(Ok(held)) => {
                 let was_away = away.take().is_some_and(|since| since.elapsed() >= OUTAGE);
@@ -151,16 +158,14 @@ impl Seen {
 
 async fn hold(
     api: &Api<Lease>,
-    name: &str,
+    wanted: ObjectMeta,
     me: &str,
     clock: &Clock,
     seen: &mut Seen,
 ) -> Result<bool, kube::Error> {
-    let Some(mut lease) = api.get_opt(name).await? else {
-        let lease = Lease {
-            metadata: ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
-            spec: Some(claim(None, me, clock())),
-        };
+    let name = wanted.name.clone().unwrap_or_default();
+    let Some(mut lease) = api.get_opt(&name).await? else {
+        let lease = Lease { metadata: wanted, spec: Some(claim(None, me, clock())) };
         return match api.create(&PostParams::default(), &lease).await {
             Ok(lease) => {
                 seen.version(&lease.metadata);
@@ -180,8 +185,11 @@ async fn hold(
         return Ok(false);
     }
     lease.spec = Some(claim(lease.spec.as_ref(), me, clock()));
+    if wanted.owner_references.is_some() {
+        lease.metadata.owner_references = wanted.owner_references;
+    }
     // The resource version makes this a compare-and-swap: only one of two claimants succeeds.
-    match api.replace(name, &PostParams::default(), &lease).await {
+    match api.replace(&name, &PostParams::default(), &lease).await {
         Ok(lease) => {
             seen.version(&lease.metadata);
             Ok(true)
@@ -253,7 +261,7 @@ mod tests {
     fn candidate(client: Client, relist: watch::Sender<u64>) -> Candidate {
         let clock: Clock = Arc::new(|| Timestamp::UNIX_EPOCH);
         let (namespace, name, me) = ("ns".into(), "mlop-test".into(), "a".into());
-        Candidate { client, namespace, name, me, clock, relist }
+        Candidate { client, namespace, name, owner: None, me, clock, relist }
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,6 +20,7 @@ pub(crate) mod logging;
 pub(crate) mod metrics;
 pub(crate) mod otlp;
 pub(crate) mod reflector;
+pub(crate) mod service_account;
 pub(crate) mod setup;
 pub(crate) mod tracer;
 pub(crate) mod triggers;

@@ -150,6 +150,7 @@ impl Processes {
             client,
             namespace: SYSTEM_NAMESPACE.to_owned(),
             name: operator.name.to_owned(),
+            owner: None,
             me: identity.to_owned(),
             clock,
             relist: setup.relist(),
