@@ -128,12 +128,25 @@ struct Bao {
 }
 
 impl Bao {
+    /// Waits until its Service leads to its pod, which the node learns a moment after the pod is ready.
+    async fn until_reachable(&self) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            match self.client.get(format!("{}/v1/sys/health", self.url)).send().await {
+                Ok(answer) if answer.status().is_success() => return Ok(()),
+                answer => ensure!(Instant::now() < end, "OpenBao does not answer: {answer:?}"),
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// Lets the agents of `namespace` read the entries below `ml`.
     async fn configure(&self, namespace: &str) -> Result<()> {
         let policy = "path \"secret/data/ml/*\" { capabilities = [\"read\"] }";
         let role = json!({"bound_service_account_names": "vault-agent", "bound_service_account_namespaces": namespace,
             "audience": "vault", "policies": "ml", "ttl": "1h"});
         let keys = json!({"accessKey": "mlop-test", "secretKey": "mlop-test-secret"});
+        self.until_reachable().await?;
         self.post("sys/auth/kubernetes", &json!({"type": "kubernetes"})).await?;
         self.post("auth/kubernetes/config", &json!({"kubernetes_host": "https://kubernetes.default.svc"}))
             .await?;
