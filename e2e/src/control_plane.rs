@@ -58,7 +58,7 @@ rules:
 - level: None
 "#;
 
-/// All writes, with what was sent and what came of it.
+/// All writes, with the bodies of requests and responses.
 const BODIES_AUDIT_POLICY: &str = r#"
 apiVersion: audit.k8s.io/v1
 kind: Policy

@@ -54,7 +54,7 @@ pub async fn run(programs: &Path, extent: Extent) -> Result<Value> {
             "condition", "count", "p50 ms", "p99 ms", "max ms", "ratio p50", "p99"
         );
 
-        // The first new data makes each program do what it has not done before.
+        // The first new data is slower: programs open connections and fill caches.
         others.hand_offs(1).await?;
         let alone = others.hand_offs(extent.rounds).await?;
         let mut figures = vec![row("alone", &alone, &alone)];
