@@ -1,6 +1,6 @@
 //! Chains of five stages, each in a namespace of its own, and the operators that work on them.
 
-use super::{CONCURRENCY, create_namespace, object, process::Process};
+use super::{CONCURRENCY, create_namespace, object, process::Process, workers::Epoch};
 use crate::{
     control_plane::{ControlPlane, KINDS},
     state::Kind as _,
@@ -16,7 +16,7 @@ use kube::{
 use mlop_api::{contract::condition_type, dataset::Dataset, deployment::ModelDeployment, labels, operators};
 use serde_json::json;
 use std::{collections::BTreeSet, path::Path, pin::pin, time::Duration};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 const PIPELINE: &str = include_str!("pipeline.yaml");
 /// The time limit for all chains to serve a version.
@@ -68,6 +68,26 @@ where
     all.try_for_each_concurrent(CONCURRENCY, |namespace| act(namespace)).await
 }
 
+/// The namespaces of chains.
+pub(super) fn namespaces(chains: u32) -> Vec<String> {
+    (0..chains).map(|number| format!("chain-{number:04}")).collect()
+}
+
+/// Creates the chains, and waits until they serve the first version.
+pub(super) async fn serve_first(client: &Client, namespaces: &[String], epoch: &Epoch) -> Result<()> {
+    let version = epoch.next();
+    each(namespaces, |namespace| create_pipeline(client, namespace)).await?;
+    until_served(client, namespaces, version).await
+}
+
+/// Gives the chains new data at the same moment, and returns the time until all serve it.
+pub(super) async fn serve_next(client: &Client, namespaces: &[String], epoch: &Epoch) -> Result<Duration> {
+    let (began, version) = (Instant::now(), epoch.next());
+    each(namespaces, |namespace| refresh(client, namespace, version)).await?;
+    until_served(client, namespaces, version).await?;
+    Ok(began.elapsed())
+}
+
 /// Creates a namespace with a chain.
 pub(super) async fn create_pipeline(client: &Client, namespace: &str) -> Result<()> {
     create_namespace(client, namespace).await?;
@@ -102,7 +122,7 @@ pub(super) fn resource(plural: &str) -> ApiResource {
 }
 
 /// Asks the chain to look at its source, which has the data of `version`.
-pub(super) async fn refresh(client: &Client, namespace: &str, version: u32) -> Result<()> {
+async fn refresh(client: &Client, namespace: &str, version: u32) -> Result<()> {
     let asked = json!({"metadata": {"annotations": {labels::REFRESH_REQUESTED_AT: version.to_string()}}});
     let datasets: Api<Dataset> = Api::namespaced(client.clone(), namespace);
     datasets.patch("flights", &PatchParams::default(), &Patch::Merge(asked)).await?;
@@ -110,7 +130,7 @@ pub(super) async fn refresh(client: &Client, namespace: &str, version: u32) -> R
 }
 
 /// Waits until the chains in `namespaces` serve a version.
-pub(super) async fn until_served(client: &Client, namespaces: &[String], version: u32) -> Result<()> {
+async fn until_served(client: &Client, namespaces: &[String], version: u32) -> Result<()> {
     let api: Api<ModelDeployment> = Api::all(client.clone());
     let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff().applied_objects());
     let mut waiting: BTreeSet<&str> = namespaces.iter().map(String::as_str).collect();

@@ -5,7 +5,7 @@
 
 use super::{
     bare_loop,
-    chains::{Operators, create_pipeline, each, refresh, until_served},
+    chains::{Operators, namespaces, serve_first, serve_next},
     times::Times,
     workers::{self, Epoch},
 };
@@ -18,7 +18,6 @@ use jiff::Timestamp;
 use mlop_api::operators;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Duration};
-use tokio::time::Instant;
 
 /// The requests between two stages: the status of `from`, then the creation of a `run`, then that of its `child`.
 pub(super) struct Edge {
@@ -67,20 +66,15 @@ async fn measure(programs: &Path, chains: u32) -> Result<Value> {
     let client = server.client.clone();
     let log = AuditLog::at(server.audit_log());
     let epoch = Epoch::default();
-    let namespaces: Vec<String> = (0..chains).map(|number| format!("chain-{number:04}")).collect();
+    let namespaces = namespaces(chains);
     let work = workers::run(client.clone(), epoch.clone());
     let measurements = async {
         let mut operators = Operators::start(programs, &server).await?;
-        let version = epoch.next();
-        each(&namespaces, |namespace| create_pipeline(&client, namespace)).await?;
-        until_served(&client, &namespaces, version).await?;
+        serve_first(&client, &namespaces, &epoch).await?;
         operators.settle().await?;
 
-        let (began, from, before) = (Instant::now(), last(&log)?, operators.cpu()?);
-        let version = epoch.next();
-        each(&namespaces, |namespace| refresh(&client, namespace, version)).await?;
-        until_served(&client, &namespaces, version).await?;
-        let took = began.elapsed();
+        let (from, before) = (last(&log)?, operators.cpu()?);
+        let took = serve_next(&client, &namespaces, &epoch).await?;
         operators.settle().await?;
         let used = operators.cpu()? - before;
         operators.kill().await?;

@@ -5,7 +5,7 @@
 //! operator runs without leader election, nor requests without an object, such as those for versions and health.
 
 use super::{
-    chains::{Operators, create_pipeline, each, until_served},
+    chains::{Operators, namespaces, serve_first},
     workers::{self, Epoch},
 };
 use crate::{
@@ -40,10 +40,7 @@ pub async fn run(programs: &Path, pipelines: u32, window: Duration) -> Result<Va
     let measurements = async {
         let mut operators = Operators::start(programs, &server).await?;
         let nothing = watch(&operators, &log, window).await?;
-        let namespaces: Vec<String> = (0..pipelines).map(|number| format!("chain-{number:04}")).collect();
-        let version = epoch.next();
-        each(&namespaces, |namespace| create_pipeline(&client, namespace)).await?;
-        until_served(&client, &namespaces, version).await?;
+        serve_first(&client, &namespaces(pipelines), &epoch).await?;
         operators.settle().await?;
         let served = watch(&operators, &log, window).await?;
         print!("{}", table(&nothing, &served, pipelines, window));

@@ -1,7 +1,7 @@
 //! The hand-offs of some chains while another tenant of the same operators is in trouble or busy, beside those without it.
 
 use super::{
-    chains::{Operators, create_pipeline, each, refresh, until_served},
+    chains::{Operators, create_pipeline, namespaces, serve_first, serve_next},
     hand_off::{hand_offs, last, since},
     scale,
     times::Times,
@@ -43,11 +43,9 @@ pub async fn run(programs: &Path, extent: Extent) -> Result<Value> {
     let work = workers::run(client.clone(), epoch.clone());
     let measurements = async {
         let mut operators = Operators::start(programs, &server).await?;
-        let namespaces = (0..extent.chains).map(|number| format!("chain-{number:04}")).collect();
+        let namespaces = namespaces(extent.chains);
         let others = Others { client: &client, log: &log, epoch: &epoch, namespaces };
-        let version = epoch.next();
-        each(&others.namespaces, |namespace| create_pipeline(&client, namespace)).await?;
-        until_served(&client, &others.namespaces, version).await?;
+        serve_first(&client, &others.namespaces, &epoch).await?;
         operators.settle().await?;
         println!(
             "{:<36} {:>6} {:>8} {:>8} {:>8} {:>10} {:>10}",
@@ -83,9 +81,8 @@ impl Others<'_> {
     async fn hand_offs(&self, rounds: u32) -> Result<Times> {
         let mut durations = Vec::new();
         for _ in 0..rounds {
-            let (from, version) = (last(self.log)?, self.epoch.next());
-            each(&self.namespaces, |namespace| refresh(self.client, namespace, version)).await?;
-            until_served(self.client, &self.namespaces, version).await?;
+            let from = last(self.log)?;
+            serve_next(self.client, &self.namespaces, self.epoch).await?;
             let edges = hand_offs(&since(self.log, from)?, &self.namespaces);
             durations.extend(edges.into_iter().flat_map(|edge| edge.to_child));
         }

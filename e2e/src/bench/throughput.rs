@@ -5,7 +5,7 @@
 //! of Jobs and Deployments work in both cases.
 
 use super::{
-    chains::{Operators, create_pipeline, each, refresh, until_served},
+    chains::{Operators, create_pipeline, each, namespaces, serve_first, serve_next},
     raw_writer::{self, Recorded},
     workers::{self, Epoch},
 };
@@ -36,21 +36,16 @@ async fn measure(programs: &Path, chains: u32) -> Result<Value> {
     let client = server.client.clone();
     let log = AuditLog::at(server.audit_log());
     let epoch = Epoch::default();
-    let namespaces: Vec<String> = (0..chains).map(|number| format!("chain-{number:04}")).collect();
+    let namespaces = namespaces(chains);
     let work = workers::run(client.clone(), epoch.clone());
     let measurements = async {
         let mut operators = Operators::start(programs, &server).await?;
-        let version = epoch.next();
-        each(&namespaces, |namespace| create_pipeline(&client, namespace)).await?;
-        until_served(&client, &namespaces, version).await?;
+        serve_first(&client, &namespaces, &epoch).await?;
         operators.settle().await?;
         let first = raw_writer::recorded(&log)?;
         let log = log.from_its_end()?;
 
-        let (version, began) = (epoch.next(), Instant::now());
-        each(&namespaces, |namespace| refresh(&client, namespace, version)).await?;
-        until_served(&client, &namespaces, version).await?;
-        let took = began.elapsed();
+        let took = serve_next(&client, &namespaces, &epoch).await?;
         operators.settle().await?;
         operators.kill().await?;
         let second = raw_writer::recorded(&log)?;
